@@ -1,0 +1,68 @@
+"""What can carry untrusted bytes, and what can take them.
+
+A `Source` decides nothing: every byte it returns is unverified, and every caller gives
+it the limit. Implementations raise `FetchError` (with `missing=True` only when the
+source really answered that there is no such thing, and `unreachable=True` when the
+source as a whole gave no answer), `TooLargeError` or `TooSlowError`, and nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, BinaryIO, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+    from margo_supplychain.formats.digests import Descriptor
+    from margo_supplychain.formats.names import TargetPath
+
+
+class Source(Protocol):
+    """Where untrusted bytes come from."""
+
+    @property
+    def url(self) -> str:
+        """What the source is called in messages; holds no credentials."""
+
+    def metadata(self, filename: str, *, limit: int) -> bytes:
+        """Return a metadata file: `3.root.json`, `timestamp.json`, `7.acme.json`.
+
+        Args:
+            filename: as the TUF specification names it, role names percent-encoded.
+            limit: most bytes to read; one more is `TooLargeError`.
+        """
+
+    def target(
+        self, path: TargetPath, what: Descriptor, *, start: int = 0
+    ) -> AbstractContextManager[BinaryIO]:
+        """Open a TUF target file from byte `start`, by its path and digest."""
+
+    def blob(
+        self, what: Descriptor, *, start: int = 0
+    ) -> AbstractContextManager[BinaryIO]:
+        """Open an OCI blob or manifest from byte `start`, by its digest."""
+
+
+class Sink(Source, Protocol):
+    """Where an author's bytes go; each call is durable when it returns."""
+
+    def put_blob(self, what: Descriptor, data: BinaryIO) -> None:
+        """Store content by digest; does nothing when it is there."""
+
+    def put_target(self, path: TargetPath, what: Descriptor, data: BinaryIO) -> None:
+        """Store a target file under its path and digest."""
+
+    def put_metadata(self, filename: str, data: bytes) -> None:
+        """Store a metadata file; a versioned name never changes its bytes.
+
+        Raises:
+            ConflictError: the versioned name exists with other bytes.
+        """
+
+
+class ContentSources(Protocol):
+    """Where content lies: the record's hints, mapped by the device's owner."""
+
+    def sources(self, locations: Sequence[str]) -> Sequence[Source]:
+        """Return the sources to try, best first; never empty."""
