@@ -1,0 +1,118 @@
+"""What an application role's list says about a release: the `custom` of a TUF target.
+
+Kept small, because a device reads it for every release of an application; the record
+itself is fetched for the one that is chosen.
+
+Example:
+    >>> ReleaseEntry.parse({"artifact": f"sha256:{'0' * 64}", "profiles": []}, "x")
+    ReleaseEntry(artifact=..., profiles=(), withdrawn=None)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from margo_supplychain.errors import MetadataFormatError
+from margo_supplychain.formats.digests import Digest
+from margo_supplychain.formats.fields import Fields, line, moment
+from margo_supplychain.formats.times import format_time
+from margo_supplychain.formats.versions import Version
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+MAX_PROFILES: Final = 1_000
+PROFILE_DIGITS: Final = 16
+_HEX_DIGITS: Final = frozenset("0123456789abcdef")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withdrawal:
+    """A publisher takes a release back.
+
+    Args:
+        reason: one line for people.
+        since: when it was withdrawn; informs, decides nothing.
+        use: the version to use instead.
+    """
+
+    reason: str
+    since: datetime
+    use: Version | None = None
+
+    def __post_init__(self) -> None:
+        line(self.reason, what="reason of a withdrawal", limit=500)
+        moment(self.since, what="since")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseEntry:
+    """What an application role says about one release: the target's `custom`.
+
+    Args:
+        artifact: digest of the release's artifact; the record must agree.
+        profiles: fingerprints of its deployment profiles; they narrow a search and
+            decide nothing.
+        withdrawn: set when the publisher took the release back.
+    """
+
+    artifact: Digest
+    profiles: tuple[str, ...] = ()
+    withdrawn: Withdrawal | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.profiles) > MAX_PROFILES:
+            raise MetadataFormatError(
+                f"release has {len(self.profiles)} profiles, more than {MAX_PROFILES}"
+            )
+        for one in self.profiles:
+            if len(one) != PROFILE_DIGITS or not _HEX_DIGITS.issuperset(one):
+                raise MetadataFormatError(
+                    f"profile {one[:80]!r} is not {PROFILE_DIGITS} hex digits"
+                )
+        if list(self.profiles) != sorted(set(self.profiles)):
+            raise MetadataFormatError("profiles are not sorted and distinct")
+
+    @classmethod
+    def parse(cls, custom: object, what: str) -> Self:
+        """Parse the unverified `custom` of a release's target.
+
+        Args:
+            what: names the target in errors.
+
+        Raises:
+            MetadataFormatError: an unknown field, a wrong type or value.
+        """
+        fields = Fields(custom, what=f"custom of {what}")
+        withdrawn = None
+        if fields.has("withdrawn"):
+            inner = fields.object("withdrawn")
+            withdrawn = Withdrawal(
+                reason=inner.text("reason"),
+                since=inner.time("since"),
+                use=inner.optional("use", Version.parse),
+            )
+            inner.done()
+        entry = cls(
+            artifact=fields.parsed("artifact", Digest.parse),
+            profiles=fields.list_of("profiles", str, limit=MAX_PROFILES),
+            withdrawn=withdrawn,
+        )
+        fields.done()
+        return entry
+
+    def to_custom(self) -> dict[str, Any]:
+        """Return the entry as the JSON-ready `custom` of a TUF target."""
+        value: dict[str, Any] = {
+            "artifact": str(self.artifact),
+            "profiles": list(self.profiles),
+        }
+        if self.withdrawn is not None:
+            value["withdrawn"] = {
+                "reason": self.withdrawn.reason,
+                "since": format_time(self.withdrawn.since),
+            }
+            if self.withdrawn.use is not None:
+                value["withdrawn"]["use"] = str(self.withdrawn.use)
+        return value
