@@ -1,0 +1,347 @@
+"""Private keys in files: encrypted PKCS#8, mode 0600, never in the clear.
+
+Knows files and encryption; asks nobody for a passphrase (it is a parameter) and keeps
+none. Three invariants: an unencrypted private key is neither written nor opened, a file
+that others may read is not opened, and a signature is verified before it is returned.
+
+How strong the encryption is: cryptography writes PKCS#8 with AES-256-CBC under
+PBKDF2-HMAC-SHA256 with 2048 rounds, and has no option for more (`encryption_builder`
+and its `kdf_rounds` exist for OpenSSH and PKCS#12 only, cryptography 50). That slows
+down guessing by little, so the passphrase carries the weight: at least 12 characters,
+better five random words. A key that was encrypted with a stronger function, such as
+`openssl pkcs8 -topk8 -scrypt -in offline.key -out stronger.key`, opens just as well.
+
+Example:
+    >>> key = generate(Path("offline.key"), scheme=ECDSA_P256, passphrase=words)
+    >>> signature = open_signer(Path("offline.key"), passphrase=words).sign(b"payload")
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, Final, Never, Self, final
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from securesystemslib.exceptions import Error as SecuresystemslibError
+from securesystemslib.signer import (
+    CryptoSigner,
+    SecretsHandler,
+    Signature,
+    Signer,
+    SSlibKey,
+)
+
+from margo_supplychain.errors import ConflictError, KeyFormatError, SignerError
+from margo_supplychain.signing.keys import (
+    ECDSA_P256,
+    ED25519,
+    RSA_PSS,
+    key_of,
+    public_pem,
+)
+from margo_supplychain.storage import durable
+from margo_supplychain.threshold import material
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from securesystemslib.signer import Key
+
+    _PrivateKey = (
+        ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
+    )
+
+MAX_KEY_FILE: Final = 64 * 1024
+MIN_PASSPHRASE: Final = 12  # characters, when a key is made; see the module docstring
+MAX_PASSPHRASE: Final = 1023  # bytes: the longest that OpenSSL takes
+GENERATED_SCHEMES: Final = (ECDSA_P256, ED25519, RSA_PSS)
+PRIVATE_MODE: Final = 0o600
+_RSA_BITS: Final = 3072
+_SCHEMES_HINT: Final = f"sign with one of {', '.join(GENERATED_SCHEMES)}"
+_ENCRYPTED: Final = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
+# Traditional OpenSSL files: `RSA PRIVATE KEY` and so on, with or without `Proc-Type`.
+_ANY_PRIVATE: Final = b"PRIVATE KEY-----"
+
+
+@final
+class CheckedSigner(Signer):
+    """A signer that verifies each signature that it made before it hands it out.
+
+    A flipped bit in memory or a faulty token can turn a signature into one that leaks
+    the key or that nobody accepts: such a signature must not leave the process.
+    """
+
+    def __init__(self, signer: Signer) -> None:
+        self._signer = signer
+
+    @property
+    def public_key(self) -> Key:
+        """The public half."""
+        return self._signer.public_key
+
+    def sign(self, payload: bytes) -> Signature:
+        """Sign `payload`.
+
+        Raises:
+            SignerError: the signature that came out does not verify.
+        """
+        signature = self._signer.sign(payload)
+        try:
+            self.public_key.verify_signature(signature, payload)
+        except SecuresystemslibError as why:
+            raise SignerError(
+                f"key {self.public_key.keyid[:12]} made a signature that does not "
+                "verify",
+                hint="nothing was written; check the machine or token, do not go on",
+            ) from why
+        return signature
+
+    @classmethod
+    def from_priv_key_uri(
+        cls,
+        priv_key_uri: str,
+        public_key: Key,
+        secrets_handler: SecretsHandler | None = None,
+    ) -> Self:
+        """Refuse: keys are opened by `open_keyring`, which checks the file."""
+        raise NotImplementedError("open keys by margo_supplychain.signing.open_keyring")
+
+    def __reduce__(self) -> Never:
+        raise TypeError("a signer does not leave its process")
+
+
+def public_path(path: Path) -> Path:
+    """Return where the public half lies: `offline.key` has `offline.pub` beside it."""
+    if path.suffix in (".key", ".pem"):
+        return path.with_suffix(".pub")
+    return path.with_name(path.name + ".pub")
+
+
+def check_new(path: Path) -> None:
+    """Check that neither `path` nor its public half exists.
+
+    Raises:
+        SignerError: one of them does, or `path` names a public key.
+    """
+    if path.suffix == ".pub":
+        raise SignerError(
+            f"{path} is named like a public key",
+            hint="name the private key, such as offline.key; offline.pub comes with it",
+        )
+    for each in (path, public_path(path)):
+        if os.path.lexists(each):
+            raise _exists(each)
+
+
+def generate(
+    path: Path, *, scheme: str, passphrase: str, replace: bool = False
+) -> SSlibKey:
+    """Make a key: write `path` (encrypted, 0600) and its public half beside it.
+
+    Args:
+        path: the private key's file.
+        scheme: one of `GENERATED_SCHEMES`.
+        passphrase: at least 12 characters.
+        replace: overwrite what is there; the old key is lost.
+
+    Raises:
+        SignerError: a file exists, the scheme is unknown, the passphrase is too short.
+        StorageError: the disk refuses.
+    """
+    if not replace:
+        check_new(path)
+    secret = _new_secret(passphrase)
+    private = _generate(scheme)
+    key = key_of(private.public_key(), what=str(path))
+    data = private.private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(secret)
+    )
+    # The private half first: a public key must never exist, and be delegated to, whose
+    # private half was not stored.
+    _write(path, data, mode=PRIVATE_MODE, replace=replace)
+    open_signer(path, passphrase=passphrase, expect=key)
+    _write(public_path(path), public_pem(key), mode=0o644, replace=replace)
+    return key
+
+
+def open_signer(
+    path: Path, *, passphrase: str, expect: Key | None = None
+) -> CheckedSigner:
+    """Open an encrypted private key.
+
+    Args:
+        path: a PKCS#8 file that only its owner may read.
+        passphrase: opens it.
+        expect: the public key that it must belong to, compared by key material.
+
+    Raises:
+        SignerError: absent, readable by others, not encrypted, wrong passphrase, or
+            the key of somebody else.
+    """
+    signer = unlock(read_private(path), path=path, passphrase=passphrase)
+    if expect is not None:
+        check_belongs(signer.public_key, expect, what=str(path))
+    return signer
+
+
+def unlock(data: bytes, *, path: Path, passphrase: str) -> CheckedSigner:
+    """Open what `read_private` read.
+
+    Args:
+        data: an encrypted private key.
+        path: names it in errors.
+        passphrase: opens it.
+
+    Raises:
+        SignerError: wrong passphrase, or a key that the product does not sign with.
+    """
+    try:
+        private = load_pem_private_key(data, _opening_secret(path, passphrase))
+    except (ValueError, TypeError, UnsupportedAlgorithm) as why:
+        raise SignerError(
+            f"{path} does not open with this passphrase",
+            hint="check the passphrase; a damaged file looks the same",
+        ) from why
+    try:
+        key = key_of(private.public_key(), what=str(path))
+    except KeyFormatError as why:
+        raise SignerError(f"cannot sign: {why}", hint=_SCHEMES_HINT) from why
+    if key.scheme not in GENERATED_SCHEMES:
+        raise SignerError(
+            f"cannot sign: {path} is a key for {key.scheme}, which is only verified",
+            hint=_SCHEMES_HINT,
+        )
+    return CheckedSigner(CryptoSigner(private, key))
+
+
+def check_belongs(key: Key, expect: Key, *, what: str) -> None:
+    """Check that two keys are the same by material; key ids may be anything.
+
+    Raises:
+        SignerError: they differ.
+    """
+    if (key.scheme, material(key)) != (expect.scheme, material(expect)):
+        raise SignerError(
+            f"{what} is key {key.keyid[:12]}, expected {expect.keyid[:12]}",
+            hint="give the private key that belongs to the public one",
+        )
+
+
+def is_private(data: bytes) -> bool:
+    """Tell whether the bytes of a file look like a private key in PEM."""
+    return _ANY_PRIVATE in data
+
+
+def read_private(path: Path) -> bytes:
+    """Read a private key's file and return its (still encrypted) bytes.
+
+    Raises:
+        SignerError: absent, not a file, readable by others, too large, not encrypted.
+    """
+    data = read_secret_file(path, limit=MAX_KEY_FILE, what="private key")
+    if _ENCRYPTED in data and data.count(b"-----BEGIN ") == 1:
+        return data
+    if is_private(data):
+        raise SignerError(
+            f"{path} is not an encrypted PKCS#8 key",
+            hint=f"encrypt it: openssl pkcs8 -topk8 -scrypt -in {path} -out NEW.key",
+        )
+    raise SignerError(
+        f"{path} is not a private key",
+        hint="make one: margo-supplychain key generate offline.key",
+    )
+
+
+def read_secret_file(path: Path, *, limit: int, what: str) -> bytes:
+    """Read a file that only its owner may read; a pipe is fine, a directory is not.
+
+    Raises:
+        SignerError: absent, of another kind, readable by group or others, too large.
+    """
+    try:
+        # O_NONBLOCK: opening a pipe that nobody writes to must not hang.
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as why:
+        reason = why.strerror or "it cannot be opened"
+        raise SignerError(
+            f"cannot read {what} {path}: {reason.lower()}",
+            hint="check the path and its permissions",
+        ) from why
+    with os.fdopen(handle, "rb") as stream:
+        # Asked of the open file, not of the path: nobody can swap it in between.
+        status = os.fstat(handle)
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)):
+            raise SignerError(f"{what} {path} is not a file")
+        mode = stat.S_IMODE(status.st_mode)
+        if mode & 0o077:
+            raise SignerError(
+                f"{what} {path} may be used by others than its owner (mode {mode:04o})",
+                hint=f"chmod 600 {path}, and think of it as known to them",
+            )
+        os.set_blocking(handle, True)
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise SignerError(f"{what} {path} has more than {limit} bytes")
+    return data
+
+
+def _new_secret(passphrase: str) -> bytes:
+    hint = "five random words are easy to type and hard to guess"
+    if len(passphrase) < MIN_PASSPHRASE:
+        raise SignerError(
+            f"the passphrase has {len(passphrase)} characters, expected at least "
+            f"{MIN_PASSPHRASE}",
+            hint=hint,
+        )
+    return _encoded(passphrase, "the new passphrase")
+
+
+def _opening_secret(path: Path, passphrase: str) -> bytes:
+    if not passphrase:
+        raise SignerError(f"the passphrase of {path} is empty")
+    return _encoded(passphrase, f"the passphrase of {path}")
+
+
+def _encoded(passphrase: str, what: str) -> bytes:
+    try:
+        secret = passphrase.encode("utf-8")
+    except UnicodeEncodeError as why:
+        raise SignerError(f"{what} is not UTF-8") from why
+    if len(secret) > MAX_PASSPHRASE:
+        raise SignerError(f"{what} has more than {MAX_PASSPHRASE} bytes")
+    return secret
+
+
+def _generate(scheme: str) -> _PrivateKey:
+    if scheme == ECDSA_P256:
+        return ec.generate_private_key(ec.SECP256R1())
+    if scheme == ED25519:
+        return ed25519.Ed25519PrivateKey.generate()
+    if scheme == RSA_PSS:
+        return rsa.generate_private_key(public_exponent=65537, key_size=_RSA_BITS)
+    raise SignerError(f"cannot make a key for scheme {scheme!r}", hint=_SCHEMES_HINT)
+
+
+def _write(path: Path, data: bytes, *, mode: int, replace: bool) -> None:
+    if replace:
+        durable.write_file(path, data, mode=mode)
+        return
+    try:
+        durable.write_new_file(path, data, mode=mode)
+    except ConflictError as why:
+        raise _exists(path) from why
+
+
+def _exists(path: Path) -> SignerError:
+    return SignerError(
+        f"{path} exists",
+        hint="name another file; --force overwrites it, and what it holds is lost",
+    )
