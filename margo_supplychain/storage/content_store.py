@@ -1,0 +1,243 @@
+"""Content by digest: an OCI image layout (image-spec, image-layout.md) on disk.
+
+`oci-layout`, `index.json` and `blobs/<algorithm>/<hex>`. A blob's name appears only
+when its size and digest were checked and its bytes are durable, so a name is a promise
+about what was written; a disk may still break it, and who must be sure reads through
+`verify`. Memory does not grow with a blob's size. `put` needs no lock; `add_reference`
+and `clean` do (`DirectoryLock`), as the caller of several steps must hold it anyway.
+
+Example:
+    >>> import io, pathlib, tempfile
+    >>> from margo_supplychain.formats.oci import EMPTY
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     store = ContentStore.create(pathlib.Path(name, "content"))
+    ...     store.put(EMPTY, io.BytesIO(b"{}"))
+    ...     store.has(EMPTY)
+    True
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, BinaryIO, Final, Self, final
+
+from margo_supplychain.errors import OciFormatError, StorageError
+from margo_supplychain.formats import strict_json
+from margo_supplychain.formats.oci import (
+    MAX_MANIFEST,
+    REFERENCE_NAME,
+    Entry,
+    Index,
+    index_bytes,
+    parse_layout_index,
+)
+from margo_supplychain.storage.durable import (
+    clean_temporary,
+    make_directory,
+    open_regular,
+    read_file,
+    write_file,
+    write_new_file,
+)
+from margo_supplychain.storage.receive import check_stream, receive
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from margo_supplychain.formats.digests import Descriptor, Digest
+
+MAX_INDEX: Final = MAX_MANIFEST
+_LAYOUT: Final = strict_json.canonical({"imageLayoutVersion": "1.0.0"})
+_NO_ANNOTATIONS: Final[Mapping[str, str]] = {}
+
+
+def blob_path(directory: Path, digest: Digest) -> Path:
+    """Return where a layout keeps the content of `digest`."""
+    # A Digest holds a listed algorithm and lower-case hex: no path step gets in here.
+    return directory / "blobs" / digest.algorithm / digest.hex
+
+
+def read_layout_index(directory: Path) -> Index:
+    """Read the `index.json` of the OCI image layout in `directory`.
+
+    Raises:
+        OciFormatError: no `oci-layout` of version 1, or not an index.
+        StorageError: not readable.
+    """
+    try:
+        version = strict_json.parse(
+            read_file(directory / "oci-layout", limit=4096),
+            what=f"{directory}/oci-layout",
+            limit=4096,
+            error=OciFormatError,
+        ).get("imageLayoutVersion")
+        data = read_file(directory / "index.json", limit=MAX_INDEX)
+    except FileNotFoundError as why:
+        absent = os.path.basename(why.filename)
+        raise OciFormatError(
+            f"{directory} is not an OCI image layout: it has no {absent}"
+        ) from why
+    if not isinstance(version, str) or version.split(".")[0] != "1":
+        raise OciFormatError(
+            f"{directory}/oci-layout has version {version!r:.40}, expected 1.0.0"
+        )
+    return parse_layout_index(data, limit=MAX_INDEX)
+
+
+@final
+class ContentStore:
+    """An OCI image layout that takes and gives content by digest.
+
+    Made by `create` or `open`; the constructor checks nothing.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @classmethod
+    def create(cls, directory: Path, *, mode: int = 0o755) -> Self:
+        """Make a layout, or complete and open the one that is there.
+
+        Raises:
+            OciFormatError: another kind of layout is there.
+            StorageError: it can't be written.
+        """
+        make_directory(directory / "blobs" / "sha256", mode=mode)
+        if not os.path.lexists(directory / "index.json"):
+            write_new_file(directory / "index.json", index_bytes(()))
+        if not os.path.lexists(directory / "oci-layout"):
+            write_new_file(directory / "oci-layout", _LAYOUT)
+        return cls.open(directory)
+
+    @classmethod
+    def open(cls, directory: Path) -> Self:
+        """Open a layout.
+
+        Raises:
+            OciFormatError: it is none.
+            StorageError: it can't be read.
+        """
+        read_layout_index(directory)
+        return cls(directory)
+
+    def has(self, what: Descriptor) -> bool:
+        """Tell whether content of this digest and size is there; it isn't re-read."""
+        try:
+            with open_regular(blob_path(self.directory, what.digest)) as file:
+                return os.fstat(file.fileno()).st_size == what.size
+        except FileNotFoundError:
+            return False
+
+    def open_blob(self, digest: Digest) -> BinaryIO:
+        """Open content for reading; its bytes are not checked again.
+
+        Raises:
+            StorageError: it is not there, or can't be read.
+        """
+        path = blob_path(self.directory, digest)
+        try:
+            return open_regular(path)
+        except FileNotFoundError as why:
+            raise StorageError(
+                f"{self.directory} does not hold {digest}", path=str(path)
+            ) from why
+
+    def verify(
+        self, what: Descriptor, *, tick: Callable[[int], None] | None = None
+    ) -> None:
+        """Read content again and compare it with its size and digest.
+
+        Raises:
+            LengthMismatchError, DigestMismatchError: a disk or somebody changed it.
+            StorageError: it is not there, or can't be read.
+        """
+        with self.open_blob(what.digest) as file:
+            check_stream(what, file, subject=str(what.digest), tick=tick)
+
+    def put(
+        self,
+        what: Descriptor,
+        data: BinaryIO,
+        *,
+        tick: Callable[[int], None] | None = None,
+    ) -> None:
+        """Store unverified `data` if it is exactly `what`; no-op if that is there.
+
+        Args:
+            what: size and digest that the bytes must have.
+            data: read in pieces, at most one byte beyond the size.
+            tick: called with the size of each piece; may raise to stop.
+
+        Raises:
+            LengthMismatchError, DigestMismatchError: other bytes; nothing is stored.
+            StorageError: it can't be written.
+        """
+        path = blob_path(self.directory, what.digest)
+        receive(path, what, data, subject=str(what.digest), tick=tick)
+
+    def index(self) -> Index:
+        """Return `index.json`, parsed.
+
+        Raises:
+            OciFormatError: it is not an index.
+            StorageError: it can't be read.
+        """
+        return read_layout_index(self.directory)
+
+    def add_reference(
+        self,
+        descriptor: Descriptor,
+        *,
+        name: str | None = None,
+        artifact_type: str | None = None,
+        annotations: Mapping[str, str] = _NO_ANNOTATIONS,
+    ) -> None:
+        """List content in `index.json`; `name` moves if it was another's.
+
+        The caller holds the directory's lock: two writers would lose one entry.
+
+        Args:
+            descriptor: content that is there.
+            name: the tag, kept as `org.opencontainers.image.ref.name`.
+            artifact_type: the manifest's, for those who list without opening.
+            annotations: more of them.
+
+        Raises:
+            StorageError: the content is not there, or the index can't be written.
+        """
+        if not self.has(descriptor):
+            raise StorageError(
+                f"{self.directory} does not hold {descriptor.digest}",
+                path=str(blob_path(self.directory, descriptor.digest)),
+            )
+        texts = dict(annotations)
+        if name is not None:
+            texts[REFERENCE_NAME] = name
+        added = Entry(
+            descriptor=descriptor, artifact_type=artifact_type, annotations=texts
+        )
+        kept = [
+            entry
+            for entry in self.index().manifests
+            if not _replaces(added, entry, name)
+        ]
+        write_file(self.directory / "index.json", index_bytes([*kept, added]))
+
+    def clean(self) -> None:
+        """Remove what killed writers left; the caller holds the directory's lock.
+
+        Raises:
+            StorageError: a directory can't be listed or written.
+        """
+        clean_temporary(self.directory)
+        for directory in (self.directory / "blobs").iterdir():
+            clean_temporary(directory)
+
+
+def _replaces(added: Entry, entry: Entry, name: str | None) -> bool:
+    tag = entry.annotations.get(REFERENCE_NAME)
+    # A tag names one thing, and one thing is listed without a tag at most once.
+    return tag == name and (
+        name is not None or entry.descriptor.digest == added.descriptor.digest
+    )

@@ -1,0 +1,65 @@
+"""Names of untrusted files as steps of a path or URL that lead nowhere else.
+
+Example:
+    >>> metadata_name("3.root.json", url="here")
+    '3.root.json'
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from margo_supplychain.errors import FetchError
+
+if TYPE_CHECKING:
+    from margo_supplychain.formats.digests import Descriptor
+    from margo_supplychain.formats.names import TargetPath
+
+
+def metadata_name(filename: str, *, url: str) -> str:
+    """Return `filename` if it is one step.
+
+    Raises:
+        FetchError: it is not; no source can hold such a file.
+    """
+    if (
+        not filename.endswith(".json")
+        or "/" in filename
+        or "\\" in filename
+        or not filename.isprintable()
+        or filename.startswith(".")
+    ):
+        raise FetchError(
+            f"metadata {filename[:160]!r} is not a file name that ends in .json",
+            url=url,
+        )
+    return filename
+
+
+def hashed_target(path: TargetPath, what: Descriptor, *, url: str) -> str:
+    """Return `<dir>/<HASH>.<file>` (TUF 6.2, consistent snapshots).
+
+    Raises:
+        FetchError: the path is empty, absolute or has a step `.` or `..`, or one of no
+            length; no source can hold such a file.
+    """
+    directory, _, name = path.rpartition("/")
+    steps = [*directory.split("/"), name] if directory else [path]
+    if (
+        any(step in ("", ".", "..") for step in steps)
+        or "\0" in path
+        or not _is_unicode(path)
+    ):
+        raise FetchError(
+            f"target path {path[:160]!r} is not relative and normalised", url=url
+        )
+    return "/".join([*steps[:-1], f"{what.digest.hex}.{name}"])
+
+
+def _is_unicode(text: str) -> bool:
+    # JSON can spell half a surrogate pair, which no path or URL can hold.
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
