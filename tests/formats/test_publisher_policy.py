@@ -1,0 +1,222 @@
+"""Publisher policies: round trips, limits, and every refusal."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from margo_supplychain.errors import MetadataFormatError
+from margo_supplychain.formats.digests import Digest
+from margo_supplychain.formats.pins import Pin
+from margo_supplychain.formats.publisher_policy import (
+    LayoutRule,
+    PublisherPolicy,
+    Reinstatement,
+    RevokedFunctionary,
+)
+from margo_supplychain.formats.versions import Version
+
+OLD, NEW = Digest.of(b"old"), Digest.of(b"new")
+KEY = "ab" * 32
+CURRENT = LayoutRule(
+    number=2,
+    digest=Digest.of(b"layout"),
+    range=Pin.range("^1.2", grammar="npm"),
+    expires=datetime(2027, 1, 1, tzinfo=UTC),
+)
+SUPERSEDED = LayoutRule(number=1, digest=Digest.of(b"older"), artifacts=(OLD,))
+POLICY = PublisherPolicy(
+    epoch=2,
+    provenance="required",
+    layouts=(SUPERSEDED, CURRENT),
+    attestations=("https://slsa.dev/provenance/v1",),
+    minimum_version=Version.parse("1.1.0"),
+    revoked_functionaries=(RevokedFunctionary(key=KEY, survivors=(OLD,)),),
+    reinstated=(Reinstatement(artifact=OLD, up_to=7),),
+    downgrade_to=(NEW,),
+)
+
+
+def changed(**fields: Any) -> bytes:
+    """Return POLICY's JSON with top-level fields replaced; None removes one."""
+    value = json.loads(POLICY.to_bytes())
+    for name, content in fields.items():
+        value[name] = content
+        if content is None:
+            del value[name]
+    return json.dumps(value).encode()
+
+
+def test_policy_round_trip() -> None:
+    data = POLICY.to_bytes()
+    assert PublisherPolicy.parse(data) == POLICY
+    assert PublisherPolicy.parse(data).to_bytes() == data
+
+
+def test_smallest_policy_round_trip() -> None:
+    least = PublisherPolicy(epoch=1, provenance="none")
+    assert PublisherPolicy.parse(least.to_bytes()) == least
+    assert json.loads(least.to_bytes()) == {
+        "format": 1,
+        "epoch": 1,
+        "provenance": "none",
+        "layouts": [],
+        "attestations": [],
+        "revokedFunctionaries": [],
+        "reinstated": [],
+        "downgradeTo": [],
+    }
+
+
+def test_policy_bytes_are_the_agreed_ones() -> None:
+    # Devices in the field parse this; a change of form is a change of `format`.
+    value = json.loads(POLICY.to_bytes())
+    assert value["minimumVersion"] == "1.1.0"
+    assert value["layouts"][1] == {
+        "number": 2,
+        "digest": str(Digest.of(b"layout")),
+        "range": {"grammar": "npm", "text": "^1.2"},
+        "artifacts": [],
+        "expires": "2027-01-01T00:00:00Z",
+    }
+    assert value["revokedFunctionaries"] == [{"key": KEY, "survivors": [str(OLD)]}]
+    assert value["reinstated"] == [{"artifact": str(OLD), "upTo": 7}]
+    assert value["downgradeTo"] == [str(NEW)]
+
+
+LAYOUT = {"number": 1, "digest": str(OLD), "artifacts": [str(OLD)]}
+NPM = {"grammar": "npm", "text": "^1.2"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"format": 2}, "has format 2, newer than 1"),
+        ({"format": -1}, "has format -1, expected 1"),
+        ({"extra": []}, "publisher policy has unknown field 'extra'"),
+        ({"epoch": 0}, "epoch is 0, expected 1 to"),
+        ({"epoch": True}, "epoch is true, not an integer"),
+        ({"epoch": 1_000_001}, "epoch is 1000001, expected 1 to 1000000"),
+        ({"epoch": None}, "has no field 'epoch'"),
+        ({"provenance": "optional"}, "is 'optional', expected 'required' or 'none'"),
+        ({"provenance": None}, "has no field 'provenance'"),
+        ({"minimumVersion": "1.1"}, r"minimumVersion: "),
+        ({"minimumVersion": 1}, "minimumVersion is an integer, not a string"),
+        ({"layouts": None}, "has no field 'layouts'"),
+        ({"layouts": {}}, "layouts is an object, not a list"),
+        ({"layouts": [LAYOUT, LAYOUT]}, "layouts names 1 twice"),
+        ({"layouts": [LAYOUT | {"artifacts": []}]}, "layout 1 needs a range, or else"),
+        ({"layouts": [LAYOUT | {"range": NPM}]}, "layout 1 needs a range, or else"),
+        ({"layouts": [LAYOUT | {"number": 0}]}, "number of a layout is 0"),
+        ({"layouts": [LAYOUT | {"note": "x"}]}, r"layouts\[0\] has unknown field"),
+        (
+            {"layouts": [LAYOUT | {"artifacts": [], "range": NPM | {"grammar": "x"}}]},
+            "grammar is 'x', expected 'npm'",
+        ),
+        (
+            {"layouts": [LAYOUT | {"artifacts": [], "range": NPM | {"text": ">>1"}}]},
+            r"layouts\[0\]\.range\.text: ",
+        ),
+        (
+            {"layouts": [LAYOUT | {"artifacts": [], "range": NPM | {"x": 1}}]},
+            r"layouts\[0\]\.range has unknown field 'x'",
+        ),
+        ({"layouts": [LAYOUT | {"expires": "soon"}]}, "'soon', not a time like"),
+        ({"attestations": ["a", "a"]}, "attestations names a twice"),
+        ({"attestations": ["a b"]}, "printable ASCII without spaces"),
+        ({"attestations": [f"t{n}" for n in range(65)]}, "65 entries, more than 64"),
+        (
+            {"revokedFunctionaries": [{"key": "ab", "survivors": []}]},
+            "'ab' is not a key id of 64 hex digits",
+        ),
+        ({"revokedFunctionaries": [{"key": KEY}]}, "has no field 'survivors'"),
+        (
+            {"reinstated": [{"artifact": str(OLD), "upTo": 0}]},
+            "upTo of .* is 0, expected 1",
+        ),
+        (
+            {"reinstated": [{"artifact": str(OLD), "upTo": 1}] * 2},
+            "reinstated names sha256:.* twice",
+        ),
+        ({"downgradeTo": [str(NEW)] * 2}, "downgradeTo names sha256:.* twice"),
+        ({"downgradeTo": ["1.0.0"]}, r"downgradeTo\[0\]: digest '1\.0\.0:'"),
+    ],
+)
+def test_policy_refuses(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(MetadataFormatError, match=message):
+        PublisherPolicy.parse(changed(**fields))
+
+
+def test_policy_has_limits_on_counts_and_bytes() -> None:
+    many = tuple(Digest.of(str(n).encode()) for n in range(10_001))
+    with pytest.raises(MetadataFormatError, match="10001 digests, more than 10000"):
+        replace(POLICY, downgrade_to=many)
+    full = replace(POLICY, downgrade_to=many[:-1])
+    assert PublisherPolicy.parse(full.to_bytes()) == full
+    with pytest.raises(MetadataFormatError, match="more than the limit of 1048576"):
+        replace(
+            full,
+            revoked_functionaries=(RevokedFunctionary(key=KEY, survivors=many[:-1]),),
+        ).to_bytes()
+    with pytest.raises(MetadataFormatError, match="more than the limit of 1048576"):
+        PublisherPolicy.parse(POLICY.to_bytes() + b" " * (1 << 20))
+    layouts = tuple(replace(SUPERSEDED, number=n + 1) for n in range(1_001))
+    with pytest.raises(MetadataFormatError, match="1001 layouts, more than 1000"):
+        replace(POLICY, layouts=layouts)
+
+
+digests = st.binary(max_size=8).map(Digest.of)
+digest_lists = st.lists(digests, unique=True, max_size=3).map(tuple)
+versions = st.sampled_from(["0.0.0", "1.2.3-rc.1", "9.9.9+b"]).map(Version.parse)
+policies = st.builds(
+    PublisherPolicy,
+    epoch=st.integers(1, 1_000_000),
+    provenance=st.sampled_from(["required", "none"]),
+    layouts=st.lists(
+        st.builds(replace, st.just(SUPERSEDED), number=st.integers(1, 1_000_000))
+        | st.builds(replace, st.just(CURRENT), number=st.integers(1, 1_000_000)),
+        unique_by=lambda one: one.number,
+        max_size=4,
+    ).map(tuple),
+    attestations=st.lists(
+        st.text("abc:/.", min_size=1, max_size=9), unique=True, max_size=3
+    ).map(tuple),
+    minimum_version=st.none() | versions,
+    revoked_functionaries=st.lists(
+        st.builds(
+            RevokedFunctionary,
+            key=digests.map(lambda one: one.hex),
+            survivors=digest_lists,
+        ),
+        unique_by=lambda one: one.key,
+        max_size=3,
+    ).map(tuple),
+    reinstated=st.lists(
+        st.builds(Reinstatement, artifact=digests, up_to=st.integers(1, 2**53 - 1)),
+        unique_by=lambda one: one.artifact,
+        max_size=3,
+    ).map(tuple),
+    downgrade_to=digest_lists,
+)
+
+
+@given(policies)
+def test_every_policy_survives_its_own_bytes(policy: PublisherPolicy) -> None:
+    data = policy.to_bytes()
+    assert PublisherPolicy.parse(data) == policy
+    assert PublisherPolicy.parse(data).to_bytes() == data
+
+
+@given(st.integers(0, len(POLICY.to_bytes()) - 2), st.integers(1, 255))
+def test_damaged_bytes_parse_or_raise_format_errors(at: int, flip: int) -> None:
+    data = bytearray(POLICY.to_bytes())
+    data[at] ^= flip
+    with suppress(MetadataFormatError):
+        assert PublisherPolicy.parse(bytes(data)) != POLICY
