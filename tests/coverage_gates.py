@@ -1,9 +1,8 @@
 """Checks the least coverage of the packages that decide trust.
 
-The gates stand in `pyproject.toml`, `[tool.margo-supplychain.coverage-gates]`: a package
-(with a final slash) or a module, and the least per cent of its lines and branches. A
-gate whose package has no measured file is an error once that package exists: measuring
-nothing must not pass.
+The gates stand in `pyproject.toml` under `tool.margo-supplychain.coverage-gates`: a
+package (with a final slash) or a module, and the least per cent of its lines and
+branches. A package that exists and was not measured is an error: nothing must not pass.
 
     python tests/coverage_gates.py coverage.json
 """
