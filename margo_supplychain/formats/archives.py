@@ -35,6 +35,16 @@ from margo_supplychain.formats.titles import folded
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+__all__ = [
+    "ArchiveLimits",
+    "ComponentArchive",
+    "Member",
+    "build_compose_archive",
+    "check_archive",
+    "check_compose_archive",
+    "check_helm_chart",
+]
+
 COMPOSE_FILE: Final = "compose.yaml"
 CHART_FILE: Final = "Chart.yaml"
 MAX_MAIN_FILE: Final = 1 << 20

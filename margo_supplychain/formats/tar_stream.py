@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal, NoReturn
 
 from margo_supplychain.errors import UnsafeArchiveError
@@ -142,11 +143,10 @@ class TarStream:
     def _check_end(self) -> None:
         if self._take(BLOCK).count(0) != BLOCK:
             refuse("is damaged: one empty block, then more members")
-        rest = self._buffer[self._at :]
-        while rest:
-            if rest.count(0) != len(rest):
+        # To the very end, also for gzip's checksum, which comes last.
+        for piece in chain((self._buffer[self._at :],), self._pieces):
+            if piece.count(0) != len(piece):
                 refuse("has data after its end")
-            rest = next(self._pieces, b"")
 
     def _extend(self, block: bytes, flag: bytes, extended: dict[str, str]) -> None:
         size = _octal(block[124:136], "size")
