@@ -100,7 +100,7 @@ def path_of(uri: str) -> Path:
     scheme = found.group(1).lower() if found else "file"
     if scheme != "file":
         raise SignerError(
-            f"key {uri!r} is of the kind {scheme}:, which comes with a later release",
+            f"key {uri!r} is of kind {scheme}, which comes with a later release",
             hint="give a key file; write ./ before a file name that holds a colon",
         )
     text = uri[found.end() :] if found else uri

@@ -1,0 +1,95 @@
+"""From an exception to what the user is told: slug, message, hint, exit status.
+
+Knows the error tree, click's exceptions and `OSError`; prints nothing. Architecture §7
+lists the exit statuses: 0 done, 1 internal or interrupted, 2 usage or bad local input,
+3 rejected, 4 inconclusive, 5 incomplete, 6 signer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from margo_supplychain.errors import StorageError, SupplyChainError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from margo_supplychain.formats.reports import Report
+
+PROGRAM: Final = "margo-supplychain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a command did not do what it was asked, ready to be printed."""
+
+    code: str
+    message: str
+    hint: str | None
+    exit_status: int
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    report: Report | None = None
+
+
+INTERRUPTED: Final = Failure(
+    code="interrupted",
+    message="interrupted",
+    hint="what was written is consistent; run the command again",
+    exit_status=1,
+)
+
+
+def failure_of(error: Exception) -> Failure:
+    """Return what to say about an exception; an unexpected one is `internal`."""
+    if isinstance(error, SupplyChainError):
+        return Failure(
+            code=error.code,
+            message=str(error),
+            hint=error.hint,
+            exit_status=error.exit_status,
+            facts=error.facts(),
+            report=error.report,
+        )
+    if isinstance(error, click.ClickException):
+        return _usage(error)
+    if isinstance(error, OSError):
+        reason = (error.strerror or type(error).__name__).lower()
+        name = error.filename
+        path = None if name is None else str(name)
+        return Failure(
+            code=StorageError.code,
+            message=reason if path is None else f"{path}: {reason}",
+            hint=StorageError.default_hint,
+            exit_status=StorageError.exit_status,
+            facts={"path": path},
+        )
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return Failure(
+        code="internal",
+        message=f"unexpected {text}",
+        hint="run again with -v for the traceback, and report it",
+        exit_status=1,
+    )
+
+
+def _usage(error: click.ClickException) -> Failure:
+    context = getattr(error, "ctx", None)
+    command = PROGRAM if context is None else context.command_path
+    hint = f"see `{command} --help`"
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        message = "no command given"
+    else:
+        # click writes sentences; errors here are one lower-case line without full stop.
+        message = " ".join(error.format_message().split()).removesuffix(".")
+        message = message[:1].lower() + message[1:]
+    if isinstance(error, click.NoSuchOption) and error.option_name in GLOBAL_OPTIONS:
+        hint = f"{error.option_name} stands before the command: {PROGRAM} " + (
+            "--format json …" if error.option_name == "--format" else "-v …"
+        )
+    return Failure(code="usage", message=message, hint=hint, exit_status=2)
+
+
+GLOBAL_OPTIONS: Final = ("--format", "--verbose", "--quiet", "-v", "-q")

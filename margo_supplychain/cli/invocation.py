@@ -1,0 +1,74 @@
+"""One run of the command line: its global options, settings, notes and progress.
+
+click hands it to every command (`pass_invocation`); commands return a `Result` and say
+everything else through it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import final
+
+import click
+
+from margo_supplychain.cli.output import is_terminal, visible
+from margo_supplychain.cli.settings import Settings
+
+
+@final
+class Invocation:
+    """The global options and what goes to stderr while a command runs.
+
+    Args:
+        form: `text` or `json`.
+        verbosity: 1 with -v, -1 with -q, else 0.
+    """
+
+    def __init__(self, *, form: str = "text", verbosity: int = 0) -> None:
+        self.form = form
+        self.verbosity = verbosity
+        self._progress = ""
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings of this place: the environment's, then the file's."""
+        return Settings(Path.cwd(), os.environ)
+
+    def note(self, text: str) -> None:
+        """Say something on stderr, unless -q was given."""
+        if self.verbosity >= 0:
+            self._say(text)
+
+    def detail(self, text: str) -> None:
+        """Say something on stderr when -v was given."""
+        if self.verbosity > 0:
+            self._say(text)
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Show progress on a terminal; fits `Control.progress`."""
+        if self.verbosity < 0 or not is_terminal(sys.stderr):
+            return
+        share = f"{100 * done // total} %" if total > 0 else f"{done} bytes"
+        line = f"{visible(what)[:60]}  {share}"
+        if line != self._progress:  # called for each chunk: write only what changed
+            sys.stderr.write(f"\r\x1b[K{line}")
+            sys.stderr.flush()
+            self._progress = line
+
+    def end_progress(self) -> None:
+        """Take the line of progress away before anything else is printed."""
+        if self._progress:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._progress = ""
+
+    def _say(self, text: str) -> None:
+        self.end_progress()
+        if sys.stderr is not None:
+            sys.stderr.write(f"note: {visible(text)}\n")
+
+
+pass_invocation = click.make_pass_decorator(Invocation)

@@ -1,0 +1,231 @@
+"""Defaults of a place: `margo-supplychain.toml`, found here or in a parent directory.
+
+A flag wins over the environment (`MARGO_SUPPLYCHAIN_REPO`), the environment over the
+file, and `-v` says which applied. Neither holds a secret, and neither turns a check
+off. Paths in the file are relative to the file, paths in the environment to the current
+directory. The file says whose state and policy apply, so one that somebody else could
+have written is refused, as git does since CVE-2022-24765.
+
+Example of a file, as `repo init` writes it:
+
+    repo = "trust"
+    publisher = "acme"
+    offline-key = "offline.key"
+    online-key = "ci.key"
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, final
+
+from margo_supplychain.errors import FormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+FILE_NAME: Final = "margo-supplychain.toml"
+FILE_VARIABLE: Final = "MARGO_SUPPLYCHAIN_SETTINGS"
+_PREFIX: Final = "MARGO_SUPPLYCHAIN_"
+_LIMIT: Final = 64 * 1024
+_MAX_KEYS: Final = 32  # of one setting; no role has more keys than a person can name
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:", re.ASCII)
+
+_PLACES: Final = ("repo", "state", "source", "policy")
+_KEYS: Final = (
+    "offline-key",
+    "online-key",
+    "root-key",
+    "targets-key",
+    "publisher-key",
+    "release-key",
+)
+NAMES: Final = (*_PLACES, "publisher", *_KEYS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """A value and where it comes from; several values only for keys."""
+
+    values: tuple[str, ...]
+    origin: str
+
+
+@final
+class Settings:
+    """The settings that apply in a directory.
+
+    Args:
+        directory: where the search for the file starts.
+        environment: `os.environ`, or a test's.
+    """
+
+    def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
+        self._directory = directory
+        self._environment = environment
+
+    def find(self, name: str) -> Setting | None:
+        """Return a setting from the environment or the file, or None.
+
+        Raises:
+            FormatError: the file is not one that can be used.
+        """
+        if name not in NAMES:
+            raise ValueError(f"{name!r} is not a setting")
+        variable = variable_of(name)
+        value = self._environment.get(variable)
+        if value:
+            return Setting(values=(value,), origin=variable)
+        values = self._file_values.get(name)
+        if values is None:
+            return None
+        return Setting(values=values, origin=str(self.file))
+
+    @cached_property
+    def file(self) -> Path | None:
+        """The file that applies, or None.
+
+        `MARGO_SUPPLYCHAIN_SETTINGS` names it outright; empty, it says that there is
+        none.
+        """
+        named = self._environment.get(FILE_VARIABLE)
+        if named is not None:
+            return Path(named) if named else None
+        for directory in (self._directory, *self._directory.parents):
+            path = directory / FILE_NAME
+            if os.path.lexists(path):
+                return path
+        return None
+
+    @cached_property
+    def _file_values(self) -> Mapping[str, tuple[str, ...]]:
+        if self.file is None:
+            return {}
+        chosen = FILE_VARIABLE in self._environment
+        data = _read(self.file, trusted=chosen)
+        found = parse(data, what=str(self.file))
+        base = self.file.parent
+        if base == self._directory:
+            return found  # paths stay as short as they were written
+        return {
+            name: tuple(_from(base, value) for value in values)
+            if name != "publisher"
+            else values
+            for name, values in found.items()
+        }
+
+
+def variable_of(name: str) -> str:
+    """Return the environment variable of a setting: `offline-key` has …_OFFLINE_KEY."""
+    return _PREFIX + name.upper().replace("-", "_")
+
+
+def parse(data: bytes, *, what: str) -> dict[str, tuple[str, ...]]:
+    """Parse the bytes of a settings file.
+
+    Raises:
+        FormatError: not TOML, an unknown key, or a value that is not a text (or, for
+            keys, a list of texts).
+    """
+    import tomllib
+
+    try:
+        document: dict[str, Any] = tomllib.loads(data.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as why:
+        raise FormatError(
+            f"{what} is not TOML: {_lower(str(why))}", where=what
+        ) from why
+    unknown = sorted(set(document) - set(NAMES))
+    if unknown:
+        raise FormatError(
+            f"{what} has the unknown setting {unknown[0][:80]!r}, expected one of "
+            f"{', '.join(NAMES)}",
+            where=what,
+        )
+    return {name: _values(name, value, what) for name, value in document.items()}
+
+
+def render(values: Mapping[str, str | Sequence[str]]) -> bytes:
+    """Return the bytes of a settings file, for `repo init`."""
+    unknown = set(values) - set(NAMES)
+    if unknown:
+        raise ValueError(f"not settings: {', '.join(sorted(unknown))}")
+    lines = ["# Defaults inside this directory; flags and environment win over them."]
+    for name in NAMES:
+        if name in values:
+            value = values[name]
+            if isinstance(value, str):
+                lines.append(f"{name} = {_quoted(value)}")
+            else:
+                lines.append(f"{name} = [{', '.join(map(_quoted, value))}]")
+    return ("\n".join(lines) + "\n").encode("utf-8")
+
+
+def _read(path: Path, *, trusted: bool) -> bytes:
+    try:
+        # O_NONBLOCK: a pipe of that name must not keep us waiting.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as stream:
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise FormatError(f"{path} is not a file", where=str(path))
+            if not trusted:
+                _check_owner(path, status)
+            data = stream.read(_LIMIT + 1)
+    except OSError as why:
+        reason = (why.strerror or "unreadable").lower()
+        raise FormatError(f"cannot read {path}: {reason}", where=str(path)) from why
+    if len(data) > _LIMIT:
+        raise FormatError(f"{path} has more than {_LIMIT} bytes", where=str(path))
+    return data
+
+
+def _check_owner(path: Path, status: os.stat_result) -> None:
+    hint = f"make it yours alone, or name it on purpose: {FILE_VARIABLE}={path}"
+    if status.st_uid not in (0, os.geteuid()):
+        raise FormatError(
+            f"{path} belongs to another user (uid {status.st_uid})",
+            where=str(path),
+            hint=hint,
+        )
+    if status.st_mode & stat.S_IWOTH:
+        raise FormatError(
+            f"{path} may be written by everybody", where=str(path), hint=hint
+        )
+
+
+def _values(name: str, value: object, what: str) -> tuple[str, ...]:
+    several = name in _KEYS
+    values = value if several and isinstance(value, list) else [value]
+    if not values or len(values) > _MAX_KEYS:
+        raise FormatError(
+            f"{what}: {name} lists {len(values)} keys, expected 1 to {_MAX_KEYS}",
+            where=what,
+        )
+    for each in values:
+        if not isinstance(each, str) or not each or not each.isprintable():
+            kind = "a text or a list of texts" if several else "a text"
+            raise FormatError(f"{what}: {name} is not {kind}", where=what)
+    return tuple(values)
+
+
+def _from(base: Path, value: str) -> str:
+    if value.startswith("file:"):
+        return str(base / value.removeprefix("file:"))
+    return value if _URL.match(value) else str(base / value)
+
+
+def _quoted(value: str) -> str:
+    if not value or not value.isprintable():
+        raise FormatError(f"{value!r} does not fit a settings file")
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
