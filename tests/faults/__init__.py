@@ -1,0 +1,1 @@
+"""Crashes: the harness, and what must survive it."""

@@ -1,0 +1,1 @@
+"""Sources and sinks, against servers that lie."""
