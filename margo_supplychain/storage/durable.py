@@ -121,15 +121,13 @@ def make_directory(path: Path, *, mode: int = 0o755) -> None:
     """
     with storage_errors(path, "make"):
         missing: list[Path] = []
-        at = path
-        while not at.is_dir():
-            missing.append(at)
-            if at == at.parent:
+        for at in (path, *path.parents):
+            if at.is_dir():
+                # It may have been the last act of a killed process.
+                with suppress(PermissionError):
+                    operations.sync_directory(at.parent)
                 break
-            at = at.parent
-        # The newest directory that exists may be the last act of a killed process.
-        with suppress(PermissionError):
-            operations.sync_directory(at.parent)
+            missing.append(at)
         for one in reversed(missing):
             try:
                 operations.mkdir(one, mode)
