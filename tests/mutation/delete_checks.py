@@ -4,8 +4,8 @@ A numbered check is one statement directly below a comment
 
     # check 1.7: TUF 5.4.3: the version may not fall
 
-It is replaced by `pass` when it is a call, or an `if` without `else` that ends with
-`raise`. Anything else says what stands in its place when it is deleted:
+It is replaced by `pass` when it is a call, or an `if` or `for` without `else` that ends
+with `raise` or binds no name. Anything else says what stands in its place:
 
     # check 2.4 (instead: candidates = releases): versions below the floor are out
 
@@ -88,10 +88,13 @@ class Check:
 def _is_plain(statement: ast.stmt) -> bool:
     if isinstance(statement, ast.Expr):
         return isinstance(statement.value, ast.Call)
-    return (
-        isinstance(statement, ast.If)
-        and not statement.orelse
-        and isinstance(statement.body[-1], ast.Raise)
+    if not isinstance(statement, ast.If | ast.For) or statement.orelse:
+        return False
+    # Without a name that it binds, what follows would fail for another reason.
+    return isinstance(statement.body[-1], ast.Raise) or not any(
+        isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        for part in statement.body
+        for node in ast.walk(part)
     )
 
 
