@@ -34,7 +34,7 @@ def rows() -> list[Row]:
     return found
 
 
-def tests_of(path: Path) -> set[str]:
+def functions_of(path: Path) -> set[str]:
     """Return the tests of a file as pytest names them."""
     tree = ast.parse(path.read_text("utf-8"))
     name = path.relative_to(ROOT).as_posix()
@@ -61,7 +61,7 @@ def test_every_named_test_exists() -> None:
     for test in sorted(named):
         path = ROOT / test.partition("::")[0]
         assert path.is_file(), test
-        assert test in tests_of(path)
+        assert test in functions_of(path)
 
 
 def test_every_attack_is_in_the_threat_model() -> None:
@@ -69,7 +69,7 @@ def test_every_attack_is_in_the_threat_model() -> None:
     attacks = {
         test
         for path in (ROOT / "tests" / "attacks").rglob("test_*.py")
-        for test in tests_of(path)
+        for test in functions_of(path)
     }
     assert attacks
     assert sorted(attacks - named) == []
