@@ -161,6 +161,7 @@ missing_peer() {
 }
 
 build_go() {
+    rm -f "$PEERS/.build/go/tuf-client" # an old one must not speak for a new source
     (cd "$PEERS/go" && within 300 go build -trimpath -o ../.build/go/tuf-client .)
 }
 
