@@ -1,0 +1,276 @@
+"""What a repository is created with: keys, thresholds, periods and who holds them.
+
+Knows no file and no private key. A plan that could not be signed, or in which one key
+counts twice, can't be made.
+
+Example:
+    >>> plan = RootPlan.small(publisher="acme", offline=offline, online=ci)
+    >>> plan.publisher, plan.root.threshold
+    ('acme', 1)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal, Self
+
+from margo_supplychain import threshold
+from margo_supplychain.errors import FormatError, KeyFormatError
+from margo_supplychain.formats.fields import line
+from margo_supplychain.formats.names import publisher_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from securesystemslib.signer import Key
+
+Profile = Literal["standard", "small", "simple"]
+Kind = Literal["root", "targets", "publisher", "application", "snapshot", "timestamp"]
+
+PROFILES: Final[tuple[Profile, ...]] = ("standard", "small", "simple")
+KINDS: Final[tuple[Kind, ...]] = (
+    "root",
+    "targets",
+    "publisher",
+    "application",
+    "snapshot",
+    "timestamp",
+)
+# How long a signature of each kind of role lasts (architecture §2).
+DEFAULT_PERIODS: Final[Mapping[Kind, timedelta]] = MappingProxyType(
+    {
+        "root": timedelta(days=730),
+        "targets": timedelta(days=365),
+        "publisher": timedelta(days=365),
+        "application": timedelta(days=180),
+        "snapshot": timedelta(days=14),
+        "timestamp": timedelta(days=4),
+    }
+)
+SHORTEST: Final = timedelta(hours=1)
+LONGEST: Final = timedelta(days=3650)
+MAX_KEYS: Final = 64  # of one role; nobody gathers more signatures by hand
+MAX_OWNER: Final = 200  # characters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleKeys:
+    """The keys of a role and how many of them must sign.
+
+    Args:
+        keys: public keys, each one once, whatever its key id says.
+        threshold: from 1 to their number.
+
+    Raises:
+        KeyFormatError: no key, a key twice, a key id that is not computed from its
+            key, or a threshold that can't be met.
+    """
+
+    keys: tuple[Key, ...]
+    threshold: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.keys) <= MAX_KEYS:
+            raise KeyFormatError(
+                f"a role has {len(self.keys)} keys, expected 1 to {MAX_KEYS}"
+            )
+        if not 1 <= self.threshold <= len(self.keys):
+            raise KeyFormatError(
+                f"the threshold is {self.threshold}, expected 1 to {len(self.keys)}, "
+                "the number of keys"
+            )
+        for key in self.keys:
+            if not threshold.keyid_matches(key.keyid, key):
+                raise KeyFormatError(
+                    f"key id {key.keyid[:12]!r} is not computed from its key"
+                )
+        seen: dict[str, str] = {}
+        for key in self.keys:
+            found = threshold.material(key)
+            if found in seen:
+                raise KeyFormatError(
+                    f"key {key.keyid[:12]} is given twice in one role, also as "
+                    f"{seen[found][:12]}",
+                    hint="signatures are counted by key, not by key id",
+                )
+            seen[found] = key.keyid
+
+    @property
+    def keyids(self) -> tuple[str, ...]:
+        """The keys' ids, in order."""
+        return tuple(key.keyid for key in self.keys)
+
+    def materials(self) -> frozenset[str]:
+        """Return the material of each key."""
+        return frozenset(threshold.material(key) for key in self.keys)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RootPlan:
+    """Everything that `Repository.create` needs but the private keys.
+
+    Args:
+        profile: architecture §2: `standard`, `small` or `simple`.
+        root, targets, snapshot, timestamp: keys of the top-level roles.
+        publisher: the one publisher of the profiles small and simple; None in
+            standard, where `Edit.add_publisher` adds them.
+        publisher_keys: the publisher's, in the profile small.
+        periods: how long signatures last, by kind of role; what is left out lasts as
+            long as `DEFAULT_PERIODS` says.
+        owners: key id → who holds the key, for `status`; never in key objects.
+
+    Raises:
+        KeyFormatError: an offline key is also an online one.
+        FormatError: a part is missing or not of this profile.
+    """
+
+    profile: Profile
+    root: RoleKeys
+    targets: RoleKeys
+    snapshot: RoleKeys
+    timestamp: RoleKeys
+    publisher: str | None = None
+    publisher_keys: RoleKeys | None = None
+    periods: Mapping[Kind, timedelta] = field(default_factory=dict)
+    owners: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.profile not in PROFILES:
+            raise FormatError(
+                f"profile is {self.profile!r:.40}, expected one of "
+                f"{', '.join(PROFILES)}"
+            )
+        if (self.publisher is None) != (self.profile == "standard"):
+            raise FormatError(
+                f"the profile {self.profile} "
+                + (
+                    "adds its publishers later"
+                    if self.profile == "standard"
+                    else "needs the publisher's name"
+                )
+            )
+        if (self.publisher_keys is None) != (self.profile != "small"):
+            raise FormatError("publisher keys belong to the profile small alone")
+        if self.publisher is not None:
+            publisher_name(self.publisher)
+        check_periods(self.periods)
+        check_owners(self.owners)
+        if self.profile != "simple":
+            self._check_apart()
+
+    def _check_apart(self) -> None:
+        online = self.snapshot.materials() | self.timestamp.materials()
+        offline = {"root": self.root, "targets": self.targets}
+        if self.publisher is not None and self.publisher_keys is not None:
+            offline[self.publisher] = self.publisher_keys
+        for role, keys in offline.items():
+            for key in keys.keys:
+                if threshold.material(key) in online:
+                    raise KeyFormatError(
+                        f"key {key.keyid[:12]} of the offline role {role} is also an "
+                        "online key",
+                        hint="whoever breaks into the server would own the root: "
+                        "make a second key with `key generate`",
+                    )
+
+    def period(self, kind: Kind) -> timedelta:
+        """Return how long a signature of a kind of role lasts."""
+        return self.periods.get(kind, DEFAULT_PERIODS[kind])
+
+    @classmethod
+    def standard(
+        cls,
+        *,
+        root: RoleKeys,
+        targets: RoleKeys,
+        snapshot: RoleKeys,
+        timestamp: RoleKeys,
+        periods: Mapping[Kind, timedelta] | None = None,
+        owners: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Plan a repository of several publishers."""
+        return cls(
+            profile="standard",
+            root=root,
+            targets=targets,
+            snapshot=snapshot,
+            timestamp=timestamp,
+            periods=periods or {},
+            owners=owners or {},
+        )
+
+    @classmethod
+    def small(
+        cls,
+        *,
+        publisher: str,
+        offline: Key,
+        online: Key,
+        periods: Mapping[Kind, timedelta] | None = None,
+        owners: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Plan one publisher's repository with one offline and one online key."""
+        kept, used = RoleKeys(keys=(offline,)), RoleKeys(keys=(online,))
+        return cls(
+            profile="small",
+            root=kept,
+            targets=kept,
+            snapshot=used,
+            timestamp=used,
+            publisher=publisher,
+            publisher_keys=kept,
+            periods=periods or {},
+            owners=owners or {},
+        )
+
+    @classmethod
+    def simple(
+        cls,
+        *,
+        publisher: str,
+        offline: Key,
+        online: Key,
+        periods: Mapping[Kind, timedelta] | None = None,
+        owners: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Plan a repository without delegations: `targets` signs each release."""
+        kept, used = RoleKeys(keys=(offline,)), RoleKeys(keys=(online,))
+        return cls(
+            profile="simple",
+            root=kept,
+            targets=kept,
+            snapshot=used,
+            timestamp=used,
+            publisher=publisher,
+            periods=periods or {},
+            owners=owners or {},
+        )
+
+
+def check_periods(periods: Mapping[Kind, timedelta]) -> None:
+    """Refuse periods of unknown kinds, or beyond 1 hour to 3650 days.
+
+    Raises:
+        FormatError: for the first that is wrong.
+    """
+    for kind, period in periods.items():
+        if kind not in KINDS:
+            raise FormatError(
+                f"period of {kind!r:.40}, expected one of {', '.join(KINDS)}"
+            )
+        if not SHORTEST <= period <= LONGEST:
+            raise FormatError(
+                f"the period of {kind} is {period}, expected 1 hour to 3650 days"
+            )
+
+
+def check_owners(owners: Mapping[str, str]) -> None:
+    """Refuse owners that are no single line.
+
+    Raises:
+        FormatError: for the first that is wrong.
+    """
+    for keyid, owner in owners.items():
+        line(owner, what=f"owner of key {keyid[:12]}", limit=MAX_OWNER)
