@@ -2,8 +2,8 @@
 
 A threshold is met by distinct keys, and two keys are distinct when their *material*
 differs: the same key under a second key id, in another encoding or with another scheme
-counts once (TUF 5.3.4, 5.4.2, 5.5.3; CVE-2020-15093 and its relatives). Knows nothing of
-versions, times or paths.
+counts once (TUF 5.3.4, 5.4.2, 5.5.3; CVE-2020-15093 and its relatives). Knows nothing
+of versions, times or paths.
 
 Example:
     >>> material(key_a) == material(key_a_under_another_id)  # doctest: +SKIP
@@ -87,7 +87,7 @@ def material(key: Key) -> str:
             Encoding.DER, PublicFormat.SubjectPublicKeyInfo
         )
     # The loader raises ValueError, TypeError, binascii.Error or UnsupportedAlgorithm.
-    except Exception as why:  # noqa: BLE001
+    except Exception as why:
         raise KeyFormatError(f"key {key.keyid[:12]} can't be read") from why
     return hashlib.sha256(spki).hexdigest()
 
@@ -103,9 +103,9 @@ def keyid_matches(keyid: str, key: Key) -> bool:
         forms.append({**key.unrecognized_fields, **plain})
     for form in forms:
         text = encode_canonical(form)
-        if isinstance(text, str):
-            if hashlib.sha256(text.encode()).hexdigest() == keyid:
-                return True
+        data = text.encode() if isinstance(text, str) else b""
+        if hashlib.sha256(data).hexdigest() == keyid:
+            return True
     return False
 
 

@@ -101,6 +101,10 @@ def _check_depth(text: str, what: str, error: type[FormatError]) -> None:
 def canonical(value: Mapping[str, Any]) -> bytes:
     """Return deterministic JSON bytes: sorted keys, no spaces, UTF-8, final newline."""
     text = json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        value,
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=False,
+        allow_nan=False,
     )
     return text.encode("utf-8") + b"\n"

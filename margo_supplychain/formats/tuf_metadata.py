@@ -1,8 +1,8 @@
 """TUF metadata files: exact bytes, what they say, and the bytes that are signed.
 
 python-tuf parses a version of `true` or `1.5`, a threshold of `1.0` and duplicate JSON
-keys (the last wins); the raw JSON is checked here first. A `RoleFile` is well-formed and
-nothing more: no signature, version or time was looked at.
+keys (the last wins); the raw JSON is checked here first. A `RoleFile` is well-formed
+and nothing more: no signature, version or time was looked at.
 
 Example:
     >>> parse_role(b"{}", role="root", limit=100)
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, final
 from urllib.parse import quote
 
-from tuf.api.metadata import Metadata, Root, Signed, Snapshot, Targets, Timestamp
+from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
 from margo_supplychain.errors import MetadataFormatError
 from margo_supplychain.formats import strict_json
@@ -34,7 +34,7 @@ ISSUED: Final = "x-issued"
 # Escapes that JSON writers use and OLPC canonical JSON does not know.
 _CONTROL_ESCAPE: Final = re.compile(r"(?<!\\)(?:\\\\)*\\[bfnrtu]")
 
-T = TypeVar("T", bound=Signed)
+T = TypeVar("T", Root, Timestamp, Snapshot, Targets)
 
 
 @final
@@ -141,7 +141,7 @@ def parse_role(data: bytes, *, role: str, limit: int) -> RoleFile[Any]:
     try:
         metadata = Metadata[Any].from_dict(raw)
     # python-tuf's constructors raise whatever their operations raise on wrong shapes.
-    except Exception as why:  # noqa: BLE001
+    except Exception as why:
         raise MetadataFormatError(
             f"{role} is not {expected} metadata: {why!s:.200}"
         ) from why
@@ -155,9 +155,7 @@ def canonical_payload(signed: dict[str, Any]) -> bytes:
     The standard encoder agrees with OLPC's wherever no control character occurs (there
     OLPC writes the raw character), and is far faster than the reference encoder.
     """
-    text = json.dumps(
-        signed, sort_keys=True, separators=(",", ":"), ensure_ascii=False
-    )
+    text = json.dumps(signed, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     if _CONTROL_ESCAPE.search(text) is not None:
         from securesystemslib.formats import encode_canonical
 

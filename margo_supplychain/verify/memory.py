@@ -1,0 +1,409 @@
+"""The device's memory: what it must never forget, as one immutable value.
+
+Floors below which nothing is accepted, each with the key material that earned it, and
+when they fall (architecture §6, TUF 5.3.11). Pure: no disk, no clock, no network;
+`trust_store` keeps it. The file form is one line of sha256 and one JSON object.
+
+Example:
+    >>> Memory.from_bytes(memory.to_bytes()) == memory  # doctest: +SKIP
+    True
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+from margo_supplychain.errors import FormatError, MetadataFormatError
+from margo_supplychain.formats import strict_json
+from margo_supplychain.formats.digests import Digest
+from margo_supplychain.formats.names import (
+    ReleaseName,
+    publisher_name,
+    slot_name,
+)
+from margo_supplychain.formats.times import format_time, parse_time
+from margo_supplychain.formats.versions import Version
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime
+
+    from margo_supplychain.formats.publisher_policy import Reinstatement
+
+FORMAT: Final = 1
+LIMIT: Final = 16 << 20  # bytes
+MAX_FETCHED: Final = 256  # releases that may be confirmed; the oldest is forgotten
+
+
+@dataclass(frozen=True, slots=True)
+class FileFloor:
+    """Version and sha256 of the newest accepted file of a role."""
+
+    version: int
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimestampFloor:
+    """The newest accepted timestamp; falls with timestamp's keys alone."""
+
+    version: int
+    sha256: str
+    snapshot_version: int
+    signers: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotFloor:
+    """The newest accepted snapshot with every version it lists.
+
+    All of it falls together, with snapshot's keys only: otherwise the thief of a
+    timestamp key could roll the roles back after a routine rotation.
+    """
+
+    version: int
+    sha256: str
+    roles: Mapping[str, FileFloor]
+    signers: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class TimeFloor:
+    """A signed time (`x-issued`) and the key material that signed it."""
+
+    when: datetime
+    signers: frozenset[str]
+
+
+_Floor = TypeVar("_Floor", TimestampFloor, SnapshotFloor, TimeFloor)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseFloor:
+    """What a slot was confirmed to run; nothing older may be installed there.
+
+    Args:
+        epoch: the publisher policy's epoch when it was fetched.
+        version: the confirmed version.
+        artifact: the confirmed artifact's digest.
+        policy_signers: the material that signed the publisher role then. When it no
+            longer meets the delegator's threshold, `epoch` reads as today's.
+    """
+
+    epoch: int
+    version: Version
+    artifact: Digest
+    policy_signers: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchedRelease:
+    """A release whose content this device fetched whole, and so may confirm."""
+
+    name: ReleaseName
+    version: Version
+    artifact: Digest
+    epoch: int
+    downgrade: bool
+    policy_signers: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Everything that must outlive a power cut.
+
+    Args:
+        root: exact bytes of the trusted root.
+        publishers: the publishers that this repository may speak for.
+        withdrawn: application → artifact digest → newest version of the deciding role
+            in which it was seen withdrawn.
+        reinstated: what the newest publisher policy said of those artifacts: up to
+            which version of that role withdrawals are void.
+        releases: slot → application → floor.
+        fetched: newest last.
+        sequence: counts commits; the newer of two good copies wins.
+    """
+
+    root: bytes
+    publishers: frozenset[str]
+    timestamp: TimestampFloor | None = None
+    snapshot: SnapshotFloor | None = None
+    root_time: TimeFloor | None = None
+    timestamp_time: TimeFloor | None = None
+    releases: Mapping[str, Mapping[ReleaseName, ReleaseFloor]] = field(
+        default_factory=dict
+    )
+    withdrawn: Mapping[ReleaseName, Mapping[Digest, int]] = field(default_factory=dict)
+    reinstated: Mapping[ReleaseName, Mapping[Digest, int]] = field(default_factory=dict)
+    fetched: tuple[FetchedRelease, ...] = ()
+    sequence: int = 0
+
+    @property
+    def time_floor(self) -> datetime | None:
+        """The latest signed time that still counts."""
+        known = [one.when for one in (self.root_time, self.timestamp_time) if one]
+        return max(known, default=None)
+
+    def without_fallen(
+        self, still_trusted: Callable[[str, frozenset[str]], bool]
+    ) -> Self:
+        """Return the memory without the floors whose signers lost their role.
+
+        Args:
+            still_trusted: says whether signers, by material, would meet the threshold
+                of a top-level role in the root that is trusted now.
+        """
+
+        def kept(role: str, floor: _Floor | None) -> _Floor | None:
+            if floor is None or still_trusted(role, floor.signers):
+                return floor
+            return None
+
+        return replace(
+            self,
+            timestamp=kept("timestamp", self.timestamp),
+            timestamp_time=kept("timestamp", self.timestamp_time),
+            root_time=kept("root", self.root_time),
+            snapshot=kept("snapshot", self.snapshot),
+        )
+
+    def floor(self, name: ReleaseName, slot: str) -> ReleaseFloor | None:
+        """Return the floor of an application in a slot.
+
+        A slot without one of its own takes the lowest floor of the device's other
+        slots: a fresh slot is no way below what every instance here has outgrown.
+        """
+        own = self.releases.get(slot, {}).get(name)
+        if own is not None:
+            return own
+        others = [floors[name] for floors in self.releases.values() if name in floors]
+        return min(others, key=lambda one: (one.epoch, one.version), default=None)
+
+    def with_floor(self, name: ReleaseName, slot: str, floor: ReleaseFloor) -> Self:
+        """Return the memory with a slot's floor set."""
+        slots = dict(self.releases)
+        slots[slot] = {**slots.get(slot, {}), name: floor}
+        return replace(self, releases=slots)
+
+    def with_withdrawn(
+        self, name: ReleaseName, digests: frozenset[Digest], role_version: int
+    ) -> Self:
+        """Return the memory with artifacts seen withdrawn in a role's version."""
+        known = dict(self.withdrawn.get(name, {}))
+        for digest in digests:
+            known[digest] = max(role_version, known.get(digest, 0))
+        if known == self.withdrawn.get(name, {}):
+            return self
+        return replace(self, withdrawn={**self.withdrawn, name: known})
+
+    def with_reinstated(
+        self, name: ReleaseName, reinstated: Iterable[Reinstatement]
+    ) -> Self:
+        """Return the memory with what the newest publisher policy reinstates."""
+        seen = self.withdrawn.get(name, {})
+        known = {one.artifact: one.up_to for one in reinstated if one.artifact in seen}
+        if known == self.reinstated.get(name, {}):
+            return self
+        return replace(self, reinstated={**self.reinstated, name: known})
+
+    def stands_withdrawn(self, name: ReleaseName, artifact: Digest) -> bool:
+        """Say whether a withdrawal that was seen stands, by the newest policy seen."""
+        seen = self.withdrawn.get(name, {}).get(artifact)
+        if seen is None:
+            return False
+        return seen > self.reinstated.get(name, {}).get(artifact, 0)
+
+    def with_fetched(self, release: FetchedRelease) -> Self:
+        """Return the memory with one more release that may be confirmed."""
+        others = tuple(
+            one
+            for one in self.fetched
+            if (one.name, one.artifact) != (release.name, release.artifact)
+        )
+        return replace(self, fetched=(*others, release)[-MAX_FETCHED:])
+
+    # --- file form -------------------------------------------------------------------
+
+    def to_bytes(self) -> bytes:
+        """Return the checksummed file form."""
+        body = strict_json.canonical(_encode(self))
+        return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Parse the file form.
+
+        Raises:
+            FormatError: if the checksum does not match or a field is wrong.
+        """
+        checksum, newline, body = data.partition(b"\n")
+        if (
+            not newline
+            or checksum.decode("ascii", "replace") != hashlib.sha256(body).hexdigest()
+        ):
+            raise MetadataFormatError("the memory's checksum does not match its bytes")
+        raw = strict_json.parse(body, what="memory", limit=LIMIT)
+        if raw.get("format") != FORMAT:
+            raise MetadataFormatError(
+                f"the memory has format {raw.get('format')!r:.40}, expected {FORMAT}"
+            )
+        try:
+            return cls(**_decode(raw))
+        except (KeyError, TypeError, ValueError, AttributeError) as why:
+            raise MetadataFormatError(
+                f"the memory is incomplete: {why!r:.120}"
+            ) from why
+
+
+def _encode(memory: Memory) -> dict[str, Any]:
+    timestamp, snapshot = memory.timestamp, memory.snapshot
+    return {
+        "format": FORMAT,
+        "sequence": memory.sequence,
+        "root": base64.b64encode(memory.root).decode(),
+        "publishers": sorted(memory.publishers),
+        "timestamp": timestamp
+        and {
+            "version": timestamp.version,
+            "sha256": timestamp.sha256,
+            "snapshot": timestamp.snapshot_version,
+            "signers": sorted(timestamp.signers),
+        },
+        "snapshot": snapshot
+        and {
+            "version": snapshot.version,
+            "sha256": snapshot.sha256,
+            "roles": {
+                role: [one.version, one.sha256] for role, one in snapshot.roles.items()
+            },
+            "signers": sorted(snapshot.signers),
+        },
+        "times": {
+            "root": _encode_time(memory.root_time),
+            "timestamp": _encode_time(memory.timestamp_time),
+        },
+        "releases": {
+            slot: {
+                str(name): {
+                    "epoch": one.epoch,
+                    "version": str(one.version),
+                    "artifact": str(one.artifact),
+                    "policySigners": sorted(one.policy_signers),
+                }
+                for name, one in floors.items()
+            }
+            for slot, floors in memory.releases.items()
+        },
+        "withdrawn": _encode_digests(memory.withdrawn),
+        "reinstated": _encode_digests(memory.reinstated),
+        "fetched": [
+            {
+                "name": str(one.name),
+                "version": str(one.version),
+                "artifact": str(one.artifact),
+                "epoch": one.epoch,
+                "downgrade": one.downgrade,
+                "policySigners": sorted(one.policy_signers),
+            }
+            for one in memory.fetched
+        ],
+    }
+
+
+def _encode_digests(
+    found: Mapping[ReleaseName, Mapping[Digest, int]],
+) -> dict[str, dict[str, int]]:
+    return {
+        str(name): {str(digest): version for digest, version in seen.items()}
+        for name, seen in found.items()
+    }
+
+
+def _decode_digests(raw: dict[str, Any]) -> dict[ReleaseName, dict[Digest, int]]:
+    return {
+        ReleaseName.parse(name): {
+            Digest.parse(digest): _whole(version) for digest, version in seen.items()
+        }
+        for name, seen in raw.items()
+    }
+
+
+def _encode_time(floor: TimeFloor | None) -> dict[str, Any] | None:
+    if floor is None:
+        return None
+    return {"when": format_time(floor.when), "signers": sorted(floor.signers)}
+
+
+def _decode(raw: dict[str, Any]) -> dict[str, Any]:
+    timestamp, snapshot = raw["timestamp"], raw["snapshot"]
+    return {
+        "sequence": _whole(raw["sequence"]),
+        "root": base64.b64decode(raw["root"], validate=True),
+        "publishers": frozenset(publisher_name(one) for one in raw["publishers"]),
+        "timestamp": timestamp
+        and TimestampFloor(
+            version=_whole(timestamp["version"]),
+            sha256=_text(timestamp["sha256"]),
+            snapshot_version=_whole(timestamp["snapshot"]),
+            signers=frozenset(timestamp["signers"]),
+        ),
+        "snapshot": snapshot
+        and SnapshotFloor(
+            version=_whole(snapshot["version"]),
+            sha256=_text(snapshot["sha256"]),
+            roles={
+                role: FileFloor(_whole(version), sha256)
+                for role, (version, sha256) in snapshot["roles"].items()
+            },
+            signers=frozenset(snapshot["signers"]),
+        ),
+        "root_time": _decode_time(raw["times"]["root"]),
+        "timestamp_time": _decode_time(raw["times"]["timestamp"]),
+        "releases": {
+            slot_name(slot): {
+                ReleaseName.parse(name): ReleaseFloor(
+                    epoch=_whole(one["epoch"]),
+                    version=Version.parse(one["version"]),
+                    artifact=Digest.parse(one["artifact"]),
+                    policy_signers=frozenset(one["policySigners"]),
+                )
+                for name, one in floors.items()
+            }
+            for slot, floors in raw["releases"].items()
+        },
+        "withdrawn": _decode_digests(raw["withdrawn"]),
+        "reinstated": _decode_digests(raw["reinstated"]),
+        "fetched": tuple(
+            FetchedRelease(
+                name=ReleaseName.parse(one["name"]),
+                version=Version.parse(one["version"]),
+                artifact=Digest.parse(one["artifact"]),
+                epoch=_whole(one["epoch"]),
+                downgrade=one["downgrade"] is True,
+                policy_signers=frozenset(one["policySigners"]),
+            )
+            for one in raw["fetched"]
+        ),
+    }
+
+
+def _decode_time(raw: dict[str, Any] | None) -> TimeFloor | None:
+    if raw is None:
+        return None
+    when = parse_time(raw["when"], what="time floor")
+    return TimeFloor(when, frozenset(raw["signers"]))
+
+
+def _whole(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise FormatError(f"the memory holds {value!r:.40}, expected a whole number")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise FormatError(f"the memory holds {value!r:.40}, expected text")
+    return value

@@ -1,0 +1,93 @@
+"""What the publisher's offline role says of an application: its publisher policy.
+
+Read from the bytes of that role itself, whatever else might match the path
+(architecture §2, fixed). No policy: deny.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from margo_supplychain import threshold
+from margo_supplychain.errors import PolicyError, ProvenanceError
+from margo_supplychain.formats.publisher_policy import FORMAT, PublisherPolicy
+from margo_supplychain.verify.workflow import remote
+
+if TYPE_CHECKING:
+    from margo_supplychain.formats.names import ReleaseName
+    from margo_supplychain.verify.chain import Chain
+    from margo_supplychain.verify.limits import Limits
+    from margo_supplychain.verify.memory import ReleaseFloor
+    from margo_supplychain.verify.refresh import Walk
+
+
+def publisher_policy(
+    walk: Walk, chain: Chain, name: ReleaseName, limits: Limits
+) -> PublisherPolicy:
+    """Return the policy of `name` in the highest format that this device knows.
+
+    Raises:
+        PolicyError: there is none.
+        MalformedError: it is no policy.
+    """
+    path = name.policy_path(FORMAT)
+    file = chain.offline.signed.targets.get(path)
+    # check 2.10: no publisher policy, no release
+    if file is None:
+        raise PolicyError(
+            f"{chain.offline.file.label} has no policy {path} for {name}",
+            hint="the publisher's offline key must sign one: margo-supplychain app add",
+        )
+    data = walk.target(path, file, limit=limits.policy)
+    with remote(path):
+        policy = PublisherPolicy.parse(data)
+    # check 2.11: in `simple` one role says both what is required and what was done
+    if chain.profile == "simple" and policy.provenance != "none":
+        raise PolicyError(
+            f"{name} demands provenance in a repository of the profile simple, which "
+            "can't prove any"
+        )
+    return policy
+
+
+def require_no_provenance(policy: PublisherPolicy, name: ReleaseName) -> None:
+    """Refuse what this version can't prove (step 4).
+
+    Raises:
+        ProvenanceError: the policy demands provenance or attestations.
+    """
+    # check 4.1: a demand that can't be judged is not met
+    if policy.provenance != "none" or policy.attestations:
+        raise ProvenanceError(
+            f"the publisher of {name} demands provenance, which this version of "
+            "margo-supplychain can't judge",
+            wanted="provenance",
+            found="none judged",
+            hint="update margo-supplychain, or ask the publisher; do not install",
+        )
+
+
+def floor_today(
+    walk: Walk, chain: Chain, floor: ReleaseFloor | None, policy: PublisherPolicy
+) -> ReleaseFloor | None:
+    """Return the floor, its epoch read as today's if its signers have lost the role.
+
+    Otherwise the thief of a publisher key could raise the epoch beyond what anybody
+    can reach. The version stays a floor.
+    """
+    if floor is None:
+        return None
+    signed = chain.roles[0].signed
+    delegated = signed.delegations
+    role = chain.offline.file.role
+    if chain.profile == "simple":
+        root = walk.workflow.root.signed
+        found, keys = root.roles["targets"], root.keys
+    else:
+        if delegated is None or delegated.roles is None:
+            return floor
+        found, keys = delegated.roles[role], delegated.keys
+    if threshold.still_met(floor.policy_signers, keys, found.keyids, found.threshold):
+        return floor
+    return replace(floor, epoch=policy.epoch)

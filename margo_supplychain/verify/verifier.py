@@ -1,0 +1,504 @@
+"""The device's decision: may exactly this software run here?
+
+The verification plan, numbered once; each block below carries its number.
+
+    0  store and clock     the memory is whole; the clock is read once
+    1  trust metadata      TUF: root chain, time, timestamp, snapshot, delegations
+    2  resolve             the deciding role's list, the pin, floors, withdrawals
+    3  record, manifest    exact bytes by digest, agreeing with their path
+    4  provenance          how it was made (this version refuses what demands it)
+    5  policy              the publisher's, then the device's: every violation
+    6  content             every blob, archives, the application description
+    8  evidence            a report for yes and for no
+
+Steps 0 to 5 give `VerifiedRelease`, 6 `VerifiedContent`. A failed step changes nothing
+beyond newer valid metadata. Looking never raises a release floor: only
+`confirm_running` does.
+
+Example:
+    >>> release = verifier.verify(  # doctest: +SKIP
+    ...     ReleaseName.parse("acme/pump-monitor"), Pin.range("^1.0", grammar="npm"))
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple, final
+
+from margo_supplychain.errors import (
+    ClockError,
+    ConflictError,
+    PolicyError,
+    ReleaseFloorError,
+    SupplyChainError,
+    UnknownTargetError,
+)
+from margo_supplychain.formats.names import slot_name
+from margo_supplychain.verify import artifact, chain, offline_role, resolve
+from margo_supplychain.verify.clock import Freshness, SystemClock
+from margo_supplychain.verify.limits import Budget, Limits
+from margo_supplychain.verify.memory import FetchedRelease, Memory, ReleaseFloor
+from margo_supplychain.verify.policy import Facts, judge
+from margo_supplychain.verify.refresh import Walk
+from margo_supplychain.verify.results import SEAL, VerifiedContent, VerifiedRelease
+from margo_supplychain.verify.trace import Trace
+from margo_supplychain.verify.workflow import Demand
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+    from pathlib import Path
+
+    from margo_supplychain.formats.digests import Digest
+    from margo_supplychain.formats.names import ReleaseName
+    from margo_supplychain.formats.pins import Pin
+    from margo_supplychain.formats.publisher_policy import PublisherPolicy
+    from margo_supplychain.formats.reports import Report
+    from margo_supplychain.transport.protocols import ContentSources, Source
+    from margo_supplychain.verify.chain import Chain
+    from margo_supplychain.verify.clock import Clock, Moment
+    from margo_supplychain.verify.limits import Control
+    from margo_supplychain.verify.policy import Policy
+    from margo_supplychain.verify.trust_store import TrustStore
+
+# Each try that loses finds the winner's newer state; nobody loses for ever.
+_TRIES: Final = 16
+_DEFAULT_LIMITS: Final = Limits()
+_SYSTEM_CLOCK: Final = SystemClock()
+
+
+class _Trust(NamedTuple):
+    """What step 1 found for one application."""
+
+    walk: Walk
+    chain: Chain
+    policy: PublisherPolicy
+    memory: Memory
+
+
+@final
+class Verifier:
+    """Decides for one device and one trusted repository. Thread-safe, and silent.
+
+    Args:
+        store: what the device remembers of the repository.
+        source: where its trust metadata comes from.
+        content: where releases' content may lie.
+        policy: the device owner's demands.
+        clock: the time; the machine's by default.
+        limits: sizes and counts; can only be lowered.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: TrustStore,
+        source: Source,
+        content: ContentSources,
+        policy: Policy,
+        clock: Clock = _SYSTEM_CLOCK,
+        limits: Limits = _DEFAULT_LIMITS,
+    ) -> None:
+        self._store = store
+        self._source = source
+        self._content = content
+        self._policy = policy
+        self._clock = clock
+        self._limits = limits
+
+    # --- step 1 alone ----------------------------------------------------------------
+
+    def refresh(self, *, control: Control | None = None) -> Freshness:
+        """Bring the top-level trust metadata up to date.
+
+        Raises:
+            VerificationError, InconclusiveError: as step 1 finds.
+        """
+        trace = Trace(f"refresh of {self._source.url}")
+        try:
+            walk = self._trust(None, Budget(control), trace)[0]
+        except SupplyChainError as error:
+            trace.attach(error)
+            raise
+        return _freshness(walk)
+
+    # --- steps 0 to 5 ----------------------------------------------------------------
+
+    def verify(
+        self,
+        name: ReleaseName,
+        pin: Pin,
+        *,
+        slot: str = "default",
+        control: Control | None = None,
+    ) -> VerifiedRelease:
+        """Return the highest release inside `pin` that may run here now.
+
+        Content is not fetched yet: `fetch` does, and checks it.
+
+        Args:
+            name: publisher and application.
+            pin: the versions that the device's owner agrees to.
+            slot: which instance on this device; comes from the device's own
+                configuration, never from a deployment.
+            control: budget and callbacks of this call.
+
+        Raises:
+            VerificationError: no; `.code` says which check, `.report` how far it came.
+            InconclusiveError: could not tell; keep what runs and try again.
+        """
+        trace = Trace(f"{name} {pin}")
+        try:
+            return self._verify(name, pin, slot_name(slot), Budget(control), trace)
+        except SupplyChainError as error:
+            trace.attach(error)
+            raise
+
+    def _verify(
+        self, name: ReleaseName, pin: Pin, slot: str, budget: Budget, trace: Trace
+    ) -> VerifiedRelease:
+        walk, found, policy, memory = self._trust_in(name, budget, trace)
+
+        # 2: resolve the pin in the deciding role's own list
+        with trace.step(2) as facts:
+            candidates = resolve.listed(found.deciding.signed, name)
+            facts["listed"] = len(candidates)
+            memory = self._remember_withdrawn(name, found, policy, candidates, memory)
+            standing = resolve.Standing(
+                policy=policy,
+                floor=offline_role.floor_today(
+                    walk, found, memory.floor(name, slot), policy
+                ),
+                slot=slot,
+                withdrawn=memory.withdrawn.get(name, {}),
+            )
+            chosen = resolve.select(name, pin, candidates, standing)
+            facts["version"] = str(chosen.version)
+            facts["newest"] = str(candidates[0].version)
+
+        # 3: the record and the manifest, exact bytes by digest
+        with trace.step(3) as facts:
+            record = artifact.fetch_record(walk, name, chosen, self._limits)
+            data, _ = artifact.fetch_manifest(
+                record,
+                self._content,
+                self._store.copy,
+                limits=self._limits,
+                budget=budget,
+            )
+            small = {**walk.accepted_targets, record.artifact.digest.hex: data}
+            self._keep_copies(small)
+            facts["record"] = chosen.file.hashes["sha256"]
+            facts["artifact"] = str(record.artifact.digest)
+
+        # 4: provenance
+        with trace.step(4) as facts:
+            offline_role.require_no_provenance(policy, name)
+            facts["provenance"] = policy.provenance
+
+        # 5: policy, the publisher's (in 2 and 4) and the device's
+        with trace.step(5):
+            self._judge(
+                Facts(
+                    name=name,
+                    record=record,
+                    publisher_policy=policy,
+                    profile=found.profile,
+                    signers={one.file.role: len(one.signers) for one in found.roles},
+                    freshness=_freshness(walk),
+                    age=_age(walk),
+                )
+            )
+
+        # 8: evidence
+        with trace.step(8):
+            return VerifiedRelease(
+                name=name,
+                version=record.version,
+                manifest=record.artifact,
+                components={
+                    f"{one.profile}/{one.name}": one.content
+                    for one in record.components
+                },
+                newest=candidates[0].version,
+                freshness=_freshness(walk),
+                report=trace.report("verified", "verified"),
+                record=record,
+                slot=slot,
+                epoch=policy.epoch,
+                downgrade=record.artifact.digest in policy.downgrade_to,
+                policy_signers=found.offline.signers,
+                store=self._store.where,
+                seal=SEAL,
+            )
+
+    def _trust_in(self, name: ReleaseName, budget: Budget, trace: Trace) -> _Trust:
+        walk, found, policy, memory = self._trust(name, budget, trace)
+        if found is None or policy is None:
+            raise RuntimeError("step 1 ended without a chain")
+        return _Trust(walk, found, policy, memory)
+
+    def _trust(
+        self, name: ReleaseName | None, budget: Budget, trace: Trace
+    ) -> tuple[Walk, Chain | None, PublisherPolicy | None, Memory]:
+        for _ in range(_TRIES):
+            try:
+                return self._trust_once(name, budget, trace)
+            except ConflictError:
+                trace.clear()
+        raise ConflictError(
+            f"{self._store.where} is changed by others faster than it can be read"
+        )
+
+    def _trust_once(
+        self, name: ReleaseName | None, budget: Budget, trace: Trace
+    ) -> tuple[Walk, Chain | None, PublisherPolicy | None, Memory]:
+        # 0: the memory, whole or an error; whom this repository may speak for
+        with trace.step(0) as facts:
+            memory = self._store.load()
+            facts["publishers"] = sorted(memory.publishers)
+            # check 0.10: a repository speaks for its own publishers only
+            if (
+                name is not None
+                and memory.publishers
+                and name.publisher not in memory.publishers
+            ):
+                raise UnknownTargetError(
+                    f"{name.publisher} is not a publisher of this repository "
+                    f"(it may speak for {', '.join(sorted(memory.publishers))})",
+                    name=str(name),
+                )
+
+        # 1: trust metadata; what was accepted is durable before it is used
+        with trace.step(1) as facts:
+            walk = Walk(
+                memory,
+                self._store.copy,
+                self._source,
+                demand=Demand.MARGO,
+                limits=self._limits,
+                clock=self._clock,
+                budget=budget,
+            )
+            found, policy = None, None
+            try:
+                walk.top_level()
+                trace.time = walk.workflow.moment.now
+                if name is not None:
+                    found = chain.follow(walk, name)
+                    policy = offline_role.publisher_policy(
+                        walk, found, name, self._limits
+                    )
+                after = walk.workflow.complete()
+            except SupplyChainError:
+                self._keep(memory, walk.workflow.memory, walk)
+                raise
+            finally:
+                facts.update(_versions(walk))
+            memory = self._keep(memory, after, walk)
+            return walk, found, policy, memory
+
+    def _keep(self, before: Memory, after: Memory, walk: Walk) -> Memory:
+        files = {role: data for role, data in walk.accepted.items() if role != "root"}
+        return self._store.keep(before, after, files, walk.accepted_targets)
+
+    def _keep_copies(self, targets: dict[str, bytes]) -> None:
+        fresh = {
+            name: data
+            for name, data in targets.items()
+            if self._store.copy(name) != data
+        }
+        if fresh:
+            self._store.keep_copies(fresh)
+
+    def _remember_withdrawn(
+        self,
+        name: ReleaseName,
+        found: Chain,
+        policy: PublisherPolicy,
+        candidates: tuple[resolve.Candidate, ...],
+        memory: Memory,
+    ) -> Memory:
+        digests = resolve.withdrawn_in(candidates)
+
+        def change(current: Memory) -> Memory:
+            return current.with_withdrawn(
+                name, digests, found.deciding.version
+            ).with_reinstated(name, policy.reinstated)
+
+        # check 2.20 (instead: return memory): remembered before anything is answered
+        if change(memory) != memory:
+            memory = self._store.update(change)
+        return memory
+
+    def _judge(self, facts: Facts) -> None:
+        violations = judge(self._policy, facts)
+        if not violations:
+            return
+        text = "; ".join(one.text for one in violations)
+        # check 5.10: what can't be judged is not "no", and never "yes"
+        if all(one.inconclusive for one in violations):
+            raise ClockError(f"{facts.name} {facts.record.version}: {text}")
+        raise PolicyError(
+            f"{facts.name} {facts.record.version} violates the device's policy: {text}",
+            violations=violations,
+        )
+
+    # --- step 6 ----------------------------------------------------------------------
+
+    def fetch(
+        self, release: VerifiedRelease, to: Path, *, control: Control | None = None
+    ) -> VerifiedContent:
+        """Fetch every byte of a verified release into an OCI image layout.
+
+        What is there already is hashed again, what is missing is fetched; nothing is
+        extracted, and nothing appears under its name before it was checked.
+
+        Args:
+            release: from this verifier.
+            to: the layout's directory; made if need be.
+
+        Raises:
+            VerificationError: bytes differ, an archive is unsafe, or the package
+                disagrees with its record.
+            InconclusiveError: a source, the disk or the budget gave out.
+        """
+        if release.store != self._store.where:
+            raise ValueError("the release was verified by another store")
+        from margo_supplychain.verify.content import Fetch
+
+        trace = Trace(f"content of {release.name} {release.version}")
+        trace.time = release.report.time
+        try:
+            with trace.step(6) as facts:
+                fetch = Fetch(
+                    release.record,
+                    self._content.sources(release.record.locations),
+                    to,
+                    limits=self._limits,
+                    budget=Budget(control),
+                )
+                fetch.run()
+                facts["blobs"] = len(fetch.digests)
+                fetched = FetchedRelease(
+                    name=release.name,
+                    version=release.version,
+                    artifact=release.manifest.digest,
+                    epoch=release.epoch,
+                    downgrade=release.downgrade,
+                    policy_signers=release.policy_signers,
+                )
+                self._store.update(lambda memory: memory.with_fetched(fetched))
+        except SupplyChainError as error:
+            trace.attach(error)
+            raise
+        return VerifiedContent(
+            release=release,
+            digests=fetch.digests,
+            content=fetch.content,
+            seal=SEAL,
+        )
+
+    # --- afterwards ------------------------------------------------------------------
+
+    def confirm_running(self, artifact: Digest, *, slot: str = "default") -> None:
+        """Raise a slot's release floor: the agent calls it once the software runs.
+
+        Args:
+            artifact: the digest of an artifact whose content `fetch` fetched.
+            slot: the instance that runs it.
+
+        Raises:
+            UnknownTargetError: this device never fetched it whole.
+            ReleaseFloorError: the slot runs something newer.
+        """
+        slot = slot_name(slot)
+
+        def change(memory: Memory) -> Memory:
+            found = [one for one in memory.fetched if one.artifact == artifact]
+            # check 8.1: only what was verified and fetched can be confirmed
+            if not found:
+                raise UnknownTargetError(
+                    f"{artifact} was not fetched by this device", name=str(artifact)
+                )
+            one = found[-1]
+            own = memory.releases.get(slot, {}).get(one.name)
+            # check 8.2: confirming never lowers a floor, unless the publisher said so
+            if (
+                own is not None
+                and not one.downgrade
+                and (one.epoch, one.version) < (own.epoch, own.version)
+            ):
+                raise ReleaseFloorError(
+                    f"{one.name} {one.version} is older than {own.version}, confirmed "
+                    f"in slot {slot}",
+                    name=str(one.name),
+                    version=str(one.version),
+                    floor=str(own.version),
+                    slot=slot,
+                )
+            floor = ReleaseFloor(
+                epoch=one.epoch,
+                version=one.version,
+                artifact=one.artifact,
+                policy_signers=one.policy_signers,
+            )
+            return memory.with_floor(one.name, slot, floor)
+
+        self._store.update(change)
+
+    def check_installed(self, digest: Digest) -> Report:
+        """Say whether an installed artifact may keep running; no network, no clock.
+
+        Judged by what the device remembers: that it fetched or confirmed the artifact,
+        and that no withdrawal that it has seen stands.
+        """
+        memory = self._store.load()
+        trace = Trace(str(digest))
+        if memory.time_floor is not None:
+            trace.time = memory.time_floor
+        known = {one.name for one in memory.fetched if one.artifact == digest}
+        for floors in memory.releases.values():
+            known |= {
+                name for name, floor in floors.items() if floor.artifact == digest
+            }
+        # check 8.10: unknown is not good
+        if not known:
+            return trace.report("rejected", UnknownTargetError.code)
+        # check 8.11: withdrawn is not good either
+        if any(memory.stands_withdrawn(name, digest) for name in known):
+            return trace.report("rejected", "withdrawn")
+        return trace.report("verified", "verified")
+
+
+def _freshness(walk: Walk) -> Freshness:
+    moment: Moment = walk.workflow.moment
+    if not moment.believable:
+        return Freshness.UNPROVEN
+    return Freshness.GRACE if walk.offline else Freshness.FRESH
+
+
+def _age(walk: Walk) -> timedelta | None:
+    timestamp = walk.workflow.timestamp
+    moment = walk.workflow.moment
+    if timestamp is None or timestamp.file.issued is None or not moment.believable:
+        return None
+    return moment.now - timestamp.file.issued
+
+
+def _versions(walk: Walk) -> dict[str, object]:
+    workflow = walk.workflow
+    found: dict[str, object] = {"root": workflow.root.version}
+    for role, one in (
+        ("timestamp", workflow.timestamp),
+        ("snapshot", workflow.snapshot),
+        *workflow.roles.items(),
+    ):
+        if one is not None:
+            found[role] = {
+                "version": one.version,
+                "keyids": sorted(one.keyids),
+                "expires": one.file.expires.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            }
+    if workflow.timestamp is not None and workflow.timestamp.file.issued is not None:
+        issued = workflow.timestamp.file.issued
+        found["issued"] = issued.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return found
