@@ -70,9 +70,7 @@ def follow(walk: Walk, name: ReleaseName) -> Chain:
         raise AmbiguousRoleError(
             f"{application.file.label} delegates further, so {name} has no one role",
             name=str(name),
-            roles=sorted(application.signed.delegations.roles or {"bins": None})
-            if application.signed.delegations is not None
-            else (),
+            roles=(application.file.role,),
         )
     return Chain(
         profile="delegated",
