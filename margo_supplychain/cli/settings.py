@@ -24,7 +24,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
-from margo_supplychain.errors import FormatError
+from margo_supplychain.errors import FormatError, StorageError
+from margo_supplychain.storage import durable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -168,17 +169,12 @@ def render(values: Mapping[str, str | Sequence[str]]) -> bytes:
 
 def _read(path: Path, *, trusted: bool) -> bytes:
     try:
-        # O_NONBLOCK: a pipe of that name must not keep us waiting.
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(handle, "rb") as stream:
-            status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise FormatError(f"{path} is not a file", where=str(path))
+        with durable.open_regular(path) as stream:
             if not trusted:
-                _check_owner(path, status)
+                _check_owner(path, os.fstat(stream.fileno()))
             data = stream.read(_LIMIT + 1)
-    except OSError as why:
-        reason = (why.strerror or "unreadable").lower()
+    except (OSError, StorageError) as why:
+        reason = str(getattr(why, "strerror", why)).lower()
         raise FormatError(f"cannot read {path}: {reason}", where=str(path)) from why
     if len(data) > _LIMIT:
         raise FormatError(f"{path} has more than {_LIMIT} bytes", where=str(path))

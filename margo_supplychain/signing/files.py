@@ -275,7 +275,7 @@ def read_secret_file(path: Path, *, limit: int, what: str) -> bytes:
             f"cannot read {what} {path}: {reason.lower()}",
             hint="check the path and its permissions",
         ) from why
-    with os.fdopen(handle, "rb") as stream:
+    try:
         # Asked of the open file, not of the path: nobody can swap it in between.
         status = os.fstat(handle)
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)):
@@ -287,7 +287,10 @@ def read_secret_file(path: Path, *, limit: int, what: str) -> bytes:
                 hint=f"chmod 600 {path}, and think of it as known to them",
             )
         os.set_blocking(handle, True)
-        data = stream.read(limit + 1)
+        with os.fdopen(handle, "rb", closefd=False) as stream:
+            data = stream.read(limit + 1)
+    finally:
+        os.close(handle)
     if len(data) > limit:
         raise SignerError(f"{what} {path} has more than {limit} bytes")
     return data
