@@ -209,26 +209,24 @@ class Verifier:
             )
 
         # 8: evidence
-        with trace.step(8):
-            return VerifiedRelease(
-                name=name,
-                version=record.version,
-                manifest=record.artifact,
-                components={
-                    f"{one.profile}/{one.name}": one.content
-                    for one in record.components
-                },
-                newest=candidates[0].version,
-                freshness=_freshness(walk),
-                report=trace.report("verified", "verified"),
-                record=record,
-                slot=slot,
-                epoch=policy.epoch,
-                downgrade=record.artifact.digest in policy.downgrade_to,
-                policy_signers=found.offline.signers,
-                store=self._store.where,
-                seal=SEAL,
-            )
+        return VerifiedRelease(
+            name=name,
+            version=record.version,
+            manifest=record.artifact,
+            components={
+                f"{one.profile}/{one.name}": one.content for one in record.components
+            },
+            newest=candidates[0].version,
+            freshness=_freshness(walk),
+            report=trace.report("verified", "verified"),
+            record=record,
+            slot=slot,
+            epoch=policy.epoch,
+            downgrade=record.artifact.digest in policy.downgrade_to,
+            policy_signers=found.offline.signers,
+            store=self._store.where,
+            seal=SEAL,
+        )
 
     def _trust_in(self, name: ReleaseName, budget: Budget, trace: Trace) -> _Trust:
         walk, found, policy, memory = self._trust(name, budget, trace)

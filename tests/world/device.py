@@ -49,14 +49,15 @@ class Device:
         publishers: frozenset[str] = frozenset({"acme"}),
         policy: bytes = SIGNED,
     ) -> None:
-        self.state = state
+        # Each device keeps its stores side by side in a directory of its own.
+        self.state = state / "store"
         self.source = MemorySource(files)
         self.clock = clock
         self.policy = policy
-        self.staging = state.parent / f"{state.name}-staging"
+        self.staging = state / "staging"
         if root is None:
             root = files.metadata["1.root.json"]
-        TrustStore.create(state, root=root, publishers=publishers)
+        TrustStore.create(self.state, root=root, publishers=publishers)
 
     @property
     def verifier(self) -> Verifier:

@@ -281,7 +281,7 @@ class World:
     # --- signing ---------------------------------------------------------------------
 
     def sign(self, role: str, signers: list[CryptoSigner] | None = None) -> bytes:
-        """Sign a role as it stands, by its own or by other keys, and return the file."""
+        """Sign a role as it stands, by its own or other keys; return the file."""
         metadata = Metadata(self.roles[role])
         for signer in self.signers[role] if signers is None else signers:
             metadata.sign(signer, append=True)
