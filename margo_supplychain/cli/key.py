@@ -149,10 +149,10 @@ def import_(file: str, *, out: str, force: bool) -> Result:
     path = Path(out)
     if path.suffix != ".pub":
         raise click.UsageError(f"--out {out} does not end in .pub")
-    if file != "-" and path.exists() and path.samefile(file):
-        raise click.UsageError(f"--out {out} is the file that is read")
     name = "the standard input" if file == "-" else file
     found = parse_public_key(_read(file, MAX_PUBLIC_KEY), what=name)
+    if file != "-" and path.exists() and path.samefile(file):
+        raise click.UsageError(f"--out {out} is the file that is read")
     try:
         write = durable.write_file if force else durable.write_new_file
         write(path, public_pem(found))

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 FILE_NAME: Final = "margo-supplychain.toml"
 FILE_VARIABLE: Final = "MARGO_SUPPLYCHAIN_SETTINGS"
 _PREFIX: Final = "MARGO_SUPPLYCHAIN_"
+_ROOT: Final = 0
 _LIMIT: Final = 64 * 1024
 _MAX_KEYS: Final = 32  # of one setting; no role has more keys than a person can name
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:", re.ASCII)
@@ -183,7 +184,7 @@ def _read(path: Path, *, trusted: bool) -> bytes:
 
 def _check_owner(path: Path, status: os.stat_result) -> None:
     hint = f"make it yours alone, or name it on purpose: {FILE_VARIABLE}={path}"
-    if status.st_uid not in (0, os.geteuid()):
+    if status.st_uid not in (_ROOT, os.geteuid()):
         raise FormatError(
             f"{path} belongs to another user (uid {status.st_uid})",
             where=str(path),
