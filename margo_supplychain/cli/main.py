@@ -60,13 +60,16 @@ class _LazyGroup(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
+class _Answered(Exception):  # noqa: N818  (not an error: `--version` has its answer)
+    def __init__(self, result: Result) -> None:
+        super().__init__()
+        self.result = result
+
+
 def _show_version(context: click.Context, _: click.Parameter, value: bool) -> None:
     if value and not context.resilient_parsing:
-        invocation = context.find_object(Invocation) or Invocation()
-        data = {"version": __version__}
         lines = [f"{PROGRAM} {__version__}"]
-        write_result(Result(data=data, lines=lines), form=invocation.form)
-        context.exit()
+        raise _Answered(Result(data={"version": __version__}, lines=lines))
 
 
 @click.group(
@@ -132,6 +135,8 @@ def _run(arguments: list[str], invocation: Invocation) -> Result | Failure | int
         if not isinstance(outcome, Result):
             raise TypeError(f"a command returned {type(outcome).__name__}")
         return outcome
+    except _Answered as answered:
+        return answered.result
     except click.exceptions.Exit as done:
         return done.exit_code
     except (KeyboardInterrupt, click.Abort):

@@ -13,6 +13,7 @@ line from an open descriptor, for every key that has no file of its own.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
@@ -177,6 +178,9 @@ def _ask(prompt: str, token: str) -> str:
         warnings.simplefilter("error", getpass.GetPassWarning)
         try:
             return getpass.getpass(prompt)
+        except KeyboardInterrupt:
+            sys.stderr.write("\n")  # the prompt's line is still open
+            raise
         except getpass.GetPassWarning as why:
             raise SignerError("the terminal shows what is typed", hint=_HINT) from why
         except EOFError as why:
