@@ -233,8 +233,8 @@ def _version(metadata: Node, find: Findings) -> Node | None:
         find.wrong(node, "metadata.version", "text")
         return None
     if node.kind == "number":
-        advice = f'write "{node.text[:80]}": other readers may make 1.0 of 1.00'
-        find.warning(node, f"metadata.version is the number {node.shown}; {advice}")
+        text = f"metadata.version is the number {node.shown}, expected text"
+        find.warning(node, f'{text}: write "{node.text[:80]}"')
     if TAG.fullmatch(node.text) is None:
         find.error(
             node,
