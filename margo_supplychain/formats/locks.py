@@ -30,6 +30,8 @@ FORMAT: Final = 1
 MAX_LOCK: Final = 1 << 20
 MAX_ENTRIES: Final = 2000
 _PLATFORM: Final = re.compile(r"[a-z0-9_.-]{1,40}(?:/[a-z0-9_.-]{1,40}){1,2}", re.ASCII)
+_COMPONENT: Final = re.compile(r"[a-z0-9-]{1,200}", re.ASCII)
+_OPTIONAL: Final = {"platforms", "components"}
 
 _IMAGES_HEADER: Final = """\
 # The container images of this package's components, by digest.
@@ -42,10 +44,15 @@ _COMPONENTS_HEADER: Final = """\
 
 
 class LockedImage(NamedTuple):
-    """What one image reference stands for; no platforms if they are not known."""
+    """What one image reference stands for; no platforms if they are not known.
+
+    `components` names those whose images nothing can list, such as Helm charts, and
+    that run this one: one entry with its name says that all of its images are there.
+    """
 
     digest: Digest
     platforms: tuple[str, ...]
+    components: tuple[str, ...] = ()
 
 
 class ComponentKey(NamedTuple):
@@ -71,7 +78,7 @@ class ImageLock:
         """
         images: dict[str, LockedImage] = {}
         for where, table in _tables(data, what, "image"):
-            _check_keys(table, where, {"reference", "digest"}, {"platforms"})
+            _check_keys(table, where, {"reference", "digest"}, _OPTIONAL)
             reference = _text(table, "reference", where)
             if reference in images:
                 raise ApplicationFormatError(f"{where}.reference {reference} is twice")
@@ -84,7 +91,9 @@ class ImageLock:
                     "platforms like linux/arm64"
                 )
             images[reference] = LockedImage(
-                _digest(table, where), tuple(sorted(set(platforms)))
+                _digest(table, where),
+                tuple(sorted(set(platforms))),
+                _components(table, where),
             )
         return cls(images=images)
 
@@ -97,6 +106,9 @@ class ImageLock:
             lines.append(f"reference = {_quote(reference)}\n")
             lines.append(f"digest = {_quote(str(image.digest))}\n")
             lines.append(f"platforms = [{platforms}]\n")
+            if image.components:
+                names = ", ".join(_quote(one) for one in sorted(image.components))
+                lines.append(f"components = [{names}]\n")
         return "".join(lines).encode()
 
 
@@ -199,6 +211,17 @@ def _text(table: Mapping[str, Any], key: str, where: str) -> str:
             f"{where}.{key} is {value!r:.80}, expected printable text"
         )
     return value
+
+
+def _components(table: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    names = table.get("components", [])
+    if not isinstance(names, list) or not all(
+        isinstance(one, str) and _COMPONENT.fullmatch(one) for one in names
+    ):
+        raise ApplicationFormatError(
+            f"{where}.components is {names!r:.80}, expected a list of component names"
+        )
+    return tuple(sorted(set(names)))
 
 
 def _digest(table: Mapping[str, Any], where: str) -> Digest:
