@@ -91,6 +91,13 @@ class HttpSource:
         place = "/".join(quote(step, safe=_IN_STEP) for step in steps)
         return self._open(self._targets_url + place, size=what.size, start=start)
 
+    def plain_target(
+        self, path: TargetPath, what: Descriptor
+    ) -> AbstractContextManager[BinaryIO]:
+        """Open a target file of a repository without consistent snapshots."""
+        place = "/".join(quote(step, safe=_IN_STEP) for step in path.split("/"))
+        return self._open(self._targets_url + place, size=what.size, start=0)
+
     def blob(
         self, what: Descriptor, *, start: int = 0
     ) -> AbstractContextManager[BinaryIO]:

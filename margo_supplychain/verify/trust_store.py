@@ -130,18 +130,9 @@ class TrustStore:
                     roles=(str(neighbour), str(directory)),
                     hint="one repository speaks for a publisher; remove one of them",
                 )
-        make_directory(directory, mode=0o700)
-        with DirectoryLock(directory, timeout=LOCK_TIMEOUT):
-            # check 0.2: making a store never forgets one
-            if any(os.path.lexists(directory / name) for name in MEMORY_FILES):
-                raise StorageError(
-                    f"{directory} holds a store already",
-                    path=str(directory),
-                    hint="open it; to begin anew, remove it yourself, and with it all "
-                    "that it remembers",
-                )
-            _write_memory(directory, memory)
-        return cls(_Disk(directory), str(directory))
+        state = DiskState(directory)
+        state.begin(memory)
+        return cls(state, str(directory))
 
     @classmethod
     def open(cls, directory: Path) -> Self:
@@ -150,7 +141,7 @@ class TrustStore:
         Raises:
             StateLostError: there is none, or both copies of its memory are damaged.
         """
-        state = _Disk(directory)
+        state = DiskState(directory)
         state.load()
         return cls(state, str(directory))
 
@@ -242,7 +233,7 @@ def _neighbours(directory: Path) -> list[tuple[Path, frozenset[str]]]:
     if not parent.is_dir():
         return []
     return [
-        (one, _Disk(one).load().publishers)
+        (one, DiskState(one).load().publishers)
         for one in sorted(parent.iterdir())
         if one.name != directory.name and (one / MEMORY_FILES[0]).is_file()
     ]
@@ -254,11 +245,29 @@ def _write_memory(directory: Path, memory: Memory) -> None:
         write_file(directory / name, data, mode=0o600)
 
 
-class _Disk:
+class DiskState:
     """Memory and copies in a directory."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+
+    def begin(self, memory: Memory) -> None:
+        """Write the first memory.
+
+        Raises:
+            StorageError: there is one already, or the disk refuses.
+        """
+        make_directory(self._directory, mode=0o700)
+        with DirectoryLock(self._directory, timeout=LOCK_TIMEOUT):
+            # check 0.2: making a store never forgets one
+            if any(os.path.lexists(self._directory / name) for name in MEMORY_FILES):
+                raise StorageError(
+                    f"{self._directory} holds a store already",
+                    path=str(self._directory),
+                    hint="open it; to begin anew, remove it yourself, and with it all "
+                    "that it remembers",
+                )
+            _write_memory(self._directory, memory)
 
     def load(self) -> Memory:
         """Return the newest good copy, after repairing a damaged one."""
