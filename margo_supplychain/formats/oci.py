@@ -395,8 +395,10 @@ def _check_titles(layers: Iterable[Layer], what: str) -> None:
     for layer in layers:
         if layer.title is None:
             continue
-        other = seen.setdefault(folded(layer.title), layer.title)
-        if other is not layer.title:
+        key = folded(layer.title)
+        other = seen.get(key)
+        seen[key] = layer.title
+        if other is not None:
             raise OciFormatError(
                 f"{what} has two layers titled {other[:160]!r} and "
                 f"{layer.title[:160]!r}, which are one file"
