@@ -36,20 +36,20 @@ class Fields:
         MetadataFormatError: if `value` is not an object.
     """
 
-    __slots__ = ("_read", "_value", "what")
+    __slots__ = ("_read", "value", "what")
 
     def __init__(self, value: object, *, what: str) -> None:
         if not isinstance(value, dict):
             raise MetadataFormatError(f"{what} is {_kind(value)}, not an object")
-        self._value: dict[str, Any] = value
+        self.value: dict[str, Any] = value
         self._read: set[str] = set()
         self.what = what
 
     def _get(self, name: str, kind: type[T], expected: str) -> T:
         self._read.add(name)
-        if name not in self._value:
+        if name not in self.value:
             raise MetadataFormatError(f"{self.what} has no field {name!r}")
-        value = self._value[name]
+        value = self.value[name]
         # `type` and not `isinstance`: true is no integer.
         if type(value) is not kind:
             raise MetadataFormatError(
@@ -60,7 +60,7 @@ class Fields:
     def has(self, name: str) -> bool:
         """Say whether an optional field is there (null is there, and an error)."""
         self._read.add(name)
-        return name in self._value
+        return name in self.value
 
     def text(self, name: str) -> str:
         """Return a string."""
@@ -129,7 +129,7 @@ class Fields:
         Raises:
             MetadataFormatError: naming the unknown fields.
         """
-        unknown = sorted(self._value.keys() - self._read)
+        unknown = sorted(self.value.keys() - self._read)
         if unknown:
             names = ", ".join(repr(name[:80]) for name in unknown[:5])
             raise MetadataFormatError(

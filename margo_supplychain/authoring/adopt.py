@@ -1,0 +1,253 @@
+"""`release adopt`: an artifact that already exists becomes a release, as it is.
+
+Any OCI artifact: a Margo package, a chart, a Compose archive, an image or image index,
+a Wasm module. It is named by digest, every byte of its closure is read and checked, and
+none is changed. What is unusual about it becomes a warning; what every device would
+refuse is an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from margo_supplychain.authoring.contents import read_checked
+from margo_supplychain.authoring.inspection import inspect
+from margo_supplychain.authoring.packages import DESCRIPTION, one_line_each
+from margo_supplychain.authoring.release import Release
+from margo_supplychain.authoring.resolution import ImagePins, Resolution, resolve
+from margo_supplychain.errors import (
+    ApplicationFormatError,
+    DigestMismatchError,
+    OciFormatError,
+    TooLargeError,
+)
+from margo_supplychain.formats.application import MAX_DESCRIPTION, inspect_description
+from margo_supplychain.formats.closure import walk
+from margo_supplychain.formats.digests import Descriptor, Digest
+from margo_supplychain.formats.locks import ComponentLock, ImageLock
+from margo_supplychain.formats.oci import (
+    MARGO_DESCRIPTION,
+    MAX_MANIFEST,
+    Manifest,
+    parse_manifest,
+)
+from margo_supplychain.formats.record import check_location
+from margo_supplychain.storage.receive import check_stream
+
+if TYPE_CHECKING:
+    from margo_supplychain.authoring.inspection import Inspection
+    from margo_supplychain.formats.names import ReleaseName
+    from margo_supplychain.formats.versions import Version
+    from margo_supplychain.transport.protocols import Source
+
+_UNKNOWN: Final = "application/octet-stream"
+_HINT: Final = (
+    "a tag can move; name the digest that you reviewed, as in {example} "
+    "(index.json of an OCI layout lists digests, and so do "
+    "`oras resolve REFERENCE` and `skopeo inspect`)"
+)
+
+
+class _Facts(NamedTuple):
+    """What a package or component says beyond its bytes."""
+
+    application_version: str | None
+    resolution: Resolution
+
+
+def adopt(
+    source: Source,
+    reference: str,
+    *,
+    name: ReleaseName,
+    version: Version,
+    components: ComponentLock | None,
+    images: ImageLock | None,
+    locations: tuple[str, ...],
+) -> Release:
+    """Make a release of an artifact in `source`; see `Release.from_artifact`."""
+    digest, location = parse_reference(reference)
+    artifact = find_artifact(source, digest)
+    shown = f"artifact {digest.short}"
+    for part in walk(artifact, lambda what: read_checked(source, what)):
+        with source.blob(part.descriptor) as stream:
+            check_stream(part.descriptor, stream, subject=str(part.descriptor.digest))
+    found = inspect(source, artifact, shown=shown)
+    empty_components, empty_images = ComponentLock(components={}), ImageLock(images={})
+    if found.kind == "package":
+        facts = _package(
+            source,
+            found,
+            name,
+            version,
+            components or empty_components,
+            images or empty_images,
+        )
+    else:
+        facts = _bare(found, name, images or empty_images)
+    warnings = list(found.warnings)
+    if found.version is not None and found.version != str(version):
+        warnings.append(
+            f"{shown} calls itself {found.version[:80]}, and will be released as "
+            f"{version}"
+        )
+    places = dict.fromkeys((*([location] if location else []), *locations))
+    return Release(
+        name=name,
+        version=version,
+        artifact=artifact,
+        artifact_type=found.document.artifact_type,
+        application_version=facts.application_version,
+        locations=tuple(check_location(one) for one in places),
+        components=facts.resolution.components,
+        images=facts.resolution.images,
+        closure=facts.resolution.closure,
+        warnings=one_line_each((*warnings, *facts.resolution.warnings)),
+        elsewhere=facts.resolution.elsewhere,
+        source=source,
+    )
+
+
+def parse_reference(text: str) -> tuple[Digest, str | None]:
+    """Return the digest of a reference, and its location if it names one.
+
+    Raises:
+        OciFormatError: a tag, or neither of the two forms.
+    """
+    place, _, digest = text.rpartition("@")
+    try:
+        found = Digest.parse(digest)
+    except OciFormatError as why:
+        raise OciFormatError(
+            f"reference {text[:200]!r} names no digest",
+            hint=_HINT.format(example="oci://registry.example/acme/app@sha256:…"),
+        ) from why
+    if not place:
+        return found, None
+    # A tag before the digest is for people; the location has none.
+    head, slash, last = place.removeprefix("oci://").rpartition("/")
+    if not place.startswith("oci://") or not head or not last:
+        raise OciFormatError(
+            f"reference {text[:200]!r} is neither sha256:… nor oci://host/path@sha256:…"
+        )
+    return found, check_location(f"oci://{head}{slash}{last.partition(':')[0]}")
+
+
+def find_artifact(source: Source, digest: Digest) -> Descriptor:
+    """Return the descriptor of a manifest of which only the digest is known.
+
+    Raises:
+        FetchError: `source` has no such thing.
+        DigestMismatchError: it gives other bytes.
+        OciFormatError: it is not a manifest or index.
+    """
+    # The size is not known yet: ask for as much as a manifest may have.
+    what = Descriptor(media_type=_UNKNOWN, digest=digest, size=MAX_MANIFEST)
+    pieces: list[bytes] = []
+    try:
+        with source.blob(what) as stream:
+            while piece := stream.read(1 << 16):
+                pieces.append(piece)
+    except TooLargeError as why:
+        raise OciFormatError(
+            f"{digest} is larger than any manifest: name a manifest or index, not a "
+            "layer"
+        ) from why
+    data = b"".join(pieces)
+    found = hashlib.new(digest.algorithm, data).hexdigest()
+    if found != digest.hex:
+        raise DigestMismatchError(
+            f"{source.url} gives {digest.algorithm}:{found} for {digest}",
+            subject=str(digest),
+            expected=str(digest),
+            found=f"{digest.algorithm}:{found}",
+        )
+    document = parse_manifest(data, what=f"artifact {digest.short}")
+    return Descriptor(media_type=document.media_type, digest=digest, size=len(data))
+
+
+def _bare(found: Inspection, name: ReleaseName, lock: ImageLock) -> _Facts:
+    pins = ImagePins(lock)
+    complete = pins.add(name.name, found.images, opaque=found.opaque, gaps=found.gaps)
+    resolution = Resolution(
+        components=(),
+        images=pins.images(),
+        closure="complete" if complete else "partial",
+        warnings=pins.warnings(),
+        elsewhere=frozenset(),
+        missing=(),
+    )
+    return _Facts(None, resolution)
+
+
+def _package(
+    source: Source,
+    found: Inspection,
+    name: ReleaseName,
+    version: Version,
+    components: ComponentLock,
+    images: ImageLock,
+) -> _Facts:
+    warnings: list[str] = []
+    data, files = _description(source, found, warnings)
+    description, problems = inspect_description(data, files=files)
+    warnings += problems
+    if description is None:
+        warnings.append(
+            f"closure is partial: {DESCRIPTION} can't be read, so nothing that it "
+            "deploys is signed"
+        )
+        nothing = Resolution((), (), "partial", tuple(warnings), frozenset(), ())
+        return _Facts(None, nothing)
+    if description.id != name.name:
+        raise ApplicationFormatError(
+            f"{DESCRIPTION} has id {description.id}, and {name} ends in another name",
+            hint=f"adopt it as {name.publisher}/{description.id}",
+        )
+    if description.version_text != str(version):
+        warnings.append(
+            f"metadata.version is {description.version_text}, and will be released as "
+            f"{version}"
+        )
+    resolution = resolve(
+        description.profiles,
+        build=lambda _profile, _wanted: None,
+        components=components,
+        images=images,
+    )
+    warnings += (
+        f"closure is partial: component {one} has no digest in components.lock, so its "
+        "profile is not part of the release"
+        for one in resolution.missing
+    )
+    return _Facts(
+        description.version_text,
+        resolution._replace(
+            warnings=(*warnings, *description.warnings, *resolution.warnings)
+        ),
+    )
+
+
+def _description(
+    source: Source, found: Inspection, warnings: list[str]
+) -> tuple[bytes, frozenset[str]]:
+    manifest = found.document
+    layers = manifest.layers if isinstance(manifest, Manifest) else ()
+    layer = next((one for one in layers if one.title == DESCRIPTION), None)
+    if layer is None:
+        raise ApplicationFormatError(
+            f"the package has no file {DESCRIPTION}: every device would refuse it"
+        )
+    if layer.descriptor.media_type != MARGO_DESCRIPTION:
+        warnings.append(
+            f"{DESCRIPTION} has media type {layer.descriptor.media_type}, Margo's is "
+            f"{MARGO_DESCRIPTION}"
+        )
+    if layer.descriptor.size > MAX_DESCRIPTION:
+        raise ApplicationFormatError(
+            f"{DESCRIPTION} has {layer.descriptor.size} bytes, more than "
+            f"{MAX_DESCRIPTION}"
+        )
+    titles = frozenset(one.title for one in layers if one.title is not None)
+    return read_checked(source, layer.descriptor), titles
