@@ -43,8 +43,7 @@ def hashed_target(path: TargetPath, what: Descriptor, *, url: str) -> str:
         FetchError: the path is empty, absolute or has a step `.` or `..`, or one of no
             length; no source can hold such a file.
     """
-    directory, _, name = path.rpartition("/")
-    steps = [*directory.split("/"), name] if directory else [path]
+    steps = path.split("/")
     if (
         any(step in ("", ".", "..") for step in steps)
         or "\0" in path
@@ -53,7 +52,7 @@ def hashed_target(path: TargetPath, what: Descriptor, *, url: str) -> str:
         raise FetchError(
             f"target path {path[:160]!r} is not relative and normalised", url=url
         )
-    return "/".join([*steps[:-1], f"{what.digest.hex}.{name}"])
+    return "/".join([*steps[:-1], f"{what.digest.hex}.{steps[-1]}"])
 
 
 def _is_unicode(text: str) -> bool:
