@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from margo_supplychain.transport.network import Network
 
 HTTPError = urllib3.exceptions.HTTPError
+RefusedError = urllib3.exceptions.NewConnectionError
 NoAnswerError = urllib3.exceptions.TimeoutError
 SSLError = urllib3.exceptions.SSLError
 
@@ -135,15 +136,20 @@ class _TimedConnection(HTTPConnection):
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
-        timer = threading.Timer(self.response_timeout, self._cut)
+        late = threading.Event()
+        timer = threading.Timer(self.response_timeout, self._cut, [late])
         timer.daemon = True
         timer.start()
         try:
             yield
         finally:
             timer.cancel()
+        # http.client takes headers that break off for complete ones.
+        if late.is_set():
+            raise TimeoutError("the headers took too long")
 
-    def _cut(self) -> None:
+    def _cut(self, late: threading.Event) -> None:
+        late.set()
         if self._handle is not None:
             with suppress(OSError):
                 self._handle.shutdown(socket.SHUT_RDWR)

@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urljoin, urlsplit
 
 from margo_supplychain.errors import FetchError, TooSlowError
-from margo_supplychain.transport.connections import HTTPError, NoAnswerError, SSLError
+from margo_supplychain.transport.connections import (
+    HTTPError,
+    NoAnswerError,
+    RefusedError,
+    SSLError,
+)
 
 if TYPE_CHECKING:
     from urllib3.response import BaseHTTPResponse
@@ -201,7 +206,9 @@ class Transfer:
 
     def _no_answer(self, why: Exception, began: float) -> FetchError:
         took = time.monotonic() - began
-        if isinstance(why, NoAnswerError) or took >= self._network.response_timeout:
+        # urllib3 counts a refused connection among the timeouts.
+        slow = isinstance(why, NoAnswerError) and not isinstance(why, RefusedError)
+        if slow or took >= self._network.response_timeout:
             text = f"{self._url} did not answer within {took:.1f} s"
             return TooSlowError(text, url=self._url, unreachable=True)
         return FetchError(

@@ -725,6 +725,11 @@ def test_https_never_becomes_http(
     assert liar.requests == []
 
 
+def login(liar: Liar, number: int) -> str | None:
+    headers = {name.lower(): text for name, text in liar.requests[number][1].items()}
+    return headers.get("proxy-authorization")
+
+
 def test_proxy_from_the_environment(
     liar: Liar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -734,16 +739,16 @@ def test_proxy_from_the_environment(
     liar.serves("http://updates.example.org/metadata/timestamp.json", b"proxied")
     liar.serves(TIMESTAMP, b"direct")
     assert timestamp(HttpSource.of("http://updates.example.org")) == b"proxied"
-    assert liar.requests[0][1]["Proxy-Authorization"] == "Basic bWU6cEBzcw=="
+    assert login(liar, 0) == "Basic bWU6cEBzcw=="
     assert timestamp(HttpSource.of(liar.url)) == b"direct"
-    assert "Proxy-Authorization" not in liar.requests[1][1]
+    assert login(liar, 1) is None
 
 
 def test_proxy_without_a_login(liar: Liar, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("all_proxy", liar.url)
     liar.serves("http://updates.example.org/metadata/timestamp.json", b"proxied")
     assert timestamp(HttpSource.of("http://updates.example.org")) == b"proxied"
-    assert "Proxy-Authorization" not in liar.requests[0][1]
+    assert login(liar, 0) is None
 
 
 def test_proxy_of_an_unknown_kind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -828,6 +833,6 @@ def test_making_a_source_imports_no_http() -> None:
         "from margo_supplychain.transport.opening import open_source\n"
         "open_source('https://updates.example.org')\n"
         "bad = {'urllib3', 'http.client', 'yaml', 'ssl'} & set(sys.modules)\n"
-        "sys.exit(' '.join(bad))\n"
+        "sys.exit(' '.join(bad) or None)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
