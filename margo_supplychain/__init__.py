@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from margo_supplychain.lazy import exporter
+
 if TYPE_CHECKING:
     from margo_supplychain.errors import (
         FormatError,
@@ -28,41 +30,13 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.pins import Pin
     from margo_supplychain.formats.reports import Report, Violation
     from margo_supplychain.formats.versions import Version
-    from margo_supplychain.transport.opening import (
-        FixedContent,
-        Network,
-        open_source,
-    )
+    from margo_supplychain.transport.opening import FixedContent, Network, open_source
     from margo_supplychain.verify.clock import Clock, Freshness, SystemClock
     from margo_supplychain.verify.limits import Control, Limits
     from margo_supplychain.verify.policy import Facts, Policy, Rule
     from margo_supplychain.verify.results import VerifiedContent, VerifiedRelease
     from margo_supplychain.verify.trust_store import StoreStatus, TrustStore
     from margo_supplychain.verify.verifier import Verifier
-
-_HOMES = {
-    "errors": (
-        "FormatError",
-        "IncompleteError",
-        "InconclusiveError",
-        "SignerError",
-        "SupplyChainError",
-        "VerificationError",
-    ),
-    "formats.digests": ("Descriptor", "Digest"),
-    "formats.names": ("ReleaseName",),
-    "formats.pins": ("Pin",),
-    "formats.reports": ("Report", "Violation"),
-    "formats.versions": ("Version",),
-    "transport.opening": ("FixedContent", "Network", "open_source"),
-    "verify.clock": ("Clock", "Freshness", "SystemClock"),
-    "verify.limits": ("Control", "Limits"),
-    "verify.policy": ("Facts", "Policy", "Rule"),
-    "verify.results": ("VerifiedContent", "VerifiedRelease"),
-    "verify.trust_store": ("StoreStatus", "TrustStore"),
-    "verify.verifier": ("Verifier",),
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Clock",
@@ -96,15 +70,28 @@ __all__ = [
     "open_source",
 ]
 
-
-def __getattr__(name: str) -> object:
-    home = _HOME_OF.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{home}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__ = exporter(
+    __name__,
+    {
+        "errors": (
+            "FormatError",
+            "IncompleteError",
+            "InconclusiveError",
+            "SignerError",
+            "SupplyChainError",
+            "VerificationError",
+        ),
+        "formats.digests": ("Descriptor", "Digest"),
+        "formats.names": ("ReleaseName",),
+        "formats.pins": ("Pin",),
+        "formats.reports": ("Report", "Violation"),
+        "formats.versions": ("Version",),
+        "transport.opening": ("FixedContent", "Network", "open_source"),
+        "verify.clock": ("Clock", "Freshness", "SystemClock"),
+        "verify.limits": ("Control", "Limits"),
+        "verify.policy": ("Facts", "Policy", "Rule"),
+        "verify.results": ("VerifiedContent", "VerifiedRelease"),
+        "verify.trust_store": ("StoreStatus", "TrustStore"),
+        "verify.verifier": ("Verifier",),
+    },
+)

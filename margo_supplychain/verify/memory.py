@@ -16,7 +16,7 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from margo_supplychain.errors import FormatError, MetadataFormatError
+from margo_supplychain.errors import BudgetError, FormatError, MetadataFormatError
 from margo_supplychain.formats import strict_json
 from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.names import (
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.publisher_policy import Reinstatement
 
 FORMAT: Final = 1
-LIMIT: Final = 16 << 20  # bytes
+LIMIT: Final = 64 << 20  # bytes
+# Of one application: more would let the thief of its key fill the memory.
+MAX_WITHDRAWN: Final = 10_000
 MAX_FETCHED: Final = 256  # releases that may be confirmed; the oldest is forgotten
 
 
@@ -101,7 +103,12 @@ class ReleaseFloor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchedRelease:
-    """A release whose content this device fetched whole, and so may confirm."""
+    """A release whose content this device fetched whole, and so may confirm.
+
+    Args:
+        passed: the slot's floor that it was verified against; what verification passed
+            then, confirming does not refuse.
+    """
 
     name: ReleaseName
     version: Version
@@ -109,6 +116,7 @@ class FetchedRelease:
     epoch: int
     downgrade: bool
     policy_signers: frozenset[str]
+    passed: ReleaseFloor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,10 +199,21 @@ class Memory:
     def with_withdrawn(
         self, name: ReleaseName, digests: frozenset[Digest], role_version: int
     ) -> Self:
-        """Return the memory with artifacts seen withdrawn in a role's version."""
+        """Return the memory with artifacts seen withdrawn in a role's version.
+
+        Raises:
+            BudgetError: more than `MAX_WITHDRAWN` of one application. Forgetting one
+                would let it come back; the application is refused instead.
+        """
         known = dict(self.withdrawn.get(name, {}))
         for digest in digests:
             known[digest] = max(role_version, known.get(digest, 0))
+        # check 2.21: the memory stays small whatever a stolen key lists
+        if len(known) > MAX_WITHDRAWN:
+            raise BudgetError(
+                f"{name} has more than {MAX_WITHDRAWN} withdrawn releases",
+                hint="report it to the publisher; its application key may be stolen",
+            )
         if known == self.withdrawn.get(name, {}):
             return self
         return replace(self, withdrawn={**self.withdrawn, name: known})
@@ -230,6 +249,9 @@ class Memory:
     def to_bytes(self) -> bytes:
         """Return the checksummed file form."""
         body = strict_json.canonical(_encode(self))
+        # check 0.6: a memory that could not be read back is never written
+        if len(body) > LIMIT:
+            raise BudgetError(f"the memory would have more than {LIMIT} bytes")
         return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
 
     @classmethod
@@ -286,15 +308,7 @@ def _encode(memory: Memory) -> dict[str, Any]:
             "timestamp": _encode_time(memory.timestamp_time),
         },
         "releases": {
-            slot: {
-                str(name): {
-                    "epoch": one.epoch,
-                    "version": str(one.version),
-                    "artifact": str(one.artifact),
-                    "policySigners": sorted(one.policy_signers),
-                }
-                for name, one in floors.items()
-            }
+            slot: {str(name): _encode_floor(one) for name, one in floors.items()}
             for slot, floors in memory.releases.items()
         },
         "withdrawn": _encode_digests(memory.withdrawn),
@@ -307,10 +321,29 @@ def _encode(memory: Memory) -> dict[str, Any]:
                 "epoch": one.epoch,
                 "downgrade": one.downgrade,
                 "policySigners": sorted(one.policy_signers),
+                "passed": _encode_floor(one.passed) if one.passed else None,
             }
             for one in memory.fetched
         ],
     }
+
+
+def _encode_floor(floor: ReleaseFloor) -> dict[str, Any]:
+    return {
+        "epoch": floor.epoch,
+        "version": str(floor.version),
+        "artifact": str(floor.artifact),
+        "policySigners": sorted(floor.policy_signers),
+    }
+
+
+def _decode_floor(raw: dict[str, Any]) -> ReleaseFloor:
+    return ReleaseFloor(
+        epoch=_whole(raw["epoch"]),
+        version=Version.parse(raw["version"]),
+        artifact=Digest.parse(raw["artifact"]),
+        policy_signers=frozenset(raw["policySigners"]),
+    )
 
 
 def _encode_digests(
@@ -364,12 +397,7 @@ def _decode(raw: dict[str, Any]) -> dict[str, Any]:
         "timestamp_time": _decode_time(raw["times"]["timestamp"]),
         "releases": {
             slot_name(slot): {
-                ReleaseName.parse(name): ReleaseFloor(
-                    epoch=_whole(one["epoch"]),
-                    version=Version.parse(one["version"]),
-                    artifact=Digest.parse(one["artifact"]),
-                    policy_signers=frozenset(one["policySigners"]),
-                )
+                ReleaseName.parse(name): _decode_floor(one)
                 for name, one in floors.items()
             }
             for slot, floors in raw["releases"].items()
@@ -384,6 +412,7 @@ def _decode(raw: dict[str, Any]) -> dict[str, Any]:
                 epoch=_whole(one["epoch"]),
                 downgrade=one["downgrade"] is True,
                 policy_signers=frozenset(one["policySigners"]),
+                passed=_decode_floor(one["passed"]) if one["passed"] else None,
             )
             for one in raw["fetched"]
         ),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.versions import Version
     from margo_supplychain.storage.content_store import ContentStore
     from margo_supplychain.verify.clock import Freshness
+    from margo_supplychain.verify.memory import ReleaseFloor
 
 SEAL: Final = object()
 """Held by the verifier alone: an architecture test checks who imports it."""
@@ -77,6 +78,7 @@ class VerifiedRelease(_Sealed):
     epoch: int
     downgrade: bool
     policy_signers: frozenset[str]
+    passed: ReleaseFloor | None
     store: str
     seal: InitVar[object]
 

@@ -50,7 +50,9 @@ if TYPE_CHECKING:
 
 MEMORY_FILES: Final = ("memory-a", "memory-b")
 LOCK_TIMEOUT: Final = 30.0  # seconds; a commit takes milliseconds
-MAX_COPIES: Final = 512  # target files kept; the oldest go first
+# Small verified files that are kept, the newest first.
+MAX_COPIES: Final = 512
+MAX_COPIES_SIZE: Final = 64 << 20  # bytes
 _COPY_LIMIT: Final = Limits().targets
 
 
@@ -344,9 +346,17 @@ class DiskState:
         for name, data in files.items():
             write_file(self._path(name), data, mode=0o600)
         if kind == "targets":
-            found = sorted(directory.iterdir(), key=lambda one: one.stat().st_mtime)
-            for path in found[:-MAX_COPIES]:
-                remove_file(path)
+            _prune(directory)
+
+
+def _prune(directory: Path) -> None:
+    found = [(one.stat(), one) for one in directory.iterdir()]
+    found.sort(key=lambda one: one[0].st_mtime_ns, reverse=True)
+    size = 0
+    for count, (status, path) in enumerate(found, start=1):
+        size += status.st_size
+        if count > MAX_COPIES or size > MAX_COPIES_SIZE:
+            remove_file(path)
 
 
 class _Volatile:

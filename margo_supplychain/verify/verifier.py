@@ -162,11 +162,10 @@ class Verifier:
             candidates = resolve.listed(found.deciding.signed, name)
             facts["listed"] = len(candidates)
             memory = self._remember_withdrawn(name, found, policy, candidates, memory)
+            passed = memory.floor(name, slot)
             standing = resolve.Standing(
                 policy=policy,
-                floor=offline_role.floor_today(
-                    walk, found, memory.floor(name, slot), policy
-                ),
+                floor=offline_role.floor_today(walk, found, passed, policy),
                 slot=slot,
                 withdrawn=memory.withdrawn.get(name, {}),
             )
@@ -224,6 +223,7 @@ class Verifier:
             epoch=policy.epoch,
             downgrade=record.artifact.digest in policy.downgrade_to,
             policy_signers=found.offline.signers,
+            passed=passed,
             store=self._store.where,
             seal=SEAL,
         )
@@ -383,6 +383,7 @@ class Verifier:
                     epoch=release.epoch,
                     downgrade=release.downgrade,
                     policy_signers=release.policy_signers,
+                    passed=release.passed,
                 )
                 self._store.update(lambda memory: memory.with_fetched(fetched))
         except SupplyChainError as error:
@@ -422,6 +423,7 @@ class Verifier:
             # check 8.2: confirming never lowers a floor, unless the publisher said so
             if (
                 own is not None
+                and own != one.passed
                 and not one.downgrade
                 and (one.epoch, one.version) < (own.epoch, own.version)
             ):

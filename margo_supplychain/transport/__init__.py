@@ -1,0 +1,34 @@
+"""Moves untrusted bytes within limits, and decides nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from margo_supplychain.lazy import exporter
+
+if TYPE_CHECKING:
+    from margo_supplychain.transport.opening import (
+        FixedContent,
+        Network,
+        open_sink,
+        open_source,
+    )
+    from margo_supplychain.transport.protocols import ContentSources, Sink, Source
+
+__all__ = [
+    "ContentSources",
+    "FixedContent",
+    "Network",
+    "Sink",
+    "Source",
+    "open_sink",
+    "open_source",
+]
+
+__getattr__ = exporter(
+    __name__,
+    {
+        "opening": ("FixedContent", "Network", "open_sink", "open_source"),
+        "protocols": ("ContentSources", "Sink", "Source"),
+    },
+)
