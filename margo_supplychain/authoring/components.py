@@ -45,6 +45,11 @@ if TYPE_CHECKING:
 
 _CHART: Final = ".tgz"
 _PROVENANCE: Final = ".tgz.prov"
+_OTHER_KINDS: Final = {
+    "package": "a Margo package",
+    "image": "a container image",
+    "artifact": "an artifact of another kind",
+}
 
 
 class Wanted(NamedTuple):
@@ -191,8 +196,8 @@ def _take_layout(place: Path, wanted: Wanted, contents: Contents, shown: str) ->
         _check_family(wanted, "compose" if found.kind == "compose" else "helm", shown)
     elif wanted.family != "custom":
         raise ApplicationFormatError(
-            f"{shown} holds a {found.kind}, and margo.yaml's {wanted.name} is a "
-            f"{wanted.family} component"
+            f"{shown} holds {_OTHER_KINDS[found.kind]}, and margo.yaml's "
+            f"{wanted.name} is a {wanted.family} component"
         )
     warnings = list(found.warnings)
     if found.version is not None and found.version != plain_version(wanted.revision):
