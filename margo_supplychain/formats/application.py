@@ -162,6 +162,10 @@ def _read(
     find = Findings(WHAT)
     if not find.is_mapping(root, "the document"):
         return None, find.errors
+    kind = root.members.get("kind")
+    if kind is not None and kind.text == "ApplicationDeployment":
+        find.wrong(kind, "kind", "an application description")
+        return None, find.errors
     generation = _generation(root, find)
     identity = _identity(root, generation, find)
     metadata = find.mapping(root, "metadata", "")
@@ -175,8 +179,7 @@ def _read(
         version = _version(metadata, find)
         resources = _catalog(metadata, files, find)
     profiles = _profiles(root, generation, find)
-    names = {one.name for profile in profiles for one in profile.components}
-    check_use(root, names, {profile.id for profile in profiles}, find)
+    check_use(root, find)
     find.placeholders(root, _FREE)
     if identity is None or version is None or not profiles:
         return None, find.errors

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
 MAX_FINDINGS: Final = 100
+_CLOSE: Final = 0.75  # of 1.0: `nome` is close to `name`, `id` not to `kind`
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z0-9_.-]{1,80}", re.ASCII)
 _EXTENSION: Final = re.compile(r"x-[a-z][a-z0-9-]*-extensions", re.ASCII)
 _PLACEHOLDER: Final = re.compile(r"\{\{.*?\}\}", re.DOTALL)
@@ -67,6 +68,9 @@ class Findings:
         if required:
             state = "missing" if node is None else "empty"
             text = f"{join(path, key)} is {state}, expected {expected}"
+            near = difflib.get_close_matches(key, parent.keys, 1, _CLOSE)
+            for other in near if node is None else ():
+                text += f"; line {parent.keys[other].line} has {quoted(other)}"
             self.error(node or parent, text)
         return None
 
@@ -128,7 +132,7 @@ class Findings:
         for key, place in node.keys.items():
             if key in keys or _EXTENSION.fullmatch(key) is not None:
                 continue
-            near = difflib.get_close_matches(key, keys, 1)
+            near = difflib.get_close_matches(key, keys, 1, _CLOSE)
             meant = f"; did you mean {near[0]}?" if near else ""
             self.warning(place, f"{join(path, key)} is not in the specification{meant}")
 

@@ -110,10 +110,9 @@ def _expressions(selector: Node, path: str, find: Findings) -> None:
             _expressions(inner, f"{at}.itemSelector", find)
 
 
-def check_use(
-    root: Node, components: Collection[str], profiles: Collection[str], find: Findings
-) -> None:
+def check_use(root: Node, find: Findings) -> None:
     """Check `parameters` and `configuration`, which refer to components by name."""
+    components, profiles = _declared(root)
     parameters = find.mapping(root, "parameters", "", required=False)
     names: Collection[str] = ()
     if parameters is not None:
@@ -126,6 +125,16 @@ def check_use(
     configuration = find.mapping(root, "configuration", "", required=False)
     if configuration is not None:
         _configuration(configuration, names, find)
+
+
+def _declared(root: Node) -> tuple[set[str], set[str]]:
+    # Also of profiles that have errors of their own: each is said once.
+    listed = root.members.get("deploymentProfiles")
+    profiles = [] if listed is None else listed.items
+    inner = [profile.members.get("components") for profile in profiles]
+    names = [one.members.get("name") for node in inner if node for one in node.items]
+    ids = [profile.members.get("id") for profile in profiles]
+    return ({one.text for one in names if one}, {one.text for one in ids if one})
 
 
 def _targets(

@@ -150,7 +150,7 @@ class _Reader:
             self._find.error(node.keys["build"], text)
         elif "extends" in node.members:
             self._extends(node.members["extends"], path, services)
-        else:
+        elif "image" not in node.members:
             self._find.error(services.keys[name], f"{path} names no image")
         for item, at in _each(node.members.get("env_file"), f"{path}.env_file"):
             self._env_file(item, at)
