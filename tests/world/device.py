@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from margo_supplychain.formats.names import ReleaseName
 from margo_supplychain.formats.pins import Pin
+from margo_supplychain.verify.limits import Limits
 from margo_supplychain.verify.policy import Policy
 from margo_supplychain.verify.trust_store import TrustStore
 from margo_supplychain.verify.verifier import Verifier
@@ -54,6 +55,9 @@ class Device:
         self.source = MemorySource(files)
         self.clock = clock
         self.policy = policy
+        self.limits = Limits()
+        # Where content is looked for, best first; a test may add a mirror.
+        self.contents = [self.source]
         self.staging = state / "staging"
         if root is None:
             root = files.metadata["1.root.json"]
@@ -65,10 +69,16 @@ class Device:
         return Verifier(
             store=TrustStore.open(self.state),
             source=self.source,
-            content=self.source,
+            content=self,
             policy=Policy.from_toml(self.policy),
             clock=self.clock,
+            limits=self.limits,
         )
+
+    def sources(self, locations: object) -> list[MemorySource]:
+        """Be the `ContentSources` of its verifiers."""
+        del locations
+        return self.contents
 
     @property
     def memory(self) -> Memory:
