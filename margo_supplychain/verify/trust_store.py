@@ -237,7 +237,8 @@ def _neighbours(directory: Path) -> list[tuple[Path, frozenset[str]]]:
     return [
         (one, DiskState(one).load().publishers)
         for one in sorted(parent.iterdir())
-        if one.name != directory.name and (one / MEMORY_FILES[0]).is_file()
+        if one.name != directory.name
+        and any(os.path.lexists(one / name) for name in MEMORY_FILES)
     ]
 
 
