@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 class BoundedStream(io.RawIOBase):
     """Reads through `read_into` up to one byte beyond `left`.
 
+    `readinto` gives what is there, so that its caller can look at the clock between
+    pieces; `read` waits for as much as it was asked for, as a file's does.
+
     Args:
         read_into: fills a buffer from its beginning and returns how much; 0 at the end.
         left: bytes that should come.
@@ -40,6 +43,21 @@ class BoundedStream(io.RawIOBase):
     def readable(self) -> bool:
         """Return True."""
         return True
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read `size` bytes, or to the end; fewer only at the end.
+
+        Raises:
+            TooLargeError, FetchError: as `readinto`.
+        """
+        if size is None or size < 0:
+            return self.readall()
+        buffer = bytearray(min(size, self._left + 2))
+        filled = 0
+        with memoryview(buffer) as view:
+            while filled < len(view) and (count := self.readinto(view[filled:])):
+                filled += count
+        return bytes(buffer[:filled])
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
         """Fill `buffer` with what comes next; 0 at the end.

@@ -75,7 +75,7 @@ class DirectorySource:
     ) -> AbstractContextManager[BinaryIO]:
         """Open a target file; see `Source.target`."""
         steps = hashed_target(path, what, url=self.url)
-        place = self.directory / "targets" / steps
+        place = self.directory.joinpath("targets", *steps)
         return open_content(place, what, start=start, root=self.directory)
 
     def blob(
@@ -115,7 +115,8 @@ class DirectorySink(DirectorySource):
             StorageError: it can't be written.
         """
         steps = hashed_target(target_path(path), what, url=self.url)
-        receive(self.directory / "targets" / steps, what, data, subject=path)
+        place = self.directory.joinpath("targets", *steps)
+        receive(place, what, data, subject=path)
 
     def put_metadata(self, filename: str, data: bytes) -> None:
         """Store a metadata file; only `timestamp.json` ever changes its bytes.

@@ -18,7 +18,11 @@ from urllib.parse import quote, urlsplit
 
 from margo_supplychain.errors import FetchError, FormatError
 from margo_supplychain.transport.bounded import BoundedStream, read_at_most
-from margo_supplychain.transport.locations import hashed_target, metadata_name
+from margo_supplychain.transport.locations import (
+    hashed_target,
+    metadata_name,
+    target_steps,
+)
 from margo_supplychain.transport.network import DEFAULT_NETWORK, Network
 
 if TYPE_CHECKING:
@@ -87,16 +91,21 @@ class HttpSource:
         self, path: TargetPath, what: Descriptor, *, start: int = 0
     ) -> AbstractContextManager[BinaryIO]:
         """Open a target file; see `Source.target`."""
-        steps = hashed_target(path, what, url=self._targets_url).split("/")
-        place = "/".join(quote(step, safe=_IN_STEP) for step in steps)
-        return self._open(self._targets_url + place, size=what.size, start=start)
+        steps = hashed_target(path, what, url=self._targets_url)
+        return self._open_target(steps, what, start=start)
 
     def plain_target(
         self, path: TargetPath, what: Descriptor
     ) -> AbstractContextManager[BinaryIO]:
         """Open a target file of a repository without consistent snapshots."""
-        place = "/".join(quote(step, safe=_IN_STEP) for step in path.split("/"))
-        return self._open(self._targets_url + place, size=what.size, start=0)
+        steps = target_steps(path, url=self._targets_url)
+        return self._open_target(steps, what, start=0)
+
+    def _open_target(
+        self, steps: list[str], what: Descriptor, *, start: int
+    ) -> AbstractContextManager[BinaryIO]:
+        place = "/".join(quote(step, safe=_IN_STEP) for step in steps)
+        return self._open(self._targets_url + place, size=what.size, start=start)
 
     def blob(
         self, what: Descriptor, *, start: int = 0

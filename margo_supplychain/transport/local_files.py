@@ -6,6 +6,7 @@ last step would show a file that is none of the source's.
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
@@ -43,7 +44,10 @@ def open_untrusted(path: Path, *, root: Path) -> BinaryIO:
             unreachable=not reachable,
         ) from why
     except StorageError as why:
-        text = f"{path} is a symbolic link" if path.is_symlink() else str(why)
+        is_link = isinstance(why.__cause__, OSError) and (
+            why.__cause__.errno == errno.ELOOP
+        )
+        text = f"{path} is a symbolic link" if is_link else str(why)
         raise FetchError(text, url=str(path)) from why
 
 

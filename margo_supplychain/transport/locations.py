@@ -36,8 +36,8 @@ def metadata_name(filename: str, *, url: str) -> str:
     return filename
 
 
-def hashed_target(path: TargetPath, what: Descriptor, *, url: str) -> str:
-    """Return `<dir>/<HASH>.<file>` (TUF 6.2, consistent snapshots).
+def target_steps(path: TargetPath, *, url: str) -> list[str]:
+    """Return the steps of a target path.
 
     Raises:
         FetchError: the path is empty, absolute or has a step `.` or `..`, or one of no
@@ -52,7 +52,17 @@ def hashed_target(path: TargetPath, what: Descriptor, *, url: str) -> str:
         raise FetchError(
             f"target path {path[:160]!r} is not relative and normalised", url=url
         )
-    return "/".join([*steps[:-1], f"{what.digest.hex}.{steps[-1]}"])
+    return steps
+
+
+def hashed_target(path: TargetPath, what: Descriptor, *, url: str) -> list[str]:
+    """Return the steps of `<dir>/<HASH>.<file>` (TUF 6.2, consistent snapshots).
+
+    Raises:
+        FetchError: as `target_steps`.
+    """
+    *directories, name = target_steps(path, url=url)
+    return [*directories, f"{what.digest.hex}.{name}"]
 
 
 def _is_unicode(text: str) -> bool:

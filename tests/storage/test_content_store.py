@@ -20,6 +20,7 @@ from margo_supplychain.errors import (
     StorageError,
 )
 from margo_supplychain.formats.digests import Descriptor, Digest
+from margo_supplychain.storage import durable
 from margo_supplychain.storage.content_store import (
     MAX_INDEX,
     ContentStore,
@@ -285,6 +286,27 @@ def test_nothing_half_done_survives_a_crash(tmp_path: Path) -> None:
         assert left(store) == [WHAT.digest.hex]
 
     assert crash_points(tmp_path / "state", action, check, scratch=tmp_path) > 30
+
+
+def test_killed_after_the_name_then_the_power_fails(tmp_path: Path) -> None:
+    """A blob that is there is not yet one that stays: the second `put` syncs it."""
+    state = tmp_path / "state"
+    ContentStore.create(state)
+
+    def action(directory: Path) -> None:
+        left = durable.operations.create(directory / "left", 0o644)
+        durable.write_all(left, DATA)
+        durable.operations.sync_file(left)
+        os.close(left)
+        path = blob_path(directory, WHAT.digest)
+        durable.operations.replace(directory / "left", path)  # here it was killed
+        ContentStore.open(directory).put(WHAT, io.BytesIO(b"never read"))
+
+    def check(directory: Path, crash: Crash) -> None:
+        if crash.finished:
+            ContentStore.open(directory).verify(WHAT)
+
+    crash_points(state, action, check, scratch=tmp_path)
 
 
 _MEMORY = """

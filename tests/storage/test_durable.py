@@ -376,6 +376,24 @@ def test_killed_twice_then_the_power_fails(tmp_path: Path) -> None:
         )
 
 
+def test_bytes_that_somebody_else_left_unsynced(tmp_path: Path) -> None:
+    """The same bytes again are fine only once they would survive."""
+    state = tmp_path / "state"
+    state.mkdir()
+
+    def action(directory: Path) -> None:
+        left = durable.operations.create(directory / "file", 0o644)
+        durable.write_all(left, b"data")
+        os.close(left)
+        write_new_file(directory / "file", b"data")
+
+    def check(directory: Path, crash: Crash) -> None:
+        if crash.finished:
+            assert (directory / "file").read_bytes() == b"data"
+
+    crash_points(state, action, check, scratch=tmp_path)
+
+
 def test_removal_is_for_good(tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir()

@@ -181,7 +181,15 @@ def test_target_paths_stay_in_their_place(
 ) -> None:
     with pytest.raises(FetchError, match="is not relative"):
         source.target(TargetPath(path), WHAT)
+    with pytest.raises(FetchError, match="is not relative"):
+        source.plain_target(TargetPath(path), WHAT)
     assert liar.requests == []
+
+
+def test_target_without_consistent_snapshots(liar: Liar, source: HttpSource) -> None:
+    liar.serves("/targets/a/b%20c", DATA)
+    with source.plain_target(TargetPath("a/b c"), WHAT) as file:
+        assert file.read() == DATA
 
 
 # --- answers -------------------------------------------------------------------------
@@ -350,12 +358,29 @@ def test_blob_that_goes_on(liar: Liar, source: HttpSource, tmp_path: Path) -> No
     """One byte too many is the most that a reader gets, and enough to know."""
     liar.serves(BLOB, DATA + b"more and more")
     with source.blob(WHAT) as file:
-        assert file.read(len(DATA) + 100) == DATA + b"m"
+        assert file.read(len(DATA) + 1) == DATA + b"m"
+        assert file.read(0) == b""
         with pytest.raises(TooLargeError, match="goes on after its signed size"):
             file.read(1)
+    with source.blob(WHAT) as file, pytest.raises(TooLargeError):
+        file.read(len(DATA) + 100)
     store = ContentStore.create(tmp_path / "store")
     with source.blob(WHAT) as file, pytest.raises(LengthMismatchError):
         store.put(WHAT, file)
+
+
+def test_read_waits_for_what_it_was_asked_for(liar: Liar, source: HttpSource) -> None:
+    def pieces(talk: Conversation) -> None:
+        talk.say(200, Content_Length=str(len(DATA)))
+        for at in range(0, len(DATA), 1024):
+            talk.wfile.write(DATA[at : at + 1024])
+
+    liar.answers_with(BLOB, pieces)
+    with source.blob(WHAT) as file:
+        assert file.readable()
+        assert file.read(5000) == DATA[:5000]
+        assert file.read(9000) == DATA[5000:]
+        assert file.read(5) == b""
 
 
 def test_blob_that_is_short(liar: Liar, source: HttpSource, tmp_path: Path) -> None:
