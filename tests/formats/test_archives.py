@@ -6,7 +6,7 @@ import tarfile
 import tracemalloc
 import zlib
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -21,6 +21,16 @@ from margo_supplychain.formats.archives import (
     check_compose_archive,
     check_helm_chart,
 )
+from tests.fixtures import (
+    CHARTS,
+    component_files,
+    copy_package,
+    pack_chart,
+    package_names,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 COMPOSE = b"services: {web: {image: registry.example/acme/web:1}}\n"
 
@@ -531,6 +541,22 @@ def test_a_compose_archive() -> None:
 def test_a_helm_chart() -> None:
     found = check_helm_chart(component("chart/Chart.yaml", "chart/values.yaml"))
     assert (found.top, found.main) == ("chart", COMPOSE)
+
+
+@pytest.mark.parametrize("name", package_names())
+def test_the_fixtures_components(name: str, tmp_path: Path) -> None:
+    """Every component of every package is one that a device would take."""
+    package = copy_package(name, tmp_path)
+    for directory in (package / "components").iterdir():
+        charts = list(directory.glob("*.tgz"))
+        if charts:
+            packed = charts[0].read_bytes()
+            found = check_helm_chart(io.BytesIO(packed))
+            assert found.top == charts[0].stem
+            assert pack_chart(CHARTS / found.top) == packed
+        else:
+            data = build_compose_archive(component_files(directory), directory.name)
+            assert check_compose_archive(io.BytesIO(data)).top == directory.name
 
 
 @pytest.mark.parametrize(
