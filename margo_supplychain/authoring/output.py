@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Final
 
 from margo_supplychain.authoring.drafts import FILE_NAME, draft_bytes, read_draft
 from margo_supplychain.errors import ApplicationFormatError, FormatError
-from margo_supplychain.formats.oci import REFERENCE_NAME, Entry, index_bytes
-from margo_supplychain.storage.content_store import (
-    ContentStore,
-    blob_path,
-    read_layout_index,
+from margo_supplychain.formats.oci import (
+    REFERENCE_NAME,
+    Entry,
+    index_bytes,
+    parse_layout_index,
 )
+from margo_supplychain.storage.content_store import MAX_INDEX, ContentStore, blob_path
 from margo_supplychain.storage.durable import (
     make_directory,
+    read_file,
     remove_file,
     storage_errors,
     write_file,
@@ -128,8 +130,10 @@ def _check_same(output: Path, release: Release, hint: str) -> None:
 
 
 def _lists_something(output: Path) -> bool:
+    # Without `oci-layout` it is what a killed build left before it had begun.
     try:
-        return bool(read_layout_index(output).manifests)
+        data = read_file(output / "index.json", limit=MAX_INDEX)
+        return bool(parse_layout_index(data).manifests)
     except FormatError:
         return True
 
