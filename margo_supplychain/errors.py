@@ -236,9 +236,7 @@ class ExpiredError(VerificationError):
     """A role's metadata is past its expiry (TUF 5.3.10, 5.4.4, 5.5.6, 5.6.6)."""
 
     code = "expired"
-    default_hint = (
-        "the source has not been refreshed, or is frozen; ask the publisher"
-    )
+    default_hint = "the source has not been refreshed, or is frozen; ask the publisher"
 
     def __init__(
         self,
