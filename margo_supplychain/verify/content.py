@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from margo_supplychain.formats.application import ApplicationDescription
     from margo_supplychain.formats.digests import Descriptor, Digest
     from margo_supplychain.formats.record import ReleaseRecord
     from margo_supplychain.transport.protocols import Source
@@ -219,20 +220,33 @@ class Fetch:
         self._compare(
             "metadata.version", found.version_text, record.application_version
         )
-        # check 6.22: the description deploys what is signed, and nothing else
-        self._compare(
-            "components",
-            sorted(
-                (profile.id, one.name, one.repository, one.revision)
-                for profile in found.profiles
+        self._compare_profiles(found)
+
+    def _compare_profiles(self, found: ApplicationDescription) -> None:
+        signed: dict[str, list[tuple[str, str, str]]] = {}
+        for one in self._record.components:
+            group = signed.setdefault(one.profile, [])
+            group.append((one.name, one.repository, one.revision))
+        described = {
+            profile.id: sorted(
+                (one.name, one.repository or "", one.revision or "")
                 for one in profile.components
-                if one.repository is not None
-            ),
-            sorted(
-                (one.profile, one.name, one.repository, one.revision)
-                for one in record.components
-            ),
-        )
+            )
+            for profile in found.profiles
+        }
+        for profile, components in signed.items():
+            # check 6.22: the description deploys what is signed, and nothing else
+            self._compare(
+                f"components of {profile}", described.get(profile), sorted(components)
+            )
+        missing = sorted(described.keys() - signed.keys())
+        # check 6.23: a profile that nobody signed is no part of a complete release
+        if missing and self._record.closure == "complete":
+            raise DeploymentError(
+                f"margo.yaml has the profile {missing[0]}, the signed record has not, "
+                "and calls itself complete",
+                part=missing[0],
+            )
 
     def _compare(self, part: str, found: object, signed: object) -> None:
         if found != signed:
