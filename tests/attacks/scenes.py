@@ -137,9 +137,7 @@ def resign(
     raw = json.loads(role_file)
     change(raw["signed"])
     text = json.dumps(raw["signed"], sort_keys=True, separators=(",", ":"))
-    raw["signatures"] = [
-        signer.sign(text.encode()).to_dict() for signer in signers
-    ]
+    raw["signatures"] = [signer.sign(text.encode()).to_dict() for signer in signers]
     return json.dumps(raw).encode()
 
 
