@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 # noun: (where its command is, its line in --help). A noun is added here, no more.
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "key": ("margo_supplychain.cli.key:key", "make, show and import keys"),
+    "device": (
+        "margo_supplychain.cli.device:device",
+        "decide what may run on this device",
+    ),
 }
 _COMPLETION: Final = "_MARGO_SUPPLYCHAIN_COMPLETE"
 

@@ -1,0 +1,294 @@
+"""`margo-supplychain device`: may exactly this software run here?
+
+Everything that a command needs is imported when it runs: a device pays for each start.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from margo_supplychain.cli.invocation import Invocation, pass_invocation
+from margo_supplychain.cli.options import epilog, setting_option
+from margo_supplychain.cli.output import Result
+
+if TYPE_CHECKING:
+    from margo_supplychain.cli.device_directory import DeviceDirectory
+    from margo_supplychain.cli.device_request import Request
+
+_state_option = setting_option(
+    "state",
+    required=False,
+    help="The device's directory; default: this one, if it holds device.toml.",
+)
+_source_option = setting_option(
+    "source", required=False, help="Where the repository is, instead of device.toml's."
+)
+_policy_option = setting_option(
+    "policy", required=False, help="The owner's policy, instead of device.toml."
+)
+_slot_option = click.option(
+    "--slot", default="default", show_default=True, help="Which instance runs it here."
+)
+_pin_option = click.option(
+    "--pin",
+    required=True,
+    help="Versions agreed to: 1.2.0, 1.2.0@sha256:…, or an npm range such as '^1.0'.",
+)
+_explain_option = click.option(
+    "--explain", is_flag=True, help="Say what each step of the verification found."
+)
+
+
+@click.group()
+def device() -> None:
+    """Decide what may run on this device, and remember it."""
+
+
+@device.command(
+    epilog=epilog(
+        examples=[
+            "device init --root 1.root.json --source https://updates.example.org/acme "
+            "--publisher acme --state /var/lib/margo",
+            "device init --root-sha256 71c5… --source trust --publisher acme "
+            "--state device",
+        ],
+        exits=[0, 2, 3, 4],
+        follow="device verify acme/pump-monitor --pin '^1.0'",
+    )
+)
+@click.option("--root", metavar="FILE", help="A root file that arrived out of band.")
+@click.option(
+    "--root-sha256",
+    metavar="HEX",
+    help="Digest of 1.root.json that arrived out of band; the file is fetched.",
+)
+@click.option(
+    "--source",
+    metavar="URL",
+    help="Where the repository is; default: where --root lies in one.",
+)
+@click.option(
+    "--publisher",
+    "publishers",
+    multiple=True,
+    required=True,
+    help="Whom the repository may speak for; may be repeated.",
+)
+@click.option(
+    "--name", help="What this device calls it; default: the first publisher."
+)
+@_state_option
+def init(
+    *,
+    root: str | None,
+    root_sha256: str | None,
+    source: str | None,
+    publishers: tuple[str, ...],
+    name: str | None,
+    state: str | None,
+) -> Result:
+    """Trust a repository, by a root that arrived out of band."""
+    from margo_supplychain.cli import device_init
+    from margo_supplychain.formats.digests import Digest
+
+    directory = _directory(state)
+    if (root is None) == (root_sha256 is None):
+        raise click.UsageError("give either --root or --root-sha256")
+    if source is None and root is not None:
+        source = device_init.source_beside(Path(root))
+    if not source:
+        raise click.UsageError(
+            "--source is missing, and --root lies in no repository that gives it"
+        )
+    if root is not None:
+        data = device_init.root_from_file(Path(root))
+    else:
+        data = device_init.root_from_source(source, root_sha256 or "")
+    chosen = name or publishers[0]
+    made = device_init.initialise(
+        directory,
+        root=data,
+        source=source,
+        publishers=frozenset(publishers),
+        name=chosen,
+    )
+    digest = Digest.of(data)
+    named = ", ".join(sorted(set(publishers)))
+    policy = ", ".join(made.policies) or "nothing added"
+    return Result(
+        data={
+            "repository": chosen,
+            "publishers": sorted(set(publishers)),
+            "root": {"version": made.root, "digest": str(digest)},
+            "source": source,
+            "store": str(made.store),
+            "file": str(made.file),
+            "policies": list(made.policies),
+        },
+        lines=[
+            f"trusted {chosen}: root v{made.root}, for {named}",
+            f"  root    {digest}",
+            f"  source  {source}",
+            f"  store   {made.store}",
+            f"  policy  {made.file}: {policy}",
+            f"next: margo-supplychain device verify {publishers[0]}/NAME --pin '^1.0'"
+            f"{'' if state is None else f' --state {directory}'}",
+        ],
+    )
+
+
+@device.command(
+    epilog=epilog(
+        examples=["device refresh", "device refresh acme --state /var/lib/margo"],
+        exits=[0, 2, 3, 4],
+        follow="device verify acme/pump-monitor --pin '^1.0'",
+    )
+)
+@click.argument("repositories", nargs=-1, metavar="[REPOSITORY]…")
+@_state_option
+@pass_invocation
+def refresh(
+    invocation: Invocation, *, repositories: tuple[str, ...], state: str | None
+) -> Result:
+    """Bring the trust metadata of every repository up to date."""
+    from margo_supplychain.cli.device_refresh import refresh_all
+
+    return refresh_all(_device(state), repositories, note=invocation.note)
+
+
+@device.command(
+    epilog=epilog(
+        examples=[
+            "device verify acme/pump-monitor --pin '^1.0'",
+            "--format json device verify acme/pump-monitor --pin 1.2.0 --slot line-2",
+        ],
+        exits=[0, 2, 3, 4],
+        follow="device fetch acme/pump-monitor --pin '^1.0' --to staging",
+    )
+)
+@click.argument("name")
+@_pin_option
+@_slot_option
+@_source_option
+@_policy_option
+@_explain_option
+@_state_option
+@pass_invocation
+def verify(invocation: Invocation, *, name: str, pin: str, **options: Any) -> Result:
+    """Say whether a release of NAME inside the pin may run here now."""
+    from margo_supplychain.cli.device_evidence import data_of, lines_of
+
+    request = _request(invocation, name, pin, options)
+    checked = request.verify()
+    return Result(
+        data=data_of(checked.release, request.pin, checked.repository),
+        lines=lines_of(checked.release, request.pin, explain=request.explain),
+    )
+
+
+@device.command(
+    epilog=epilog(
+        examples=[
+            "device fetch acme/pump-monitor --pin '^1.0' --to staging",
+            "--format json device fetch acme/pump-monitor --pin 1.2.0 --to staging",
+        ],
+        exits=[0, 2, 3, 4],
+        follow="device confirm acme/pump-monitor  (once it runs)",
+    )
+)
+@click.argument("name")
+@_pin_option
+@click.option("--to", required=True, metavar="DIR", help="OCI image layout to fill.")
+@_slot_option
+@_source_option
+@_policy_option
+@_explain_option
+@_state_option
+@pass_invocation
+def fetch(
+    invocation: Invocation, *, name: str, pin: str, to: str, **options: Any
+) -> Result:
+    """Verify a release and fetch every byte of it."""
+    from margo_supplychain.cli.device_content import data_of, lines_of
+
+    request = _request(invocation, name, pin, options)
+    checked = request.verify()
+    content = request.fetch(checked, Path(to))
+    return Result(data=data_of(content), lines=lines_of(content))
+
+
+@device.command(
+    epilog=epilog(
+        examples=[
+            "device confirm acme/pump-monitor",
+            "device confirm sha256:0efd1feea313… --slot line-2",
+        ],
+        exits=[0, 2, 3, 4],
+        follow="device status",
+    )
+)
+@click.argument("what", metavar="NAME|DIGEST")
+@_slot_option
+@_state_option
+def confirm(*, what: str, slot: str, state: str | None) -> Result:
+    """Say that a fetched release runs: nothing older may be installed from now on."""
+    from margo_supplychain.cli.device_confirm import confirm_running
+
+    return confirm_running(_device(state), what, slot)
+
+
+@device.command(
+    epilog=epilog(
+        examples=["device status", "--format json device status --state device"],
+        exits=[0, 2, 4],
+        follow="device refresh",
+    )
+)
+@_state_option
+def status(*, state: str | None) -> Result:
+    """Show what this device trusts and remembers; asks nobody."""
+    from margo_supplychain.cli.device_status import show
+
+    return show(_device(state))
+
+
+def _directory(state: str | None) -> Path:
+    from margo_supplychain.cli.device_settings import FILE_NAME
+
+    if state is not None:
+        return Path(state)
+    if not Path(FILE_NAME).is_file():
+        raise click.UsageError(
+            "--state is missing, MARGO_SUPPLYCHAIN_STATE does not give it, and this "
+            f"directory holds no {FILE_NAME}"
+        )
+    return Path()
+
+
+def _device(state: str | None) -> DeviceDirectory:
+    from margo_supplychain.cli.device_directory import DeviceDirectory
+
+    return DeviceDirectory(_directory(state))
+
+
+def _request(
+    invocation: Invocation, name: str, pin: str, options: dict[str, Any]
+) -> Request:
+    from margo_supplychain.cli.device_request import Request
+    from margo_supplychain.formats.names import ReleaseName, slot_name
+    from margo_supplychain.formats.pins import Pin
+
+    policy = options["policy"]
+    return Request(
+        invocation,
+        _device(options["state"]),
+        name=ReleaseName.parse(name),
+        pin=Pin.parse_argument(pin),
+        slot=slot_name(options["slot"]),
+        source=options["source"],
+        policy=None if policy is None else Path(policy),
+        explain=options["explain"],
+    )

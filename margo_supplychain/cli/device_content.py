@@ -1,0 +1,124 @@
+"""What `device fetch` brought: where each component lies, by verified digest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from margo_supplychain.cli.device_evidence import descriptor_data
+from margo_supplychain.formats import oci
+from margo_supplychain.storage.content_store import blob_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from margo_supplychain.formats.digests import Descriptor
+    from margo_supplychain.verify.results import VerifiedContent
+
+
+class Piece(NamedTuple):
+    """One thing to install: a chart, a Compose archive, any file of an artifact.
+
+    Args:
+        owner: `<profile>/<component>`, or None for the artifact itself.
+        kind: the profile's type, such as `helm`; None for the artifact itself.
+        title: the file's name, if the manifest gives one.
+    """
+
+    owner: str | None
+    kind: str | None
+    title: str | None
+    what: Descriptor
+    path: Path
+
+
+def pieces_of(content: VerifiedContent) -> tuple[Piece, ...]:
+    """Return what lies in the layout: each component's layers, else the artifact's."""
+    record = content.release.record
+    if not record.components:
+        return _pieces(content, record.artifact, None, None)
+    found: list[Piece] = []
+    for one in record.components:
+        owner = f"{one.profile}/{one.name}"
+        found += _pieces(content, one.content, owner, one.profile_type)
+    return tuple(found)
+
+
+def lines_of(content: VerifiedContent) -> list[str]:
+    """Return what `device fetch` prints."""
+    release = content.release
+    size = sum(one.size for one in content.digests.values())
+    lines = [
+        f"fetched {release.name} {release.version}, every byte verified",
+        f"  package  {release.manifest.digest.algorithm}:"
+        f"{release.manifest.digest.short}, {len(content.digests)} blobs, "
+        f"{_human(size)} in {content.content.directory}",
+    ]
+    for one in pieces_of(content):
+        said = [one.owner, one.kind, one.title]
+        name = ", ".join(each for each in said if each is not None)
+        lines.append(f"  {name or 'content'}, {_human(one.what.size)}")
+        lines.append(f"    {one.path}")
+    lines.append(
+        "next: install by digest; once it runs, margo-supplychain device confirm "
+        f"{release.name}"
+        f"{'' if release.slot == 'default' else f' --slot {release.slot}'}"
+    )
+    return lines
+
+
+def data_of(content: VerifiedContent) -> dict[str, Any]:
+    """Return what `device fetch` gives to programs."""
+    release = content.release
+    return {
+        "name": str(release.name),
+        "version": str(release.version),
+        "slot": release.slot,
+        "directory": str(content.content.directory),
+        "package": {
+            **descriptor_data(release.manifest),
+            "path": str(blob_path(content.content.directory, release.manifest.digest)),
+        },
+        "content": [
+            {
+                "component": one.owner,
+                "type": one.kind,
+                "title": one.title,
+                **descriptor_data(one.what),
+                "path": str(one.path),
+            }
+            for one in pieces_of(content)
+        ],
+        "blobs": len(content.digests),
+        "report": release.report.to_dict(),
+    }
+
+
+def _pieces(
+    content: VerifiedContent, top: Descriptor, owner: str | None, kind: str | None
+) -> tuple[Piece, ...]:
+    directory = content.content.directory
+    whole = Piece(owner, kind, None, top, blob_path(directory, top.digest))
+    if top.media_type not in oci.MANIFEST_TYPES:
+        return (whole,)  # a multi-platform index: whoever installs it chooses
+    with content.open(top.digest) as file:
+        manifest = oci.parse_manifest(file.read())
+    if not isinstance(manifest, oci.Manifest):
+        return (whole,)
+    return tuple(
+        Piece(
+            owner,
+            kind,
+            layer.title,
+            layer.descriptor,
+            blob_path(directory, layer.descriptor.digest),
+        )
+        for layer in manifest.layers
+        if layer.descriptor.media_type not in (oci.EMPTY_TYPE, oci.HELM_PROVENANCE)
+    ) or (whole,)
+
+
+def _human(size: int) -> str:
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            return f"{round(size / factor)} {unit}"
+    return f"{size} bytes"

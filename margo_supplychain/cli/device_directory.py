@@ -1,0 +1,216 @@
+"""A device's directory: `device.toml`, and one trust store per repository beside it.
+
+    device.toml        the owner's: sources and policy
+    stores/<name>/     what the device remembers of a repository (verify.TrustStore)
+
+Finds the one store that may speak for a publisher, and makes verifiers. Nothing here is
+trusted because it lies here: sources are untrusted, and a store judges its own bytes.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, final
+
+from margo_supplychain.cli.device_settings import (
+    FILE_NAME,
+    DeviceSettings,
+    Locations,
+    is_repository_name,
+    parse_policy,
+    read_settings,
+)
+from margo_supplychain.errors import (
+    AmbiguousRoleError,
+    FormatError,
+    StateLostError,
+    UnknownTargetError,
+)
+from margo_supplychain.storage.durable import read_file
+from margo_supplychain.verify.policy import LIMIT, Policy
+from margo_supplychain.verify.trust_store import TrustStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from margo_supplychain.transport.protocols import Source
+    from margo_supplychain.verify.memory import FetchedRelease
+    from margo_supplychain.verify.verifier import Verifier
+
+STORES: Final = "stores"
+_INIT: Final = "margo-supplychain device init --root FILE --source URL --publisher"
+
+
+@final
+class DeviceDirectory:
+    """A device's directory; `device init` makes it.
+
+    Args:
+        directory: what `--state` names.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.file = directory / FILE_NAME
+
+    @cached_property
+    def settings(self) -> DeviceSettings:
+        """What `device.toml` says.
+
+        Raises:
+            StateLostError, FormatError, StorageError: see `read_settings`.
+        """
+        return read_settings(self.file)
+
+    def names(self) -> tuple[str, ...]:
+        """Return every repository that has a store here, or should have one."""
+        named = self.settings.repositories.keys()
+        stores = self.directory / STORES
+        if not stores.is_dir():
+            return tuple(sorted(named))
+        found = {one.name for one in stores.iterdir() if is_repository_name(one.name)}
+        return tuple(sorted(found | named))
+
+    def store(self, name: str) -> TrustStore:
+        """Open the store of one repository.
+
+        Raises:
+            StateLostError: it is not there, or can't be read any more.
+        """
+        return TrustStore.open(self.directory / STORES / name)
+
+    def store_of(self, publisher: str) -> tuple[str, TrustStore]:
+        """Return the one store that may speak for a publisher, and its name.
+
+        Raises:
+            UnknownTargetError: none does.
+            AmbiguousRoleError: two do, as only a copied store can.
+            StateLostError: a store that might is lost.
+        """
+        claims: list[tuple[str, TrustStore]] = []
+        lost: list[StateLostError] = []
+        for name in self.names():
+            try:
+                store = self.store(name)
+            except StateLostError as why:
+                lost.append(why)
+                continue
+            if publisher in store.load().publishers:
+                claims.append((name, store))
+        if len(claims) > 1:
+            names = tuple(name for name, _ in claims)
+            raise AmbiguousRoleError(
+                f"publisher {publisher} is claimed by two stores, "
+                f"{' and '.join(names[:2])}",
+                name=publisher,
+                roles=names,
+                hint=f"one repository speaks for a publisher: keep one below "
+                f"{self.directory / STORES}",
+            )
+        if claims:
+            return claims[0]
+        if lost:
+            raise lost[0]
+        raise UnknownTargetError(
+            f"no store in {self.directory} speaks for the publisher {publisher}",
+            name=publisher,
+            hint=f"to trust one, with a root that arrived out of band: {_INIT} "
+            f"{publisher}",
+        )
+
+    def fetched(self, wanted: str) -> tuple[str, TrustStore, FetchedRelease]:
+        """Return the newest fetched release of a name or digest, and whose it is.
+
+        Args:
+            wanted: `acme/pump-monitor` or `sha256:…`.
+
+        Raises:
+            UnknownTargetError: this device fetched none.
+        """
+        found: list[tuple[str, TrustStore, FetchedRelease]] = []
+        for name in self.names():
+            store = self.store(name)
+            found.extend(
+                (name, store, one)
+                for one in store.load().fetched
+                if wanted in (str(one.name), str(one.artifact))
+            )
+        if not found:
+            raise UnknownTargetError(
+                f"{wanted} was not fetched by this device",
+                name=wanted,
+                hint="fetch it: only what was fetched and checked can be confirmed; "
+                "`margo-supplychain device status` lists it",
+            )
+        return found[-1]
+
+    def source(self, name: str, given: str | None) -> Source:
+        """Return where a repository's metadata comes from.
+
+        Args:
+            name: the repository.
+            given: what the command line says instead of the file.
+        """
+        from margo_supplychain.transport.opening import open_source
+
+        return open_source(given or self._locations(name).source)
+
+    def verifier(
+        self,
+        name: str,
+        store: TrustStore,
+        *,
+        source: str | None = None,
+        policy: Path | None = None,
+    ) -> Verifier:
+        """Return a verifier over one repository.
+
+        Args:
+            name: the repository.
+            store: its store.
+            source: instead of the one in `device.toml`.
+            policy: a file instead of `device.toml`.
+
+        Raises:
+            FormatError: the repository has no source, or a file is not what it should
+                be.
+        """
+        from margo_supplychain.transport.opening import FixedContent, open_source
+        from margo_supplychain.verify.verifier import Verifier
+
+        metadata = self.source(name, source)
+        content = [metadata] if source else []
+        known = self.settings.repositories.get(name)
+        if known is not None:
+            content += [open_source(one) for one in known.content]
+        return Verifier(
+            store=store,
+            source=metadata,
+            content=FixedContent(content or [metadata]),
+            policy=self.policy(policy),
+        )
+
+    def policy(self, given: Path | None) -> Policy:
+        """Return the owner's policy, from `device.toml` or the file that is given.
+
+        Raises:
+            FormatError: it is none.
+        """
+        if given is None:
+            return parse_policy(self.settings.data, self.file)
+        try:
+            data = read_file(given, limit=LIMIT)
+        except FileNotFoundError as why:
+            raise FormatError(f"{given}: no such file", where=str(given)) from why
+        return parse_policy(data, given)
+
+    def _locations(self, name: str) -> Locations:
+        found = self.settings.repositories.get(name)
+        if found is None:
+            raise FormatError(
+                f"{self.file} has no [repository.{name}], so the store {name} has no "
+                "source",
+                where=str(self.file),
+                hint="write one, or say it with --source",
+            )
+        return found

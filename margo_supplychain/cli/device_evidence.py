@@ -1,0 +1,181 @@
+"""What a verification found, read from its report: for people and as JSON.
+
+The report is the one account of a verification; the lines that `device verify` prints
+are taken from it, so that text and JSON can't disagree.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from margo_supplychain.cli.device_times import ago, span
+from margo_supplychain.formats.times import parse_time
+from margo_supplychain.verify.clock import Freshness
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from margo_supplychain.formats.digests import Descriptor
+    from margo_supplychain.formats.names import ReleaseName
+    from margo_supplychain.formats.pins import Pin
+    from margo_supplychain.formats.reports import Report
+    from margo_supplychain.verify.results import VerifiedRelease
+
+_TRUST: Final = 1  # steps of the plan, see verify.verifier
+_PROVENANCE: Final = 4
+_SHORT: Final = 12
+_DOUBT: Final = {
+    Freshness.FRESH: "",
+    Freshness.GRACE: "; the source is out of reach, this was accepted before",
+    Freshness.UNPROVEN: "; the clock can't be believed, signed times were used",
+}
+
+
+class SignedRole(NamedTuple):
+    """One role of the chain, newest accepted version."""
+
+    role: str
+    version: int
+    keyids: tuple[str, ...]
+    expires: str
+
+    @property
+    def label(self) -> str:
+        """The role as lines say it: `acme v4`."""
+        return f"{self.role} v{self.version}"
+
+
+def chain_of(report: Report, name: ReleaseName) -> tuple[SignedRole, ...]:
+    """Return the roles that decide an application, the deciding one first."""
+    facts = _facts(report, _TRUST)
+    found = []
+    for role in (name.role, name.publisher, "targets"):
+        one = facts.get(role)
+        if one is not None:
+            found.append(
+                SignedRole(role, one["version"], tuple(one["keyids"]), one["expires"])
+            )
+    return tuple(found)
+
+
+def lines_of(release: VerifiedRelease, pin: Pin, *, explain: bool) -> list[str]:
+    """Return what `device verify` prints of a verified release."""
+    report = release.report
+    trust = _facts(report, _TRUST)
+    deciding, *above = chain_of(report, release.name)
+    keys = ", ".join(one[:_SHORT] for one in deciding.keyids)
+    parents = ", ".join([*(one.label for one in above), f"root v{trust['root']}"])
+    lines = [
+        f"verified {release.name} {release.version}",
+        f"  {_newest(release, pin)}",
+        f"  package     {release.manifest.digest.algorithm}:"
+        f"{release.manifest.digest.short}",
+        f"  signed      {deciding.label} by {keys}, for {parents}",
+        f"  fresh       {_fresh(release)}",
+    ]
+    provenance = _facts(report, _PROVENANCE).get("provenance")
+    said = "none demanded" if provenance == "none" else str(provenance)
+    lines.append(f"  provenance  {said}")
+    if explain:
+        lines.extend(f"  {one}" for one in explained(report))
+    return lines
+
+
+def explained(report: Report) -> list[str]:
+    """Return a line for each step that was taken, with what it found."""
+    width = max((len(step.title) for step in report.steps), default=0)
+    return [
+        f"{step.number}  {step.title:<{width}}  {step.outcome}  {_said(step.facts)}"
+        .rstrip()
+        for step in report.steps
+    ]
+
+
+def data_of(release: VerifiedRelease, pin: Pin, store: str) -> dict[str, Any]:
+    """Return what `device verify` gives to programs."""
+    trust = _facts(release.report, _TRUST)
+    return {
+        "name": str(release.name),
+        "version": str(release.version),
+        "pin": str(pin),
+        "slot": release.slot,
+        "newest": str(release.newest),
+        "repository": store,
+        "package": descriptor_data(release.manifest),
+        "components": [
+            {
+                "profile": one.profile,
+                "name": one.name,
+                "type": one.profile_type,
+                "manifest": descriptor_data(one.content),
+            }
+            for one in release.record.components
+        ],
+        "closure": release.record.closure,
+        "signed": [
+            {
+                "role": one.role,
+                "version": one.version,
+                "keyIds": list(one.keyids),
+                "expires": one.expires,
+            }
+            for one in chain_of(release.report, release.name)
+        ],
+        "root": trust["root"],
+        "timestamp": {
+            "version": trust["timestamp"]["version"],
+            "issued": trust["issued"],
+            "expires": trust["timestamp"]["expires"],
+        },
+        "freshness": release.freshness.name.lower(),
+        "provenance": _facts(release.report, _PROVENANCE)["provenance"],
+        "report": release.report.to_dict(),
+    }
+
+
+def descriptor_data(what: Descriptor) -> dict[str, Any]:
+    """Return a descriptor as OCI writes it."""
+    return {
+        "mediaType": what.media_type,
+        "digest": str(what.digest),
+        "size": what.size,
+    }
+
+
+def _newest(release: VerifiedRelease, pin: Pin) -> str:
+    head = f"exactly {pin.version}" if pin.version is not None else f"newest in {pin}"
+    if release.newest == release.version:
+        return head
+    reason = pin.why_not(release.newest) or "not for this device"
+    return f"{head} ({release.newest} exists, {reason})"
+
+
+def _fresh(release: VerifiedRelease) -> str:
+    trust = _facts(release.report, _TRUST)
+    now = release.report.time
+    timestamp = trust["timestamp"]
+    issued = parse_time(trust["issued"], what="issued")
+    expires = parse_time(timestamp["expires"], what="expires")
+    return (
+        f"timestamp v{timestamp['version']}, issued {ago(issued, now)}, good for "
+        f"{span(expires - now)}{_DOUBT[release.freshness]}"
+    )
+
+
+def _facts(report: Report, number: int) -> Mapping[str, Any]:
+    for step in report.steps:
+        if step.number == number:
+            return step.facts
+    return {}
+
+
+def _said(facts: Mapping[str, Any]) -> str:
+    said = []
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            said.append(f"{name} v{value.get('version')}")
+        elif isinstance(value, list):
+            said.append(f"{name} {', '.join(map(str, value))}")
+        else:
+            said.append(f"{name} {value}")
+    return ", ".join(said)

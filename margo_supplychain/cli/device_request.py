@@ -1,0 +1,105 @@
+"""One question of `device verify` and `device fetch`, and what is said when it fails.
+
+A question that was understood has a verdict: also when the store is lost before the
+verifier begins, the answer is a report and not only an error.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple, final
+
+from margo_supplychain.cli.device_evidence import explained
+from margo_supplychain.errors import (
+    InconclusiveError,
+    SupplyChainError,
+    VerificationError,
+)
+from margo_supplychain.verify.clock import SystemClock
+from margo_supplychain.verify.limits import Control
+from margo_supplychain.verify.trace import Trace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from margo_supplychain.cli.device_directory import DeviceDirectory
+    from margo_supplychain.cli.invocation import Invocation
+    from margo_supplychain.formats.names import ReleaseName
+    from margo_supplychain.formats.pins import Pin
+    from margo_supplychain.verify.results import VerifiedContent, VerifiedRelease
+    from margo_supplychain.verify.verifier import Verifier
+
+
+class Checked(NamedTuple):
+    """A verified release, who verified it, and what the repository is called."""
+
+    release: VerifiedRelease
+    verifier: Verifier
+    repository: str
+
+
+@final
+class Request:
+    """May a release of `name` inside `pin` run in `slot`?"""
+
+    def __init__(
+        self,
+        invocation: Invocation,
+        device: DeviceDirectory,
+        *,
+        name: ReleaseName,
+        pin: Pin,
+        slot: str,
+        source: str | None,
+        policy: Path | None,
+        explain: bool,
+    ) -> None:
+        self._invocation = invocation
+        self._device = device
+        self._name = name
+        self._slot = slot
+        self._source = source
+        self._policy = policy
+        self._url: str | None = None
+        self.pin = pin
+        self.explain = explain
+
+    def verify(self) -> Checked:
+        """Take steps 0 to 5 of the plan."""
+        with self._answered():
+            _ = self._device.settings
+            repository, store = self._device.store_of(self._name.publisher)
+            self._url = self._device.source(repository, self._source).url
+            verifier = self._device.verifier(
+                repository, store, source=self._source, policy=self._policy
+            )
+            release = verifier.verify(self._name, self.pin, slot=self._slot)
+        return Checked(release, verifier, repository)
+
+    def fetch(self, checked: Checked, to: Path) -> VerifiedContent:
+        """Take step 6."""
+        control = Control(progress=self._invocation.progress)
+        with self._answered():
+            return checked.verifier.fetch(checked.release, to, control=control)
+
+    @contextmanager
+    def _answered(self) -> Iterator[None]:
+        """Give every verdict a report, and name the source in its hint."""
+        trace = Trace(f"{self._name} {self.pin}")
+        trace.time = SystemClock().now()
+        try:
+            with trace.step(0):
+                yield
+        except (VerificationError, InconclusiveError) as error:
+            trace.attach(error)
+            self._name_source(error)
+            if self.explain and error.report is not None:
+                for line in explained(error.report):
+                    self._invocation.note(line)
+            raise
+
+    def _name_source(self, error: SupplyChainError) -> None:
+        hint = error.hint or ""
+        if self._url is not None and hint.startswith("the source "):
+            error.hint = hint.replace("the source", self._url, 1)

@@ -1,0 +1,104 @@
+"""`device status`: what each store remembers, one lost store hiding no other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from margo_supplychain.cli.device_times import local
+from margo_supplychain.cli.output import Result
+from margo_supplychain.errors import StateLostError, UnknownTargetError
+
+if TYPE_CHECKING:
+    from margo_supplychain.cli.device_directory import DeviceDirectory
+    from margo_supplychain.verify.trust_store import StoreStatus
+
+
+def show(device: DeviceDirectory) -> Result:
+    """Return what the device remembers; exit status 4 if a store is lost."""
+    stores: list[dict[str, Any]] = []
+    lines: list[str] = []
+    lost = 0
+    for name in device.names():
+        known = device.settings.repositories.get(name)
+        source = None if known is None else known.source
+        try:
+            status = device.store(name).status()
+        except StateLostError as why:
+            lost += 1
+            stores.append({"repository": name, "source": source, "lost": str(why)})
+            lines += [f"  {name}  lost", f"    {why}", f"    {why.hint}"]
+            continue
+        stores.append({"repository": name, "source": source, **_data(status)})
+        lines += _lines(name, source, status)
+    count = f"{len(stores)} {'store' if len(stores) == 1 else 'stores'}"
+    bad = f", {lost} lost" if lost else ""
+    return Result(
+        data={"directory": str(device.directory), "stores": stores},
+        lines=[f"device {device.directory}: {count}{bad}", *lines],
+        exit_status=StateLostError.exit_status if lost else 0,
+    )
+
+
+def _lines(name: str, source: str | None, status: StoreStatus) -> list[str]:
+    seen = "never refreshed"
+    if status.timestamp is not None:
+        seen = f"timestamp v{status.timestamp}"
+        if status.snapshot is not None:
+            seen += f", snapshot v{status.snapshot}"
+        if status.time_floor is not None:
+            seen += f", signed time {local(status.time_floor)}"
+    lines = [
+        f"  {name}  for {', '.join(sorted(status.publishers))}",
+        f"    trust      root v{status.root}, {seen}",
+        f"    source     {source or 'none in device.toml'}",
+    ]
+    for slot, floors in sorted(status.slots.items()):
+        for application, floor in sorted(floors.items()):
+            lines.append(
+                f"    runs       {application} {floor.version} in slot {slot}, epoch "
+                f"{floor.epoch}, {floor.artifact.short}"
+            )
+    confirmed = {
+        (application, floor.artifact)
+        for floors in status.slots.values()
+        for application, floor in floors.items()
+    }
+    for one in status.fetched:
+        if (one.name, one.artifact) not in confirmed:
+            lines.append(
+                f"    fetched    {one.name} {one.version}, not confirmed, "
+                f"{one.artifact.short}"
+            )
+    lines.append(f"    withdrawn  {status.withdrawn} remembered")
+    return lines
+
+
+def _data(status: StoreStatus) -> dict[str, Any]:
+    return {
+        "publishers": sorted(status.publishers),
+        "root": status.root,
+        "timestamp": status.timestamp,
+        "snapshot": status.snapshot,
+        "timeFloor": status.time_floor,
+        "slots": [
+            {
+                "slot": slot,
+                "name": str(name),
+                "version": str(floor.version),
+                "epoch": floor.epoch,
+                "artifact": str(floor.artifact),
+            }
+            for slot, floors in sorted(status.slots.items())
+            for name, floor in sorted(floors.items())
+        ],
+        "fetched": [
+            {
+                "name": str(one.name),
+                "version": str(one.version),
+                "epoch": one.epoch,
+                "artifact": str(one.artifact),
+            }
+            for one in status.fetched
+        ],
+        "withdrawn": status.withdrawn,
+    }
