@@ -3,17 +3,26 @@
 Example:
     >>> for duty in repository.status(within=timedelta(days=14)):
     ...     print(duty.role, duty.version, duty.due, duty.action)
-    root 1 False None
-    timestamp 94 True repo refresh
+    acme 4 True repo refresh --role acme
+    timestamp 94 False None
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from margo_supplychain.authoring.roles import delegator_of, kind_of, signers_of
+from margo_supplychain.errors import SupplyChainError, ThresholdError
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Iterator
+    from datetime import datetime, timedelta
+
+    from margo_supplychain.authoring.roles import RoleSigners
+    from margo_supplychain.authoring.settings import Settings
+    from margo_supplychain.authoring.state import State
+    from margo_supplychain.verify.workflow import Trusted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +38,11 @@ class Duty:
         issued: `x-issued` of root and timestamp: when they were last signed.
         holders: who holds the role's keys: owners' names, else short key ids.
         keyids: the role's key ids.
-        due: it expires within the time that was asked about, or is not as it should.
-        action: the command that fulfils the duty, without `margo-supplychain`.
+        due: it expires within the time that was asked about, or is not as it should;
+            for snapshot and timestamp, which a scheduled job signs, also no earlier
+            than half of their time is over.
+        action: the command that fulfils the duty, without `margo-supplychain`; None
+            when nothing is due.
         problem: what is wrong with the role's file, or None.
     """
 
@@ -45,3 +57,122 @@ class Duty:
     due: bool
     action: str | None
     problem: str | None = None
+
+
+def duties(
+    state: State, *, settings: Settings, now: datetime, within: timedelta
+) -> tuple[Duty, ...]:
+    """Return a duty for each role: offline ones, applications, then online ones."""
+    ledger = _Ledger(state, settings, now, within)
+    return tuple(ledger.all())
+
+
+class _Ledger:
+    def __init__(
+        self, state: State, settings: Settings, now: datetime, within: timedelta
+    ) -> None:
+        self._state = state
+        self._settings = settings
+        self._now = now
+        self._within = within
+
+    def all(self) -> Iterator[Duty]:
+        state = self._state
+        targets = state.walk.workflow.roles["targets"]
+        yield self._duty("root", state.root, state.root)
+        yield self._duty("targets", targets, state.root)
+        for publisher in _delegated(targets):
+            found = self._read(publisher)
+            yield self._duty(publisher, found, targets)
+            if not isinstance(found, SupplyChainError) and found is not None:
+                for role in _delegated(found):
+                    yield self._duty(role, self._read(role), found)
+        yield self._duty("snapshot", state.snapshot, state.root)
+        yield self._duty("timestamp", state.timestamp, state.root)
+
+    def _read(self, role: str) -> Trusted[Any] | SupplyChainError | None:
+        if not self._state.lists(role):
+            return None
+        try:
+            return self._state.walk.role(role, delegator_of(role))
+        except SupplyChainError as why:
+            return why
+
+    def _duty(
+        self,
+        role: str,
+        found: Trusted[Any] | SupplyChainError | None,
+        delegator: Trusted[Any],
+    ) -> Duty:
+        who = signers_of(delegator.signed, role)
+        if who is None:
+            raise RuntimeError(f"{role} is not delegated")
+        if found is None:
+            # An application's role is signed with its first release.
+            return self._entry(who, due=kind_of(role) != "application")
+        if isinstance(found, SupplyChainError):
+            signed = found.valid if isinstance(found, ThresholdError) else 0
+            return self._entry(
+                who,
+                due=True,
+                version=self._state.version(role),
+                signed=signed,
+                problem=str(found),
+            )
+        return self._entry(
+            who,
+            due=self._is_due(role, found.file.expires),
+            version=found.version,
+            signed=len(found.signers),
+            expires=found.file.expires,
+            issued=found.file.issued,
+        )
+
+    def _is_due(self, role: str, expires: datetime) -> bool:
+        within = self._within
+        if role in {"snapshot", "timestamp"}:
+            # They never last as long as people plan ahead: what counts is whether the
+            # scheduled job still runs.
+            within = min(within, self._settings.period(kind_of(role)) / 2)
+        return expires <= self._now + within
+
+    def _entry(
+        self,
+        who: RoleSigners,
+        *,
+        due: bool,
+        version: int | None = None,
+        signed: int = 0,
+        expires: datetime | None = None,
+        issued: datetime | None = None,
+        problem: str | None = None,
+    ) -> Duty:
+        holders = [self._settings.owners.get(keyid, keyid[:12]) for keyid in who.keys]
+        return Duty(
+            role=who.role,
+            version=version,
+            signed=signed,
+            needed=who.threshold,
+            expires=expires,
+            issued=issued,
+            holders=tuple(dict.fromkeys(holders)),
+            keyids=tuple(who.keys),
+            due=due,
+            action=_action(who.role) if due else None,
+            problem=problem,
+        )
+
+
+def _delegated(trusted: Trusted[Any]) -> tuple[str, ...]:
+    delegations = trusted.signed.delegations
+    if delegations is None or delegations.roles is None:
+        return ()
+    return tuple(delegations.roles)
+
+
+def _action(role: str) -> str:
+    if role in {"snapshot", "timestamp"}:
+        return "repo refresh"
+    if role == "root":
+        return "root propose"
+    return f"repo refresh --role {role}"

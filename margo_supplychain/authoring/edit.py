@@ -1,9 +1,28 @@
-"""One edit of a repository: changes collected in memory, all or nothing."""
+"""One edit of a repository: changes collected in memory, all or nothing.
+
+An `Edit` is made by `Repository.edit` and signed when its `with` block ends well; until
+then nothing is written, and when the block raises, nothing ever is. Each method says
+whether it changed anything: asking for what is so already does not.
+
+Example:
+    >>> with repository.edit(keys) as edit:
+    ...     edit.add_release(release)
+    True
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, final
+
+from margo_supplychain.authoring import delegating, listing, policies
+from margo_supplychain.authoring.plan import RoleKeys
+from margo_supplychain.authoring.roles import (
+    application_of,
+    check_role,
+    kind_of,
+    refuse,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -12,6 +31,7 @@ if TYPE_CHECKING:
     from securesystemslib.signer import Key
 
     from margo_supplychain.authoring.release import Release
+    from margo_supplychain.authoring.work import Work
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.publisher_policy import PublisherPolicy
     from margo_supplychain.formats.release_entry import ReleaseEntry
@@ -35,45 +55,145 @@ class Written:
 
 @final
 class Edit:
-    """Changes to one repository; made by `Repository.edit`, signed when it ends."""
+    """Changes to one repository; made by `Repository.edit`.
 
-    warnings: list[str]
-    """What the author should know, one line each."""
+    `written` is set when the edit has ended and all of it is on disk.
+    """
 
-    written: Written | None
-    """Set when the edit ended and all of it is on disk."""
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self.written: Written | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the author should know, one line each."""
+        return tuple(self._work.warnings)
+
+    def deciding_role(self, name: ReleaseName) -> str:
+        """Return the role that lists an application's releases."""
+        return self._work.deciding(name)
+
+    def standing(self, role: str) -> tuple[int, datetime]:
+        """Return a role's version and expiry: as written, once the edit has ended."""
+        if self.written is not None and role in self.written.roles:
+            return self.written.roles[role]
+        found = self._work.state.trusted(role)
+        return found.version, found.file.expires
+
+    # --- who may sign ----------------------------------------------------------------
 
     def add_publisher(self, name: str, keys: Sequence[Key], *, threshold: int) -> bool:
-        """Delegate to a publisher; its own keys must sign too.
+        """Delegate to a publisher; its own keys must sign its role, too.
 
-        Each method returns whether it changed anything; the same again does not.
+        Raises:
+            FormatError: in the profile simple; it exists with other keys; a key had
+                left the role before.
+            KeyFormatError: no key, a key twice, or an impossible threshold.
         """
-        raise NotImplementedError
+        wanted = RoleKeys(keys=tuple(keys), threshold=threshold)
+        return delegating.add_publisher(self._work, name, wanted)
 
     def add_application(
         self,
         name: ReleaseName,
-        keys: Sequence[Key],
+        keys: Sequence[Key] = (),
         *,
         threshold: int = 1,
         policy: PublisherPolicy,
     ) -> bool:
-        """Delegate to an application's role and sign its publisher policy."""
-        raise NotImplementedError
+        """Delegate to an application's role and sign its publisher policy.
+
+        Both are signed by the publisher's offline key. The application's role itself
+        is signed with its first release, or at once when its keys are at hand.
+
+        Args:
+            name: the application.
+            keys: who releases it; none in the profile simple.
+            threshold: how many of them must sign.
+            policy: what is demanded of its releases.
+
+        Raises:
+            FormatError: unknown publisher; it exists with other keys; see
+                `set_policy`.
+            KeyFormatError: no key, a key twice, or an impossible threshold.
+        """
+        self._work.require_publisher(name)
+        changed = False
+        if not self._work.is_simple:
+            wanted = RoleKeys(keys=tuple(keys), threshold=threshold)
+            changed = delegating.add_application(self._work, name, wanted, policy)
+        elif keys:
+            raise refuse(
+                "an application in a repository of the profile simple has no keys of "
+                "its own: targets signs its releases",
+                hint="leave the release key out",
+            )
+        return self.set_policy(name, policy) or changed
 
     def rotate_keys(self, role: str, keys: Sequence[Key], *, threshold: int) -> bool:
-        """Give a publisher's or application's role new keys."""
-        raise NotImplementedError
+        """Give a publisher's or application's role new keys; it is signed again.
+
+        Raises:
+            FormatError: no such role; a key had left it before.
+            KeyFormatError: no key, a key twice, or an impossible threshold.
+        """
+        wanted = RoleKeys(keys=tuple(keys), threshold=threshold)
+        return delegating.rotate_keys(self._work, role, wanted)
+
+    # --- what is demanded ------------------------------------------------------------
+
+    def policy(self, name: ReleaseName) -> PublisherPolicy | None:
+        """Return an application's policy as it stands in this edit."""
+        return self._work.policy(name)
 
     def set_policy(self, name: ReleaseName, policy: PublisherPolicy) -> bool:
-        """Replace an application's publisher policy."""
-        raise NotImplementedError
+        """Replace an application's publisher policy (by the offline key).
+
+        An artifact that it reinstates loses its mark in the list as well, as soon as
+        the list is signed by the application's key.
+
+        Raises:
+            FormatError: unknown application; the epoch falls, or rises without a
+                higher minimum; an artifact that no release has.
+        """
+        return policies.set_policy(self._work, name, policy)
+
+    def reinstate(self, name: ReleaseName, version: Version) -> bool:
+        """Make the withdrawals of a release void (by the offline key).
+
+        Raises:
+            FormatError: no such release, or it is not withdrawn.
+        """
+        return policies.reinstate(self._work, name, version)
+
+    # --- releases --------------------------------------------------------------------
+
+    def releases(self, name: ReleaseName) -> Mapping[Version, ReleaseEntry]:
+        """Return an application's releases as they stand in this edit, newest first."""
+        return self._work.entries(name)
 
     def add_release(
         self, release: Release, *, attestations: Sequence[bytes] = ()
     ) -> bool:
-        """List a release."""
-        raise NotImplementedError
+        """List a release and take its content in.
+
+        Exactly the same release again changes nothing, whenever it was made.
+
+        Args:
+            release: what was built or adopted.
+            attestations: envelopes about it; a later version takes them.
+
+        Raises:
+            FormatError: no publisher policy; the version exists with other bytes; it
+                is below the minimum, withdrawn, or provenance is demanded.
+            OciFormatError, VerificationError, FetchError: its content is not whole.
+        """
+        if attestations:
+            raise refuse(
+                "attestations come with a later version of margo-supplychain",
+                hint="publish without them",
+            )
+        return listing.add_release(self._work, release)
 
     def withdraw(
         self,
@@ -83,21 +203,44 @@ class Edit:
         reason: str,
         use: Version | None = None,
     ) -> bool:
-        """Take a release back (online)."""
-        raise NotImplementedError
+        """Take a release back (online): devices remember its artifact's digest.
 
-    def reinstate(self, name: ReleaseName, version: Version) -> bool:
-        """Make a release's withdrawals void (offline: by the publisher policy)."""
-        raise NotImplementedError
+        Args:
+            name, version: which release.
+            reason: one line for people.
+            use: the version to use instead.
+
+        Raises:
+            FormatError: no such release, or `use` is none or withdrawn itself.
+        """
+        return listing.withdraw(self._work, name, version, reason=reason, use=use)
+
+    # --- renewal ---------------------------------------------------------------------
 
     def refresh(self, role: str | None = None) -> bool:
-        """Sign a role again with a new expiry; snapshot and timestamp without one."""
-        raise NotImplementedError
+        """Sign a role again with a new expiry.
 
-    def policy(self, name: ReleaseName) -> PublisherPolicy | None:
-        """Return an application's policy as it stands in this edit."""
-        raise NotImplementedError
+        Args:
+            role: `snapshot` with timestamp (the default), `timestamp` alone, or an
+                offline or application role whose keys are at hand. Root is renewed by
+                a root ceremony, which a later version brings.
 
-    def releases(self, name: ReleaseName) -> Mapping[Version, ReleaseEntry]:
-        """Return an application's releases as they stand in this edit."""
-        raise NotImplementedError
+        Raises:
+            FormatError: no such role, or root.
+        """
+        if role == "root":
+            raise refuse(
+                "root is renewed by a root ceremony, which a later version brings",
+                hint="`margo-supplychain repo status` says until when root lasts",
+            )
+        work = self._work
+        if role is None or role == "snapshot":
+            work.top.update(("snapshot", "timestamp"))
+        elif role == "timestamp":
+            work.top.add("timestamp")
+        else:
+            work.changes.require_who(check_role(role))
+            work.changes.change(role)
+            if kind_of(role) == "application":
+                work.applications.add(application_of(role))
+        return True

@@ -1,9 +1,21 @@
-"""Publishing releases: one edit, tried again once if somebody came in between."""
+"""Publishing releases: one edit, tried again once if somebody came in between.
+
+The releases bring their own digests, from the build or a reviewed `components.lock`; no
+tag is read here. What was published before, exactly so, stays as it is.
+
+Example:
+    >>> done = publish(repository, [release], keys=[ci])
+    >>> done.changed, done.releases[0].role_version
+    (True, 7)
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from margo_supplychain.authoring.roles import refuse
+from margo_supplychain.errors import ConflictError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -11,6 +23,7 @@ if TYPE_CHECKING:
 
     from securesystemslib.signer import Signer
 
+    from margo_supplychain.authoring.edit import Edit
     from margo_supplychain.authoring.release import Release
     from margo_supplychain.authoring.repository import Repository
     from margo_supplychain.formats.digests import Digest
@@ -73,10 +86,65 @@ def publish(
     time_checked: bool = False,
     state: TrustStore | None = None,
 ) -> Published:
-    """Publish releases in one edit.
+    """Publish releases in one edit: all of them, or none.
 
     Args:
-        keys: the application's key, and those of snapshot and timestamp.
+        repository: where.
+        releases: at least one, each of another version.
+        keys: the applications' keys, and those of snapshot and timestamp.
         clock, time_checked, state: see `Repository.edit`.
+
+    Raises:
+        FormatError: nothing to publish, or a release that can't be listed.
+        SupplyChainError: see `Repository.edit`; nothing was published.
     """
-    raise NotImplementedError
+    if not releases:
+        raise refuse(
+            "there is nothing to publish",
+            hint="name what `margo-supplychain release build` made",
+        )
+
+    def attempt() -> Published:
+        with repository.edit(
+            keys, clock=clock, time_checked=time_checked, state=state
+        ) as edit:
+            new = [edit.add_release(one) for one in releases]
+        return _result(edit, releases, new)
+
+    try:
+        return attempt()
+    except ConflictError:
+        # Somebody wrote without the lock, from another machine: start from theirs.
+        return attempt()
+
+
+def _result(edit: Edit, releases: Sequence[Release], new: Sequence[bool]) -> Published:
+    found = []
+    for one, is_new in zip(releases, new, strict=True):
+        role = edit.deciding_role(one.name)
+        version, expires = edit.standing(role)
+        found.append(
+            PublishedRelease(
+                name=one.name,
+                version=one.version,
+                artifact=one.artifact.digest,
+                path=one.name.release_path(one.version.tag),
+                is_new=is_new,
+                role=role,
+                role_version=version,
+                expires=expires,
+            )
+        )
+    timestamp, fresh_until = edit.standing("timestamp")
+    written = edit.written
+    return Published(
+        releases=tuple(found),
+        changed=any(new),
+        root=edit.standing("root")[0],
+        snapshot=edit.standing("snapshot")[0],
+        timestamp=timestamp,
+        fresh_until=fresh_until,
+        blobs_new=written.blobs_new if written else 0,
+        blobs_there=written.blobs_there if written else 0,
+        warnings=edit.warnings,
+    )

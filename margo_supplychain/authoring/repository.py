@@ -1,33 +1,86 @@
-"""A trust repository in a directory, as its author holds it."""
+"""A trust repository in a directory, as its author holds it.
+
+The directory is what any web server can serve: `metadata/`, `targets/` and an OCI image
+layout beside. `authoring/` in it is a convenience of its author and needs no server.
+Nothing here trusts the directory: each edit starts from metadata that was verified as a
+device would, and ends with metadata that a device has accepted.
+
+Example:
+    >>> repository = Repository.create(Path("trust"), plan=plan, keys=[offline, ci])
+    >>> with repository.edit([offline, ci]) as edit:
+    ...     edit.add_application(name, [ci.public_key], policy=policy)
+    True
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self, final
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC
+from typing import TYPE_CHECKING, Final, Self, final
+
+from margo_supplychain.authoring.edit import Edit
+from margo_supplychain.authoring.ending import finish
+from margo_supplychain.authoring.roles import refuse
+from margo_supplychain.authoring.settings import (
+    Settings,
+    read_settings,
+    write_settings,
+)
+from margo_supplychain.authoring.signatures import Signers
+from margo_supplychain.authoring.state import LIMITS, FixedClock, load
+from margo_supplychain.authoring.work import Work
+from margo_supplychain.storage.durable import read_file
+from margo_supplychain.storage.lock import DirectoryLock
+from margo_supplychain.transport.directory import DirectorySink, DirectorySource
+from margo_supplychain.verify.clock import SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from contextlib import AbstractContextManager
-    from datetime import timedelta
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime, timedelta
     from pathlib import Path
 
     from securesystemslib.signer import Signer
 
     from margo_supplychain.authoring.duties import Duty
-    from margo_supplychain.authoring.edit import Edit
     from margo_supplychain.authoring.plan import Profile, RootPlan
+    from margo_supplychain.authoring.state import State
     from margo_supplychain.formats.reports import Report
     from margo_supplychain.verify.clock import Clock
     from margo_supplychain.verify.trust_store import TrustStore
+
+LOCK_TIMEOUT: Final = 60.0  # seconds; another publisher may be copying content
+FIRST_ROOT: Final = "1.root.json"
 
 
 @final
 class Repository:
     """A trust repository; made by `create` or `open`."""
 
-    directory: Path
-    profile: Profile
-    publisher: str | None
-    """The one publisher of the profiles small and simple."""
+    def __init__(self, directory: Path, settings: Settings, root: bytes) -> None:
+        self.directory = directory
+        self._settings = settings
+        self._root = root
+
+    @property
+    def profile(self) -> Profile:
+        """`standard`, `small` or `simple`."""
+        return self._settings.profile
+
+    @property
+    def publisher(self) -> str | None:
+        """The one publisher of the profiles small and simple."""
+        return self._settings.publisher
+
+    @property
+    def owners(self) -> Mapping[str, str]:
+        """Key id → who holds the key, as far as the author wrote it down."""
+        return self._settings.owners
+
+    @property
+    def root(self) -> bytes:
+        """Exact bytes of `1.root.json`: what devices are given out of band."""
+        return self._root
 
     @classmethod
     def create(
@@ -40,25 +93,55 @@ class Repository:
     ) -> Self:
         """Make a repository in a new or empty directory.
 
+        A directory in which this was begun and killed counts as empty.
+
+        Args:
+            directory: where; its parents are made.
+            plan: keys, thresholds and periods.
+            keys: private keys, enough for each role's threshold.
+            clock: the machine's by default.
+
         Raises:
             IncompleteError: a key that must sign is not in `keys`.
-            StorageError: the directory is not empty, or can't be written.
+            FormatError: the directory is not empty.
+            StorageError: it can't be written.
         """
-        raise NotImplementedError
+        from margo_supplychain.authoring.creation import create
+
+        create(directory, plan=plan, signers=Signers(keys), now=_now(clock))
+        return cls.open(directory)
 
     @classmethod
     def open(cls, directory: Path) -> Self:
-        """Open a repository; signs and changes nothing.
+        """Open a repository; signs, verifies and changes nothing.
 
         Raises:
-            StorageError: there is none.
+            FormatError: there is none.
+            StorageError: it can't be read.
         """
-        raise NotImplementedError
+        path = directory / "metadata" / FIRST_ROOT
+        try:
+            root = read_file(path, limit=LIMITS.root)
+        except FileNotFoundError as why:
+            raise refuse(
+                f"{directory} holds no trust repository: there is no {path}",
+                hint="make one with `margo-supplychain repo init`, or name another "
+                "directory",
+            ) from why
+        settings = read_settings(directory)
+        if settings is None:
+            settings = _guess(directory)
+        return cls(directory, settings, root)
 
-    def root(self) -> bytes:
-        """Return `1.root.json`: what devices are given out of band."""
-        raise NotImplementedError
+    def name_owners(self, owners: Mapping[str, str]) -> None:
+        """Write down who holds keys, for `status`: key id → name."""
+        with DirectoryLock(self.directory, timeout=LOCK_TIMEOUT):
+            current = read_settings(self.directory) or self._settings
+            changed = replace(current, owners={**current.owners, **owners})
+            write_settings(self.directory, changed)
+        self._settings = changed
 
+    @contextmanager
     def edit(
         self,
         keys: Sequence[Signer],
@@ -66,8 +149,11 @@ class Repository:
         clock: Clock | None = None,
         time_checked: bool = False,
         state: TrustStore | None = None,
-    ) -> AbstractContextManager[Edit]:
+    ) -> Iterator[Edit]:
         """Change the repository: all or nothing, when the `with` block ends well.
+
+        The directory is locked from the beginning, so that a second publisher waits
+        and then starts from what the first one wrote.
 
         Args:
             keys: private keys of every role that changes, and of snapshot and
@@ -76,17 +162,92 @@ class Repository:
             time_checked: sign although the clock is far from the last signed time.
             state: the author's memory of this repository; without it, what the
                 directory holds is believed from `1.root.json` on.
+
+        Raises:
+            VerificationError: the directory is not what the memory or root says, or
+                a device would refuse the result. Nothing was written.
+            IncompleteError: a role lacks signatures; names the keys.
+            ClockError: the clock is far from the last signed time.
+            StorageError: locked for a minute by others, or the disk refuses.
         """
-        raise NotImplementedError
+        with DirectoryLock(self.directory, timeout=LOCK_TIMEOUT):
+            now = _now(clock)
+            source = DirectorySource(self.directory)
+            work = Work(
+                state=self._load(now, state),
+                source=source,
+                settings=self._settings,
+                signers=Signers(keys),
+                now=now,
+            )
+            edit = Edit(work)
+            yield edit
+            edit.written = finish(
+                work, self.directory, time_checked=time_checked, store=state
+            )
 
     def check(
         self, *, clock: Clock | None = None, state: TrustStore | None = None
     ) -> Report:
-        """Look at everything as a fresh device and as one with the previous state."""
-        raise NotImplementedError
+        """Look at everything as a fresh device, and as one with the previous state.
+
+        Reads every role, policy, record and blob; finds every problem, not the first.
+
+        Args:
+            clock: the machine's by default.
+            state: the author's memory of this repository: a third pair of eyes.
+        """
+        from margo_supplychain.authoring.checks import check_all
+
+        return check_all(self.directory, self._root, store=state, now=_now(clock))
 
     def status(
         self, *, within: timedelta, clock: Clock | None = None
     ) -> tuple[Duty, ...]:
-        """Return every role with who must act; needs no key."""
-        raise NotImplementedError
+        """Return every role with who must act by when; needs no key.
+
+        Args:
+            within: what expires in this time is due.
+            clock: the machine's by default.
+
+        Raises:
+            VerificationError: the top-level metadata is not what the root says.
+        """
+        from margo_supplychain.authoring.duties import duties
+
+        now = _now(clock)
+        state = self._load(now, None)
+        return duties(state, settings=self._settings, now=now, within=within)
+
+    def clean(self) -> None:
+        """Remove the temporary files that killed runs left.
+
+        Raises:
+            StorageError: locked by others, or a directory can't be listed.
+        """
+        with DirectoryLock(self.directory, timeout=LOCK_TIMEOUT):
+            DirectorySink(self.directory).clean()
+
+    def _load(self, now: datetime, store: TrustStore | None) -> State:
+        return load(
+            DirectorySource(self.directory),
+            first_root=self._root,
+            store=store,
+            clock=FixedClock(now),
+        )
+
+
+def _now(clock: Clock | None) -> datetime:
+    found = (clock or SystemClock()).now()
+    return found.astimezone(UTC).replace(microsecond=0)
+
+
+def _guess(directory: Path) -> Settings:
+    """Return the settings of a repository that lost its own, or never had any."""
+    source = DirectorySource(directory)
+    root = read_file(directory / "metadata" / FIRST_ROOT, limit=LIMITS.root)
+    state = load(source, first_root=root, store=None, clock=SystemClock())
+    targets = state.walk.workflow.roles["targets"].signed
+    if targets.delegations is None and targets.targets:
+        return Settings(profile="simple")
+    return Settings(profile="standard")

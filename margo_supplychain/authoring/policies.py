@@ -1,0 +1,86 @@
+"""Publisher policies: what the offline key says, and what follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from margo_supplychain.authoring import rules
+from margo_supplychain.authoring.roles import refuse
+from margo_supplychain.formats.publisher_policy import FORMAT, Reinstatement
+
+if TYPE_CHECKING:
+    from margo_supplychain.authoring.work import Work
+    from margo_supplychain.formats.names import ReleaseName
+    from margo_supplychain.formats.publisher_policy import PublisherPolicy
+    from margo_supplychain.formats.versions import Version
+
+
+def set_policy(work: Work, name: ReleaseName, policy: PublisherPolicy) -> bool:
+    """Replace an application's publisher policy; see `Edit.set_policy`."""
+    work.require_publisher(name)
+    deciding = work.deciding(name)
+    work.changes.require_who(deciding)
+    old = work.policy(name)
+    if old == policy:
+        return False
+    rules.check_policy(
+        name,
+        old,
+        policy,
+        profile=work.settings.profile,
+        listed=work.listed(name),
+        role_version=work.state.version(deciding),
+    )
+    path = name.policy_path(FORMAT)
+    work.put(work.offline(name), path, policy.to_bytes(), custom=None)
+    work.applications.add(name)
+    if void_marks(work, name, policy) and work.can_sign(deciding):
+        work.changes.change(deciding)
+    return True
+
+
+def reinstate(work: Work, name: ReleaseName, version: Version) -> bool:
+    """Make the withdrawals of a release void; see `Edit.reinstate`."""
+    one = work.require_listed(name, version)
+    policy = work.require_policy(name)
+    if one.entry is None or one.entry.withdrawn is None:
+        raise refuse(
+            f"{name} {version} is not withdrawn",
+            hint="devices may install it; nothing was changed",
+        )
+    artifact = one.entry.artifact
+    others = (other for other in policy.reinstated if other.artifact != artifact)
+    up_to = work.state.version(work.deciding(name))
+    new = Reinstatement(artifact=artifact, up_to=up_to)
+    return set_policy(work, name, replace(policy, reinstated=(*others, new)))
+
+
+def void_marks(work: Work, name: ReleaseName, policy: PublisherPolicy) -> set[str]:
+    """Return the paths whose mark `withdrawn` a policy makes void."""
+    version = work.state.version(work.deciding(name))
+    return {
+        one.path
+        for one in work.listed(name)
+        if one.entry is not None
+        and one.entry.withdrawn is not None
+        and one.path not in work.withdrawn
+        and rules.is_reinstated(policy, one.entry.artifact, version)
+    }
+
+
+def drop_void_marks(work: Work) -> None:
+    """Drop the void marks of every application whose list is signed again.
+
+    Signed again, a mark would count as a new withdrawal.
+    """
+    for role in tuple(work.changes.touched):
+        for name in work.applications_of(role):
+            policy = work.policy(name)
+            if policy is None:
+                continue
+            void = void_marks(work, name, policy)
+            for one in work.listed(name):
+                if one.path in void and one.entry is not None:
+                    entry = replace(one.entry, withdrawn=None)
+                    work.put_entry(role, one.path, entry)

@@ -1,0 +1,165 @@
+"""What devices would make of an edit, asked of the device's own code beforehand.
+
+Two devices look at the staged files: a fresh one that starts from the first root, and
+one that holds the state before the edit (and whatever the author's memory knows). Both
+must accept the trust metadata, follow each changed application to its one role, read
+its policy, and resolve and fetch each new release. Expired is refused here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from margo_supplychain.authoring.roles import delegator_of, kind_of
+from margo_supplychain.authoring.state import LIMITS, FixedClock
+from margo_supplychain.errors import SupplyChainError
+from margo_supplychain.formats.pins import Pin
+from margo_supplychain.verify import artifact, chain, offline_role, resolve
+from margo_supplychain.verify.limits import Budget
+from margo_supplychain.verify.memory import Memory
+from margo_supplychain.verify.refresh import Walk
+from margo_supplychain.verify.workflow import Demand
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from margo_supplychain.authoring.overlay import Overlay
+    from margo_supplychain.authoring.state import State
+    from margo_supplychain.authoring.work import Work
+    from margo_supplychain.formats.names import ReleaseName
+    from margo_supplychain.formats.versions import Version
+
+
+class Subjects(NamedTuple):
+    """What an edit changed.
+
+    Args:
+        roles: targets roles that were signed.
+        applications: application → its new versions, which may be none.
+    """
+
+    roles: tuple[str, ...]
+    applications: dict[ReleaseName, frozenset[Version]]
+
+    @classmethod
+    def of(cls, work: Work) -> Subjects:
+        """Return the subjects of an edit."""
+        return cls(
+            tuple(work.changes.touched),
+            {
+                name: frozenset(work.releases.get(name, ()))
+                for name in sorted(work.applications)
+            },
+        )
+
+
+def rehearse_fresh(
+    overlay: Overlay, root: bytes, subjects: Subjects, *, now: datetime
+) -> Walk:
+    """Let a device that knows the root alone judge what is staged.
+
+    Raises:
+        SupplyChainError: as the device finds; nothing was written.
+    """
+    memory = Memory(root=root, publishers=frozenset())
+    return _rehearse(memory, {}, overlay, subjects, now, "a fresh device")
+
+
+def rehearse_after(
+    overlay: Overlay, state: State, subjects: Subjects, *, now: datetime
+) -> Walk:
+    """Let a device that holds the state before judge what is staged.
+
+    Raises:
+        SupplyChainError: as the device finds; nothing was written.
+    """
+    workflow = state.walk.workflow
+    copies = {role: one.file.data for role, one in workflow.roles.items()}
+    copies["timestamp"] = state.timestamp.file.data
+    copies["snapshot"] = state.snapshot.file.data
+    return _rehearse(
+        workflow.complete(),
+        copies,
+        overlay,
+        subjects,
+        now,
+        "a device with the previous state",
+    )
+
+
+def _rehearse(
+    memory: Memory,
+    copies: Mapping[str, bytes],
+    overlay: Overlay,
+    subjects: Subjects,
+    now: datetime,
+    who: str,
+) -> Walk:
+    def copy_of(role: str) -> bytes | None:
+        return copies.get(role)
+
+    walk = Walk(
+        memory,
+        copy_of,
+        overlay,
+        demand=Demand.MARGO,
+        limits=LIMITS,
+        clock=FixedClock(now),
+        budget=Budget(None),
+    )
+    try:
+        walk.top_level()
+        for role in subjects.roles:
+            if kind_of(role) == "publisher":
+                walk.role(role, delegator_of(role))
+        for name, versions in subjects.applications.items():
+            judge(walk, overlay, memory, name, versions)
+    except SupplyChainError as why:
+        why.hint = f"nothing was written: {who} would refuse the result"
+        raise
+    return walk
+
+
+def judge(
+    walk: Walk,
+    overlay: Overlay,
+    memory: Memory,
+    name: ReleaseName,
+    versions: frozenset[Version],
+) -> None:
+    """Follow one application, and resolve and fetch some of its releases.
+
+    Raises:
+        SupplyChainError: as a device finds.
+    """
+    if not versions and not _was_signed(walk, name):
+        return
+    found = chain.follow(walk, name)
+    policy = offline_role.publisher_policy(walk, found, name, LIMITS)
+    candidates = resolve.listed(found.deciding.signed, name)
+    digests = resolve.withdrawn_in(candidates)
+    remembered = memory.with_withdrawn(name, digests, found.deciding.version)
+    standing = resolve.Standing(
+        policy=policy,
+        floor=None,
+        slot="default",
+        withdrawn=remembered.withdrawn.get(name, {}),
+    )
+    for version in sorted(versions):
+        chosen = resolve.select(name, Pin.exact(version), candidates, standing)
+        record = artifact.fetch_record(walk, name, chosen, LIMITS)
+        artifact.fetch_manifest(
+            record, overlay, lambda _: None, limits=LIMITS, budget=Budget(None)
+        )
+        offline_role.require_no_provenance(policy, name)
+
+
+def _was_signed(walk: Walk, name: ReleaseName) -> bool:
+    # An application's role is signed with its first release; until then there is a
+    # delegation, and nothing to follow it to.
+    snapshot = walk.workflow.snapshot
+    delegations = walk.workflow.roles["targets"].signed.delegations
+    if snapshot is None or delegations is None or not delegations.roles:
+        return True
+    return f"{name.role}.json" in snapshot.signed.meta

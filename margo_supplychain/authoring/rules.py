@@ -1,0 +1,190 @@
+"""What an author may change, as pure rules over releases and policies.
+
+They protect an author from what no device would accept, or what could not be taken
+back. Each is an error of the one who asks (exit code 2); nothing was changed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from margo_supplychain.authoring.roles import refuse
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from margo_supplychain.authoring.plan import Profile
+    from margo_supplychain.authoring.release import Release
+    from margo_supplychain.errors import FormatError
+    from margo_supplychain.formats.digests import Digest
+    from margo_supplychain.formats.names import ReleaseName
+    from margo_supplychain.formats.publisher_policy import PublisherPolicy
+    from margo_supplychain.formats.record import ReleaseRecord
+    from margo_supplychain.formats.versions import Version
+    from margo_supplychain.verify.resolve import Candidate
+
+# Devices read the whole list; about 300 bytes each (architecture §8).
+MANY_RELEASES: Final = 2_000
+
+
+def same_release(one: ReleaseRecord, other: ReleaseRecord) -> bool:
+    """Say whether two records are the same release.
+
+    When it was made and where it can be found are hints, and no part of what it is.
+    """
+    return replace(one, created=other.created, locations=other.locations) == other
+
+
+def listed_version(listed: Sequence[Candidate], version: Version) -> Candidate | None:
+    """Return the listed release with the same precedence, if there is one."""
+    for one in listed:
+        if one.version.same_precedence(version):
+            return one
+    return None
+
+
+def other_bytes(name: ReleaseName, listed: Version, asked: Version) -> FormatError:
+    """Return the error for a version that is taken."""
+    if str(listed) != str(asked):
+        return refuse(
+            f"{name} {listed} exists, and {asked} has the same precedence",
+            hint="build metadata after + does not make a version newer: raise the "
+            "version",
+        )
+    return refuse(
+        f"{name} {asked} exists with other bytes",
+        hint="a release never changes: raise the version",
+    )
+
+
+def check_release(
+    release: Release,
+    policy: PublisherPolicy,
+    listed: Sequence[Candidate],
+    *,
+    role_version: int,
+) -> None:
+    """Refuse a new release that no device would take.
+
+    Args:
+        release: the new one.
+        policy: its publisher policy.
+        listed: what the application's role lists.
+        role_version: the role's trusted version.
+
+    Raises:
+        FormatError: below the minimum, withdrawn, or provenance is demanded.
+    """
+    what = f"{release.name} {release.version}"
+    minimum = policy.minimum_version
+    if minimum is not None and release.version < minimum:
+        raise refuse(
+            f"{what} is below the publisher's minimum {minimum}",
+            hint="raise the version, or lower the minimum with `app policy` and the "
+            "offline key",
+        )
+    if policy.provenance != "none" or policy.attestations:
+        raise refuse(
+            f"the publisher policy of {release.name} demands provenance, which this "
+            "version of margo-supplychain can't make",
+            hint="publish with a later version, or set `app policy --provenance none` "
+            "with the offline key",
+        )
+    for one in listed:
+        entry = one.entry
+        if (
+            entry is not None
+            and entry.withdrawn is not None
+            and entry.artifact == release.artifact.digest
+            and not is_reinstated(policy, entry.artifact, role_version)
+        ):
+            raise refuse(
+                f"{what} has the artifact {entry.artifact.short} of {one.version}, "
+                f"which is withdrawn: {entry.withdrawn.reason}",
+                hint="withdrawn bytes do not come back under another version; the "
+                "publisher's offline key can reinstate them",
+            )
+
+
+def is_reinstated(
+    policy: PublisherPolicy, artifact: Digest, role_version: int
+) -> bool:
+    """Say whether withdrawals of an artifact up to a role's version are void."""
+    return any(
+        one.artifact == artifact and role_version <= one.up_to
+        for one in policy.reinstated
+    )
+
+
+def check_policy(
+    name: ReleaseName,
+    old: PublisherPolicy | None,
+    new: PublisherPolicy,
+    *,
+    profile: Profile,
+    listed: Sequence[Candidate],
+    role_version: int,
+) -> None:
+    """Refuse a publisher policy that can't follow the one before.
+
+    Args:
+        name: the application.
+        old: the policy before, if there is one.
+        new: what is asked for.
+        profile: of the repository.
+        listed: what the application's role lists.
+        role_version: the role's trusted version, 0 before the first.
+
+    Raises:
+        FormatError: the epoch falls, or rises without a higher minimum; an artifact
+            that no release has; provenance in the profile simple.
+    """
+    if profile == "simple" and (new.provenance != "none" or new.attestations):
+        raise refuse(
+            "a repository of the profile simple can't demand provenance: one role says "
+            "what is required and what was done",
+            hint="set provenance to none, or make a repository of the profile small",
+        )
+    if old is not None:
+        _check_epoch(name, old, new)
+    known = {one.artifact for one in listed if one.artifact is not None}
+    for artifact in (
+        *(one.artifact for one in new.reinstated),
+        *new.downgrade_to,
+    ):
+        if artifact not in known:
+            raise refuse(
+                f"no release of {name} has the artifact {artifact}",
+                hint="`margo-supplychain release show` lists releases and artifacts",
+            )
+    before = old.reinstated if old is not None else ()
+    for one in new.reinstated:
+        if one not in before and one.up_to > role_version:
+            raise refuse(
+                f"reinstating {one.artifact.short} up to v{one.up_to} would void "
+                f"withdrawals to come: the role of {name} is at v{role_version}",
+                hint=f"reinstate up to v{role_version}",
+            )
+
+
+def _check_epoch(
+    name: ReleaseName, old: PublisherPolicy, new: PublisherPolicy
+) -> None:
+    if new.epoch < old.epoch:
+        raise refuse(
+            f"the epoch of {name} would fall from {old.epoch} to {new.epoch}",
+            hint="devices that saw the higher epoch would refuse every release",
+        )
+    if new.epoch == old.epoch:
+        return
+    before = old.minimum_version
+    if new.minimum_version is None or (
+        before is not None and new.minimum_version <= before
+    ):
+        raise refuse(
+            f"a higher epoch of {name} needs a minimum version"
+            + (f" above {before}" if before is not None else ""),
+            hint="a new epoch lets devices go back to any version from the minimum on: "
+            "say which with --minimum-version",
+        )

@@ -1,0 +1,157 @@
+"""What an author likes to remember of a repository: profile, periods, holders of keys.
+
+`authoring/settings.json` beside `metadata/` is a convenience and never trusted: no
+device reads it, and whoever changes it can at most make the next signature last too
+long or too short, and only with the author's own keys. It needs no place on a server.
+
+Example:
+    >>> settings = Settings(profile="small", publisher="acme")
+    >>> Settings.parse(settings.to_bytes()) == settings
+    True
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, Self, cast
+
+from margo_supplychain.authoring.plan import (
+    DEFAULT_PERIODS,
+    PROFILES,
+    check_owners,
+    check_periods,
+)
+from margo_supplychain.errors import FormatError, MetadataFormatError
+from margo_supplychain.formats import strict_json
+from margo_supplychain.formats.fields import Fields, check_format
+from margo_supplychain.formats.names import publisher_name
+from margo_supplychain.storage.durable import make_directory, read_file, write_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from margo_supplychain.authoring.plan import Kind, Profile, RootPlan
+
+FORMAT: Final = 1
+DIRECTORY: Final = "authoring"
+FILE_NAME: Final = "settings.json"
+LIMIT: Final = 4 << 20  # bytes
+_PERIOD: Final = re.compile(r"([1-9][0-9]{0,5})([hd])", re.ASCII)
+_HOUR: Final = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The content of `authoring/settings.json`.
+
+    Args:
+        profile: architecture §2.
+        publisher: the one publisher of the profiles small and simple.
+        periods: how long signatures last, by kind of role; the rest as by default.
+        owners: key id → who holds the key.
+    """
+
+    profile: Profile
+    publisher: str | None = None
+    periods: Mapping[Kind, timedelta] = field(default_factory=dict)
+    owners: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, plan: RootPlan) -> Self:
+        """Return the settings of a plan."""
+        return cls(
+            profile=plan.profile,
+            publisher=plan.publisher,
+            periods=dict(plan.periods),
+            owners=dict(plan.owners),
+        )
+
+    def period(self, kind: Kind) -> timedelta:
+        """Return how long a signature of a kind of role lasts."""
+        return self.periods.get(kind, DEFAULT_PERIODS[kind])
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Parse the file.
+
+        Raises:
+            MetadataFormatError: an unknown field, a wrong type or value.
+        """
+        what = f"{DIRECTORY}/{FILE_NAME}"
+        fields = Fields(strict_json.parse(data, what=what, limit=LIMIT), what=what)
+        check_format(fields, FORMAT)
+        periods, owners = fields.object("periods"), fields.object("owners")
+        settings = cls(
+            profile=fields.parsed("profile", _profile),
+            publisher=fields.optional("publisher", publisher_name),
+            periods={
+                cast("Kind", kind): periods.parsed(kind, _parse_period)
+                for kind in periods.value
+            },
+            owners={keyid: owners.text(keyid) for keyid in owners.value},
+        )
+        fields.done()
+        check_periods(settings.periods)
+        check_owners(settings.owners)
+        return settings
+
+    def to_bytes(self) -> bytes:
+        """Return the file; the same settings always give the same bytes."""
+        value: dict[str, Any] = {
+            "format": FORMAT,
+            "profile": self.profile,
+            "periods": {
+                kind: _format_period(period) for kind, period in self.periods.items()
+            },
+            "owners": dict(self.owners),
+        }
+        if self.publisher is not None:
+            value["publisher"] = self.publisher
+        return strict_json.canonical(value)
+
+
+def read_settings(directory: Path) -> Settings | None:
+    """Read a repository's settings; None if it has none.
+
+    Raises:
+        MetadataFormatError: the file is no settings file.
+        StorageError: it can't be read.
+    """
+    path = directory / DIRECTORY / FILE_NAME
+    try:
+        return Settings.parse(read_file(path, limit=LIMIT))
+    except FileNotFoundError:
+        return None
+
+
+def write_settings(directory: Path, settings: Settings) -> None:
+    """Write a repository's settings.
+
+    Raises:
+        StorageError: they can't be written.
+    """
+    make_directory(directory / DIRECTORY)
+    write_file(directory / DIRECTORY / FILE_NAME, settings.to_bytes())
+
+
+def _profile(text: str) -> Profile:
+    for profile in PROFILES:
+        if profile == text:
+            return profile
+    raise FormatError(f"{text[:40]!r} is none of {', '.join(PROFILES)}")
+
+
+def _parse_period(text: str) -> timedelta:
+    found = _PERIOD.fullmatch(text)
+    if found is None:
+        raise MetadataFormatError(f"{text[:40]!r} is no period such as 14d or 36h")
+    hours = int(found[1]) * (24 if found[2] == "d" else 1)
+    return timedelta(hours=hours)
+
+
+def _format_period(period: timedelta) -> str:
+    hours = max(1, round(period / _HOUR))
+    return f"{hours}h" if hours % 24 else f"{hours // 24}d"

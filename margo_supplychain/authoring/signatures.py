@@ -1,0 +1,120 @@
+"""Signing metadata: the exact bytes of a file, each signature verified as it is made.
+
+Example:
+    >>> data = signed_bytes(targets, who, signers)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from margo_supplychain import threshold
+from margo_supplychain.errors import IncompleteError, SignerError
+from margo_supplychain.formats import strict_json
+from margo_supplychain.formats.tuf_metadata import canonical_payload
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from securesystemslib.signer import Signature, Signer
+    from tuf.api.metadata import Signed
+
+    from margo_supplychain.authoring.roles import RoleSigners
+
+
+class Signers:
+    """The private keys at hand, by key material.
+
+    Args:
+        signers: opened keys; the same key twice is one.
+    """
+
+    def __init__(self, signers: Iterable[Signer]) -> None:
+        self._by_material = {
+            threshold.material(one.public_key): one for one in signers
+        }
+
+    def of(self, who: RoleSigners) -> list[tuple[str, Signer]]:
+        """Return those that may sign a role, with the key id each has there."""
+        found = []
+        for keyid, key in who.keys.items():
+            signer = self._by_material.get(threshold.material(key))
+            if signer is not None:
+                found.append((keyid, signer))
+        return found
+
+    def suffice(self, who: RoleSigners) -> bool:
+        """Say whether the keys at hand meet a role's threshold."""
+        return len(self.of(who)) >= who.threshold
+
+
+def require_complete(roles: Sequence[RoleSigners], signers: Signers) -> None:
+    """Refuse to begin when a role would lack signatures.
+
+    Raises:
+        IncompleteError: names every role and the keys that are missing.
+    """
+    lacking = []
+    for who in roles:
+        at_hand = {keyid for keyid, _ in signers.of(who)}
+        if len(at_hand) < who.threshold:
+            missing = ", ".join(
+                keyid[:12] for keyid in who.keys if keyid not in at_hand
+            )
+            lacking.append(
+                f"{who.role} needs {who.threshold - len(at_hand)} more of {missing}"
+            )
+    if lacking:
+        raise IncompleteError(
+            "; ".join(lacking),
+            hint="give the private keys of every role that is signed; nothing was "
+            "changed",
+        )
+
+
+def signed_bytes(signed: Signed, who: RoleSigners, signers: Signers) -> bytes:
+    """Return a metadata file: compact JSON with sorted keys, signed by all at hand.
+
+    Raises:
+        SignerError: a key made a signature that does not verify.
+        IncompleteError: fewer signatures than the threshold.
+    """
+    require_complete([who], signers)
+    content: dict[str, Any] = signed.to_dict()
+    payload = canonical_payload(content)
+    signatures = [
+        _sign(payload, keyid, signer, who) for keyid, signer in signers.of(who)
+    ]
+    by_id = {one.keyid: one for one in signatures}
+    status = threshold.count(
+        payload, by_id, who.keys, who.keys, who.threshold, role=who.role
+    )
+    if not status.met:
+        raise SignerError(
+            f"{who.role} has {len(status.signers)} valid signatures of its own keys, "
+            f"expected {who.threshold}",
+            hint="nothing was written; check the keys or tokens",
+        )
+    return strict_json.canonical(
+        {"signatures": [one.to_dict() for one in signatures], "signed": content}
+    )
+
+
+def _sign(payload: bytes, keyid: str, signer: Signer, who: RoleSigners) -> Signature:
+    from securesystemslib.exceptions import (
+        UnverifiedSignatureError,
+        VerificationError,
+    )
+    from securesystemslib.signer import Signature
+
+    made = signer.sign(payload)
+    # The delegator's name for the key counts, not the signer's own.
+    signature = Signature(keyid, made.signature, made.unrecognized_fields)
+    try:
+        who.keys[keyid].verify_signature(signature, payload)
+    except (UnverifiedSignatureError, VerificationError) as why:
+        raise SignerError(
+            f"key {keyid[:12]} made a signature of {who.role} that does not verify",
+            hint="nothing was written; check the machine or token, do not go on",
+        ) from why
+    return signature

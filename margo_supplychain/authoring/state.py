@@ -1,0 +1,216 @@
+"""The state that an author starts from: verified as a device would, but for expiry.
+
+The rules are the device's own (`verify.workflow`), with one exception: metadata past
+its expiry is noted and not refused, since signing it again is what its author came for.
+What an edit makes of it is judged with expiry and all, see `rehearsal`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, final
+
+from margo_supplychain.authoring.roles import delegator_of
+from margo_supplychain.errors import ClockError, ExpiredError, MixAndMatchError
+from margo_supplychain.formats.times import format_time
+from margo_supplychain.verify.limits import Budget, Limits
+from margo_supplychain.verify.memory import Memory
+from margo_supplychain.verify.refresh import Walk
+from margo_supplychain.verify.workflow import Demand, Workflow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
+
+    from margo_supplychain.formats.tuf_metadata import RoleFile
+    from margo_supplychain.transport.protocols import Source
+    from margo_supplychain.verify.clock import Clock
+    from margo_supplychain.verify.trust_store import TrustStore
+    from margo_supplychain.verify.workflow import Trusted
+
+LIMITS: Final = Limits()
+# An author's clock may be this far from the last signed time (architecture §3).
+LONGEST_PAUSE: Final = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class FixedClock:
+    """A clock that stands still: one edit happens at one time."""
+
+    when: datetime
+
+    def now(self) -> datetime:
+        """Return the time."""
+        return self.when
+
+
+@final
+class TolerantWorkflow(Workflow):
+    """The device's rules, but what has expired is noted in `expired`, not refused."""
+
+    expired: dict[str, ExpiredError | ClockError]
+
+    def __init__(self, memory: Memory, *, demand: Demand, limits: Limits) -> None:
+        self.expired = {}
+        super().__init__(memory, demand=demand, limits=limits)
+
+    def _require_unexpired(self, file: RoleFile[Any]) -> None:
+        try:
+            super()._require_unexpired(file)
+        except (ExpiredError, ClockError) as why:
+            self.expired.setdefault(file.role, why)
+
+
+@final
+class AuthorWalk(Walk):
+    """A walk of `TolerantWorkflow` that judges each role once."""
+
+    def __init__(
+        self,
+        memory: Memory,
+        copies: Callable[[str], bytes | None],
+        source: Source,
+        *,
+        clock: Clock,
+    ) -> None:
+        super().__init__(
+            memory,
+            copies,
+            source,
+            demand=Demand.MARGO,
+            limits=LIMITS,
+            clock=clock,
+            budget=Budget(None),
+        )
+        self._tolerant = TolerantWorkflow(memory, demand=Demand.MARGO, limits=LIMITS)
+        self.workflow = self._tolerant
+        self._judged: dict[tuple[str, str], Trusted[Targets]] = {}
+
+    @property
+    def expired(self) -> dict[str, ExpiredError | ClockError]:
+        """What has expired, by role."""
+        return self._tolerant.expired
+
+    def role(self, role: str, delegator: str) -> Trusted[Targets]:
+        """Return a targets role; see `Walk.role`."""
+        found = self._judged.get((role, delegator))
+        if found is None:
+            found = super().role(role, delegator)
+            self._judged[role, delegator] = found
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class State:
+    """Where an edit, a check or a status starts.
+
+    Args:
+        walk: knows root, timestamp, snapshot and targets; reads other roles on demand.
+        before: the memory that it started from.
+        first_root: exact bytes of the root that a fresh client starts from.
+    """
+
+    walk: AuthorWalk
+    before: Memory
+    first_root: bytes
+
+    @property
+    def root(self) -> Trusted[Root]:
+        """The trusted root."""
+        return self.walk.workflow.root
+
+    @property
+    def timestamp(self) -> Trusted[Timestamp]:
+        """The trusted timestamp."""
+        found = self.walk.workflow.timestamp
+        if found is None:
+            raise MixAndMatchError("there is no timestamp", role="timestamp")
+        return found
+
+    @property
+    def snapshot(self) -> Trusted[Snapshot]:
+        """The trusted snapshot."""
+        found = self.walk.workflow.snapshot
+        if found is None:
+            raise MixAndMatchError("there is no snapshot", role="snapshot")
+        return found
+
+    def trusted(self, role: str) -> Trusted[Any]:
+        """Return any role, top-level or not.
+
+        Raises:
+            UnknownTargetError: the snapshot does not list it.
+        """
+        if role == "root":
+            return self.root
+        if role == "snapshot":
+            return self.snapshot
+        if role == "timestamp":
+            return self.timestamp
+        return self.walk.role(role, delegator_of(role))
+
+    def lists(self, role: str) -> bool:
+        """Say whether the snapshot lists a role: whether it was ever signed."""
+        return f"{role}.json" in self.snapshot.signed.meta
+
+    def version(self, role: str) -> int:
+        """Return a targets role's trusted version; 0 if it was never signed."""
+        entry = self.snapshot.signed.meta.get(f"{role}.json")
+        return 0 if entry is None else entry.version
+
+
+def load(
+    source: Source, *, first_root: bytes, store: TrustStore | None, clock: Clock
+) -> State:
+    """Verify the top-level metadata of a repository, from a memory or from its root.
+
+    Args:
+        source: the repository, unverified.
+        first_root: what a fresh client starts from.
+        store: the author's memory of this repository.
+
+    Raises:
+        VerificationError: the directory is not what the memory or the root says.
+        FetchError: a file is missing.
+    """
+    if store is None:
+        before = Memory(root=first_root, publishers=frozenset())
+        walk = AuthorWalk(before, _no_copies, source, clock=clock)
+    else:
+        before = store.load()
+        walk = AuthorWalk(before, store.copy, source, clock=clock)
+    walk.top_level()
+    return State(walk=walk, before=before, first_root=first_root)
+
+
+def _no_copies(name: str) -> bytes | None:
+    del name
+    return None
+
+
+def require_plausible_time(state: State, now: datetime) -> None:
+    """Refuse to sign when the author's clock is far from the last signed time.
+
+    A CI machine that is 300 days ahead would sign metadata that bars every device
+    from what is signed afterwards.
+
+    Raises:
+        ClockError: before the last `x-issued`, or more than 30 days after it.
+    """
+    signed = (state.root.file.issued, state.timestamp.file.issued)
+    last = max(one for one in signed if one is not None)
+    if now < last:
+        problem = "which is before the last signature here"
+    elif now > last + LONGEST_PAUSE:
+        problem = f"which is more than {LONGEST_PAUSE.days} days after the last one"
+    else:
+        return
+    raise ClockError(
+        f"this machine's clock says {format_time(now)}, {problem} "
+        f"({format_time(last)})",
+        hint="check the time by a watch you trust; if the clock is right, run it again "
+        "with --time-checked",
+    )

@@ -1,0 +1,222 @@
+"""What an edit has gathered so far, and how the repository stands with it.
+
+The ground that `delegating`, `policies` and `listing` work on. Nothing here is signed
+or written.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, final
+
+from tuf.api.metadata import TargetFile
+
+from margo_supplychain.authoring.changes import Changes
+from margo_supplychain.authoring.overlay import Staged
+from margo_supplychain.authoring.roles import application_of, kind_of, refuse
+from margo_supplychain.authoring.state import LIMITS
+from margo_supplychain.formats.digests import Descriptor
+from margo_supplychain.formats.names import ReleaseName
+from margo_supplychain.formats.publisher_policy import FORMAT, PublisherPolicy
+from margo_supplychain.verify import resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from margo_supplychain.authoring.settings import Settings
+    from margo_supplychain.authoring.signatures import Signers
+    from margo_supplychain.authoring.state import State
+    from margo_supplychain.formats.names import TargetPath
+    from margo_supplychain.formats.release_entry import ReleaseEntry
+    from margo_supplychain.formats.versions import Version
+    from margo_supplychain.transport.protocols import Source
+    from margo_supplychain.verify.resolve import Candidate
+
+_OCTETS: Final = "application/octet-stream"
+
+
+@final
+class Work:
+    """One edit's changes.
+
+    Args:
+        state: the verified state that it starts from.
+        source: the repository itself, unverified.
+        settings: profile and periods.
+        signers: the private keys at hand.
+        now: when all of it happens, in whole seconds.
+
+    Attributes:
+        changes: the targets roles.
+        staged: content and target files.
+        releases: application → versions that are new.
+        applications: those that a device must be able to follow afterwards.
+        top: `snapshot` and `timestamp`, as far as they must be signed.
+        withdrawn: paths that this edit marks as withdrawn.
+        warnings: what the author should know.
+    """
+
+    def __init__(
+        self,
+        *,
+        state: State,
+        source: Source,
+        settings: Settings,
+        signers: Signers,
+        now: datetime,
+    ) -> None:
+        self.state = state
+        self.source = source
+        self.settings = settings
+        self.signers = signers
+        self.now = now
+        self.changes = Changes(state)
+        self.staged = Staged()
+        self.releases: dict[ReleaseName, set[Version]] = {}
+        self.applications: set[ReleaseName] = set()
+        self.top: set[str] = set()
+        self.withdrawn: set[str] = set()
+        self.warnings: list[str] = []
+
+    @property
+    def is_simple(self) -> bool:
+        """Whether `targets` decides everything itself."""
+        return self.settings.profile == "simple"
+
+    # --- who decides -----------------------------------------------------------------
+
+    def offline(self, name: ReleaseName) -> str:
+        """Return the role that signs an application's policy."""
+        return "targets" if self.is_simple else name.publisher
+
+    def deciding(self, name: ReleaseName) -> str:
+        """Return the role that lists an application's releases."""
+        return "targets" if self.is_simple else name.role
+
+    def can_sign(self, role: str) -> bool:
+        """Say whether the keys at hand meet a role's threshold."""
+        return self.signers.suffice(self.changes.require_who(role))
+
+    def require_publisher(self, name: ReleaseName) -> None:
+        """Refuse the application of a publisher that is none here.
+
+        Raises:
+            FormatError: it is not.
+        """
+        if self.is_simple:
+            known = self.settings.publisher
+            if known is not None and known != name.publisher:
+                raise refuse(
+                    f"this repository is {known}'s, not {name.publisher}'s",
+                    hint=f"name it {known}/{name.name}",
+                )
+        elif self.changes.who(name.publisher) is None:
+            raise refuse(
+                f"there is no publisher {name.publisher} here",
+                hint=f"add it: margo-supplychain publisher add {name.publisher}",
+            )
+
+    def applications_of(self, role: str) -> set[ReleaseName]:
+        """Return the applications whose releases a role lists, or may list."""
+        if kind_of(role) == "application":
+            return {application_of(role)}
+        if not (self.is_simple and role == "targets"):
+            return set()
+        found = set()
+        for path in self.changes.view("targets").targets:
+            publisher, kind, name, *_ = path.split("/")
+            if kind == "policies":
+                found.add(ReleaseName(publisher, name))
+        return found
+
+    # --- how it stands ---------------------------------------------------------------
+
+    def policy(self, name: ReleaseName) -> PublisherPolicy | None:
+        """Return an application's policy; None if it has none.
+
+        Raises:
+            MetadataFormatError: it is no policy that this version reads.
+        """
+        if self.changes.who(self.offline(name)) is None:
+            return None
+        path = name.policy_path(FORMAT)
+        file = self.changes.view(self.offline(name)).targets.get(path)
+        if file is None:
+            return None
+        return PublisherPolicy.parse(self.read(path, file, limit=LIMITS.policy))
+
+    def require_policy(self, name: ReleaseName) -> PublisherPolicy:
+        """Return the policy of an application that is here.
+
+        Raises:
+            FormatError: it is not, or has no policy.
+        """
+        self.require_publisher(name)
+        policy = self.policy(name)
+        if policy is None or self.changes.who(self.deciding(name)) is None:
+            raise refuse(
+                f"there is no application {name} here, with a publisher policy",
+                hint=f"add it with the offline key: margo-supplychain app add {name}",
+            )
+        return policy
+
+    def listed(self, name: ReleaseName) -> tuple[Candidate, ...]:
+        """Return an application's releases, newest first."""
+        if self.changes.who(self.deciding(name)) is None:
+            return ()
+        return resolve.listed(self.changes.view(self.deciding(name)), name)
+
+    def require_listed(self, name: ReleaseName, version: Version) -> Candidate:
+        """Return a release that is listed.
+
+        Raises:
+            FormatError: it is not, or its entry can't be read.
+        """
+        self.require_policy(name)
+        for one in self.listed(name):
+            if one.version == version:
+                if one.entry is None:
+                    raise refuse(
+                        f"the entry of {name} {version} is malformed",
+                        hint="it was not made by this tool, and devices refuse it",
+                    )
+                return one
+        raise refuse(
+            f"there is no release {name} {version}",
+            hint="`margo-supplychain release show` lists what there is",
+        )
+
+    def entries(self, name: ReleaseName) -> Mapping[Version, ReleaseEntry]:
+        """Return an application's releases by version, newest first."""
+        return {
+            one.version: one.entry
+            for one in self.listed(name)
+            if one.entry is not None
+        }
+
+    def read(self, path: str, file: TargetFile, *, limit: int) -> bytes:
+        """Return the exact bytes of a target file, staged or written."""
+        for known, (what, data) in self.staged.targets.items():
+            if known == path and what.digest.hex == file.hashes.get("sha256"):
+                return data
+        return self.state.walk.target(path, file, limit=limit)
+
+    # --- changing it -----------------------------------------------------------------
+
+    def put(
+        self, role: str, path: TargetPath, data: bytes, *, custom: dict[str, Any] | None
+    ) -> None:
+        """Let a role list a target file."""
+        what = Descriptor.of(data, _OCTETS)
+        self.staged.targets[path] = (what, data)
+        self.changes.change(role).targets[path] = TargetFile(
+            length=what.size,
+            hashes={"sha256": what.digest.hex},
+            path=path,
+            unrecognized_fields=None if custom is None else {"custom": custom},
+        )
+
+    def put_entry(self, role: str, path: str, entry: ReleaseEntry) -> None:
+        """Change what a role says of a release that it lists."""
+        file = self.changes.change(role).targets[path]
+        file.unrecognized_fields["custom"] = entry.to_custom()
