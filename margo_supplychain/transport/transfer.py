@@ -107,7 +107,8 @@ class Transfer:
                 text = f"{self._url} broke off after {self._position} bytes: {why}"
                 self._pause(kind(_line(text), url=self._url), why)
                 continue
-            self._count(len(data), began)
+            if data:
+                self._count(len(data), began)
             if self._skip:
                 if not data:
                     raise self._failure(f"has fewer than {self._position} bytes")
