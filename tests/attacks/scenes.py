@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pytest
@@ -16,7 +19,6 @@ from tests.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
     from securesystemslib.signer import CryptoSigner
 
@@ -45,22 +47,32 @@ class Plant:
     world: World
     device: Device
     old: Files
+    kept: TemporaryDirectory[str] | None = None
 
     def serve(self) -> None:
         """Let the device see what the repository serves now."""
         self.device.source.files = self.world.files.copy()
 
 
-def running(tmp_path: Path, *, days: dict[str, int] | None = None) -> Plant:
+def running(tmp_path: Path) -> Plant:
     """Return a plant in its legitimate state, checked: each role has gone on once."""
+    plant = _first_plant()
+    device = plant.device.copy(tmp_path / "device")
+    return Plant(plant.world.copy(), device, plant.old)
+
+
+@cache
+def _first_plant() -> Plant:
+    # Built once in a test run: what differs between attacks is what comes after it.
+    state = TemporaryDirectory(prefix="plant-")
     world = World()
     world.release("1.0.0")
-    old = world.publish(days=days)
-    device = world.device(tmp_path / "device")
+    old = world.publish()
+    device = world.device(Path(state.name) / "device")
     assert device.install() == "1.0.0"
     world.release("1.1.0")
     world.touch("targets", "acme")
-    device.source.files = world.publish(days=days)
+    device.source.files = world.publish()
     assert device.install() == "1.1.0"
     assert device.trusted == {
         "root": 1,
@@ -70,7 +82,7 @@ def running(tmp_path: Path, *, days: dict[str, int] | None = None) -> Plant:
         "acme": 3,
         APPLICATION: 2,
     }
-    return Plant(world, device, old)
+    return Plant(world, device, old, state)
 
 
 def contents(device: Device) -> dict[str, bytes]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from margo_supplychain.errors import MixAndMatchError, RollbackError
+from margo_supplychain.errors import FetchError, MixAndMatchError, RollbackError
 from margo_supplychain.verify.clock import Freshness
 from tests.attacks.scenes import APPLICATION, LISTED, refused, running
 from tests.world.repository import bound
@@ -59,7 +59,7 @@ def test_rollback_of_a_snapshot_that_was_only_announced(tmp_path: Path) -> None:
     announced = plant.world.files.copy()
     withheld = announced.metadata.pop("4.snapshot.json")
     plant.device.source.files = announced
-    with pytest.raises(Exception, match="no 4.snapshot.json"):
+    with pytest.raises(FetchError, match=r"no 4\.snapshot\.json"):
         plant.device.verify()
     assert plant.device.trusted["timestamp"] == 4  # sane
 

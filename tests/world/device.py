@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import shutil
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -62,6 +64,17 @@ class Device:
         if root is None:
             root = files.metadata["1.root.json"]
         TrustStore.create(self.state, root=root, publishers=publishers)
+
+    def copy(self, state: Path) -> Device:
+        """Return the same device once more, in another directory."""
+        other = copy.copy(self)
+        shutil.copytree(self.state.parent, state)
+        other.state = state / self.state.name
+        other.staging = state / self.staging.name
+        other.clock = FixedClock(self.clock.when)
+        other.source = MemorySource(self.source.files.copy())
+        other.contents = [other.source]
+        return other
 
     @property
     def verifier(self) -> Verifier:

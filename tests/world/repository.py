@@ -7,10 +7,11 @@ call `sign` with keys of their own.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import (
@@ -348,6 +349,19 @@ class World:
         self.files.metadata[file_name("root", self.root.version)] = self.sign(
             "root", signers
         )
+
+    def copy(self) -> Self:
+        """Return the same world once more, to go another way from here; keys are the
+        same."""
+        other = copy.copy(self)
+        other.clock = FixedClock(self.clock.when)
+        other.files = self.files.copy()
+        other.signers = {role: list(signers) for role, signers in self.signers.items()}
+        other.policies = dict(self.policies)
+        other.roles = copy.deepcopy(self.roles)
+        other._written = dict(self._written)
+        other._dirty = set(self._dirty)
+        return other
 
     # --- devices ---------------------------------------------------------------------
 
