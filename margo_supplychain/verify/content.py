@@ -14,6 +14,7 @@ from margo_supplychain.errors import (
     DeploymentError,
     FetchError,
     LengthMismatchError,
+    MalformedError,
     SupplyChainError,
     VerificationError,
 )
@@ -72,20 +73,24 @@ class Fetch:
 
     def run(self) -> None:
         """Fetch and check the whole closure; list it only when all of it is right."""
+        # By the part that it plays: one record may call the same bytes a file as well.
+        manifests: dict[Digest, Descriptor] = {}
         for top in self._tops():
             for part in self._walk(top):
                 self._get(part.descriptor)
-        for what in tuple(self.digests.values()):
-            if closure.is_manifest(what):
-                self._check_archives(what)
+                if part.role == "manifest":
+                    manifests[part.descriptor.digest] = part.descriptor
+            if not closure.is_manifest(top):
+                self._check_layer("", top)
+        for what in manifests.values():
+            self._check_archives(what)
         self._check_description()
         self._list()
 
     def _tops(self) -> list[Descriptor]:
-        components = {
-            one.content.digest: one.content for one in self._record.components
-        }
-        return [self._record.artifact, *components.values()]
+        record = self._record
+        named = [record.artifact, *(one.content for one in record.components)]
+        return list(dict.fromkeys(named))
 
     def _walk(self, top: Descriptor) -> list[closure.Part]:
         if not closure.is_manifest(top):
@@ -99,7 +104,13 @@ class Fetch:
         return read_file(path, limit=self._limits.manifest)
 
     def _get(self, what: Descriptor) -> None:
-        if what.digest in self.digests:
+        known = self.digests.get(what.digest)
+        if known is not None:
+            # check 6.4: the same bytes have one size
+            if known.size != what.size:
+                raise MalformedError(
+                    f"{what.digest} has the sizes {known.size} and {what.size} at once"
+                )
             return
         # check 6.1: bounded number of blobs
         if len(self.digests) >= self._limits.blobs:
@@ -153,6 +164,9 @@ class Fetch:
         with remote(f"manifest {what.digest.short}"):
             manifest = oci.parse_manifest(data)
         if not isinstance(manifest, Manifest):
+            for entry in manifest.manifests:
+                if not closure.is_manifest(entry.descriptor):
+                    self._check_layer("", entry.descriptor)
             return
         for layer in manifest.layers:
             self._check_layer(manifest.kind, layer.descriptor)
@@ -161,11 +175,13 @@ class Fetch:
         from margo_supplychain.formats import archives
 
         media_type = layer.media_type
-        if media_type.startswith(_IMAGE_LAYERS):
-            return
         is_chart = kind == oci.HELM_CONFIG and media_type in oci.HELM_LAYERS
+        # Whatever a Compose component calls its layers, they will be extracted.
         is_compose = kind == oci.COMPOSE_COMPONENT or media_type == oci.COMPOSE_LAYER
-        if not is_chart and not is_compose and not media_type.endswith(_TAR_ENDINGS):
+        is_tar = not media_type.startswith(_IMAGE_LAYERS) and media_type.endswith(
+            _TAR_ENDINGS
+        )
+        if not is_chart and not is_compose and not is_tar:
             return
         with self.content.open_blob(layer.digest) as stream:
             # check 6.10: an archive that must not be extracted is refused here
