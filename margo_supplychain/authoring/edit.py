@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.work import Work
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.publisher_policy import PublisherPolicy
+    from margo_supplychain.formats.record import ReleaseRecord
     from margo_supplychain.formats.release_entry import ReleaseEntry
     from margo_supplychain.formats.versions import Version
 
@@ -171,6 +172,15 @@ class Edit:
     def releases(self, name: ReleaseName) -> Mapping[Version, ReleaseEntry]:
         """Return an application's releases as they stand in this edit, newest first."""
         return self._work.entries(name)
+
+    def record(self, name: ReleaseName, version: Version) -> ReleaseRecord:
+        """Return the record of a release that is listed.
+
+        Raises:
+            FormatError: no such release.
+            VerificationError: its record is not what the list says.
+        """
+        return listing.record_of(self._work, name, version)
 
     def add_release(
         self, release: Release, *, attestations: Sequence[bytes] = ()

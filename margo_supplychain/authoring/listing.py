@@ -91,6 +91,12 @@ def withdraw(
     return True
 
 
+def record_of(work: Work, name: ReleaseName, version: Version) -> ReleaseRecord:
+    """Return the record of a listed release; see `Edit.record`."""
+    one = work.require_listed(name, version)
+    return ReleaseRecord.parse(work.read(one.path, one.file, limit=LIMITS.record))
+
+
 def _require_same(work: Work, existing: Candidate, record: ReleaseRecord) -> None:
     if existing.version == record.version:
         data = work.read(existing.path, existing.file, limit=LIMITS.record)
