@@ -23,7 +23,7 @@ from tuf.api.metadata import (
 
 from margo_supplychain.authoring.ending import meta_of
 from margo_supplychain.authoring.overlay import Nowhere, Overlay, Staged
-from margo_supplychain.authoring.rehearsal import Subjects, rehearse_fresh
+from margo_supplychain.authoring.rehearsal import Subjects, rehearse_creation
 from margo_supplychain.authoring.roles import RoleSigners, kind_of, refuse
 from margo_supplychain.authoring.settings import (
     DIRECTORY,
@@ -68,7 +68,7 @@ def create(directory: Path, *, plan: RootPlan, signers: Signers, now: datetime) 
     root = staged.metadata["1.root.json"]
     publishers = () if plan.publisher_keys is None else (str(plan.publisher),)
     overlay = Overlay(staged, Nowhere(str(directory)))
-    rehearse_fresh(overlay, root, Subjects(publishers, {}), now=now)
+    rehearse_creation(overlay, root, Subjects(publishers, {}), now=now)
     durable.make_directory(directory)
     with DirectoryLock(directory, timeout=LOCK_TIMEOUT):
         _check_free(directory)

@@ -16,11 +16,7 @@ from tuf.api.metadata import MetaFile, Snapshot, Timestamp
 from margo_supplychain.authoring.edit import Written
 from margo_supplychain.authoring.overlay import Overlay
 from margo_supplychain.authoring.policies import drop_void_marks
-from margo_supplychain.authoring.rehearsal import (
-    Subjects,
-    rehearse_after,
-    rehearse_fresh,
-)
+from margo_supplychain.authoring.rehearsal import Subjects, rehearse_edit
 from margo_supplychain.authoring.roles import kind_of
 from margo_supplychain.authoring.settings import DIRECTORY
 from margo_supplychain.authoring.signatures import require_complete, signed_bytes
@@ -72,8 +68,7 @@ def finish(
     sink = DirectorySink(directory)
     overlay = Overlay(work.staged, sink)
     subjects = Subjects.of(work)
-    rehearse_fresh(overlay, state.first_root, subjects, now=work.now)
-    walk = rehearse_after(overlay, state, subjects, now=work.now)
+    walk = rehearse_edit(overlay, state, subjects, now=work.now)
     new, there = write_content(sink, work.staged)
     make_directory(directory / DIRECTORY)
     write_file(directory / DIRECTORY / PREVIOUS, state.timestamp.file.data)

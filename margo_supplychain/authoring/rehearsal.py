@@ -3,32 +3,37 @@
 Two devices look at the staged files: a fresh one that starts from the first root, and
 one that holds the state before the edit (and whatever the author's memory knows). Both
 must accept the trust metadata, follow each changed application to its one role, read
-its policy, and resolve and fetch each new release. Expired is refused here.
+its policy, and resolve and fetch each new release. Expired is refused here. A role that
+neither changed nor has another delegator was judged when the edit began, at this very
+time, and is not judged twice more.
 """
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from margo_supplychain.authoring.roles import delegator_of, kind_of
-from margo_supplychain.authoring.state import LIMITS, FixedClock
+from margo_supplychain.authoring.state import LIMITS, FixedClock, OnceWalk
 from margo_supplychain.errors import SupplyChainError
 from margo_supplychain.formats.pins import Pin
 from margo_supplychain.verify import artifact, chain, offline_role, resolve
 from margo_supplychain.verify.limits import Budget
 from margo_supplychain.verify.memory import Memory
-from margo_supplychain.verify.refresh import Walk
-from margo_supplychain.verify.workflow import Demand
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from tuf.api.metadata import Targets
+
     from margo_supplychain.authoring.overlay import Overlay
-    from margo_supplychain.authoring.state import State
+    from margo_supplychain.authoring.state import Judgement, State
     from margo_supplychain.authoring.work import Work
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.versions import Version
+    from margo_supplychain.verify.refresh import Walk
+    from margo_supplychain.verify.workflow import Trusted
 
 
 class Subjects(NamedTuple):
@@ -54,59 +59,60 @@ class Subjects(NamedTuple):
         )
 
 
-def rehearse_fresh(
+def rehearse_creation(
     overlay: Overlay, root: bytes, subjects: Subjects, *, now: datetime
-) -> Walk:
-    """Let a device that knows the root alone judge what is staged.
+) -> None:
+    """Let a device that knows the root alone judge a repository's first files.
 
     Raises:
         SupplyChainError: as the device finds; nothing was written.
     """
-    memory = Memory(root=root, publishers=frozenset())
-    return _rehearse(memory, {}, overlay, subjects, now, "a fresh device")
+    device = _Device("a fresh device", Memory(root=root, publishers=frozenset()))
+    _rehearse(device, {}, overlay, subjects, now)
 
 
-def rehearse_after(
+def rehearse_edit(
     overlay: Overlay, state: State, subjects: Subjects, *, now: datetime
 ) -> Walk:
-    """Let a device that holds the state before judge what is staged.
+    """Let a fresh device, and one that holds the state before, judge what is staged.
+
+    Returns:
+        What the second one accepted.
 
     Raises:
-        SupplyChainError: as the device finds; nothing was written.
+        SupplyChainError: as a device finds; nothing was written.
     """
     workflow = state.walk.workflow
+    accepted = state.walk.unexpired()
+    fresh = Memory(root=state.first_root, publishers=frozenset())
+    device = _Device("a fresh device", fresh)
+    _rehearse(device, accepted, overlay, subjects, now)
     copies = {role: one.file.data for role, one in workflow.roles.items()}
     copies["timestamp"] = state.timestamp.file.data
     copies["snapshot"] = state.snapshot.file.data
-    return _rehearse(
-        workflow.complete(),
-        copies,
-        overlay,
-        subjects,
-        now,
-        "a device with the previous state",
-    )
+    before = workflow.complete()
+    device = _Device("a device with the previous state", before, copies)
+    return _rehearse(device, accepted, overlay, subjects, now)
+
+
+class _Device(NamedTuple):
+    who: str
+    memory: Memory
+    copies: Mapping[str, bytes] = MappingProxyType({})
 
 
 def _rehearse(
-    memory: Memory,
-    copies: Mapping[str, bytes],
+    device: _Device,
+    accepted: Mapping[Judgement, Trusted[Targets]],
     overlay: Overlay,
     subjects: Subjects,
     now: datetime,
-    who: str,
 ) -> Walk:
     def copy_of(role: str) -> bytes | None:
-        return copies.get(role)
+        return device.copies.get(role)
 
-    walk = Walk(
-        memory,
-        copy_of,
-        overlay,
-        demand=Demand.MARGO,
-        limits=LIMITS,
-        clock=FixedClock(now),
-        budget=Budget(None),
+    walk = OnceWalk(
+        device.memory, copy_of, overlay, clock=FixedClock(now), accepted=accepted
     )
     try:
         walk.top_level()
@@ -114,9 +120,9 @@ def _rehearse(
             if kind_of(role) == "publisher":
                 walk.role(role, delegator_of(role))
         for name, versions in subjects.applications.items():
-            judge(walk, overlay, memory, name, versions)
+            judge(walk, overlay, device.memory, name, versions)
     except SupplyChainError as why:
-        why.hint = f"nothing was written: {who} would refuse the result"
+        why.hint = f"nothing was written: {device.who} would refuse the result"
         raise
     return walk
 

@@ -107,9 +107,7 @@ def check_release(
             )
 
 
-def is_reinstated(
-    policy: PublisherPolicy, artifact: Digest, role_version: int
-) -> bool:
+def is_reinstated(policy: PublisherPolicy, artifact: Digest, role_version: int) -> bool:
     """Say whether withdrawals of an artifact up to a role's version are void."""
     return any(
         one.artifact == artifact and role_version <= one.up_to
@@ -168,9 +166,7 @@ def check_policy(
             )
 
 
-def _check_epoch(
-    name: ReleaseName, old: PublisherPolicy, new: PublisherPolicy
-) -> None:
+def _check_epoch(name: ReleaseName, old: PublisherPolicy, new: PublisherPolicy) -> None:
     if new.epoch < old.epoch:
         raise refuse(
             f"the epoch of {name} would fall from {old.epoch} to {new.epoch}",

@@ -30,9 +30,7 @@ class Signers:
     """
 
     def __init__(self, signers: Iterable[Signer]) -> None:
-        self._by_material = {
-            threshold.material(one.public_key): one for one in signers
-        }
+        self._by_material = {threshold.material(one.public_key): one for one in signers}
 
     def of(self, who: RoleSigners) -> list[tuple[str, Signer]]:
         """Return those that may sign a role, with the key id each has there."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from margo_supplychain.authoring.roles import delegator_of
 from margo_supplychain.errors import ClockError, ExpiredError, MixAndMatchError
@@ -20,7 +20,7 @@ from margo_supplychain.verify.refresh import Walk
 from margo_supplychain.verify.workflow import Demand, Workflow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
@@ -64,9 +64,26 @@ class TolerantWorkflow(Workflow):
             self.expired.setdefault(file.role, why)
 
 
-@final
-class AuthorWalk(Walk):
-    """A walk of `TolerantWorkflow` that judges each role once."""
+class Judgement(NamedTuple):
+    """What a role's acceptance depends on, but for the time."""
+
+    role: str
+    version: int
+    sha256: str
+    delegator: str
+    delegator_sha256: str
+
+
+class OnceWalk(Walk):
+    """A walk that judges the same file of a role once, and without a budget.
+
+    A device asks for one application and its few roles; an author may ask for all. What
+    the rules say of a targets role depends on its bytes, on the bytes of its delegator
+    and on the time, so what one walk accepted at a time holds for the next one.
+
+    Args:
+        accepted: what another walk accepted at the same time (`accepted_roles`).
+    """
 
     def __init__(
         self,
@@ -75,6 +92,7 @@ class AuthorWalk(Walk):
         source: Source,
         *,
         clock: Clock,
+        accepted: Mapping[Judgement, Trusted[Targets]] | None = None,
     ) -> None:
         super().__init__(
             memory,
@@ -85,22 +103,63 @@ class AuthorWalk(Walk):
             clock=clock,
             budget=Budget(None),
         )
+        self.accepted_roles: dict[Judgement, Trusted[Targets]] = dict(accepted or {})
+
+    def role(self, role: str, delegator: str) -> Trusted[Targets]:
+        """Return a targets role; see `Walk.role`."""
+        judgement = self._judgement(role, delegator)
+        found = self.accepted_roles.get(judgement)
+        if found is None:
+            found = super().role(role, delegator)
+            self.accepted_roles[judgement] = found
+        self.workflow.roles[role] = found
+        return found
+
+    def _judgement(self, role: str, delegator: str) -> Judgement:
+        workflow = self.workflow
+        parent = workflow.root if delegator == "root" else workflow.roles[delegator]
+        entry = workflow.listed(role)
+        return Judgement(
+            role=role,
+            version=entry.version,
+            sha256=(entry.hashes or {}).get("sha256", ""),
+            delegator=delegator,
+            delegator_sha256=parent.file.sha256,
+        )
+
+
+@final
+class AuthorWalk(OnceWalk):
+    """A walk of `TolerantWorkflow`."""
+
+    def __init__(
+        self,
+        memory: Memory,
+        copies: Callable[[str], bytes | None],
+        source: Source,
+        *,
+        clock: Clock,
+    ) -> None:
+        super().__init__(memory, copies, source, clock=clock)
         self._tolerant = TolerantWorkflow(memory, demand=Demand.MARGO, limits=LIMITS)
         self.workflow = self._tolerant
-        self._judged: dict[tuple[str, str], Trusted[Targets]] = {}
 
     @property
     def expired(self) -> dict[str, ExpiredError | ClockError]:
         """What has expired, by role."""
         return self._tolerant.expired
 
-    def role(self, role: str, delegator: str) -> Trusted[Targets]:
-        """Return a targets role; see `Walk.role`."""
-        found = self._judged.get((role, delegator))
-        if found is None:
-            found = super().role(role, delegator)
-            self._judged[role, delegator] = found
-        return found
+    def unexpired(self) -> dict[Judgement, Trusted[Targets]]:
+        """Return the roles that any device would accept at this time, too.
+
+        Those whose bytes came from the author's own copies are left out: a device has
+        only what the source holds.
+        """
+        return {
+            judgement: one
+            for judgement, one in self.accepted_roles.items()
+            if judgement.role not in self.expired and judgement.role in self.accepted
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

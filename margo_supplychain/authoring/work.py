@@ -189,9 +189,7 @@ class Work:
     def entries(self, name: ReleaseName) -> Mapping[Version, ReleaseEntry]:
         """Return an application's releases by version, newest first."""
         return {
-            one.version: one.entry
-            for one in self.listed(name)
-            if one.entry is not None
+            one.version: one.entry for one in self.listed(name) if one.entry is not None
         }
 
     def read(self, path: str, file: TargetFile, *, limit: int) -> bytes:
