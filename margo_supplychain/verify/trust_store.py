@@ -351,7 +351,7 @@ class DiskState:
 
 
 def _prune(directory: Path) -> None:
-    found = [(one.stat(), one) for one in directory.iterdir()]
+    found = [(one.lstat(), one) for one in directory.iterdir()]
     found.sort(key=lambda one: one[0].st_mtime_ns, reverse=True)
     size = 0
     for count, (status, path) in enumerate(found, start=1):
