@@ -7,6 +7,8 @@ used, so `device verify` pays for nothing but itself.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import io
 import os
 import sys
@@ -31,11 +33,25 @@ if TYPE_CHECKING:
 # noun: (where its command is, its line in --help). A noun is added here, no more.
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "key": ("margo_supplychain.cli.key:key", "make, show and import keys"),
+    "repo": ("margo_supplychain.cli.repo:repo", "make and look after a repository"),
+    "publisher": (
+        "margo_supplychain.cli.publisher:publisher",
+        "say who may publish in it",
+    ),
+    "app": (
+        "margo_supplychain.cli.app:app",
+        "say who releases an application, and what is demanded",
+    ),
+    "release": (
+        "margo_supplychain.cli.release:release",
+        "build, publish and withdraw releases",
+    ),
     "device": (
         "margo_supplychain.cli.device:device",
         "decide what may run on this device",
     ),
 }
+_COLLECT_AFTER: Final = 100_000  # objects; Python's own 700 suit a server
 _COMPLETION: Final = "_MARGO_SUPPLYCHAIN_COMPLETE"
 
 
@@ -115,6 +131,8 @@ def cli(invocation: Invocation, form: str, verbose: bool, quiet: bool) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
+    if arguments is None:
+        _own_the_process()
     given = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal's encoding lacks must not end the program.
@@ -127,6 +145,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _print(outcome, invocation.form)
     except KeyboardInterrupt:
         return INTERRUPTED.exit_status
+
+
+def _own_the_process() -> None:
+    # A command lives for a moment: collecting garbage while modules load, and again
+    # while the interpreter ends, is a fifth of what `device verify` costs.
+    gc.set_threshold(_COLLECT_AFTER)
+    atexit.register(gc.freeze)
 
 
 def _run(arguments: list[str], invocation: Invocation) -> Result | Failure | int:

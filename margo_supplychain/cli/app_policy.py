@@ -1,0 +1,162 @@
+"""The publisher policy on the command line: what to change, and how it stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from margo_supplychain.cli.arguments import NONE
+from margo_supplychain.errors import FormatError
+from margo_supplychain.formats import strict_json
+from margo_supplychain.formats.digests import Digest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from margo_supplychain.authoring.edit import Edit
+    from margo_supplychain.formats.names import ReleaseName
+    from margo_supplychain.formats.publisher_policy import Provenance, PublisherPolicy
+    from margo_supplychain.formats.release_entry import ReleaseEntry
+    from margo_supplychain.formats.versions import Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyChanges:
+    """What `app policy` shall change; None and an empty list change nothing.
+
+    Args:
+        minimum_version: a version, or `none`.
+        reinstate: releases by version or artifact digest.
+        downgrade_to: likewise; all of them, or `none`.
+    """
+
+    epoch: int | None
+    provenance: Provenance | None
+    minimum_version: Version | str | None
+    reinstate: Sequence[Version | Digest]
+    downgrade_to: Sequence[Version | Digest | str]
+
+    @property
+    def any(self) -> bool:
+        """Whether anything was asked for."""
+        return any(
+            one not in (None, ())
+            for one in (
+                self.epoch,
+                self.provenance,
+                self.minimum_version,
+                self.reinstate,
+                self.downgrade_to,
+            )
+        )
+
+    def apply(self, edit: Edit, name: ReleaseName) -> bool:
+        """Change the policy in an edit; return whether that made a difference.
+
+        Raises:
+            FormatError: no such application or release, or a rule against it.
+        """
+        require_policy(edit, name)
+        releases = edit.releases(name)
+        changed = False
+        for one in self.reinstate:
+            for version in _versions(releases, one, name):
+                changed = edit.reinstate(name, version) or changed
+        policy = require_policy(edit, name)
+        if self.epoch is not None:
+            policy = replace(policy, epoch=self.epoch)
+        if self.provenance is not None:
+            policy = replace(policy, provenance=self.provenance)
+        if self.minimum_version is not None:
+            given = self.minimum_version
+            policy = replace(
+                policy, minimum_version=None if isinstance(given, str) else given
+            )
+        if self.downgrade_to:
+            policy = replace(
+                policy, downgrade_to=_digests(releases, self.downgrade_to, name)
+            )
+        return edit.set_policy(name, policy) or changed
+
+
+def require_policy(edit: Edit, name: ReleaseName) -> PublisherPolicy:
+    """Return an application's policy.
+
+    Raises:
+        FormatError: there is no such application.
+    """
+    policy = edit.policy(name)
+    if policy is None:
+        raise FormatError(
+            f"there is no application {name} here, with a publisher policy",
+            hint=f"add it with the offline key: margo-supplychain app add {name}",
+        )
+    return policy
+
+
+def policy_data(policy: PublisherPolicy) -> Any:
+    """Return a policy as JSON: exactly what its file says."""
+    data = policy.to_bytes()
+    return strict_json.parse(data, what="publisher policy", limit=len(data))
+
+
+def policy_lines(
+    policy: PublisherPolicy, releases: Mapping[Version, ReleaseEntry]
+) -> list[tuple[str, str]]:
+    """Return a policy for people, as names and values."""
+    what = [f"epoch {policy.epoch}", f"provenance {policy.provenance}"]
+    if policy.minimum_version is not None:
+        what.append(f"minimum {policy.minimum_version}")
+    lines = [("policy", ", ".join(what))]
+    lines += [
+        ("reinstated", f"{_named(one.artifact, releases)} up to role v{one.up_to}")
+        for one in policy.reinstated
+    ]
+    lines += [("downgrade to", _named(one, releases)) for one in policy.downgrade_to]
+    return lines
+
+
+def _named(artifact: Digest, releases: Mapping[Version, ReleaseEntry]) -> str:
+    versions = [
+        str(one) for one, entry in releases.items() if entry.artifact == artifact
+    ]
+    return f"{', '.join(versions) or 'no release'} ({artifact.short})"
+
+
+def _versions(
+    releases: Mapping[Version, ReleaseEntry],
+    wanted: Version | Digest,
+    name: ReleaseName,
+) -> list[Version]:
+    if not isinstance(wanted, Digest):
+        return [wanted]
+    found = [one for one, entry in releases.items() if entry.artifact == wanted]
+    if not found:
+        raise _unknown(name, str(wanted))
+    return found
+
+
+def _digests(
+    releases: Mapping[Version, ReleaseEntry],
+    wanted: Sequence[Version | Digest | str],
+    name: ReleaseName,
+) -> tuple[Digest, ...]:
+    found: dict[Digest, None] = {}
+    for one in wanted:
+        if isinstance(one, Digest):
+            found[one] = None
+        elif one != NONE:
+            entry = next(
+                (entry for version, entry in releases.items() if version == one), None
+            )
+            if entry is None:
+                raise _unknown(name, str(one))
+            found[entry.artifact] = None
+    return tuple(found)
+
+
+def _unknown(name: ReleaseName, wanted: str) -> FormatError:
+    return FormatError(
+        f"there is no release {name} {wanted}",
+        hint=f"`margo-supplychain release show {name}` lists releases and artifacts",
+    )

@@ -1,0 +1,98 @@
+"""Types of arguments: what is typed is parsed once, and a mistake is one of usage.
+
+Example:
+    >>> @click.argument("name", type=RELEASE_NAME)
+    ... @click.option("--within", type=SPAN, default="14d")
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, final
+
+import click
+
+from margo_supplychain.errors import FormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from margo_supplychain.formats.digests import Digest
+    from margo_supplychain.formats.names import ReleaseName
+    from margo_supplychain.formats.versions import Version
+
+_LONGEST: Final = 3650  # days
+_SPAN: Final = re.compile(r"([0-9]{1,5})([hd])", re.ASCII)
+
+
+@final
+class _Parsed(click.ParamType[Any]):
+    """What a parser of `formats` takes."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        """Parse it, or say what is wrong with it."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except FormatError as why:
+            self.fail(str(why), param, ctx)
+
+
+def _release_name(text: str) -> ReleaseName:
+    from margo_supplychain.formats.names import ReleaseName
+
+    return ReleaseName.parse(text)
+
+
+def _publisher(text: str) -> str:
+    from margo_supplychain.formats.names import publisher_name
+
+    return publisher_name(text)
+
+
+def _version(text: str) -> Version:
+    from margo_supplychain.formats.versions import Version
+
+    return Version.parse(text)
+
+
+def _version_or_none(text: str) -> Version | str:
+    return NONE if text == NONE else _version(text)
+
+
+def _artifact(text: str) -> Version | Digest:
+    from margo_supplychain.formats.digests import Digest
+
+    return Digest.parse(text) if ":" in text else _version(text)
+
+
+def _artifact_or_none(text: str) -> Version | Digest | str:
+    return NONE if text == NONE else _artifact(text)
+
+
+def _span(text: str) -> timedelta:
+    found = _SPAN.fullmatch(text)
+    if found is None:
+        raise FormatError(f"{text[:40]!r} is no length of time such as 14d or 36h")
+    hours = int(found[1]) * (24 if found[2] == "d" else 1)
+    if hours > _LONGEST * 24:
+        raise FormatError(f"{text} is more than {_LONGEST} days")
+    return timedelta(hours=hours)
+
+
+NONE: Final = "none"
+RELEASE_NAME: Final = _Parsed("publisher/name", _release_name)
+PUBLISHER: Final = _Parsed("publisher", _publisher)
+VERSION: Final = _Parsed("version", _version)
+VERSION_OR_NONE: Final = _Parsed("version|none", _version_or_none)
+ARTIFACT: Final = _Parsed("version|digest", _artifact)
+ARTIFACT_OR_NONE: Final = _Parsed("version|digest|none", _artifact_or_none)
+SPAN: Final = _Parsed("span", _span)

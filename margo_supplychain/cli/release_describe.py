@@ -1,0 +1,107 @@
+"""What a build gave: the package, its components and images, with sizes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from margo_supplychain.authoring.contents import read_checked
+from margo_supplychain.cli import describe
+from margo_supplychain.cli.output import Result
+from margo_supplychain.formats.application import MAX_DESCRIPTION, inspect_description
+from margo_supplychain.formats.closure import walk
+from margo_supplychain.formats.oci import Manifest, parse_manifest
+from margo_supplychain.storage import durable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from margo_supplychain.authoring.release import Release
+    from margo_supplychain.formats.digests import Descriptor
+    from margo_supplychain.formats.record import Image
+
+_GENERATIONS = {"v1": "Margo v1", "v1-alpha1": "Margo v1-alpha1"}
+_MANY = 6  # components in one line
+
+
+def describe_build(release: Release, *, directory: Path, output: str) -> Result:
+    """Return what to print after `release build`."""
+    file = directory / "margo.yaml"
+    generation = _generation(file)
+    digest = release.artifact.digest
+    rows = [
+        ("package", f"{digest.algorithm}:{digest.short}  {_package(release)}"),
+        ("components", _components(release)),
+        ("images", images_text(release.images, release.closure)),
+    ]
+    lines = [
+        f"built {release.name} {release.version} from {file} ({generation})",
+        *describe.table(rows),
+        f"next: margo-supplychain release publish {output}",
+    ]
+    record = {
+        "name": str(release.name),
+        "version": str(release.version),
+        "applicationVersion": release.application_version,
+        "artifact": str(release.artifact.digest),
+        "size": release.artifact.size,
+        "closure": release.closure,
+        "components": [
+            one.to_dict() | {"included": one.content.digest not in release.elsewhere}
+            for one in release.components
+        ],
+        "images": [one.to_dict() for one in release.images],
+        "locations": list(release.locations),
+        "warnings": list(release.warnings),
+        "output": output,
+    }
+    return Result(data=record, lines=lines)
+
+
+def images_text(images: Iterable[Image], closure: str) -> str:
+    """Return how many images are pinned, and whether that is all."""
+    found = list(images)
+    pinned = sum(one.digest is not None for one in found)
+    if not found:
+        what = "none named"
+    elif pinned == len(found):
+        what = f"{pinned} pinned by images.lock"
+    else:
+        what = f"{pinned} of {len(found)} pinned by images.lock"
+    return f"{what}: closure {closure}"
+
+
+def _generation(file: Path) -> str:
+    data = durable.read_file(file, limit=MAX_DESCRIPTION)
+    found, _ = inspect_description(data, files=None)
+    return "Margo" if found is None else _GENERATIONS[found.generation]
+
+
+def _package(release: Release) -> str:
+    document = parse_manifest(
+        read_checked(release.source, release.artifact), what="package"
+    )
+    count = len(document.layers) if isinstance(document, Manifest) else 0
+    return (
+        f"{describe.counted(count, 'layer')}, "
+        f"{describe.size(_size(release, release.artifact))}, reproducible"
+    )
+
+
+def _components(release: Release) -> str:
+    found: dict[str, str] = {}
+    for one in release.components:
+        if one.content.digest in release.elsewhere:
+            size = "in its own repository"
+        else:
+            size = describe.size(_size(release, one.content))
+        found[f"{one.name} ({one.profile_type}, {size})"] = one.name
+    shown = list(found)[:_MANY]
+    if len(found) > _MANY:
+        shown.append(f"and {len(found) - _MANY} more")
+    return f"{len(found)}: {', '.join(shown)}"
+
+
+def _size(release: Release, top: Descriptor) -> int:
+    parts: Any = walk(top, lambda what: read_checked(release.source, what))
+    return sum(part.descriptor.size for part in parts)

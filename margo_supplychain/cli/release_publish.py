@@ -1,0 +1,134 @@
+"""Publishing and withdrawing, from the keys to the words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from margo_supplychain.cli import describe, signing_keys
+from margo_supplychain.cli.author import edit_data, signed_line, warn
+from margo_supplychain.cli.output import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from margo_supplychain.authoring.publish import Published, PublishedRelease
+    from margo_supplychain.authoring.release import Release
+    from margo_supplychain.cli.author import Author
+    from margo_supplychain.formats.names import ReleaseName
+    from margo_supplychain.formats.versions import Version
+
+
+def publish_releases(author: Author, releases: Sequence[Release]) -> Result:
+    """Publish releases with the keys of the place, in one edit."""
+    from margo_supplychain.authoring.publish import publish
+
+    repository, memory = author.open(), author.memory()
+    with author.keyring() as keyring:
+        published = publish(
+            repository,
+            releases,
+            keys=author.signers(keyring, *_keys(author)),
+            time_checked=author.time_checked,
+            state=memory,
+        )
+    warn(author.invocation, published.warnings)
+    return Result(
+        data=_data(author, published), lines=_lines(author, published, releases)
+    )
+
+
+def withdraw_release(
+    author: Author,
+    name: ReleaseName,
+    version: Version,
+    *,
+    reason: str,
+    use: Version | None,
+) -> Result:
+    """Withdraw a release with the keys of the place."""
+    with author.edit(*_keys(author)) as edit:
+        changed = edit.withdraw(name, version, reason=reason, use=use)
+    verb = "withdrew" if changed else "unchanged: withdrawn before,"
+    rows = [("reason", reason)]
+    if use is not None:
+        rows.append(("instead", str(use)))
+    rows.append(("signed", signed_line(edit)))
+    return Result(
+        data={
+            "name": str(name),
+            "version": str(version),
+            "reason": reason,
+            "use": None if use is None else str(use),
+            "changed": changed,
+            **edit_data(edit),
+        },
+        lines=[
+            f"{verb} {name} {version}",
+            *describe.table(rows),
+            f"next: margo-supplychain release show {name}",
+        ],
+    )
+
+
+def _keys(author: Author) -> tuple[str, ...]:
+    simple = author.open().profile == "simple"
+    release = signing_keys.RELEASE_SIMPLE if simple else signing_keys.RELEASE
+    return (*release, *signing_keys.ONLINE)
+
+
+def _lines(
+    author: Author, published: Published, releases: Sequence[Release]
+) -> list[str]:
+    now = describe.now()
+    lines: list[str] = []
+    for one, release in zip(published.releases, releases, strict=True):
+        before = "" if one.is_new else " before; nothing changed"
+        lines.append(f"published {one.name} {one.version}{before}")
+        lines += describe.table([("record ", _record(one, release, now))])
+    fresh = (
+        f"timestamp v{published.timestamp}, until "
+        f"{describe.date(published.fresh_until)}; `repo refresh` keeps it so (a "
+        "scheduled job: docs/how-to/ci.md)"
+    )
+    where = str(author.directory)
+    if published.changed:
+        where += (
+            f"  ({describe.counted(published.blobs_new, 'blob')} new, "
+            f"{published.blobs_there} already there)"
+        )
+        checked = "as a device would, from root v1 and from the previous state"
+        lines += describe.table([("checked", checked)])
+    return [*lines, *describe.table([("where  ", where), ("fresh  ", fresh)])]
+
+
+def _record(one: PublishedRelease, release: Release, now: Any) -> str:
+    text = f"{one.path}  in role {one.role} v{one.role_version}, "
+    text += f"expires {describe.distance(one.expires, at=now)}"
+    return text if release.closure == "complete" else f"{text}; closure partial"
+
+
+def _data(author: Author, published: Published) -> dict[str, Any]:
+    return {
+        "directory": str(author.directory),
+        "changed": published.changed,
+        "releases": [
+            {
+                "name": str(one.name),
+                "version": str(one.version),
+                "artifact": str(one.artifact),
+                "record": one.path,
+                "isNew": one.is_new,
+                "role": one.role,
+                "roleVersion": one.role_version,
+                "expires": one.expires,
+            }
+            for one in published.releases
+        ],
+        "root": published.root,
+        "snapshot": published.snapshot,
+        "timestamp": published.timestamp,
+        "freshUntil": published.fresh_until,
+        "blobsNew": published.blobs_new,
+        "blobsThere": published.blobs_there,
+        "warnings": list(published.warnings),
+    }

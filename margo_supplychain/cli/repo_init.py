@@ -1,0 +1,388 @@
+"""`repo init`: a new repository, its author's memory, and the defaults of the place.
+
+    margo-supplychain.toml       beside the repository: later commands need no options
+    .margo-supplychain/state     the author's memory, never inside what is served
+    DIR/                         the repository, for any web server
+
+Nothing is made before all of it can be: what is in the way is found first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from margo_supplychain.cli import describe
+from margo_supplychain.cli.arguments import PUBLISHER
+from margo_supplychain.cli.options import epilog, passphrase_options
+from margo_supplychain.cli.output import Result
+from margo_supplychain.cli.settings import FILE_NAME, render
+from margo_supplychain.cli.signing_keys import open_key, threshold_of
+from margo_supplychain.errors import FormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from securesystemslib.signer import Key, Signer
+
+    from margo_supplychain.authoring.duties import Duty
+    from margo_supplychain.authoring.plan import RootPlan
+    from margo_supplychain.authoring.repository import Repository
+    from margo_supplychain.cli.passphrases import Passphrases
+    from margo_supplychain.signing.keyring import Keyring
+
+    _Option = Callable[[Callable[..., Result]], Callable[..., Result]]
+
+# Not imported from `authoring`: `--help` must stay light. A test compares.
+PROFILES: Final = ("standard", "small", "simple")
+STATE: Final = Path(".margo-supplychain") / "state"
+_OPTIONS: Final = {
+    "standard": ("root-key", "targets-key", "publisher-key", "online-key"),
+    "small": ("offline-key", "online-key"),
+    "simple": ("offline-key", "online-key"),
+}
+_SMALL: Final = (
+    "--profile small --publisher acme --offline-key offline.key --online-key ci.key"
+)
+_STANDARD: Final = (
+    "--profile standard --publisher acme --root-key a.key --root-key b.key "
+    "--root-key c.pub --root-threshold 2 --targets-key t.key --publisher-key p.key "
+    "--online-key ci.key"
+)
+_SINGLE: Final = ("offline-key", "online-key")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where everything goes.
+
+    Args:
+        directory: the repository, as it was typed.
+        base: the directory beside it, absolute.
+        state: the author's memory.
+    """
+
+    directory: Path
+    base: Path
+    state: Path
+
+    @property
+    def settings(self) -> Path:
+        return self.base / FILE_NAME
+
+    @classmethod
+    def of(cls, directory: Path, state: str | None) -> _Place:
+        absolute = directory.resolve()
+        base = absolute.parent
+        place = cls(
+            directory=directory,
+            base=base,
+            state=Path(state).resolve() if state else base / STATE,
+        )
+        if place.state.is_relative_to(absolute):
+            raise click.UsageError(
+                f"--state {state} lies inside {directory}, which is served to everybody"
+            )
+        if os.path.lexists(place.settings):
+            raise FormatError(
+                f"{place.show(place.settings)} exists: it has the defaults of another "
+                "repository",
+                hint="make this one in a directory of its own; nothing was changed",
+            )
+        return place
+
+    def show(self, path: Path) -> str:
+        """Return a path as short as it can be said here."""
+        here = Path.cwd()
+        return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+    def beside(self, text: str) -> str:
+        """Return a path for the settings file: relative, where it lies below."""
+        path = Path(text).parent.resolve() / Path(text).name
+        if ":" not in path.name and path.is_relative_to(self.base):
+            return str(path.relative_to(self.base))
+        return str(path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Keys:
+    """The keys of the new repository, as they were given."""
+
+    typed: Mapping[str, tuple[str, ...]]
+    keys: dict[str, tuple[Key, ...]] = field(default_factory=dict)
+    signers: list[Signer] = field(default_factory=list)
+    by_name: dict[str, Key] = field(default_factory=dict)
+
+    def open(self, keyring: Keyring) -> None:
+        for option, uris in self.typed.items():
+            found = []
+            for uri in uris:
+                key, signer = open_key(keyring, uri)
+                found.append(key)
+                self.by_name[uri] = key
+                if signer is not None and signer not in self.signers:
+                    self.signers.append(signer)
+            self.keys[option] = tuple(found)
+
+    def label(self, keyid: str) -> str:
+        for option, keys in self.keys.items():
+            if keyid in {key.keyid for key in keys}:
+                return option.removesuffix("-key")
+        return "key"
+
+
+def _key_option(name: str, text: str) -> _Option:
+    return click.option(f"--{name}", multiple=True, metavar="KEY", help=text)
+
+
+def _threshold_option(name: str, text: str) -> _Option:
+    return click.option(f"--{name}", type=click.IntRange(min=1), metavar="N", help=text)
+
+
+@click.command(
+    epilog=epilog(
+        examples=[
+            f"repo init trust {_SMALL}",
+            f"repo init trust {_STANDARD}",
+        ],
+        exits=[0, 2, 4, 5, 6],
+        follow="app add acme/pump-monitor --release-key ci.pub",
+    )
+)
+@click.argument("directory", metavar="DIR")
+@click.option(
+    "--profile",
+    required=True,
+    type=click.Choice(PROFILES),
+    help="standard: a key for each role; small: one offline and one online key; "
+    "simple: no delegations, no provenance.",
+)
+@click.option("--publisher", required=True, type=PUBLISHER, help="Its publisher.")
+@_key_option("offline-key", "root, targets and publisher (small, simple).")
+@_key_option("root-key", "root (standard); may be repeated.")
+@_threshold_option("root-threshold", "How many root keys must sign.")
+@_key_option("targets-key", "targets (standard); may be repeated.")
+@_threshold_option("targets-threshold", "How many targets keys must sign.")
+@_key_option("publisher-key", "The publisher's (standard); may be repeated.")
+@_threshold_option("publisher-threshold", "How many of the publisher's must sign.")
+@_key_option("online-key", "snapshot and timestamp.")
+@click.option(
+    "--owner",
+    "owners",
+    multiple=True,
+    metavar="KEY=NAME",
+    help="Who holds a key, for `repo status`; may be repeated.",
+)
+@click.option("--state", metavar="DIR", help=f"Your memory of it, else {STATE} beside.")
+@passphrase_options()
+def init(
+    directory: str,
+    *,
+    profile: str,
+    publisher: str,
+    owners: tuple[str, ...],
+    state: str | None,
+    pin: Passphrases,
+    **options: Any,
+) -> Result:
+    """Make a trust repository in DIR, a new directory.
+
+    KEY is a private key, which signs, or a public one (.pub) whose holder signs later.
+    """
+    from margo_supplychain.authoring.repository import Repository
+    from margo_supplychain.signing.keyring import open_keyring
+    from margo_supplychain.verify.trust_store import TrustStore
+
+    keys = _Keys(typed=_typed(profile, options))
+    thresholds = {
+        name: threshold_of(
+            f"--{name}-threshold",
+            options[f"{name}_threshold"],
+            len(keys.typed[f"{name}-key"]),
+        )
+        for name in ("root", "targets", "publisher")
+        if profile == "standard"
+    }
+    place = _Place.of(Path(directory), state)
+    with open_keyring(pin=pin) as keyring:
+        keys.open(keyring)
+        plan = _plan(profile, publisher, keys, thresholds, _owners(owners, keys))
+        _check_publisher(profile, keys, thresholds)
+        repository = Repository.create(place.directory, plan=plan, keys=keys.signers)
+        memory = TrustStore.create(
+            place.state, root=repository.root, publishers=frozenset({publisher})
+        )
+        with repository.edit(keys.signers, state=memory) as edit:
+            if profile == "standard":
+                edit.add_publisher(
+                    publisher,
+                    keys.keys["publisher-key"],
+                    threshold=thresholds["publisher"],
+                )
+    _write_settings(place, publisher, keys)
+    return _result(place, repository, publisher, keys)
+
+
+def _typed(profile: str, options: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    given = {
+        name.replace("_", "-"): tuple(dict.fromkeys(value))
+        for name, value in options.items()
+        if name.endswith("_key")
+    }
+    wanted = _OPTIONS[profile]
+    for name, value in options.items():
+        option = name.replace("_", "-")
+        belongs = option.replace("-threshold", "-key") in wanted
+        if value and not belongs:
+            raise click.UsageError(f"--{option} is not of the profile {profile}")
+    for name in wanted:
+        if not given[name]:
+            raise click.UsageError(f"--{name} is missing for the profile {profile}")
+        if name in _SINGLE and len(given[name]) > 1:
+            raise click.UsageError(f"--{name} may be given once")
+    return {name: given[name] for name in wanted}
+
+
+def _owners(given: Sequence[str], keys: _Keys) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for each in given:
+        uri, _, owner = each.rpartition("=")
+        if uri not in keys.by_name or not owner:
+            raise click.UsageError(
+                f"--owner {each!r:.80} is not KEY=NAME with one of the keys given here"
+            )
+        found[keys.by_name[uri].keyid] = owner
+    return found
+
+
+def _plan(
+    profile: str,
+    publisher: str,
+    keys: _Keys,
+    thresholds: Mapping[str, int],
+    owners: Mapping[str, str],
+) -> RootPlan:
+    from margo_supplychain.authoring.plan import RoleKeys, RootPlan
+
+    online = keys.keys["online-key"]
+    if profile == "standard":
+        return RootPlan.standard(
+            root=RoleKeys(keys=keys.keys["root-key"], threshold=thresholds["root"]),
+            targets=RoleKeys(
+                keys=keys.keys["targets-key"], threshold=thresholds["targets"]
+            ),
+            snapshot=RoleKeys(keys=online),
+            timestamp=RoleKeys(keys=online),
+            owners=owners,
+        )
+    make = RootPlan.small if profile == "small" else RootPlan.simple
+    return make(
+        publisher=publisher,
+        offline=keys.keys["offline-key"][0],
+        online=online[0],
+        owners=owners,
+    )
+
+
+def _check_publisher(profile: str, keys: _Keys, thresholds: Mapping[str, int]) -> None:
+    """Refuse, before anything is made, publisher keys that can't be added after it."""
+    if profile != "standard":
+        return
+    from margo_supplychain.authoring.plan import RoleKeys
+    from margo_supplychain.authoring.roles import RoleSigners
+    from margo_supplychain.authoring.signatures import Signers, require_complete
+
+    wanted = RoleKeys(
+        keys=keys.keys["publisher-key"], threshold=thresholds["publisher"]
+    )
+    by_id = {key.keyid: key for key in wanted.keys}
+    who = RoleSigners("the publisher", by_id, wanted.threshold)
+    require_complete([who], Signers(keys.signers))
+
+
+def _write_settings(place: _Place, publisher: str, keys: _Keys) -> None:
+    from margo_supplychain.signing.keyring import path_of
+    from margo_supplychain.storage import durable
+
+    values: dict[str, str | list[str]] = {
+        "repo": place.beside(str(place.directory)),
+        "state": place.beside(str(place.state)),
+        "publisher": publisher,
+    }
+    for option, uris in keys.typed.items():
+        # A public key signs nothing: its holder has a place of their own.
+        private = [
+            place.beside(str(path_of(uri))) for uri in uris if not uri.endswith(".pub")
+        ]
+        if private:
+            values[option] = private[0] if len(private) == 1 else private
+    durable.write_new_file(place.settings, render(values))
+
+
+def _result(
+    place: _Place, repository: Repository, publisher: str, keys: _Keys
+) -> Result:
+    duties = repository.status(within=timedelta(0))
+    root = next(one for one in duties if one.role == "root")
+    root_file = place.directory / "metadata" / f"{root.version}.root.json"
+    sha256 = hashlib.sha256(repository.root).hexdigest()
+    rows = _rows(duties, keys)
+    lines = [f"created {place.directory}: root v{root.version}, publisher {publisher}"]
+    lines += describe.table(
+        (row["label"], row["keyId"][:12], ", ".join(row["roles"]), _renewal(row))
+        for row in rows
+    )
+    lines += [
+        f"  {one.role} needs {one.needed} of {len(one.keyids)} keys"
+        for one in duties
+        if one.needed > 1
+    ]
+    release_key = "" if repository.profile == "simple" else " --release-key ci.pub"
+    lines += [
+        f"devices trust it by {root_file}  sha256 {sha256}",
+        f"next: margo-supplychain app add {publisher}/NAME{release_key}",
+    ]
+    return Result(
+        data={
+            "directory": str(place.directory),
+            "profile": repository.profile,
+            "publisher": publisher,
+            "rootVersion": root.version,
+            "rootFile": str(root_file),
+            "rootSha256": sha256,
+            "settingsFile": str(place.settings),
+            "state": str(place.state),
+            "keys": rows,
+        },
+        lines=lines,
+    )
+
+
+def _renewal(row: Mapping[str, Any]) -> str:
+    verb = "refresh by" if row["label"] == "online" else "sign again by"
+    return f"{verb} {describe.date(row['expires'])}"
+
+
+def _rows(duties: Sequence[Duty], keys: _Keys) -> list[dict[str, Any]]:
+    rows: dict[str, dict[str, Any]] = {}
+    for duty in duties:
+        for keyid in duty.keyids:
+            row = rows.setdefault(
+                keyid,
+                {
+                    "label": keys.label(keyid),
+                    "keyId": keyid,
+                    "roles": [],
+                    "expires": None,
+                },
+            )
+            row["roles"].append(duty.role)
+            known = [one for one in (row["expires"], duty.expires) if one is not None]
+            row["expires"] = min(known, default=None)
+    return list(rows.values())

@@ -1,0 +1,172 @@
+"""`repo status`: every role, when it expires, and who must act.
+
+The online roles live for days and are renewed by a scheduled job, so they are not due
+because they expire soon, but when that job evidently does not run: half of the
+timestamp's life is over.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from margo_supplychain.cli import describe
+from margo_supplychain.cli.output import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime, timedelta
+
+    from margo_supplychain.authoring.duties import Duty
+    from margo_supplychain.authoring.repository import Repository
+
+_ONLINE: Final = ("snapshot", "timestamp")
+_MANY: Final = 20  # roles on one screen; JSON has all
+_HEADER: Final = ("role", "version", "signed", "expires", "who must act")
+
+
+def describe_status(
+    repository: Repository,
+    duties: Sequence[Duty],
+    *,
+    within: timedelta,
+    now: datetime,
+) -> Result:
+    """Return the table of roles; exit status 5 when somebody must act.
+
+    Args:
+        repository: whose roles they are.
+        duties: of `Repository.status`.
+        within: what it was asked for.
+        now: for distances.
+    """
+    late = _late(duties, now)
+    due = {one.role for one in duties if _is_due(one, late)}
+    problems = [one for one in duties if one.problem is not None]
+    root = next(one for one in duties if one.role == "root")
+    owner = repository.publisher or ", ".join(_publishers(duties)) or "no publisher yet"
+    verdict = describe.counted(len(problems), "problem") if problems else "ok"
+    # Both are one duty: one command renews them.
+    number = len(due - {"snapshot"} if "timestamp" in due else due)
+    counted = describe.counted(number, "duty", "duties") if number else "no duty"
+    facts = (
+        owner,
+        f"profile {repository.profile}",
+        f"root v{root.version}",
+        f"checked just now: {verdict}",
+    )
+    lines = [
+        f"{repository.directory}  {' · '.join(facts)}",
+        *describe.table([_HEADER, *_rows(duties, due, now)]),
+        f"{counted} within {describe.span(within)}",
+    ]
+    return Result(
+        data={
+            "directory": str(repository.directory),
+            "profile": repository.profile,
+            "withinSeconds": int(within.total_seconds()),
+            "duties": number,
+            "roles": [_data(one, due) for one in duties],
+        },
+        lines=lines,
+        exit_status=5 if due else 0,
+    )
+
+
+def _late(duties: Sequence[Duty], now: datetime) -> datetime:
+    """Return until when online roles last at least, as long as their job runs."""
+    timestamp = next(one for one in duties if one.role == "timestamp")
+    if timestamp.expires is None or timestamp.issued is None:
+        return now
+    return now + (timestamp.expires - timestamp.issued) / 2
+
+
+def _is_due(duty: Duty, late: datetime) -> bool:
+    if duty.role not in _ONLINE or duty.problem is not None or duty.expires is None:
+        return duty.due
+    # With a short --within, `duty.due` is the stricter one.
+    return duty.due and duty.expires <= late
+
+
+def _publishers(duties: Sequence[Duty]) -> list[str]:
+    top = {"root", "targets", *_ONLINE}
+    return [one.role for one in duties if one.role not in top and "." not in one.role]
+
+
+def _rows(
+    duties: Sequence[Duty], due: set[str], now: datetime
+) -> Iterator[tuple[str, ...]]:
+    quiet = [one for one in duties if "." in one.role and one.role not in due]
+    hidden = {one.role for one in quiet} if len(duties) > _MANY else set()
+    for one in duties:
+        if one.role not in hidden and one.role not in _ONLINE:
+            yield _row([one], due, now)
+    if hidden:
+        first = min((one.expires for one in quiet if one.expires), default=None)
+        yield (
+            describe.counted(len(hidden), "application"),
+            "",
+            "",
+            _date(first),
+            "none within this time",
+        )
+    online = [one for one in duties if one.role in _ONLINE]
+    same = len({(one.signed, one.needed) for one in online}) == 1
+    for part in [online] if same else [[one] for one in online]:
+        yield _row(part, due, now)
+
+
+def _row(duties: Sequence[Duty], due: set[str], now: datetime) -> tuple[str, ...]:
+    one = duties[0]
+    times = [duty.expires for duty in duties if duty.expires is not None]
+    return (
+        ", ".join(duty.role for duty in duties),
+        ", ".join(
+            "-" if duty.version is None else str(duty.version) for duty in duties
+        ),
+        f"{one.signed} of {one.needed}",
+        _date(min(times, default=None)),
+        _who(duties, due, now),
+    )
+
+
+def _who(duties: Sequence[Duty], due: set[str], now: datetime) -> str:
+    acting = [one for one in duties if one.role in due]
+    if not acting:
+        if duties[0].role not in _ONLINE:
+            return "signed with its first release" if duties[0].version is None else ""
+        issued = next((one.issued for one in duties if one.issued is not None), None)
+        if issued is None:
+            return "scheduled refresh"
+        return f"scheduled refresh, last ran {describe.distance(issued, at=now)}"
+    one = min(acting, key=lambda duty: duty.expires or now)
+    parts = [" or ".join(one.holders)]
+    if one.expires is not None:
+        gone = one.expires <= now
+        far = describe.distance(one.expires, at=now)
+        parts.append(f"expired {far}" if gone else far)
+    text = ", ".join(parts)
+    if one.action is not None:
+        text += f": {one.action}"
+    problems = [duty.problem for duty in acting if duty.problem is not None]
+    return f"{text} ({'; '.join(problems)})" if problems else text
+
+
+def _date(when: datetime | None) -> str:
+    return "-" if when is None else describe.date(when)
+
+
+def _data(duty: Duty, due: set[str]) -> dict[str, Any]:
+    is_due = duty.role in due
+    return {
+        "role": duty.role,
+        "version": duty.version,
+        "signed": duty.signed,
+        "needed": duty.needed,
+        "expires": duty.expires,
+        "issued": duty.issued,
+        "holders": list(duty.holders),
+        "keyIds": list(duty.keyids),
+        "due": is_due,
+        "action": duty.action if is_due else None,
+        "problem": duty.problem,
+    }
