@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 from urllib.parse import quote
 
-from margo_supplychain.errors import FormatError, SupplyChainError
+from margo_supplychain.errors import FetchError, FormatError, SupplyChainError
 from margo_supplychain.formats.digests import Descriptor, Digest
 from margo_supplychain.formats.names import target_path
 from margo_supplychain.formats.tuf_metadata import file_name
@@ -95,6 +95,11 @@ class Client:
             walk.top_level()
         finally:
             self._keep(walk)
+        if walk.offline:
+            # A device lives on with what it has; here that is no refresh.
+            raise FetchError(
+                f"can't reach {source.url}", url=source.url, unreachable=True
+            )
         return walk
 
     def download(
