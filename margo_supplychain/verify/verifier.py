@@ -22,6 +22,7 @@ Example:
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from margo_supplychain.errors import (
@@ -212,9 +213,9 @@ class Verifier:
             name=name,
             version=record.version,
             manifest=record.artifact,
-            components={
-                f"{one.profile}/{one.name}": one.content for one in record.components
-            },
+            components=MappingProxyType(
+                {f"{one.profile}/{one.name}": one.content for one in record.components}
+            ),
             newest=candidates[0].version,
             freshness=_freshness(walk),
             report=trace.report("verified", "verified"),
@@ -391,7 +392,7 @@ class Verifier:
             raise
         return VerifiedContent(
             release=release,
-            digests=fetch.digests,
+            digests=MappingProxyType(fetch.digests),
             content=fetch.content,
             seal=SEAL,
         )
