@@ -83,7 +83,9 @@ def artifact(
     return manifest(world, made)
 
 
-def compose(world: World, archive: bytes, *, layer: str = oci.COMPOSE_LAYER) -> Descriptor:
+def compose(
+    world: World, archive: bytes, *, layer: str = oci.COMPOSE_LAYER
+) -> Descriptor:
     return artifact(world, [(layer, None, archive)], kind=oci.COMPOSE_COMPONENT)
 
 
@@ -93,7 +95,9 @@ def chart(world: World, archive: bytes) -> Descriptor:
     )
 
 
-def component(content: Descriptor, name: str = "web", kind: str = "compose") -> Component:
+def component(
+    content: Descriptor, name: str = "web", kind: str = "compose"
+) -> Component:
     return Component(
         name=name,
         profile="compose",

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from margo_supplychain.errors import SupplyChainError
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from margo_supplychain.errors import SupplyChainError
     from tests.world import Device
 
 

@@ -22,21 +22,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    Attack = Callable[[World], None]
+
 PUMP = ReleaseName.parse("acme/pump-monitor")
 ACME = publisher_patterns("acme")
 POLICY = PublisherPolicy(epoch=1, provenance="none").to_bytes()
-Attack = Callable[[World], None] if TYPE_CHECKING else object
 
 
-def delegate(
-    parent: str, role: str, *paths: str, terminating: bool = True
-) -> Callable[[World], None]:
+def delegate(parent: str, role: str, *paths: str, terminating: bool = True) -> Attack:
     return lambda world: world.delegate(parent, role, paths, terminating=terminating)
 
 
-def remove_and_delegate(
-    parent: str, gone: str, role: str, *paths: str
-) -> Callable[[World], None]:
+def remove_and_delegate(parent: str, gone: str, role: str, *paths: str) -> Attack:
     def attack(world: World) -> None:
         del world.roles[parent].delegations.roles[gone]
         world.delegate(parent, role, paths)
@@ -44,11 +41,11 @@ def remove_and_delegate(
     return attack
 
 
-def list_in(role: str, path: str) -> Callable[[World], None]:
+def list_in(role: str, path: str) -> Attack:
     return lambda world: world.add_target(role, path, POLICY)
 
 
-def hash_prefixes(parent: str, *prefixes: str) -> Callable[[World], None]:
+def hash_prefixes(parent: str, *prefixes: str) -> Attack:
     def attack(world: World) -> None:
         world.delegate(parent, "everything", ("x",))
         found = world.roles[parent].delegations.roles["everything"]
@@ -59,7 +56,7 @@ def hash_prefixes(parent: str, *prefixes: str) -> Callable[[World], None]:
     return attack
 
 
-def bins(parent: str) -> Callable[[World], None]:
+def bins(parent: str) -> Attack:
     def attack(world: World) -> None:
         public = key("bins").public_key
         world.roles[parent].delegations = Delegations(
@@ -139,7 +136,10 @@ TO_ALL = {
     "every path": (delegate("targets", "mallory", "*/*/*/*"), True),
     "hash prefixes in targets": (hash_prefixes("targets", "00"), True),
     "bins in targets": (bins("targets"), True),
-    "all of a publisher": (delegate("acme", "acme.mallory", "acme/releases/*/*"), False),
+    "all of a publisher": (
+        delegate("acme", "acme.mallory", "acme/releases/*/*"),
+        False,
+    ),
     "hash prefixes of a publisher": (hash_prefixes("acme", "0", "f"), False),
     "bins of a publisher": (bins("acme"), False),
 }
@@ -168,7 +168,9 @@ def test_two_roles_could_list_a_release(tmp_path: Path, attack: Attack) -> None:
 
     attack(world)
     device.source.files = world.publish()
-    with refused(device, AmbiguousRoleError, "ambiguous-role", "pump-monitor", newer=True):
+    with refused(
+        device, AmbiguousRoleError, "ambiguous-role", "pump-monitor", newer=True
+    ):
         device.verify()
     assert device.version("acme/valve") == "1.0.0"
     assert device.version("bolt/valve") == "1.0.0"
@@ -203,7 +205,13 @@ def test_a_delegation_that_matches_nothing_of_ours(tmp_path: Path) -> None:
     device = world.device(tmp_path, publishers=frozenset({"acme", "bolt"}))
     assert device.install() == "1.0.0"  # sane
 
-    paths = ("*", "acme/*", "acme/releases/*", "acme/releases/pump-monitor/*/*", "*/*/*")
+    paths = (
+        "*",
+        "acme/*",
+        "acme/releases/*",
+        "acme/releases/pump-monitor/*/*",
+        "*/*/*",
+    )
     world.delegate("targets", "mallory", (*paths, "acme/releases/pump/*"))
     world.delegate("acme", "acme.mallory", (*paths, "acme/builds/pump-monitor/*"))
     device.source.files = world.publish()
@@ -223,6 +231,6 @@ def test_an_application_listed_by_two_roles(tmp_path: Path) -> None:
     device.source.files = world.publish()
     with refused(
         device, AmbiguousRoleError, "ambiguous-role", "in another way", newer=True
-    ) as _:
+    ):
         device.verify()
     assert device.version("acme/valve") == "1.0.0"

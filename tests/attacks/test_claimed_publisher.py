@@ -50,7 +50,8 @@ def test_a_second_repository_claims_a_publisher(tmp_path: Path, lost: str) -> No
     (device.state / lost).unlink(missing_ok=True)
     second = World(publishers=("bolt", "acme"))
     with pytest.raises(
-        AmbiguousRoleError, match="publisher acme is claimed by the store .*/store already"
+        AmbiguousRoleError,
+        match=r"publisher acme is claimed by the store .*/store already",
     ) as caught:
         TrustStore.create(
             tmp_path / "second",

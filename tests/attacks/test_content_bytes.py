@@ -33,7 +33,11 @@ if TYPE_CHECKING:
     from tests.world import Device
 
 TAMPERED: dict[str, tuple[Callable[[bytes], bytes], type[SupplyChainError], str]] = {
-    "one bit": (lambda data: bytes([data[0] ^ 1]) + data[1:], DigestMismatchError, "has"),
+    "one bit": (
+        lambda data: bytes([data[0] ^ 1]) + data[1:],
+        DigestMismatchError,
+        "has",
+    ),
     "swapped": (lambda data: b"x" * len(data), DigestMismatchError, "has digest"),
     "truncated": (lambda data: data[:-1], LengthMismatchError, "bytes, expected"),
     "empty": (lambda data: b"", LengthMismatchError, "has 0 bytes"),
@@ -140,8 +144,8 @@ def test_one_of_two_sources_is_wrong(tmp_path: Path) -> None:
     fixture = Fixture(tmp_path)
     device = fixture.device
     wrong = MemorySource(device.source.files.copy())
-    for digest, data in wrong.files.blobs.items():
-        wrong.files.blobs[digest] = bytes(len(data))
+    for name, data in wrong.files.blobs.items():
+        wrong.files.blobs[name] = bytes(len(data))
     device.contents = [wrong, device.source]
     for path in (device.state / "targets").iterdir():
         path.unlink()

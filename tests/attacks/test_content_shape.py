@@ -48,7 +48,9 @@ def installed(tmp_path: Path) -> tuple[World, Device]:
     return world, device
 
 
-def list_manifest(world: World, document: Any, media_type: str = oci.MANIFEST) -> Digest:
+def list_manifest(
+    world: World, document: Any, media_type: str = oci.MANIFEST
+) -> Digest:
     """List any JSON as the artifact of 2.0.0."""
     what = world.add_blob(json.dumps(document).encode(), media_type)
     return world.release("2.0.0", artifact=what)
@@ -335,7 +337,9 @@ def test_archive_disguised_as_an_image_layer(tmp_path: Path, media_type: str) ->
 def test_archive_that_an_index_lists(tmp_path: Path) -> None:
     """An index may list files of any type; archives among them are checked."""
     world, device = installed(tmp_path)
-    entry = Entry(descriptor=world.add_blob(EVIL, "application/vnd.example.v1.tar+gzip"))
+    entry = Entry(
+        descriptor=world.add_blob(EVIL, "application/vnd.example.v1.tar+gzip")
+    )
     data = index_bytes([entry], artifact_type=GENERIC)
     world.release("2.0.0", artifact=world.add_blob(data, oci.INDEX))
     device.source.files = world.publish()

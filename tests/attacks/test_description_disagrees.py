@@ -40,8 +40,10 @@ def installed(tmp_path: Path) -> tuple[World, Device]:
         (b"id: compose", b"id: composed", "components"),
         (
             b"        properties:\n",
-            b"        properties: {repository: oci://evil.example/x, revision: 1.0.0}\n"
-            b"      - name: web2\n        properties:\n",
+            (
+                b"        properties: {repository: oci://evil.example/x, revision: 1.0.0}"
+                b"\n      - name: web2\n        properties:\n"
+            ),
             "components",
         ),
     ],
@@ -85,9 +87,7 @@ def test_package_that_is_an_index(tmp_path: Path) -> None:
     digest = package(world)
     data = world.files.blobs[str(digest)]
     inner = Descriptor.of(data, oci.MANIFEST)
-    index = index_bytes(
-        [Entry(descriptor=inner)], artifact_type=oci.MARGO_APPLICATION
-    )
+    index = index_bytes([Entry(descriptor=inner)], artifact_type=oci.MARGO_APPLICATION)
     world.release(
         "3.0.0",
         artifact=world.add_blob(index, oci.INDEX),

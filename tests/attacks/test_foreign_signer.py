@@ -119,7 +119,9 @@ def test_an_application_role_signs_a_layout(tmp_path: Path) -> None:
     world.add_target(PUMP.role, PUMP.layout_path(1), b'{"payload": ""}')
     world.add_target(PUMP.role, PUMP.policy_path(1), LAX)
     device.source.files = world.publish()
-    with refused(device, ProvenanceError, "provenance", "demands provenance", newer=True):
+    with refused(
+        device, ProvenanceError, "provenance", "demands provenance", newer=True
+    ):
         device.verify()
 
 

@@ -38,7 +38,7 @@ PUBLISHERS = [
     "a/b",
     "a\\b",
     "acmé",
-    "аcme",
+    "\u0430cme",
     "acme\n",
     "acme\x00",
     "acme ",
@@ -62,7 +62,7 @@ APPLICATIONS = [
     "pump*",
     "pump%2fmonitor",
     "pümp",
-    "рump",
+    "\u0440ump",
     "a" * 201,
 ]
 PATHS = [

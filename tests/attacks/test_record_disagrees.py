@@ -113,7 +113,9 @@ def test_malformed_entry(tmp_path: Path, custom: Any) -> None:
     assert device.version() == "1.0.0"
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"format":2}', b"\xff", b"{" * 99])
+@pytest.mark.parametrize(
+    "data", [b"", b"{}", b"[]", b'{"format":2}', b"\xff", b"{" * 99]
+)
 def test_malformed_record(tmp_path: Path, data: bytes) -> None:
     """A stolen CI key signs bytes that are no record."""
     world, device = installed(tmp_path)

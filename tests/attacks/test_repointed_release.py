@@ -40,7 +40,9 @@ def test_an_old_record_in_the_place_of_a_new_one(tmp_path: Path) -> None:
     device.source.files = world.publish()
     path, sha256, _ = record_of(world, "2.0.0")
     device.source.files.targets[path, sha256] = record_of(world, "1.0.0")[2]
-    with refused(device, DigestMismatchError, "digest-mismatch", "signed is", newer=True):
+    with refused(
+        device, DigestMismatchError, "digest-mismatch", "signed is", newer=True
+    ):
         device.verify()
     with refused(device, DigestMismatchError, "digest-mismatch", r"2\.0\.0 is"):
         device.verify()

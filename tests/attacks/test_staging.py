@@ -44,7 +44,9 @@ def read(content: VerifiedContent, digest: Digest = LAYER) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "prepared", [b"x" * len(CONTENT), b"", CONTENT + b"\n"], ids=["bytes", "cut", "long"]
+    "prepared",
+    [b"x" * len(CONTENT), b"", CONTENT + b"\n"],
+    ids=["bytes", "cut", "long"],
 )
 def test_prepared_blob(tmp_path: Path, prepared: bytes) -> None:
     """A file of the right name, with other bytes, is replaced by the signed ones."""

@@ -60,7 +60,9 @@ EVIL = {
         "lies below the symbolic link",
     ),
     "hard link out": (
-        packed(*MAIN, member("web/link", kind=tarfile.LNKTYPE, linkname="../etc/shadow")),
+        packed(
+            *MAIN, member("web/link", kind=tarfile.LNKTYPE, linkname="../etc/shadow")
+        ),
         "leaves its|no earlier file",
     ),
     "device": (
@@ -70,7 +72,10 @@ EVIL = {
     "pipe": (packed(*MAIN, member("web/pipe", kind=tarfile.FIFOTYPE)), "named pipe"),
     "setuid": (packed(*MAIN, member("web/su", b"x", mode=0o4755)), "setuid"),
     "same name twice": (packed(*MAIN, MAIN[0]), "comes twice"),
-    "names that clash": (packed(*MAIN, member("web/COMPOSE.yaml", b"x")), "clashes with"),
+    "names that clash": (
+        packed(*MAIN, member("web/COMPOSE.yaml", b"x")),
+        "clashes with",
+    ),
     "many members": (
         packed(*MAIN, *(member(f"web/{n}") for n in range(10_001))),
         "more than 10000 members",
