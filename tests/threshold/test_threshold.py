@@ -221,7 +221,8 @@ def test_signature_over_other_bytes_does_not_count(kind: str) -> None:
     keyid = one.public_key.keyid
     status = counted([one.public_key], {keyid: one.sign(PAYLOAD + b" ")})
     assert not status.met
-    assert (status.signers, status.keyids, status.missing) == (set(), (), (keyid,))
+    assert not status.signers
+    assert (status.keyids, status.missing) == ((), (keyid,))
 
 
 @pytest.mark.parametrize("kind", KINDS)
