@@ -50,10 +50,11 @@ def device() -> None:
 @device.command(
     epilog=epilog(
         examples=[
-            "device init --root 1.root.json --source https://updates.example.org/acme "
-            "--publisher acme --state /var/lib/margo",
-            "device init --root-sha256 71c5… --source trust --publisher acme "
-            "--state device",
+            "device init --root trust/metadata/1.root.json --publisher acme --state .",
+            (
+                "device init --root-sha256 71c5… --source https://updates.example/acme "
+                "--publisher acme --state /var/lib/margo"
+            ),
         ],
         exits=[0, 2, 3, 4],
         follow="device verify acme/pump-monitor --pin '^1.0'",
@@ -77,9 +78,7 @@ def device() -> None:
     required=True,
     help="Whom the repository may speak for; may be repeated.",
 )
-@click.option(
-    "--name", help="What this device calls it; default: the first publisher."
-)
+@click.option("--name", help="What this device calls it; default: the first publisher.")
 @_state_option
 def init(
     *,
@@ -134,8 +133,10 @@ def init(
             f"  source  {source}",
             f"  store   {made.store}",
             f"  policy  {made.file}: {policy}",
-            f"next: margo-supplychain device verify {publishers[0]}/NAME --pin '^1.0'"
-            f"{'' if state is None else f' --state {directory}'}",
+            (
+                f"next: margo-supplychain device verify {publishers[0]}/NAME "
+                f"--pin '^1.0'{'' if state is None else f' --state {directory}'}"
+            ),
         ],
     )
 
@@ -177,7 +178,7 @@ def refresh(
 @_explain_option
 @_state_option
 @pass_invocation
-def verify(invocation: Invocation, *, name: str, pin: str, **options: Any) -> Result:
+def verify(invocation: Invocation, /, *, name: str, pin: str, **options: Any) -> Result:
     """Say whether a release of NAME inside the pin may run here now."""
     from margo_supplychain.cli.device_evidence import data_of, lines_of
 
@@ -209,7 +210,7 @@ def verify(invocation: Invocation, *, name: str, pin: str, **options: Any) -> Re
 @_state_option
 @pass_invocation
 def fetch(
-    invocation: Invocation, *, name: str, pin: str, to: str, **options: Any
+    invocation: Invocation, /, *, name: str, pin: str, to: str, **options: Any
 ) -> Result:
     """Verify a release and fetch every byte of it."""
     from margo_supplychain.cli.device_content import data_of, lines_of

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from margo_supplychain.cli.device_evidence import shown
 from margo_supplychain.cli.output import Result
 from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.names import ReleaseName, slot_name
@@ -35,8 +36,10 @@ def confirm_running(device: DeviceDirectory, what: str, slot: str) -> Result:
         },
         lines=[
             f"confirmed {release.name} {release.version} in slot {slot}",
-            f"  package  {release.artifact.algorithm}:{release.artifact.short}",
-            f"  floor    nothing older than {release.version} (epoch {release.epoch}) "
-            "may be installed there",
+            f"  package  {shown(release.artifact)}",
+            (
+                f"  floor    nothing older than {release.version} may be installed "
+                f"there (epoch {release.epoch})"
+            ),
         ],
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from margo_supplychain.cli.device_evidence import descriptor_data
+from margo_supplychain.cli.device_evidence import descriptor_data, shown
 from margo_supplychain.formats import oci
 from margo_supplychain.storage.content_store import blob_path
 
@@ -49,9 +49,10 @@ def lines_of(content: VerifiedContent) -> list[str]:
     size = sum(one.size for one in content.digests.values())
     lines = [
         f"fetched {release.name} {release.version}, every byte verified",
-        f"  package  {release.manifest.digest.algorithm}:"
-        f"{release.manifest.digest.short}, {len(content.digests)} blobs, "
-        f"{_human(size)} in {content.content.directory}",
+        (
+            f"  package  {shown(release.manifest.digest)}, "
+            f"{len(content.digests)} blobs, {_human(size)} in {content.content.directory}"
+        ),
     ]
     for one in pieces_of(content):
         said = [one.owner, one.kind, one.title]

@@ -15,7 +15,7 @@ from margo_supplychain.verify.clock import Freshness
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from margo_supplychain.formats.digests import Descriptor
+    from margo_supplychain.formats.digests import Descriptor, Digest
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.pins import Pin
     from margo_supplychain.formats.reports import Report
@@ -68,8 +68,7 @@ def lines_of(release: VerifiedRelease, pin: Pin, *, explain: bool) -> list[str]:
     lines = [
         f"verified {release.name} {release.version}",
         f"  {_newest(release, pin)}",
-        f"  package     {release.manifest.digest.algorithm}:"
-        f"{release.manifest.digest.short}",
+        f"  package     {shown(release.manifest.digest)}",
         f"  signed      {deciding.label} by {keys}, for {parents}",
         f"  fresh       {_fresh(release)}",
     ]
@@ -83,12 +82,12 @@ def lines_of(release: VerifiedRelease, pin: Pin, *, explain: bool) -> list[str]:
 
 def explained(report: Report) -> list[str]:
     """Return a line for each step that was taken, with what it found."""
-    width = max((len(step.title) for step in report.steps), default=0)
-    return [
-        f"{step.number}  {step.title:<{width}}  {step.outcome}  {_said(step.facts)}"
-        .rstrip()
-        for step in report.steps
+    width = max((len(one.title) for one in report.steps), default=0)
+    lines = [
+        f"{one.number}  {one.title:<{width}}  {one.outcome}  {_said(one.facts)}"
+        for one in report.steps
     ]
+    return [line.rstrip() for line in lines]
 
 
 def data_of(release: VerifiedRelease, pin: Pin, store: str) -> dict[str, Any]:
@@ -131,6 +130,11 @@ def data_of(release: VerifiedRelease, pin: Pin, store: str) -> dict[str, Any]:
         "provenance": _facts(release.report, _PROVENANCE)["provenance"],
         "report": release.report.to_dict(),
     }
+
+
+def shown(digest: Digest) -> str:
+    """Return a digest for people: the algorithm and twelve digits."""
+    return f"{digest.algorithm}:{digest.short}"
 
 
 def descriptor_data(what: Descriptor) -> dict[str, Any]:

@@ -8,6 +8,7 @@ same command finishes its work, because a table without a store is no trust yet.
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -130,9 +131,9 @@ def initialise(
         AmbiguousRoleError: another store here claims one of the publishers.
         StorageError: there is a store already, or the disk refuses.
     """
-    repository_name(name)
     for one in publishers:
         publisher_name(one)
+    repository_name(name)
     _require_root(root, publishers)
     store = state / STORES / name
     file = state / FILE_NAME
@@ -150,7 +151,7 @@ def initialise(
             )
             with _restored(file, before):
                 if before is None or data != before.data:
-                    write_file(file, data)
+                    write_file(file, data, mode=_mode(file))
                 version = (
                     TrustStore.create(store, root=root, publishers=publishers)
                     .status()
@@ -220,16 +221,19 @@ def _restored(file: Path, before: DeviceSettings | None) -> Iterator[None]:
             if before is None:
                 remove_file(file)
             else:
-                write_file(file, before.data)
+                write_file(file, before.data, mode=_mode(file))
         raise
+
+
+def _mode(file: Path) -> int:
+    # The owner may have closed the file to others.
+    return stat.S_IMODE(file.stat().st_mode) if file.exists() else 0o644
 
 
 @contextmanager
 def _all_or_nothing(store: Path, state: Path) -> Iterator[None]:
     """Remove the directories that the block made, if it fails."""
-    made = [
-        one for one in (store, store.parent, state) if not os.path.lexists(one)
-    ]
+    made = [one for one in (store, store.parent, state) if not os.path.lexists(one)]
     made += [one for one in state.parents if not os.path.lexists(one)]
     try:
         yield

@@ -151,9 +151,9 @@ def render_policy(publisher: str) -> str:
 def render_start(repository: str, policies: Sequence[str]) -> str:
     """Return a whole file to start from."""
     return (
-        "# Which repositories this device trusts, and what its owner demands of their\n"
-        "# releases beyond the publisher's own word. Yours to edit: `device init` only\n"
-        "# appends.\n"
+        "# Which repositories this device trusts, and what its owner demands of\n"
+        "# their releases beyond the publisher's own word. Yours to edit:\n"
+        "# `device init` only appends.\n"
         f"{repository}\n"
         "# The most specific pattern decides; a tie, or no match, denies.\n"
         '#   require               "signed", "closure-complete" (every image pinned)\n'

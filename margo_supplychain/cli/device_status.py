@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from margo_supplychain.cli.device_times import local
 from margo_supplychain.cli.output import Result
-from margo_supplychain.errors import StateLostError, UnknownTargetError
+from margo_supplychain.errors import StateLostError
 
 if TYPE_CHECKING:
     from margo_supplychain.cli.device_directory import DeviceDirectory
     from margo_supplychain.verify.trust_store import StoreStatus
+
+_MAX_SHOWN: Final = 5  # one screen; JSON has all
 
 
 def show(device: DeviceDirectory) -> Result:
@@ -63,12 +65,15 @@ def _lines(name: str, source: str | None, status: StoreStatus) -> list[str]:
         for floors in status.slots.values()
         for application, floor in floors.items()
     }
-    for one in status.fetched:
-        if (one.name, one.artifact) not in confirmed:
-            lines.append(
-                f"    fetched    {one.name} {one.version}, not confirmed, "
-                f"{one.artifact.short}"
-            )
+    waiting = [
+        one for one in status.fetched if (one.name, one.artifact) not in confirmed
+    ]
+    lines += [
+        f"    fetched    {one.name} {one.version}, not confirmed, {one.artifact.short}"
+        for one in waiting[-_MAX_SHOWN:]
+    ]
+    if len(waiting) > _MAX_SHOWN:
+        lines.append(f"    fetched    {len(waiting) - _MAX_SHOWN} more before these")
     lines.append(f"    withdrawn  {status.withdrawn} remembered")
     return lines
 

@@ -1,0 +1,248 @@
+"""`device fetch`, `confirm`, `refresh`, `status`: what lies where, what is known."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from margo_supplychain.formats import oci
+from margo_supplychain.formats.archives import build_compose_archive
+from tests.cli.plant import APPLICATION, Plant
+from tests.cli.running import Terminal, run, spawn, validate
+from tests.world.on_disk import write_files
+
+COMPOSE = b"services:\n  web:\n    image: registry.example/web@sha256:" + b"0" * 64
+
+
+@pytest.fixture
+def plant(place: Path) -> Plant:
+    made = Plant(place)
+    made.publish("1.0.0", "1.2.0", "2.0.0")
+    assert made.init().status == 0
+    return made
+
+
+def with_components(plant: Plant) -> bytes:
+    """Publish a release whose record names a Compose archive; return the archive."""
+    archive = build_compose_archive({"compose.yaml": COMPOSE}, top="web-stack")
+    component = plant.component("web-stack", "compose", archive)
+    plant.world.release("1.3.0", APPLICATION, components=(component,))
+    write_files(plant.world.publish(), plant.trust)
+    return archive
+
+
+def paths(ran: Any) -> list[Path]:
+    return [Path(line.strip()) for line in ran.out.splitlines() if "/blobs/" in line]
+
+
+def test_fetch_says_where_everything_lies(plant: Plant) -> None:
+    ran = plant.fetch()
+    assert (ran.status, ran.err) == (0, "")
+    lines = ran.out.splitlines()
+    assert lines[0] == "fetched acme/pump-monitor 1.2.0, every byte verified"
+    assert lines[1].endswith(", 3 blobs, 524 bytes in staging")
+    assert lines[2] == "  module.wasm, 23 bytes"
+    assert paths(ran)[0].read_bytes() == b"acme/pump-monitor 1.2.0"
+    assert lines[-1].startswith("next: install by digest; once it runs, margo-suppl")
+
+
+def test_fetch_of_a_component(plant: Plant) -> None:
+    archive = with_components(plant)
+    ran = plant.fetch("^1.0", "--slot", "line-2")
+    assert ran.status == 0
+    assert "  compose-profile/web-stack, compose, web-stack.tgz, " in ran.out
+    assert [one.read_bytes() for one in paths(ran)] == [archive]
+    assert ran.out.endswith(" --slot line-2\n")
+    document = plant.fetch(json=True).json
+    validate(document, "device-fetch")
+    validate(document["result"]["report"], "report")
+    (content,) = document["result"]["content"]
+    assert content["component"] == "compose-profile/web-stack"
+    assert content["digest"] == f"sha256:{hashlib.sha256(archive).hexdigest()}"
+    assert content["mediaType"] == oci.COMPOSE_LAYER
+
+
+def test_fetch_of_an_image_index(plant: Plant) -> None:
+    entry = plant.world.artifact(b"one platform")
+    index = oci.index_bytes([oci.Entry(descriptor=entry)])
+    what = plant.world.add_blob(index, oci.INDEX)
+    plant.world.release("1.4.0", APPLICATION, artifact=what, kind=None)
+    write_files(plant.world.publish(), plant.trust)
+    ran = plant.fetch("1.4.0")
+    assert ran.status == 0
+    assert paths(ran) == [Path("staging/blobs/sha256") / what.digest.hex]
+    assert "\n  content, " in ran.out
+
+
+def test_fetch_of_other_bytes_is_refused(plant: Plant) -> None:
+    assert plant.verify().status == 0
+    for blob in (plant.trust / "blobs" / "sha256").iterdir():
+        if blob.read_bytes() == b"acme/pump-monitor 1.2.0":
+            blob.write_bytes(b"acme/pump-monitor 1.0.0")
+    ran = plant.fetch()
+    assert ran.status == 3
+    assert ran.out == "rejected content of acme/pump-monitor 1.2.0\n"
+    assert "[digest-mismatch]" in ran.err
+    document = plant.fetch(json=True).json
+    validate(document, "error")
+    validate(document["report"], "report")
+    assert plant.run("confirm", APPLICATION).status == 3
+
+
+def test_fetch_verifies_first(plant: Plant) -> None:
+    ran = plant.fetch("^9")
+    assert (ran.status, ran.out) == (3, "rejected acme/pump-monitor ^9\n")
+    assert not (plant.place / "staging").exists()
+    assert plant.run("fetch", APPLICATION, "--pin", "^1").status == 2
+
+
+def test_progress_is_for_terminals(plant: Plant) -> None:
+    asked = ["device", "fetch", APPLICATION, "--pin", "^1", "--state", "device", "--to"]
+    quiet = spawn(*asked, "a", cwd=plant.place)
+    assert (quiet.returncode, quiet.stderr) == (0, b"")
+    terminal = Terminal(*asked, "b", cwd=plant.place, NO_COLOR="1")
+    assert terminal.finish() == 0
+    assert "100 %" in terminal.text
+
+
+def test_confirm_raises_the_floor(plant: Plant) -> None:
+    assert plant.run("confirm", APPLICATION).status == 3
+    plant.fetch()
+    assert plant.verify("1.0.0").status == 0  # looking raises no floor
+    ran = plant.run("confirm", APPLICATION)
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out.startswith("confirmed acme/pump-monitor 1.2.0 in slot default\n")
+    refused = plant.verify("1.0.0")
+    assert refused.status == 3
+    assert "[release-floor]" in refused.err
+    assert "confirmed in slot default" in refused.err
+
+
+def test_confirm_by_digest_in_a_slot(plant: Plant) -> None:
+    digest = plant.verify(json=True).json["result"]["package"]["digest"]
+    unknown = plant.run("confirm", digest)
+    assert unknown.status == 3
+    assert f"{digest} was not fetched by this device [unknown-target]" in unknown.err
+    plant.fetch()
+    ran = plant.run("confirm", digest, "--slot", "line-2", json=True)
+    validate(ran.json, "device-confirm")
+    assert ran.json["result"]["slot"] == "line-2"
+    assert ran.json["result"]["artifact"] == digest
+
+
+def test_confirm_takes_the_newest_fetched(plant: Plant) -> None:
+    plant.fetch("2.0.0")
+    plant.fetch("1.0.0")
+    ran = plant.run("confirm", APPLICATION, json=True)
+    assert ran.json["result"]["version"] == "1.0.0"
+    plant.fetch("2.0.0")
+    ran = plant.run("confirm", APPLICATION, json=True)
+    assert ran.json["result"]["version"] == "2.0.0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["pump"], "oci-format"),
+        (["sha256:00"], "oci-format"),
+        (["Acme/x"], "format"),
+        ([APPLICATION, "--slot", ".."], "format"),
+        ([], "usage"),
+    ],
+)
+def test_confirm_of_what_is_no_name(
+    plant: Plant, arguments: list[str], code: str
+) -> None:
+    ran = plant.run("confirm", *arguments, json=True)
+    assert ran.status == 2
+    validate(ran.json, "error")
+    assert ran.json["error"]["code"] == code
+
+
+def test_status_tells_what_is_remembered(plant: Plant) -> None:
+    ran = plant.run("status")
+    assert ran.out.splitlines() == [
+        "device device: 1 store",
+        "  acme  for acme",
+        "    trust      root v1, never refreshed",
+        f"    source     {plant.trust}",
+        "    withdrawn  0 remembered",
+    ]
+    plant.fetch("1.0.0")
+    plant.run("confirm", APPLICATION)
+    plant.world.withdraw("1.0.0")
+    plant.publish()
+    plant.fetch("2.0.0")
+    lines = plant.run("status").out.splitlines()
+    assert lines[2].startswith("    trust      root v1, timestamp v3, snapshot v3, sig")
+    assert lines[4].startswith("    runs       acme/pump-monitor 1.0.0 in slot default")
+    assert lines[5].startswith("    fetched    acme/pump-monitor 2.0.0, not confirmed")
+    assert lines[6] == "    withdrawn  1 remembered"
+    document = plant.run("status", json=True).json
+    validate(document, "device-status")
+    (store,) = document["result"]["stores"]
+    assert store["withdrawn"] == 1
+    assert [one["version"] for one in store["fetched"]] == ["1.0.0", "2.0.0"]
+
+
+def test_status_shows_a_lost_store_and_the_others(plant: Plant) -> None:
+    shutil.rmtree(plant.state / "stores" / "acme")
+    ran = plant.run("status", json=True)
+    assert ran.status == 4
+    validate(ran.json, "device-status")
+    assert "has no readable memory" in ran.json["result"]["stores"][0]["lost"]
+    text = plant.run("status").out.splitlines()
+    assert text[:2] == ["device device: 1 store, 1 lost", "  acme  lost"]
+
+
+def test_refresh(plant: Plant) -> None:
+    ran = plant.run("refresh")
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out.splitlines() == [
+        "refreshed 1 of 1",
+        "  acme  root v1, timestamp v2, snapshot v2, fresh",
+    ]
+    validate(plant.run("refresh", "acme", json=True).json, "device-refresh")
+    assert "'beta' is no repository here" in plant.run("refresh", "beta").err
+
+
+def test_refresh_goes_on_after_a_failure(plant: Plant) -> None:
+    """One frozen mirror does not keep the device from the others."""
+    other = Plant(plant.place / "b", publishers=("beta",))
+    other.world.release("1.0.0", "beta/app")
+    write_files(other.world.publish(), other.trust)
+    root = str(other.trust / "metadata" / "1.root.json")
+    assert plant.run("init", "--root", root, "--publisher", "beta").status == 0
+    (plant.trust / "metadata" / "timestamp.json").write_text("{}")
+    ran = plant.run("refresh")
+    assert ran.status == 3
+    assert ran.out == f"rejected refresh of {plant.trust}\n"
+    assert "note: beta: root v1, timestamp v2, snapshot v2, fresh\n" in ran.err
+    shutil.rmtree(other.trust)
+    shutil.rmtree(plant.state / "stores" / "beta" / "metadata")
+    ran = plant.run("refresh", json=True)
+    assert ran.status == 3
+    validate(ran.json, "error")
+    assert "note: beta: " in ran.err
+    assert ran.err.rstrip().endswith("[fetch]")
+
+
+def test_refresh_without_repositories(place: Path) -> None:
+    (place / "device.toml").write_text('[policy."acme/*"]\nrequire = ["signed"]\n')
+    ran = run("device", "refresh")
+    assert ran.status == 4
+    assert "has no repository [state-lost]" in ran.err
+
+
+@pytest.mark.parametrize(
+    "command", ["init", "refresh", "verify", "fetch", "confirm", "status"]
+)
+def test_help(place: Path, command: str) -> None:
+    ran = run("device", command, "--help")
+    assert ran.status == 0
+    for part in ("Examples:", "Exit status:", "Next:", "--state DIR"):
+        assert part in ran.out
