@@ -46,12 +46,12 @@ def pieces_of(content: VerifiedContent) -> tuple[Piece, ...]:
 def lines_of(content: VerifiedContent) -> list[str]:
     """Return what `device fetch` prints."""
     release = content.release
-    size = sum(one.size for one in content.digests.values())
+    size = _human(sum(one.size for one in content.digests.values()))
     lines = [
         f"fetched {release.name} {release.version}, every byte verified",
         (
             f"  package  {shown(release.manifest.digest)}, "
-            f"{len(content.digests)} blobs, {_human(size)} in {content.content.directory}"
+            f"{len(content.digests)} blobs, {size} in {content.content.directory}"
         ),
     ]
     for one in pieces_of(content):
