@@ -84,9 +84,8 @@ class Author:
         except StateLostError as why:
             why.hint = (
                 "bring it back from a backup; or remove what is left of it and begin "
-                f"anew: margo-supplychain device init --state {self.state} --root FILE "
-                "--publisher NAME, with a 1.root.json that you got from somebody you "
-                "trust"
+                "anew: margo-supplychain repo check --begin-from FILE, with a "
+                "1.root.json that you got from somebody you trust"
             )
             raise
 

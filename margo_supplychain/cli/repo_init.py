@@ -95,6 +95,11 @@ class _Place:
                 "repository",
                 hint="make this one in a directory of its own; nothing was changed",
             )
+        if os.path.lexists(place.state / "memory-a"):
+            raise FormatError(
+                f"{place.show(place.state)} holds a memory already",
+                hint="name another directory with --state; nothing was changed",
+            )
         return place
 
     def show(self, path: Path) -> str:
@@ -213,7 +218,8 @@ def init(
     with open_keyring(pin=pin) as keyring:
         keys.open(keyring)
         plan = _plan(profile, publisher, keys, thresholds, _owners(owners, keys))
-        _check_publisher(profile, keys, thresholds)
+        if profile == "standard":
+            _check_publisher(publisher, keys, thresholds)
         repository = Repository.create(place.directory, plan=plan, keys=keys.signers)
         memory = TrustStore.create(
             place.state, root=repository.root, publishers=frozenset({publisher})
@@ -290,10 +296,10 @@ def _plan(
     )
 
 
-def _check_publisher(profile: str, keys: _Keys, thresholds: Mapping[str, int]) -> None:
+def _check_publisher(
+    publisher: str, keys: _Keys, thresholds: Mapping[str, int]
+) -> None:
     """Refuse, before anything is made, publisher keys that can't be added after it."""
-    if profile != "standard":
-        return
     from margo_supplychain.authoring.plan import RoleKeys
     from margo_supplychain.authoring.roles import RoleSigners
     from margo_supplychain.authoring.signatures import Signers, require_complete
@@ -302,7 +308,7 @@ def _check_publisher(profile: str, keys: _Keys, thresholds: Mapping[str, int]) -
         keys=keys.keys["publisher-key"], threshold=thresholds["publisher"]
     )
     by_id = {key.keyid: key for key in wanted.keys}
-    who = RoleSigners("the publisher", by_id, wanted.threshold)
+    who = RoleSigners(publisher, by_id, wanted.threshold)
     require_complete([who], Signers(keys.signers))
 
 
