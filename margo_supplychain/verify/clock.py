@@ -41,6 +41,17 @@ class SystemClock:
         return datetime.now(UTC)
 
 
+@dataclass(frozen=True, slots=True)
+class StoppedClock:
+    """A clock that stands still: one call, or one edit, happens at one time."""
+
+    when: datetime
+
+    def now(self) -> datetime:
+        """Return the time."""
+        return self.when
+
+
 class Freshness(Enum):
     """How current the accepted metadata is known to be.
 

@@ -35,7 +35,12 @@ from margo_supplychain.errors import (
 )
 from margo_supplychain.formats.names import slot_name
 from margo_supplychain.verify import artifact, chain, offline_role, resolve
-from margo_supplychain.verify.clock import Freshness, SystemClock
+from margo_supplychain.verify.clock import (
+    Freshness,
+    Moment,
+    StoppedClock,
+    SystemClock,
+)
 from margo_supplychain.verify.limits import Budget, Limits
 from margo_supplychain.verify.memory import FetchedRelease, Memory, ReleaseFloor
 from margo_supplychain.verify.policy import Facts, judge
@@ -55,7 +60,7 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.reports import Report
     from margo_supplychain.transport.protocols import ContentSources, Source
     from margo_supplychain.verify.chain import Chain
-    from margo_supplychain.verify.clock import Clock, Moment
+    from margo_supplychain.verify.clock import Clock
     from margo_supplychain.verify.limits import Control
     from margo_supplychain.verify.policy import Policy
     from margo_supplychain.verify.trust_store import TrustStore
@@ -253,6 +258,9 @@ class Verifier:
         # 0: the memory, whole or an error; whom this repository may speak for
         with trace.step(0) as facts:
             memory = self._store.load()
+            clock = StoppedClock(self._clock.now())
+            moment = Moment.take(clock, memory.root_time, memory.timestamp_time)
+            trace.time = moment.now
             facts["publishers"] = sorted(memory.publishers)
             # check 0.10: a repository speaks for its own publishers only
             if (
@@ -274,7 +282,7 @@ class Verifier:
                 self._source,
                 demand=Demand.MARGO,
                 limits=self._limits,
-                clock=self._clock,
+                clock=clock,
                 budget=budget,
             )
             found, policy = None, None
