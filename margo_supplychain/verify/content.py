@@ -184,7 +184,7 @@ class Fetch:
         if not is_chart and not is_compose and not is_tar:
             return
         with self.content.open_blob(layer.digest) as stream:
-            # check 6.10: an archive that must not be extracted is refused here
+            # check 6.10 (instead: pass): archives that must not be extracted end here
             if is_compose:
                 archives.check_compose_archive(stream)
             elif is_chart:
