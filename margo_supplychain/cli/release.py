@@ -118,9 +118,14 @@ def adopt(
     from margo_supplychain.transport.opening import open_source
 
     layout, _, digest = reference.rpartition("@")
+    if not layout:
+        raise click.UsageError(
+            f"{reference!r:.200} is not LAYOUT@sha256:…: a tag can move, so name the "
+            "digest that you reviewed (index.json of the layout lists it)"
+        )
     adopted = Release.from_artifact(
-        open_source(layout or reference),
-        digest if layout else reference,
+        open_source(layout),
+        digest,
         name=name,
         version=version,
         components=_component_lock(components_lock),
