@@ -168,7 +168,7 @@ def canonical_payload(signed: dict[str, Any]) -> bytes:
 
 def _check_numbers(value: Any, role: str) -> None:
     """Refuse booleans and numbers below one where TUF has counters."""
-    counters = {"version", "threshold"}
+    counters = {"version", "threshold", "bit_length"}
     pending = [value]
     while pending:
         found = pending.pop()
