@@ -41,7 +41,7 @@ def installed(tmp_path: Path) -> tuple[World, Device]:
         (
             b"        properties:\n",
             (
-                b"        properties: {repository: oci://evil.example/x, revision: 1.0.0}"
+                b"        properties: {repository: oci://evil.example/x, revision: '1'}"
                 b"\n      - name: web2\n        properties:\n"
             ),
             "components",

@@ -63,6 +63,26 @@ def test_a_publisher_that_nobody_delegates_to(tmp_path: Path) -> None:
         device.verify("bolt/valve")
 
 
+def test_a_publisher_without_applications(tmp_path: Path) -> None:
+    """A publisher's own list and policy make no application without a role for it."""
+    world = World(publishers=("acme", "bolt"))
+    world.release("1.0.0")
+    world.publish()
+    device = world.device(tmp_path, publishers=frozenset({"acme", "bolt"}))
+    assert device.version() == "1.0.0"  # sane
+
+    world.set_policy("bolt/valve", PublisherPolicy(epoch=1, provenance="none"))
+    device.source.files = world.publish()
+    with refused(
+        device,
+        UnknownTargetError,
+        "unknown-target",
+        "bolt v. delegates to nobody for bolt/valve",
+        newer=True,
+    ):
+        device.verify("bolt/valve")
+
+
 def test_an_application_role_signs_a_policy(tmp_path: Path) -> None:
     """A stolen CI key signs a policy without the publisher's minimum."""
     world = World()

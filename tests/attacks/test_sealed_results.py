@@ -122,7 +122,8 @@ def test_fetch_with_a_release_of_another_store(tmp_path: Path) -> None:
 def modules_that_name(word: str) -> set[str]:
     found = set()
     for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        text = path.read_text("utf-8")
+        for node in ast.walk(ast.parse(text)) if word in text else ():
             names = {
                 ast.ImportFrom: lambda one: {alias.name for alias in one.names},
                 ast.Name: lambda one: {one.id},
@@ -138,6 +139,4 @@ def test_the_seal_is_imported_by_the_verifier_alone() -> None:
     """Whoever holds the seal can make an answer: two modules do, and no star import."""
     assert modules_that_name("SEAL") == {"verify/results.py", "verify/verifier.py"}
     for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.ImportFrom):
-                assert [one.name for one in node.names] != ["*"], path
+        assert "import *" not in path.read_text("utf-8"), path

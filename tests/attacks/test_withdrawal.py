@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from margo_supplychain.errors import WithdrawnError
+from margo_supplychain.errors import BudgetError, WithdrawnError
 from margo_supplychain.formats.names import ReleaseName
 from margo_supplychain.formats.publisher_policy import PublisherPolicy, Reinstatement
+from margo_supplychain.verify import memory
 from tests.attacks.standing import refused
 from tests.world import World
 
@@ -212,6 +213,33 @@ def test_withdrawal_without_a_replacement(tmp_path: Path) -> None:
         device.verify()
     assert caught.value.use is None
     assert device.memory.fetched == ()
+
+
+def test_a_flood_of_withdrawals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stolen CI key withdraws without end: the memory stays small, others live on."""
+    monkeypatch.setattr(memory, "MAX_WITHDRAWN", 3)
+    world = World()
+    for version in ("1.0.0", "1.1.0", "1.2.0", "1.3.0", "1.4.0"):
+        world.release(version)
+    world.release("1.0.0", "acme/valve")
+    world.publish()
+    device = world.device(tmp_path)
+    assert device.version() == "1.4.0"  # sane
+
+    for version in ("1.0.0", "1.1.0", "1.2.0"):
+        world.withdraw(version)
+    device.source.files = world.publish()
+    assert device.version() == "1.4.0"
+    world.withdraw("1.3.0")
+    device.source.files = world.publish()
+    with refused(
+        device, BudgetError, "budget", "more than 3 withdrawn releases", newer=True
+    ):
+        device.verify()
+    assert len(device.memory.withdrawn[PUMP]) == 3
+    assert device.version("acme/valve") == "1.0.0"
 
 
 def test_unknown_is_not_good(tmp_path: Path) -> None:
