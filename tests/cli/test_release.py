@@ -418,6 +418,6 @@ def test_show_of_a_repository_that_was_tampered_with(published: Vendor) -> None:
     role.write_bytes(role.read_bytes().replace(b"1.2.0", b"1.2.9"))
     ran = run("release", "show", NAME)
     assert ran.status == 3
-    assert "[digest-mismatch]" in ran.err
+    assert "[mix-and-match]" in ran.err
     shutil.rmtree(published.place / "trust" / "metadata")
     assert run("release", "show", NAME).status == 2
