@@ -133,3 +133,5 @@ class Ours:
             return None if why.name == path else why.code
         except SupplyChainError as why:
             return why.code
+        finally:
+            self.copies.update(self.walk.accepted)
