@@ -3,7 +3,8 @@
 
     python examples/device_agent.py --state /var/lib/margo --wanted wanted.toml
 
-`--state` is what `margo-supplychain device init` made. `wanted.toml` says what shall run:
+`--state` is what `margo-supplychain device init` made. `wanted.toml` says what shall
+run:
 
     [[wanted]]
     name = "acme/pump-monitor"
@@ -23,10 +24,10 @@ import random
 import sys
 import time
 import tomllib
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from margo_supplychain import (
     Control,
@@ -45,6 +46,9 @@ from margo_supplychain import (
     Verifier,
     open_source,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 POLL = timedelta(minutes=15)
 FIRST_WAIT = timedelta(seconds=30)
@@ -167,7 +171,9 @@ def _verifiers(state: Path) -> list[tuple[TrustStore, Verifier]]:
     for name, table in tomllib.loads(data.decode())["repository"].items():
         store = TrustStore.open(state / "stores" / name)
         source = open_source(_located(state, table["source"]))
-        content = [open_source(_located(state, one)) for one in table.get("content", [])]
+        content = [
+            open_source(_located(state, one)) for one in table.get("content", [])
+        ]
         verifier = Verifier(
             store=store,
             source=source,

@@ -22,16 +22,17 @@ _PROGRAM: Final = "margo-supplychain"
 _HEAD: Final = """\
 # Commands
 
-Generated from the command line itself by `python -m tests.docs.generate_commands`; the same
-text, command by command, is what `--help` prints.
+Generated from the command line itself by `python -m tests.docs.generate_commands`;
+command by command it is what `--help` prints.
 
 Options of `margo-supplychain` itself stand before the command:
 
 """
 _PLACE: Final = """
-An option for which a command says nothing takes its value from the environment
-(`MARGO_SUPPLYCHAIN_REPO` for `--repo`, and so on), else from `margo-supplychain.toml` in this
-directory or above it. `-v` says which applied. A secret comes from neither.
+`--repo`, `--state`, `--source`, `--policy`, `--publisher` and keys that are not given
+come from the environment (`MARGO_SUPPLYCHAIN_REPO` for `--repo`, and so on), else from
+`margo-supplychain.toml` in this directory or above it. `-v` says which applied. A secret
+comes from neither.
 """
 
 

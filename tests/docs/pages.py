@@ -9,8 +9,8 @@ A comment that a reader never sees tells the tests what the page takes for grant
     <!-- test: append FILE -->              the next block goes to its end
     <!-- test: skip REASON -->              the next block is not executed
 
-Blocks are fenced by three backticks. ```console holds commands behind `$ ` and what they
-print, ```python holds a program; other blocks do nothing unless a comment says so.
+Blocks are fenced by three backticks. ```console holds commands behind `$ ` and what
+they print, ```python holds a program; others do nothing unless a comment says so.
 """
 
 from __future__ import annotations

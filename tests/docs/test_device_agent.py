@@ -49,9 +49,7 @@ def state(tmp_path: Path, tiny: TinyRepository) -> Path:
     directory = tmp_path / "state"
     source = str(tiny.directory)
     words = ["--source", source, "--publisher", tiny.publisher]
-    made = run(
-        "device", "init", "--root", str(root), *words, "--state", str(directory)
-    )
+    made = run("device", "init", "--root", str(root), *words, "--state", str(directory))
     assert made.status == 0, made.err
     return directory
 
@@ -63,9 +61,7 @@ def confirmed(state: Path, tiny: TinyRepository) -> str | None:
 
 
 def agent(example: Any, state: Path, tiny: TinyRepository, pin: str) -> Any:
-    wanted = example.Wanted(
-        name=tiny.name, pin=Pin.parse_argument(pin), slot="line-1"
-    )
+    wanted = example.Wanted(name=tiny.name, pin=Pin.parse_argument(pin), slot="line-1")
     return example.Agent(state, (wanted,))
 
 
@@ -139,13 +135,17 @@ def test_its_file_is_read(
     example: Any, tmp_path: Path, state: Path, tiny: TinyRepository
 ) -> None:
     file = tmp_path / "wanted.toml"
-    file.write_text(f'[[wanted]]\nname = "{tiny.name}"\npin = "^1.0"\nslot = "line-1"\n')
+    file.write_text(
+        f'[[wanted]]\nname = "{tiny.name}"\npin = "^1.0"\nslot = "line-1"\n'
+    )
     (found,) = example.read_wanted(file)
     assert (found.name, str(found.pin), found.slot) == (tiny.name, "^1.0", "line-1")
     file.write_text("")
     with pytest.raises(FormatError, match="wants nothing"):
         example.read_wanted(file)
-    stranger = example.Wanted(name=type(tiny.name)("bolt", "x"), pin=found.pin, slot="a")
+    stranger = example.Wanted(
+        name=type(tiny.name)("bolt", "x"), pin=found.pin, slot="a"
+    )
     with pytest.raises(FormatError, match="no repository here speaks for bolt"):
         example.Agent(state, (stranger,))
 

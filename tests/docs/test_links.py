@@ -1,4 +1,4 @@
-"""Links resolve, every page can be reached from README.md, and words keep to the house."""
+"""Links resolve, README.md leads to every page, and words keep to the house."""
 
 from __future__ import annotations
 

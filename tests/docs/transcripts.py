@@ -1,9 +1,9 @@
 """Execute a page: its commands in order, in one directory, compared with what it shows.
 
 What changes from run to run is normalised on both sides: key ids and digests, dates and
-spans, sizes, versions of this package; the directory is called /srv/acme. A line `…` stands for any number of lines, a
-line `(exit status 3)` at the end for how the command ended. A page is brought up to
-date, but for outputs with `…` that are still right, by
+spans, sizes, versions of this package; the directory is called /srv/acme. A line `…`
+stands for any number of lines, a line `(exit status 3)` at the end for how the command
+ended. A page is brought up to date, but for outputs with `…` that are still right, by
 
     python -m tests.docs.transcripts docs/tutorial.md …
 """
@@ -74,7 +74,9 @@ class Run(NamedTuple):
     def __str__(self) -> str:
         shown = "\n".join(f"  - {line}" for line in self.exchange.shown)
         printed = "\n".join(f"  + {line}" for line in self.printed)
-        return f"line {self.exchange.line}: $ {self.exchange.command}\n{shown}\n{printed}"
+        return (
+            f"line {self.exchange.line}: $ {self.exchange.command}\n{shown}\n{printed}"
+        )
 
 
 def exchanges(block: str, line: int) -> list[Exchange]:
@@ -245,8 +247,8 @@ def _prepare(item: Item, page: Path) -> Item | None:
         for command in item.text.splitlines():
             printed = run(command)
             failed = bool(printed) and printed[-1].startswith("(exit status")
-            assert not failed, (
-                f"{name_of(page)}:{item.line}: {command}\n" + "\n".join(printed)
+            assert not failed, f"{name_of(page)}:{item.line}: {command}\n" + "\n".join(
+                printed
             )
     else:
         return item  # about the next block
@@ -270,7 +272,8 @@ def rewrite(page: Path) -> int:
     changed = [
         one
         for one in execute(page)
-        if not one.agrees or not any(_ANY == line.strip() for line in one.exchange.shown)
+        if not one.agrees
+        or not any(line.strip() == _ANY for line in one.exchange.shown)
     ]
     lines = page.read_text("utf-8").split("\n")
     for one in reversed(changed):
