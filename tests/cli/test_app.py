@@ -207,3 +207,37 @@ def test_an_application_of_another_machine_is_signed_with_its_first_release(
     status = run("repo", "status")
     assert status.status == 0
     assert "signed with its first release\n" in status.out
+
+
+def test_two_of_two_release_keys(vendor: Vendor) -> None:
+    first, second = vendor.key_id("ci.key")[:12], vendor.key("second.key")
+    ran = vendor.must(
+        *("app", "add", NAME, "--release-key", "ci.pub"),
+        *("--release-key", "second.pub", "--release-threshold", "2"),
+    )
+    assert f"releases are signed by 2 of {first}, {second}\n" in ran.out
+    ran = run("app", "show", NAME)
+    assert f"not signed yet by 2 of {first} or {second}\n" in ran.out
+    vendor.build()
+    ran = vendor.sign("release", "publish", "dist")
+    assert ran.status == 5
+    assert f"acme.pump-monitor needs 1 more of {second}" in ran.err
+
+
+def test_provenance_can_be_demanded_later(vendor: Vendor) -> None:
+    add(vendor)
+    ran = vendor.must("app", "policy", NAME, "--provenance", "required")
+    assert "  policy  epoch 1, provenance required\n" in ran.out
+
+
+def test_next_command_names_another_publisher(place: Path, secret: str) -> None:
+    vendor = Vendor(place, secret)
+    vendor.init()
+    ran = vendor.must(
+        *("app", "add", NAME, "--release-key", "ci.pub", "--repo", "trust"),
+    )
+    assert "--publisher" not in ran.out
+    toml = place / "margo-supplychain.toml"
+    toml.write_text(toml.read_text().replace('"acme"', '"bolt"'))
+    ran = vendor.must("app", "add", "acme/other", "--release-key", "ci.pub")
+    assert ran.out.endswith("release build DIR --output dist --publisher acme\n")

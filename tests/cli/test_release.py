@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from margo_supplychain.formats.digests import Descriptor, Digest
+from margo_supplychain.formats.locks import ComponentKey, ComponentLock
 from tests import fixtures
 from tests.cli.running import run, run_json, spawn
 from tests.cli.vendor import NAME, Vendor, date, files_below
@@ -421,3 +423,65 @@ def test_show_of_a_repository_that_was_tampered_with(published: Vendor) -> None:
     assert "[mix-and-match]" in ran.err
     shutil.rmtree(published.place / "trust" / "metadata")
     assert run("release", "show", NAME).status == 2
+
+
+def test_components_may_lie_in_their_own_repositories(published: Vendor) -> None:
+    record = run_json("release-show-one", "release", "show", NAME, "1.2.0")["result"]
+    pins = {
+        ComponentKey(one["name"], one["repository"], one["revision"]): Descriptor(
+            media_type=one["mediaType"],
+            digest=Digest.parse(one["digest"]),
+            size=one["size"],
+        )
+        for one in record["record"]["components"]
+    }
+    package = published.place / "pump-monitor"
+    shutil.rmtree(package / "components")
+    lock = ComponentLock(components=pins).to_bytes()
+    (package / "components.lock").write_bytes(lock)
+    ran = run("release", "build", "pump-monitor", "--output", "elsewhere")
+    assert ran.status == 0, ran.err
+    assert "historian (compose, in its own repository), web-stack (compose" in ran.out
+    build = ("release", "build", "pump-monitor", "--output", "elsewhere")
+    components = run_json("release-build", *build)["result"]["components"]
+    assert [one["included"] for one in components] == [False, False]
+
+
+def test_a_long_list_ends_on_the_screen(vendor: Vendor) -> None:
+    vendor.application()
+    outputs = []
+    for number in range(22):
+        vendor.build(f"1.{number}.0", f"d{number}")
+        outputs.append(f"d{number}")
+    vendor.must("release", "publish", *outputs)
+    lines = run("release", "show", NAME).out.splitlines()
+    assert lines[0] == f"{NAME}: 22 releases"
+    assert lines[1].startswith("  1.21.0  ")
+    assert lines[21:] == [
+        "  and 2 more: --format json lists them",
+        f"next: margo-supplychain release show {NAME} 1.21.0",
+    ]
+    document = run_json("release-show", "release", "show", NAME)
+    assert len(document["result"]["releases"]) == 22
+
+
+def test_what_margo_yaml_says_is_shown_where_it_differs(vendor: Vendor) -> None:
+    vendor.init()
+    vendor.must("app", "add", "acme/cooling-loop", "--release-key", "ci.pub")
+    ran = run("app", "show", "acme/cooling-loop")
+    assert "  releases  0 releases\n" in ran.out
+    assert run("release", "show", "acme/cooling-loop").out == (
+        "acme/cooling-loop: 0 releases\n"
+    )
+    vendor.package("cooling-loop")
+    build = ("release", "build", "cooling-loop", "--output", "dist")
+    version = run(*build).err.rpartition("--version ")[2].strip()
+    assert run(*build, "--version", version).status == 0
+    vendor.must("release", "publish", "dist")
+    written = run_json(
+        "release-show-one", "release", "show", "acme/cooling-loop", version
+    )
+    said = written["result"]["record"]["applicationVersion"]
+    ran = run("release", "show", "acme/cooling-loop", version)
+    assert said != version
+    assert f"  margo.yaml  calls it {said}\n" in ran.out

@@ -13,8 +13,10 @@ import pytest
 from margo_supplychain.authoring.duties import Duty
 from margo_supplychain.authoring.plan import PROFILES
 from margo_supplychain.authoring.repository import Repository
-from margo_supplychain.cli import repo_init
+from margo_supplychain.cli import repo, repo_init
 from margo_supplychain.cli.repo_status import describe_status
+from margo_supplychain.errors import InconclusiveError
+from margo_supplychain.formats.reports import Report, Violation
 from margo_supplychain.verify.trust_store import TrustStore
 from tests.cli.running import run, run_json, spawn, validate
 from tests.cli.vendor import Vendor, date, files_below, move_clock
@@ -456,6 +458,20 @@ def test_an_application_without_a_release_waits_for_its_first(vendor: Vendor) ->
     ]
 
 
+def test_a_timestamp_that_can_not_be_read_is_a_duty(vendor: Vendor) -> None:
+    vendor.init()
+    broken = duty("timestamp", due=True, expires=None, problem="it is torn")
+    result = describe_status(
+        Repository.open(Path("trust")),
+        [duty("root"), duty("targets"), duty("snapshot", signed=0), broken],
+        within=timedelta(days=1),
+        now=NOW,
+    )
+    assert result.exit_status == 5
+    assert result.lines[-3].endswith("  scheduled refresh")
+    assert result.lines[-2].endswith("  Ada (it is torn)")
+
+
 # --- check ---------------------------------------------------------------------------
 
 
@@ -543,6 +559,43 @@ def test_a_memory_is_not_begun_from_a_root_of_somebody_else(
     ran = run("repo", "check", "--begin-from", "x/trust/metadata/1.root.json")
     assert ran.status == 3
     assert not (vendor.place / ".margo-supplychain").exists()
+
+
+def test_a_memory_of_a_repository_of_several_publishers(vendor: Vendor) -> None:
+    standard(vendor)
+    vendor.must(*STANDARD)
+    root = "trust/metadata/1.root.json"
+    toml = vendor.place / "margo-supplychain.toml"
+    said = toml.read_text()
+    for lost, message in (
+        ('publisher = "acme"\n', "--begin-from needs the setting publisher"),
+        ('state = ".margo-supplychain/state"\n', "--begin-from needs --state"),
+    ):
+        assert lost in said
+        toml.write_text(said.replace(lost, ""))
+        ran = run("repo", "check", "--begin-from", root)
+        assert ran.status == 2
+        assert ran.err.startswith(f"error: {message}"), ran.err
+    toml.write_text(said)
+    shutil.rmtree(vendor.place / ".margo-supplychain")
+    assert run("repo", "check", "--begin-from", root).status == 0
+    vendor.must("repo", "refresh", "--role", "targets")
+
+
+def test_what_could_not_be_checked_is_not_rejected() -> None:
+    doubt = Violation(rule="storage", text="disk trouble", inconclusive=True)
+    report = Report(
+        subject="repository trust",
+        verdict="inconclusive",
+        code="storage",
+        time=NOW,
+        steps=(),
+        violations=(doubt,),
+    )
+    error = repo._refusal(report, "trust")
+    assert isinstance(error, InconclusiveError)
+    assert str(error) == "trust could not be checked: 1 problem"
+    assert error.facts()["violations"] == (doubt,)
 
 
 def test_no_repository_here(vendor: Vendor) -> None:
