@@ -31,8 +31,8 @@ Options of `margo-supplychain` itself stand before the command:
 _PLACE: Final = """
 `--repo`, `--state`, `--source`, `--policy`, `--publisher` and keys that are not given
 come from the environment (`MARGO_SUPPLYCHAIN_REPO` for `--repo`, and so on), else from
-`margo-supplychain.toml` in this directory or above it. `-v` says which applied. A secret
-comes from neither.
+`margo-supplychain.toml` in this directory or above it. `-v` says which applied. A
+secret comes from neither.
 """
 
 
