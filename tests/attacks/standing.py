@@ -50,8 +50,8 @@ def refused(
     device: Device,
     kind: type[SupplyChainError],
     code: str,
-    match: str,
     *,
+    match: str,
     newer: bool = False,
 ) -> Iterator[None]:
     """Demand an error of exactly this class and code, and that nothing moved.

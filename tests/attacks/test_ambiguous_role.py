@@ -154,7 +154,9 @@ def test_two_roles_could_speak_for_a_publisher(tmp_path: Path, attack: Attack) -
 
     attack(world)
     device.source.files = world.publish()
-    with refused(device, AmbiguousRoleError, "ambiguous-role", "targets v", newer=True):
+    with refused(
+        device, AmbiguousRoleError, "ambiguous-role", match="targets v", newer=True
+    ):
         device.verify()
     assert device.version("bolt/valve") == "1.0.0"
 
@@ -169,7 +171,7 @@ def test_two_roles_could_list_a_release(tmp_path: Path, attack: Attack) -> None:
     attack(world)
     device.source.files = world.publish()
     with refused(
-        device, AmbiguousRoleError, "ambiguous-role", "pump-monitor", newer=True
+        device, AmbiguousRoleError, "ambiguous-role", match="pump-monitor", newer=True
     ):
         device.verify()
     assert device.version("acme/valve") == "1.0.0"
@@ -194,7 +196,11 @@ def test_a_delegation_that_matches_everything(
         assert device.version("bolt/valve") == "1.0.0"
     for name in names:
         with refused(
-            device, AmbiguousRoleError, "ambiguous-role", " delegates ", newer=True
+            device,
+            AmbiguousRoleError,
+            "ambiguous-role",
+            match=" delegates ",
+            newer=True,
         ):
             device.verify(name)
 
@@ -230,7 +236,7 @@ def test_an_application_listed_by_two_roles(tmp_path: Path) -> None:
     world.release("1.1.0")
     device.source.files = world.publish()
     with refused(
-        device, AmbiguousRoleError, "ambiguous-role", "in another way", newer=True
+        device, AmbiguousRoleError, "ambiguous-role", match="in another way", newer=True
     ):
         device.verify()
     assert device.version("acme/valve") == "1.0.0"

@@ -31,7 +31,7 @@ def test_a_repository_defines_a_publisher_it_was_not_given(tmp_path: Path) -> No
         device,
         UnknownTargetError,
         "unknown-target",
-        r"acme is not a publisher of this repository \(it may speak for bolt\)",
+        match=r"acme is not a publisher of this repository \(it may speak for bolt\)",
     ):
         device.verify()
     assert device.source.asked == []  # nobody was even asked

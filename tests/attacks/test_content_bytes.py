@@ -92,7 +92,7 @@ def test_tampered_content(tmp_path: Path, blob: str, how: str) -> None:
     change, kind, match = TAMPERED[how]
     honest = fixture.honest(blob)
     fixture.serve(fixture.device.source, blob, change(honest))
-    with refused(fixture.device, kind, code_of(kind), match):
+    with refused(fixture.device, kind, code_of(kind), match=match):
         fixture.device.fetch()
     assert len(offered(fixture.device)) == 1  # still 1.0.0 alone
 
@@ -115,7 +115,7 @@ def test_tampered_manifest(tmp_path: Path, how: str) -> None:
     blobs = device.source.files.blobs
     honest = blobs[digest]
     blobs[digest] = change(honest)
-    with refused(device, kind, code_of(kind), match, newer=True):
+    with refused(device, kind, code_of(kind), match=match, newer=True):
         device.verify()
     blobs[digest] = honest
     assert device.version() == "2.0.0"
@@ -135,7 +135,7 @@ def test_missing_content(tmp_path: Path, blob: str) -> None:
     """What nobody has is inconclusive: a retry may help, an installation may not."""
     fixture = Fixture(tmp_path)
     del fixture.device.source.files.blobs[str(fixture.blobs[blob].digest)]
-    with refused(fixture.device, FetchError, "fetch", "no such blob"):
+    with refused(fixture.device, FetchError, "fetch", match="no such blob"):
         fixture.device.fetch()
 
 
@@ -168,11 +168,11 @@ def test_all_sources_are_wrong(tmp_path: Path) -> None:
     fixture.serve(wrong, "archive", b"other")
     del device.source.files.blobs[str(fixture.blobs["archive"].digest)]
     device.contents = [down, wrong, device.source]
-    with refused(device, LengthMismatchError, "length-mismatch", "has 5 bytes"):
+    with refused(device, LengthMismatchError, "length-mismatch", match="has 5 bytes"):
         device.fetch()
     device.contents = [down, device.source]
-    with refused(device, FetchError, "fetch", "the wire is cut"):
+    with refused(device, FetchError, "fetch", match="the wire is cut"):
         device.fetch()
     device.contents = []
-    with refused(device, FetchError, "fetch", "there is no source for sha256"):
+    with refused(device, FetchError, "fetch", match="there is no source for sha256"):
         device.fetch()

@@ -104,7 +104,7 @@ def test_manifest_of_another_type(tmp_path: Path, document: Any, match: str) -> 
     world, device = installed(tmp_path)
     list_manifest(world, document)
     device.source.files = world.publish()
-    with refused(device, MalformedError, "malformed", match, newer=True):
+    with refused(device, MalformedError, "malformed", match=match, newer=True):
         device.verify()
 
 
@@ -131,7 +131,7 @@ def test_title_that_leaves_the_directory(tmp_path: Path, title: str) -> None:
     world.add_blob(b"x", "application/wasm")
     list_manifest(world, plain(layers=[layer]))
     device.source.files = world.publish()
-    with refused(device, MalformedError, "malformed", "title", newer=True):
+    with refused(device, MalformedError, "malformed", match="title", newer=True):
         device.fetch()
 
 
@@ -142,7 +142,9 @@ def test_manifest_above_the_limit(tmp_path: Path) -> None:
     device.source.files = world.publish()
     device.limits = Limits(manifest=64)
     device.source.asked.clear()
-    with refused(device, MalformedError, "malformed", "the limit of 64", newer=True):
+    with refused(
+        device, MalformedError, "malformed", match="the limit of 64", newer=True
+    ):
         device.verify()
     assert str(digest) not in device.source.asked
 
@@ -165,7 +167,9 @@ def test_index_nested_too_deep(tmp_path: Path) -> None:
     world.release("3.0.0", artifact=nested(world, 8))
     device.source.files = world.publish()
     device.verify()
-    with refused(device, MalformedError, "malformed", "nests manifests deeper than 8"):
+    with refused(
+        device, MalformedError, "malformed", match="nests manifests deeper than 8"
+    ):
         device.fetch()
 
 
@@ -180,7 +184,7 @@ def test_index_that_seems_to_list_itself(tmp_path: Path) -> None:
     world.files.blobs[str(ghost.digest)] = data
     device.source.files = world.publish()
     device.verify()
-    with refused(device, DigestMismatchError, "digest-mismatch", "has digest"):
+    with refused(device, DigestMismatchError, "digest-mismatch", match="has digest"):
         device.fetch()
 
 
@@ -206,7 +210,7 @@ def test_too_many_blobs(tmp_path: Path) -> None:
     device.source.files = world.publish()
     device.verify()
     device.limits = Limits(blobs=10)
-    with refused(device, BudgetError, "budget", "more than 10 blobs"):
+    with refused(device, BudgetError, "budget", match="more than 10 blobs"):
         device.fetch()
     assert len(device.source.asked) < 60
     device.limits = Limits()
@@ -223,7 +227,7 @@ def test_too_many_bytes(tmp_path: Path) -> None:
     device.verify()
     device.limits = Limits(content=4000)
     device.source.asked.clear()
-    with refused(device, BudgetError, "budget", "more than 4000 bytes"):
+    with refused(device, BudgetError, "budget", match="more than 4000 bytes"):
         device.fetch()
     assert str(big.digest) not in device.source.asked
 
@@ -237,7 +241,7 @@ def test_a_call_ends_within_its_budget(tmp_path: Path) -> None:
     verifier = device.verifier
     release = device.verify()
     seen: list[tuple[str, int, int]] = []
-    with refused(device, BudgetError, "budget", "more than its 2000000 bytes"):
+    with refused(device, BudgetError, "budget", match="more than its 2000000 bytes"):
         verifier.fetch(
             release,
             device.staging,
@@ -263,7 +267,7 @@ def test_component_hidden_as_a_layer(tmp_path: Path) -> None:
     world.release("2.0.0", artifact=hiding, components=(component(evil),))
     device.source.files = world.publish()
     device.verify()
-    with refused(device, UnsafeArchiveError, "unsafe-archive", r"\.\./evil"):
+    with refused(device, UnsafeArchiveError, "unsafe-archive", match=r"\.\./evil"):
         device.fetch()
 
 
@@ -283,7 +287,7 @@ def test_component_under_two_descriptors(tmp_path: Path) -> None:
     device.verify()
     for pin in ("2.0.0", "3.0.0"):
         with refused(
-            device, UnsafeArchiveError, "unsafe-archive", r"\.\./evil", newer=True
+            device, UnsafeArchiveError, "unsafe-archive", match=r"\.\./evil", newer=True
         ):
             device.fetch(pin=pin)
 
@@ -301,7 +305,7 @@ def test_component_under_two_sizes(tmp_path: Path) -> None:
     )
     device.source.files = world.publish()
     device.verify()
-    with refused(device, MalformedError, "malformed", "sizes"):
+    with refused(device, MalformedError, "malformed", match="sizes"):
         device.fetch()
 
 
@@ -312,7 +316,7 @@ def test_component_that_is_an_archive_itself(tmp_path: Path) -> None:
     world.release("2.0.0", components=(component(evil),))
     device.source.files = world.publish()
     device.verify()
-    with refused(device, UnsafeArchiveError, "unsafe-archive", r"\.\./evil"):
+    with refused(device, UnsafeArchiveError, "unsafe-archive", match=r"\.\./evil"):
         device.fetch()
 
 
@@ -330,7 +334,7 @@ def test_archive_disguised_as_an_image_layer(tmp_path: Path, media_type: str) ->
     package(world, components=[component(compose(world, EVIL, layer=media_type))])
     device.source.files = world.publish()
     device.verify()
-    with refused(device, UnsafeArchiveError, "unsafe-archive", r"\.\./evil"):
+    with refused(device, UnsafeArchiveError, "unsafe-archive", match=r"\.\./evil"):
         device.fetch()
 
 
@@ -344,7 +348,7 @@ def test_archive_that_an_index_lists(tmp_path: Path) -> None:
     world.release("2.0.0", artifact=world.add_blob(data, oci.INDEX))
     device.source.files = world.publish()
     device.verify()
-    with refused(device, UnsafeArchiveError, "unsafe-archive", r"\.\./evil"):
+    with refused(device, UnsafeArchiveError, "unsafe-archive", match=r"\.\./evil"):
         device.fetch()
 
 

@@ -57,7 +57,9 @@ def test_description_that_disagrees(
     package(world, DESCRIPTION.replace(old, new))
     device.source.files = world.publish()
     device.verify()
-    with refused(device, DeploymentError, "deployment", f"margo.yaml says {part} "):
+    with refused(
+        device, DeploymentError, "deployment", match=f"margo.yaml says {part} "
+    ):
         device.fetch()
 
 
@@ -67,7 +69,9 @@ def test_profile_that_nobody_signed(tmp_path: Path) -> None:
     package(world, components=[])
     device.source.files = world.publish()
     device.verify()
-    with refused(device, DeploymentError, "deployment", "has the profile compose"):
+    with refused(
+        device, DeploymentError, "deployment", match="has the profile compose"
+    ):
         device.fetch()
 
 
@@ -77,7 +81,7 @@ def test_package_without_a_description(tmp_path: Path) -> None:
     package(world, None)
     device.source.files = world.publish()
     device.verify()
-    with refused(device, DeploymentError, "deployment", "has no margo.yaml"):
+    with refused(device, DeploymentError, "deployment", match="has no margo.yaml"):
         device.fetch()
 
 
@@ -95,7 +99,7 @@ def test_package_that_is_an_index(tmp_path: Path) -> None:
     )
     device.source.files = world.publish()
     device.verify()
-    with refused(device, DeploymentError, "deployment", "has no margo.yaml"):
+    with refused(device, DeploymentError, "deployment", match="has no margo.yaml"):
         device.fetch()
 
 
@@ -106,7 +110,7 @@ def test_description_that_can_not_be_read(tmp_path: Path, data: bytes) -> None:
     package(world, data)
     device.source.files = world.publish()
     device.verify()
-    with refused(device, DeploymentError, "deployment", "margo.yaml"):
+    with refused(device, DeploymentError, "deployment", match="margo.yaml"):
         device.fetch()
 
 
@@ -125,7 +129,10 @@ def test_description_above_the_limit(tmp_path: Path) -> None:
     device.source.files = world.publish()
     device.verify()
     with refused(
-        device, LengthMismatchError, "length-mismatch", "margo.yaml has .* more than"
+        device,
+        LengthMismatchError,
+        "length-mismatch",
+        match="margo.yaml has .* more than",
     ):
         device.fetch()
 
@@ -141,5 +148,5 @@ def test_description_under_another_title(tmp_path: Path) -> None:
     world.release("2.0.0", artifact=manifest(world, made), kind=oci.MARGO_APPLICATION)
     device.source.files = world.publish()
     device.verify()
-    with refused(device, DeploymentError, "deployment", "has no margo.yaml"):
+    with refused(device, DeploymentError, "deployment", match="has no margo.yaml"):
         device.fetch()

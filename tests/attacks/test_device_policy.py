@@ -50,7 +50,7 @@ def test_no_pattern_matches(tmp_path: Path, pattern: str) -> None:
     _, device = installed(tmp_path)
     device.policy = table(pattern)
     with refused(
-        device, PolicyError, "policy", "names no pattern for acme/pump-monitor"
+        device, PolicyError, "policy", match="names no pattern for acme/pump-monitor"
     ):
         device.verify()
 
@@ -68,7 +68,9 @@ def test_two_patterns_match_equally(tmp_path: Path, patterns: tuple[str, ...]) -
     """A tie is not decided by the order in a file."""
     _, device = installed(tmp_path)
     device.policy = b"".join(table(one) for one in patterns)
-    with refused(device, PolicyError, "policy", "two equal patterns for acme/pump-"):
+    with refused(
+        device, PolicyError, "policy", match="two equal patterns for acme/pump-"
+    ):
         device.verify()
 
 
@@ -91,7 +93,7 @@ def test_the_most_specific_pattern_decides(tmp_path: Path) -> None:
         ):
             device.policy = policy
             with refused(
-                device, PolicyError, "policy", "does not pin all its", newer=True
+                device, PolicyError, "policy", match="does not pin all its", newer=True
             ):
                 device.verify()
 
@@ -141,7 +143,7 @@ def test_policy_that_is_none(tmp_path: Path, policy: bytes, match: str) -> None:
     """A misspelt, empty or ambiguous policy is an error, never a weaker policy."""
     _, device = installed(tmp_path)
     device.policy = policy
-    with refused(device, FormatError, "format", match):
+    with refused(device, FormatError, "format", match=match):
         device.verify()
 
 
@@ -158,7 +160,7 @@ def test_partial_closure(tmp_path: Path, named: bool) -> None:
     match = (
         r"container images \(docker.io/library/nginx:1\.27\)" if named else "images$"
     )
-    with refused(device, PolicyError, "policy", match, newer=True):
+    with refused(device, PolicyError, "policy", match=match, newer=True):
         device.verify()
     assert device.version(pin="1.0.0") == "1.0.0"
 
@@ -170,10 +172,12 @@ def test_timestamp_older_than_the_owner_allows(tmp_path: Path) -> None:
     device.clock.advance(hours=36)
     assert device.version() == "1.0.0"
     device.clock.advance(seconds=1)
-    with refused(device, PolicyError, "policy", "at most 1 day, 12:00:00 allowed"):
+    with refused(
+        device, PolicyError, "policy", match="at most 1 day, 12:00:00 allowed"
+    ):
         device.verify()
     device.source.down = True
-    with refused(device, PolicyError, "policy", "the timestamp is"):
+    with refused(device, PolicyError, "policy", match="the timestamp is"):
         device.verify()
     for unit, amount in (("s", 129_700), ("m", 2_161), ("d", 2)):
         device.policy = table("acme/*", SIGNED + f'max-age = "{amount}{unit}"\n')
@@ -186,7 +190,7 @@ def test_age_that_the_clock_can_not_tell(tmp_path: Path) -> None:
     device.policy = table("acme/*", SIGNED + 'max-age = "7d"\n')
     assert device.version() == "1.0.0"
     device.clock.advance(days=-300)
-    with refused(device, ClockError, "clock", "age unknown, at most 7 days"):
+    with refused(device, ClockError, "clock", match="age unknown, at most 7 days"):
         device.verify()
 
 
@@ -199,7 +203,9 @@ def test_a_clear_no_beside_an_unknown_age(tmp_path: Path) -> None:
         "acme/*", 'require = ["signed", "closure-complete"]\nmax-age = "7d"\n'
     )
     device.clock.advance(days=-300)
-    with refused(device, PolicyError, "policy", "pin all its.*age unknown", newer=True):
+    with refused(
+        device, PolicyError, "policy", match="pin all its.*age unknown", newer=True
+    ):
         device.verify()
 
 
@@ -207,5 +213,7 @@ def test_simple_profile_not_allowed_by_name(tmp_path: Path) -> None:
     """One key that says all is accepted only where the owner wrote that down."""
     _, device = installed(tmp_path, profile="simple")
     device.policy = table("acme/*")
-    with refused(device, PolicyError, "policy", "profile simple.*does not allow it"):
+    with refused(
+        device, PolicyError, "policy", match="profile simple.*does not allow it"
+    ):
         device.verify()

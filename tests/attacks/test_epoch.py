@@ -48,7 +48,7 @@ def test_epoch_lowered(tmp_path: Path) -> None:
         device,
         ReleaseFloorError,
         "release-floor",
-        r"2\.0\.0 \(epoch 1\) is not newer than 1\.0\.0 \(epoch 2\)",
+        match=r"2\.0\.0 \(epoch 1\) is not newer than 1\.0\.0 \(epoch 2\)",
         newer=True,
     ):
         device.verify()
@@ -66,7 +66,7 @@ def test_an_absurd_version_of_a_stolen_ci_key(tmp_path: Path) -> None:
     del world.roles[PUMP.role].targets[PUMP.release_path("999.0.0")]
     world.release("1.0.1")
     device.source.files = world.publish()
-    with refused(device, ReleaseFloorError, "release-floor", "999", newer=True):
+    with refused(device, ReleaseFloorError, "release-floor", match="999", newer=True):
         device.verify()
 
     set_epoch(world, 2, minimum="1.0.1")
@@ -75,7 +75,7 @@ def test_an_absurd_version_of_a_stolen_ci_key(tmp_path: Path) -> None:
         device,
         NoMatchingVersionError,
         "no-matching-version",
-        r"below the publisher's minimum",
+        match=r"below the publisher's minimum",
         newer=True,
     ):
         device.verify(pin="1.0.0")
@@ -102,7 +102,11 @@ def test_an_absurd_epoch_of_a_stolen_publisher_key(
     world.release("0.9.0")
     device.source.files = world.publish()
     with refused(
-        device, ReleaseFloorError, "release-floor", f"epoch {MAX_EPOCH}", newer=True
+        device,
+        ReleaseFloorError,
+        "release-floor",
+        match=f"epoch {MAX_EPOCH}",
+        newer=True,
     ):
         device.verify()
 
@@ -119,7 +123,7 @@ def test_an_absurd_epoch_of_a_stolen_publisher_key(
         device,
         ReleaseFloorError,
         "release-floor",
-        r"0\.9\.0 \(epoch 2\) is not newer than 1\.0\.0 \(epoch 2\)",
+        match=r"0\.9\.0 \(epoch 2\) is not newer than 1\.0\.0 \(epoch 2\)",
         newer=True,
     ):
         device.verify(pin="0.9.0")

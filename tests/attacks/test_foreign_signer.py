@@ -44,7 +44,10 @@ def test_one_publisher_signs_the_name_of_another(tmp_path: Path) -> None:
     assert device.version() == "1.0.0"
     assert stands(device) == before
     with refused(
-        device, UnknownTargetError, "unknown-target", "acme v. delegates to nobody"
+        device,
+        UnknownTargetError,
+        "unknown-target",
+        match="acme v. delegates to nobody",
     ):
         device.verify("acme/ghost")
     assert device.version("bolt/valve") == "1.0.0"
@@ -58,7 +61,10 @@ def test_a_publisher_that_nobody_delegates_to(tmp_path: Path) -> None:
     device = world.device(tmp_path, publishers=frozenset({"acme", "bolt"}))
     assert device.version() == "1.0.0"  # sane
     with refused(
-        device, UnknownTargetError, "unknown-target", "targets v. delegates to nobody"
+        device,
+        UnknownTargetError,
+        "unknown-target",
+        match="targets v. delegates to nobody",
     ):
         device.verify("bolt/valve")
 
@@ -77,7 +83,7 @@ def test_a_publisher_without_applications(tmp_path: Path) -> None:
         device,
         UnknownTargetError,
         "unknown-target",
-        "bolt v. delegates to nobody for bolt/valve",
+        match="bolt v. delegates to nobody for bolt/valve",
         newer=True,
     ):
         device.verify("bolt/valve")
@@ -103,7 +109,7 @@ def test_an_application_role_signs_a_policy(tmp_path: Path) -> None:
         device,
         NoMatchingVersionError,
         "no-matching-version",
-        r"below the publisher's minimum 2\.0\.0",
+        match=r"below the publisher's minimum 2\.0\.0",
         newer=True,
     ):
         device.verify(pin="1.0.0")
@@ -123,7 +129,9 @@ def test_an_application_role_signs_the_only_policy(tmp_path: Path) -> None:
     world.add_target(PUMP.role, path, LAX)
     world.touch("acme")
     device.source.files = world.publish()
-    with refused(device, PolicyError, "policy", "acme v. has no policy", newer=True):
+    with refused(
+        device, PolicyError, "policy", match="acme v. has no policy", newer=True
+    ):
         device.verify()
 
 
@@ -140,7 +148,7 @@ def test_an_application_role_signs_a_layout(tmp_path: Path) -> None:
     world.add_target(PUMP.role, PUMP.policy_path(1), LAX)
     device.source.files = world.publish()
     with refused(
-        device, ProvenanceError, "provenance", "demands provenance", newer=True
+        device, ProvenanceError, "provenance", match="demands provenance", newer=True
     ):
         device.verify()
 

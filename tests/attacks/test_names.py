@@ -112,7 +112,7 @@ def test_application_that_is_no_name(tmp_path: Path, name: str) -> None:
     device = world.device(tmp_path)
     assert device.version() == "1.0.0"  # sane
     device.source.asked.clear()
-    with refused(device, FormatError, "format", "is not a name"):
+    with refused(device, FormatError, "format", match="is not a name"):
         device.verify(f"acme/{name}")
     assert device.source.asked == []
 

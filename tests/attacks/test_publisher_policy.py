@@ -61,7 +61,7 @@ def test_policy_removed(tmp_path: Path, profile: str) -> None:
         device,
         PolicyError,
         "policy",
-        rf"{role} v\d has no policy acme/policies/pump-monitor/1\.json",
+        match=rf"{role} v\d has no policy acme/policies/pump-monitor/1\.json",
         newer=True,
     ):
         device.verify()
@@ -74,7 +74,9 @@ def test_policy_of_an_unknown_newer_format_only(tmp_path: Path) -> None:
     del world.roles["acme"].targets[PATH]
     world.add_target("acme", PUMP.policy_path(2), b'{"format":2,"epoch":1}')
     device.source.files = world.publish()
-    with refused(device, PolicyError, "policy", r"no policy .*/1\.json", newer=True):
+    with refused(
+        device, PolicyError, "policy", match=r"no policy .*/1\.json", newer=True
+    ):
         device.verify()
 
 
@@ -106,7 +108,7 @@ def test_policy_malformed(tmp_path: Path, data: bytes, match: str) -> None:
     world, device = installed(tmp_path)
     world.add_target("acme", PATH, data)
     device.source.files = world.publish()
-    with refused(device, MalformedError, "malformed", match, newer=True):
+    with refused(device, MalformedError, "malformed", match=match, newer=True):
         device.verify()
     assert device.version("acme/valve") == "1.0.0"
 
@@ -120,13 +122,15 @@ def test_policy_in_the_place_of_another(tmp_path: Path) -> None:
     targets = device.source.files.targets
     good = targets[PATH, sha256]
     targets[PATH, sha256] = good.replace(b'"epoch":2', b'"epoch":1')
-    with refused(device, DigestMismatchError, "digest-mismatch", PATH, newer=True):
+    with refused(
+        device, DigestMismatchError, "digest-mismatch", match=PATH, newer=True
+    ):
         device.verify()
     targets[PATH, sha256] = good[:-2]
-    with refused(device, LengthMismatchError, "length-mismatch", PATH):
+    with refused(device, LengthMismatchError, "length-mismatch", match=PATH):
         device.verify()
     del targets[PATH, sha256]
-    with refused(device, FetchError, "fetch", "no acme/policies"):
+    with refused(device, FetchError, "fetch", match="no acme/policies"):
         device.verify()
 
 
@@ -136,7 +140,7 @@ def test_policy_too_large(tmp_path: Path) -> None:
     world.add_target("acme", PATH, bytes(2 << 20))
     device.source.files = world.publish()
     device.source.asked.clear()
-    with refused(device, TooLargeError, "too-large", PATH, newer=True):
+    with refused(device, TooLargeError, "too-large", match=PATH, newer=True):
         device.verify()
     assert PATH not in device.source.asked
 
@@ -153,7 +157,7 @@ def test_target_with_other_hashes(tmp_path: Path) -> None:
         file.hashes = hashes
         world.touch("acme")
         device.source.files = world.publish()
-        with refused(device, MalformedError, "malformed", PATH, newer=True):
+        with refused(device, MalformedError, "malformed", match=PATH, newer=True):
             device.verify()
 
 
@@ -177,7 +181,11 @@ def test_policy_demands_what_is_not_proven(
     world.set_policy("acme/pump-monitor", policy)
     device.source.files = world.publish()
     with refused(
-        device, ProvenanceError, "provenance", "acme/pump-monitor demands", newer=True
+        device,
+        ProvenanceError,
+        "provenance",
+        match="acme/pump-monitor demands",
+        newer=True,
     ):
         device.fetch()
     assert device.version("acme/valve") == "1.0.0"
@@ -190,7 +198,7 @@ def test_simple_profile_can_prove_nothing(tmp_path: Path) -> None:
         "acme/pump-monitor", PublisherPolicy(epoch=1, provenance="required")
     )
     device.source.files = world.publish()
-    with refused(device, PolicyError, "policy", "the profile simple", newer=True):
+    with refused(device, PolicyError, "policy", match="the profile simple", newer=True):
         device.verify()
 
 
@@ -209,7 +217,7 @@ def test_release_below_the_minimum(tmp_path: Path) -> None:
         device,
         NoMatchingVersionError,
         "no-matching-version",
-        r"1\.0\.0 is out, below the publisher's minimum 2\.0\.0",
+        match=r"1\.0\.0 is out, below the publisher's minimum 2\.0\.0",
         newer=True,
     ):
         device.verify(pin="^1.0")

@@ -56,7 +56,7 @@ def test_record_about_something_else(
     record = world.record(PUMP, "2.0.0", world.artifact(b"2"))
     world.list_record(PUMP.role, replace(record, **change), path=PATH)
     device.source.files = world.publish()
-    with refused(device, MalformedError, "malformed", match, newer=True):
+    with refused(device, MalformedError, "malformed", match=match, newer=True):
         device.verify()
     assert device.version(pin="1.0.0") == "1.0.0"
 
@@ -76,7 +76,7 @@ def test_record_that_disagrees_with_its_entry(
     record = world.record(PUMP, "2.0.0", world.artifact(b"2"))
     world.list_record(PUMP.role, record, entry=replace(record.entry(), **entry))
     device.source.files = world.publish()
-    with refused(device, MalformedError, "malformed", match, newer=True):
+    with refused(device, MalformedError, "malformed", match=match, newer=True):
         device.verify()
 
 
@@ -106,7 +106,7 @@ def test_malformed_entry(tmp_path: Path, custom: Any) -> None:
         device,
         NoMatchingVersionError,
         "no-matching-version",
-        r"2\.0\.0 is out, its entry in the signed list is malformed",
+        match=r"2\.0\.0 is out, its entry in the signed list is malformed",
         newer=True,
     ):
         device.verify(pin="2.0.0")
@@ -122,7 +122,9 @@ def test_malformed_record(tmp_path: Path, data: bytes) -> None:
     custom = ReleaseEntry(artifact=OTHER).to_custom()
     world.add_target(PUMP.role, PATH, data, custom)
     device.source.files = world.publish()
-    with refused(device, MalformedError, "malformed", "release record", newer=True):
+    with refused(
+        device, MalformedError, "malformed", match="release record", newer=True
+    ):
         device.verify()
     assert device.version(pin="1.0.0") == "1.0.0"
 
@@ -133,6 +135,6 @@ def test_record_too_large(tmp_path: Path) -> None:
     custom = ReleaseEntry(artifact=OTHER).to_custom()
     world.add_target(PUMP.role, PATH, bytes(2 << 20), custom)
     device.source.files = world.publish()
-    with refused(device, TooLargeError, "too-large", r"2\.0\.0 has", newer=True):
+    with refused(device, TooLargeError, "too-large", match=r"2\.0\.0 has", newer=True):
         device.verify()
     assert PATH not in device.source.asked

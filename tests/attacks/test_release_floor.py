@@ -57,8 +57,8 @@ def test_old_release_after_a_newer_one_runs(tmp_path: Path) -> None:
         device,
         ReleaseFloorError,
         "release-floor",
-        r"1\.0\.0 \(epoch 1\) is not newer than 1\.1\.0 \(epoch 1\), confirmed in "
-        "slot default",
+        match=r"1\.0\.0 \(epoch 1\) is not newer than 1\.1\.0 \(epoch 1\), confirmed "
+        "in slot default",
     ):
         device.verify(pin="1.0.0")
     assert device.version() == "1.1.0"
@@ -70,7 +70,9 @@ def test_old_release_after_the_newer_one_is_removed(tmp_path: Path) -> None:
     del world.roles[PUMP.role].targets[PUMP.release_path("1.1.0")]
     world.touch(PUMP.role)
     device.source.files = world.publish()
-    with refused(device, ReleaseFloorError, "release-floor", r"1\.0\.0", newer=True):
+    with refused(
+        device, ReleaseFloorError, "release-floor", match=r"1\.0\.0", newer=True
+    ):
         device.verify()
 
 
@@ -93,7 +95,9 @@ def test_old_release_after_a_key_rotation(tmp_path: Path, rotated: str) -> None:
             "acme", PUMP.role, application_patterns(PUMP), signer=key("pump-2")
         )
     device.source.files = world.publish()
-    with refused(device, ReleaseFloorError, "release-floor", r"1\.1\.0", newer=True):
+    with refused(
+        device, ReleaseFloorError, "release-floor", match=r"1\.1\.0", newer=True
+    ):
         device.verify(pin="1.0.0")
     assert device.version() == "1.1.0"
 
@@ -103,7 +107,9 @@ def test_same_version_with_other_bytes(tmp_path: Path) -> None:
     world, device = running(tmp_path)
     world.release("1.0.0", content=b"other bytes")
     device.source.files = world.publish()
-    with refused(device, ReleaseFloorError, "release-floor", r"1\.0\.0", newer=True):
+    with refused(
+        device, ReleaseFloorError, "release-floor", match=r"1\.0\.0", newer=True
+    ):
         device.verify()
 
 
@@ -121,7 +127,9 @@ def test_same_precedence_with_other_build_metadata(
         return
     world.release("1.0.0+mallory", content=content)
     device.source.files = world.publish()
-    with refused(device, ReleaseFloorError, "release-floor", "mallory", newer=True):
+    with refused(
+        device, ReleaseFloorError, "release-floor", match="mallory", newer=True
+    ):
         device.verify(pin="1.0.0+mallory")
 
 
@@ -142,7 +150,7 @@ def test_two_releases_of_one_precedence(tmp_path: Path, order: tuple[str, str]) 
             device,
             NoMatchingVersionError,
             "no-matching-version",
-            "listed twice, differing in build metadata only",
+            match="listed twice, differing in build metadata only",
             newer=True,
         ):
             device.verify(pin=pin)
@@ -160,7 +168,9 @@ def test_three_releases_of_one_precedence(tmp_path: Path) -> None:
     device = world.device(tmp_path)
     assert device.version() == "1.0.0"
     for build in "abc":
-        with refused(device, NoMatchingVersionError, "no-matching-version", "is out"):
+        with refused(
+            device, NoMatchingVersionError, "no-matching-version", match="is out"
+        ):
             device.verify(pin=f"2.0.0+{build}")
 
 
@@ -173,10 +183,10 @@ def test_old_release_in_a_fresh_slot(tmp_path: Path) -> None:
     device = world.device(tmp_path)
     assert device.install(slot="line-1", pin="1.1.0") == "1.1.0"
     assert device.install(slot="line-2", pin="1.2.0") == "1.2.0"  # sane
-    with refused(device, ReleaseFloorError, "release-floor", "slot line-3"):
+    with refused(device, ReleaseFloorError, "release-floor", match="slot line-3"):
         device.verify(pin="1.0.0", slot="line-3")
     assert str(device.verify(pin="1.1.0", slot="line-3").version) == "1.1.0"
-    with refused(device, ReleaseFloorError, "release-floor", "slot line-2"):
+    with refused(device, ReleaseFloorError, "release-floor", match="slot line-2"):
         device.verify(pin="1.1.0", slot="line-2")
 
 
@@ -185,9 +195,9 @@ def test_slot_names_are_names(tmp_path: Path, slot: str) -> None:
     """A slot name that could be a path is refused before anything else."""
     _, device = running(tmp_path)
     artifact = device.memory.fetched[0].artifact
-    with refused(device, FormatError, "format", "is not a name"):
+    with refused(device, FormatError, "format", match="is not a name"):
         device.verify(slot=slot)
-    with refused(device, FormatError, "format", "is not a name"):
+    with refused(device, FormatError, "format", match="is not a name"):
         device.verifier.confirm_running(artifact, slot=slot)
 
 
@@ -209,7 +219,9 @@ def test_confirm_of_something_never_fetched(tmp_path: Path) -> None:
     device.source.files = world.publish()
     seen = device.verify().manifest.digest
     for digest in (seen, Digest.of(b"never heard of")):
-        with refused(device, UnknownTargetError, "unknown-target", "was not fetched"):
+        with refused(
+            device, UnknownTargetError, "unknown-target", match="was not fetched"
+        ):
             device.verifier.confirm_running(digest)
 
 
@@ -224,7 +236,7 @@ def test_confirm_never_lowers(tmp_path: Path) -> None:
         device,
         ReleaseFloorError,
         "release-floor",
-        r"1\.0\.0 is older than 1\.1\.0, confirmed in slot default",
+        match=r"1\.0\.0 is older than 1\.1\.0, confirmed in slot default",
     ):
         device.verifier.confirm_running(old)
     device.verifier.confirm_running(old, slot="other")
@@ -240,7 +252,7 @@ def test_confirm_never_lowers_the_epoch(tmp_path: Path) -> None:
     set_policy(world, epoch=2)
     device.source.files = world.publish()
     assert device.install(pin="1.0.0") == "1.0.0"
-    with refused(device, ReleaseFloorError, "release-floor", "is older than"):
+    with refused(device, ReleaseFloorError, "release-floor", match="is older than"):
         device.verifier.confirm_running(late)
 
 
@@ -250,7 +262,9 @@ def test_downgrade_passes_the_floor(tmp_path: Path) -> None:
     old = world.release("1.0.0")
     set_policy(world, downgrade_to=(old,))
     device.source.files = world.publish()
-    with refused(device, ReleaseFloorError, "release-floor", r"1\.1\.0", newer=True):
+    with refused(
+        device, ReleaseFloorError, "release-floor", match=r"1\.1\.0", newer=True
+    ):
         device.verify(pin="1.1.0")
     assert device.install(pin="1.0.0") == "1.0.0"
     assert device.memory.releases["default"][PUMP].version == Version.parse("1.0.0")
@@ -267,7 +281,7 @@ def test_downgrade_passes_nothing_else(tmp_path: Path) -> None:
         device,
         NoMatchingVersionError,
         "no-matching-version",
-        "below the publisher's minimum",
+        match="below the publisher's minimum",
         newer=True,
     ):
         device.verify(pin="1.0.0")

@@ -41,10 +41,10 @@ def test_an_old_record_in_the_place_of_a_new_one(tmp_path: Path) -> None:
     path, sha256, _ = record_of(world, "2.0.0")
     device.source.files.targets[path, sha256] = record_of(world, "1.0.0")[2]
     with refused(
-        device, DigestMismatchError, "digest-mismatch", "signed is", newer=True
+        device, DigestMismatchError, "digest-mismatch", match="signed is", newer=True
     ):
         device.verify()
-    with refused(device, DigestMismatchError, "digest-mismatch", r"2\.0\.0 is"):
+    with refused(device, DigestMismatchError, "digest-mismatch", match=r"2\.0\.0 is"):
         device.verify()
 
 
@@ -58,13 +58,15 @@ def test_an_old_record_of_another_length(tmp_path: Path) -> None:
     path, sha256, data = record_of(world, "1.0.0")
 
     device.source.files.targets[path, sha256] = data[:-1]
-    with refused(device, LengthMismatchError, "length-mismatch", "fewer", newer=True):
+    with refused(
+        device, LengthMismatchError, "length-mismatch", match="fewer", newer=True
+    ):
         device.verify()
     device.source.files.targets[path, sha256] = data + b" "
-    with refused(device, LengthMismatchError, "length-mismatch", "more bytes"):
+    with refused(device, LengthMismatchError, "length-mismatch", match="more bytes"):
         device.verify()
     device.source.files.targets[path, sha256] = data + bytes(3 << 20)
-    with refused(device, LengthMismatchError, "length-mismatch", "more bytes"):
+    with refused(device, LengthMismatchError, "length-mismatch", match="more bytes"):
         device.verify()
 
 
@@ -85,7 +87,7 @@ def test_a_stolen_ci_key_lists_an_old_record_as_a_new_release(tmp_path: Path) ->
         device,
         MalformedError,
         "malformed",
-        r"2\.0\.0 is the record of acme/pump-monitor 1\.0\.0",
+        match=r"2\.0\.0 is the record of acme/pump-monitor 1\.0\.0",
         newer=True,
     ):
         device.verify()
@@ -104,7 +106,7 @@ def test_an_old_manifest_under_a_new_digest(tmp_path: Path) -> None:
     blobs = device.source.files.blobs
     blobs[str(new)] = blobs[str(old)]
     with refused(
-        device, DigestMismatchError, "digest-mismatch", "has digest", newer=True
+        device, DigestMismatchError, "digest-mismatch", match="has digest", newer=True
     ):
         device.verify()
 
@@ -122,6 +124,6 @@ def test_an_old_layer_under_a_new_digest(tmp_path: Path) -> None:
     device.source.files = world.publish()
     device.source.files.blobs[str(layer.digest)] = b"old"
     device.verify()
-    with refused(device, DigestMismatchError, "digest-mismatch", "has digest"):
+    with refused(device, DigestMismatchError, "digest-mismatch", match="has digest"):
         device.fetch()
     assert device.memory.releases["default"][NAME].version == Version.parse("1.0.0")

@@ -108,7 +108,7 @@ def test_unsafe_archive(tmp_path: Path, place: str, evil: str) -> None:
     world.release("2.0.0", artifact=PLACES[place](world, data), kind=kind)
     device.source.files = world.publish()
     device.verify()
-    with refused(device, UnsafeArchiveError, "unsafe-archive", match):
+    with refused(device, UnsafeArchiveError, "unsafe-archive", match=match):
         device.fetch()
     assert [one["annotations"] for one in offered(device)] == [
         {"org.opencontainers.image.ref.name": "acme/pump-monitor:1.0.0"}
@@ -128,7 +128,9 @@ def test_unsafe_component_of_a_package(tmp_path: Path) -> None:
     package(world, components=[component(evil)])
     device.source.files = world.publish()
     device.verify()
-    with refused(device, UnsafeArchiveError, "unsafe-archive", "outside its top-level"):
+    with refused(
+        device, UnsafeArchiveError, "unsafe-archive", match="outside its top-level"
+    ):
         device.fetch()
 
 
@@ -156,7 +158,7 @@ def test_archive_of_another_layout(
     package(world, components=[component(content)])
     device.source.files = world.publish()
     device.verify()
-    with refused(device, UnsafeArchiveError, "unsafe-archive", "archive"):
+    with refused(device, UnsafeArchiveError, "unsafe-archive", match="archive"):
         device.fetch()
 
 
@@ -175,5 +177,5 @@ def test_archive_without_compression(tmp_path: Path) -> None:
     world.release("2.0.0", artifact=artifact(world, layers))
     device.source.files = world.publish()
     device.verify()
-    with refused(device, UnsafeArchiveError, "unsafe-archive", "leaves its"):
+    with refused(device, UnsafeArchiveError, "unsafe-archive", match="leaves its"):
         device.fetch()

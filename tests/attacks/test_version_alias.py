@@ -68,7 +68,7 @@ def test_alias_of_a_version(tmp_path: Path, alias: str) -> None:
         device,
         NoMatchingVersionError,
         "no-matching-version",
-        r"no release of acme/pump-monitor inside 1\.2\.3",
+        match=r"no release of acme/pump-monitor inside 1\.2\.3",
         newer=True,
     ):
         device.verify(pin="1.2.3")
@@ -99,7 +99,7 @@ def test_only_aliases(tmp_path: Path) -> None:
             device,
             NoMatchingVersionError,
             "no-matching-version",
-            "no release of",
+            match="no release of",
             newer=True,
         ):
             device.verify(pin=pin)
@@ -119,12 +119,12 @@ def test_pinned_digest_that_differs(tmp_path: Path) -> None:
         device,
         NoMatchingVersionError,
         "no-matching-version",
-        f"signed is {other.short}, not the pinned artifact",
+        match=f"signed is {other.short}, not the pinned artifact",
         newer=True,
     ):
         device.verify(pin=f"1.0.0@{honest}")
     with refused(
-        device, NoMatchingVersionError, "no-matching-version", "not the pinned"
+        device, NoMatchingVersionError, "no-matching-version", match="not the pinned"
     ):
         device.verify(pin=f"1.0.0@{Digest.of(b'')}")
 

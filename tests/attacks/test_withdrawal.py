@@ -77,7 +77,7 @@ def test_withdrawal_un_listed_by_the_online_key(tmp_path: Path) -> None:
         device,
         WithdrawnError,
         "withdrawn",
-        r"1\.1\.0 is withdrawn: withdrawn under another version",
+        match=r"1\.1\.0 is withdrawn: withdrawn under another version",
         newer=True,
     ):
         device.verify(pin="1.1.0")
@@ -89,7 +89,7 @@ def test_withdrawal_un_listed_by_the_online_key(tmp_path: Path) -> None:
     world.roles[PUMP.role].targets[path] = file
     world.touch(PUMP.role)
     device.source.files = world.publish()
-    with refused(device, WithdrawnError, "withdrawn", "withdrawn", newer=True):
+    with refused(device, WithdrawnError, "withdrawn", match="withdrawn", newer=True):
         device.verify(pin="1.1.0")
     assert device.verifier.check_installed(bad).code == "withdrawn"
 
@@ -105,7 +105,7 @@ def test_withdrawn_bytes_under_a_new_version(tmp_path: Path, slot: str) -> None:
         device,
         WithdrawnError,
         "withdrawn",
-        r"1\.9\.0 is withdrawn: withdrawn under another version",
+        match=r"1\.9\.0 is withdrawn: withdrawn under another version",
         newer=True,
     ):
         device.verify(pin="1.9.0", slot=slot)
@@ -235,7 +235,11 @@ def test_a_flood_of_withdrawals(
     world.withdraw("1.3.0")
     device.source.files = world.publish()
     with refused(
-        device, BudgetError, "budget", "more than 3 withdrawn releases", newer=True
+        device,
+        BudgetError,
+        "budget",
+        match="more than 3 withdrawn releases",
+        newer=True,
     ):
         device.verify()
     assert len(device.memory.withdrawn[PUMP]) == 3
