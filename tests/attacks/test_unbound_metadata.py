@@ -8,6 +8,7 @@ import pytest
 
 from margo_supplychain.errors import MalformedError
 from tests.attacks.scenes import (
+    APPLICATION,
     LISTED,
     changed,
     lenient_walk,
@@ -147,3 +148,33 @@ def test_root_with_another_role(tmp_path: Path, role: str) -> None:
     name = serve_next(plant.world, "root", changed(plant.world, "root", change))
     plant.serve()
     refused(plant.device, MalformedError, "malformed", "^root", last=name)
+
+
+@pytest.mark.parametrize("names", [("sha256", "sha512"), ("sha512",), ("md5",)])
+@pytest.mark.parametrize(
+    ("role", "part"), [("acme", "/policies/"), (APPLICATION, "/1.1.0")]
+)
+def test_target_with_other_hashes(
+    tmp_path: Path, role: str, part: str, names: tuple[str, ...]
+) -> None:
+    """A record or policy is listed with a second hash, so that two clients look for it
+    under two names, or with a weak one alone; hashes of targets are sha256 alone."""
+    plant = running(tmp_path)
+
+    def change(signed: Any) -> None:
+        for path, file in signed["targets"].items():
+            if part in path:
+                honest = file["hashes"]["sha256"]
+                file["hashes"] = dict.fromkeys(names, honest)
+
+    serve_next(plant.world, role, changed(plant.world, role, change))
+    plant.serve()
+    last = f"{plant.world.roles[APPLICATION].version}.{APPLICATION}.json"
+    refused(
+        plant.device,
+        MalformedError,
+        "malformed",
+        f"{part}.* is signed with hashes .*, expected sha256 alone",
+        last=last if role == APPLICATION else None,
+        moved=["timestamp", "snapshot", "timestamp_time", "root_time"],
+    )
