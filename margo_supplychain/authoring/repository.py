@@ -23,6 +23,7 @@ from margo_supplychain.authoring.edit import Edit
 from margo_supplychain.authoring.ending import finish
 from margo_supplychain.authoring.roles import refuse
 from margo_supplychain.authoring.settings import (
+    DIRECTORY,
     Settings,
     read_settings,
     write_settings,
@@ -30,7 +31,7 @@ from margo_supplychain.authoring.settings import (
 from margo_supplychain.authoring.signatures import Signers
 from margo_supplychain.authoring.state import LIMITS, FixedClock, load
 from margo_supplychain.authoring.work import Work
-from margo_supplychain.storage.durable import read_file
+from margo_supplychain.storage.durable import clean_temporary, read_file
 from margo_supplychain.storage.lock import DirectoryLock
 from margo_supplychain.transport.directory import DirectorySink, DirectorySource
 from margo_supplychain.verify.clock import SystemClock
@@ -227,6 +228,8 @@ class Repository:
         """
         with DirectoryLock(self.directory, timeout=LOCK_TIMEOUT):
             DirectorySink(self.directory).clean()
+            if (self.directory / DIRECTORY).is_dir():
+                clean_temporary(self.directory / DIRECTORY)
 
     def _load(self, now: datetime, store: TrustStore | None) -> State:
         return load(

@@ -1,0 +1,102 @@
+"""Who must sign what by when; without keys, and when it is too late."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from margo_supplychain.errors import ThresholdError
+from tests.authoring.trust import OPEN, PUMP, Vendor, key
+
+if TYPE_CHECKING:
+    from margo_supplychain.authoring.duties import Duty
+
+FORTNIGHT = timedelta(days=14)
+
+
+def status(vendor: Vendor, within: timedelta = FORTNIGHT) -> dict[str, Duty]:
+    found = vendor.repository.status(within=within, clock=vendor.clock)
+    return {one.role: one for one in found}
+
+
+def test_every_role_has_a_line(vendor: Vendor) -> None:
+    vendor.create_with_pump()
+    vendor.publish("1.0.0")
+    found = status(vendor)
+    assert list(found) == [
+        "root",
+        "targets",
+        "acme",
+        "acme.pump-monitor",
+        "snapshot",
+        "timestamp",
+    ]
+    assert not any(one.due for one in found.values())
+    acme = found["acme"]
+    assert (acme.version, acme.signed, acme.needed) == (2, 1, 1)
+    assert acme.expires == vendor.clock.at + timedelta(days=365)
+    assert acme.holders == ("holder A",)
+    assert (acme.action, acme.problem) == (None, None)
+    ci = key("ci").public_key.keyid
+    assert found["timestamp"].holders == (ci[:12],)
+    assert found["timestamp"].keyids == (ci,)
+    assert found["timestamp"].issued == vendor.clock.at
+
+
+def test_duties_come_due(vendor: Vendor) -> None:
+    vendor.create_with_pump()
+    vendor.clock.go(days=365 - 10)
+    found = status(vendor)
+    due = {one.role: one.action for one in found.values() if one.due}
+    assert due == {
+        "targets": "repo refresh --role targets",
+        "acme": "repo refresh --role acme",
+        "acme.pump-monitor": "repo refresh --role acme.pump-monitor",
+        "snapshot": "repo refresh",
+        "timestamp": "repo refresh",
+    }
+    later = status(vendor, timedelta(days=400))
+    assert later["root"].action == "root propose"
+
+
+def test_a_scheduled_job_is_missed_at_half_time(vendor: Vendor) -> None:
+    vendor.create()
+    vendor.clock.go(days=1, hours=23)
+    assert not status(vendor)["timestamp"].due
+    vendor.clock.go(hours=1)
+    assert status(vendor)["timestamp"].due
+    assert not status(vendor, timedelta(hours=1))["timestamp"].due
+
+
+def test_an_application_without_a_release_is_no_duty(vendor: Vendor) -> None:
+    vendor.create()
+    with vendor.repository.edit(vendor.keys, clock=vendor.clock) as edit:
+        edit.add_application(PUMP, [key("release").public_key], policy=OPEN)
+    found = status(vendor)["acme.pump-monitor"]
+    assert (found.version, found.signed, found.due) == (None, 0, False)
+
+
+def test_a_damaged_role_is_a_problem_and_no_end(vendor: Vendor) -> None:
+    vendor.create_with_pump()
+    (vendor.trust / "metadata/1.acme.pump-monitor.json").write_bytes(b"damaged")
+    found = status(vendor)["acme.pump-monitor"]
+    assert found.due
+    assert "is not the file that snapshot v2 names" in str(found.problem)
+    assert found.version == 1
+    assert "timestamp" in status(vendor)
+
+
+def test_a_damaged_timestamp_is_an_error(vendor: Vendor) -> None:
+    vendor.create()
+    path = vendor.trust / "metadata/timestamp.json"
+    path.write_bytes(path.read_bytes().replace(b'"version":1', b'"version":2'))
+    with pytest.raises(ThresholdError):
+        status(vendor)
+
+
+def test_simple(vendor: Vendor) -> None:
+    vendor.profile = "simple"
+    vendor.create_with_pump()
+    assert list(status(vendor)) == ["root", "targets", "snapshot", "timestamp"]
