@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from margo_supplychain import threshold
 from margo_supplychain.errors import PolicyError, ProvenanceError
 from margo_supplychain.formats.publisher_policy import FORMAT, PublisherPolicy
-from margo_supplychain.verify.workflow import remote
+from margo_supplychain.verify.workflow import delegation, remote
 
 if TYPE_CHECKING:
     from margo_supplychain.formats.names import ReleaseName
@@ -78,16 +78,13 @@ def floor_today(
     """
     if floor is None:
         return None
-    signed = chain.roles[0].signed
-    delegated = signed.delegations
-    role = chain.offline.file.role
     if chain.profile == "simple":
         root = walk.workflow.root.signed
         found, keys = root.roles["targets"], root.keys
     else:
-        if delegated is None or delegated.roles is None:
-            return floor
-        found, keys = delegated.roles[role], delegated.keys
+        targets = chain.roles[0]
+        role = chain.offline.file.role
+        found, keys = delegation(targets.signed, role, targets.file.label)
     if threshold.still_met(floor.policy_signers, keys, found.keyids, found.threshold):
         return floor
     return replace(floor, epoch=policy.epoch)

@@ -139,10 +139,7 @@ class Walk:
             raise
 
     def _snapshot(self) -> None:
-        timestamp = self.workflow.timestamp
-        if timestamp is None:
-            return
-        meta = timestamp.signed.snapshot_meta
+        meta, _ = self.workflow.snapshot_meta
         copy = self._matching_copy("snapshot", meta)
         if copy is not None:
             try:

@@ -23,7 +23,7 @@ Example:
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Final, TypeVar, final
 
 from margo_supplychain.errors import (
     ClockError,
@@ -50,6 +50,7 @@ from margo_supplychain.verify.trace import Trace
 from margo_supplychain.verify.workflow import Demand
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import timedelta
     from pathlib import Path
 
@@ -65,19 +66,12 @@ if TYPE_CHECKING:
     from margo_supplychain.verify.policy import Policy
     from margo_supplychain.verify.trust_store import TrustStore
 
+T = TypeVar("T")
+
 # Each try that loses finds the winner's newer state; nobody loses for ever.
 _TRIES: Final = 16
 _DEFAULT_LIMITS: Final = Limits()
 _SYSTEM_CLOCK: Final = SystemClock()
-
-
-class _Trust(NamedTuple):
-    """What step 1 found for one application."""
-
-    walk: Walk
-    chain: Chain
-    policy: PublisherPolicy
-    memory: Memory
 
 
 @final
@@ -120,7 +114,7 @@ class Verifier:
         """
         trace = Trace(f"refresh of {self._source.url}")
         try:
-            walk = self._trust(None, Budget(control), trace)[0]
+            walk, _, _ = self._trust(None, Budget(control), trace, lambda _: None)
         except SupplyChainError as error:
             trace.attach(error)
             raise
@@ -161,7 +155,11 @@ class Verifier:
     def _verify(
         self, name: ReleaseName, pin: Pin, slot: str, budget: Budget, trace: Trace
     ) -> VerifiedRelease:
-        walk, found, policy, memory = self._trust_in(name, budget, trace)
+        def follow(walk: Walk) -> tuple[Chain, PublisherPolicy]:
+            found = chain.follow(walk, name)
+            return found, offline_role.publisher_policy(walk, found, name, self._limits)
+
+        walk, (found, policy), memory = self._trust(name, budget, trace, follow)
 
         # 2: resolve the pin in the deciding role's own list
         with trace.step(2) as facts:
@@ -234,18 +232,17 @@ class Verifier:
             seal=SEAL,
         )
 
-    def _trust_in(self, name: ReleaseName, budget: Budget, trace: Trace) -> _Trust:
-        walk, found, policy, memory = self._trust(name, budget, trace)
-        if found is None or policy is None:
-            raise RuntimeError("step 1 ended without a chain")
-        return _Trust(walk, found, policy, memory)
-
     def _trust(
-        self, name: ReleaseName | None, budget: Budget, trace: Trace
-    ) -> tuple[Walk, Chain | None, PublisherPolicy | None, Memory]:
+        self,
+        name: ReleaseName | None,
+        budget: Budget,
+        trace: Trace,
+        follow: Callable[[Walk], T],
+    ) -> tuple[Walk, T, Memory]:
+        """Take steps 0 and 1; `follow` goes on from the top-level roles."""
         for _ in range(_TRIES):
             try:
-                return self._trust_once(name, budget, trace)
+                return self._trust_once(name, budget, trace, follow)
             except ConflictError:
                 trace.clear()
         raise ConflictError(
@@ -253,8 +250,12 @@ class Verifier:
         )
 
     def _trust_once(
-        self, name: ReleaseName | None, budget: Budget, trace: Trace
-    ) -> tuple[Walk, Chain | None, PublisherPolicy | None, Memory]:
+        self,
+        name: ReleaseName | None,
+        budget: Budget,
+        trace: Trace,
+        follow: Callable[[Walk], T],
+    ) -> tuple[Walk, T, Memory]:
         # 0: the memory, whole or an error; whom this repository may speak for
         with trace.step(0) as facts:
             memory = self._store.load()
@@ -285,15 +286,10 @@ class Verifier:
                 clock=clock,
                 budget=budget,
             )
-            found, policy = None, None
             try:
                 walk.top_level()
                 trace.time = walk.workflow.moment.now
-                if name is not None:
-                    found = chain.follow(walk, name)
-                    policy = offline_role.publisher_policy(
-                        walk, found, name, self._limits
-                    )
+                found = follow(walk)
                 after = walk.workflow.complete()
             except SupplyChainError:
                 self._keep(memory, walk.workflow.memory, walk)
@@ -301,7 +297,7 @@ class Verifier:
             finally:
                 facts.update(_versions(walk))
             memory = self._keep(memory, after, walk)
-            return walk, found, policy, memory
+            return walk, found, memory
 
     def _keep(self, before: Memory, after: Memory, walk: Walk) -> Memory:
         files = {role: data for role, data in walk.accepted.items() if role != "root"}

@@ -11,7 +11,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from margo_supplychain.verify.limits import Limits
 
 T = TypeVar("T", Root, Timestamp, Snapshot, Targets)
-_TOP_LEVEL: Final = ("root", "timestamp", "snapshot", "targets")
 
 
 class Demand(Enum):
@@ -226,19 +225,23 @@ class Workflow:
 
     # --- snapshot (TUF 5.5) ----------------------------------------------------------
 
+    @property
+    def snapshot_meta(self) -> tuple[MetaFile, str]:
+        """What the trusted timestamp says of the snapshot, and that file's label."""
+        if self.timestamp is None:
+            raise MixAndMatchError("there is no timestamp", role="snapshot")
+        return self.timestamp.signed.snapshot_meta, self.timestamp.file.label
+
     def update_snapshot(self, data: bytes) -> None:
         """Accept the snapshot that the timestamp names (TUF 5.5.2 to 5.5.7).
 
         Args:
             data: unverified.
         """
-        timestamp = self.timestamp
-        if timestamp is None:
-            raise MixAndMatchError("there is no timestamp", role="snapshot")
-        meta = timestamp.signed.snapshot_meta
+        meta, label = self.snapshot_meta
         with remote("snapshot"):
             # check 1.30: TUF 5.5.2, the bytes that the timestamp names
-            _require_named("snapshot", data, meta, timestamp.file.label)
+            _require_named("snapshot", data, meta, label)
             new = tuf_metadata.parse_snapshot(data, limit=self._limits.snapshot)
             if self._demand is Demand.MARGO:
                 for name, entry in new.signed.meta.items():
@@ -249,8 +252,7 @@ class Workflow:
         # check 1.33: TUF 5.5.4
         if new.version != meta.version:
             raise MixAndMatchError(
-                f"{new.label} was served where {timestamp.file.label} names "
-                f"v{meta.version}",
+                f"{new.label} was served where {label} names v{meta.version}",
                 role="snapshot",
             )
         # check 1.34: TUF 5.5.5, no role goes back or away
@@ -275,9 +277,6 @@ class Workflow:
         floor = self.memory.snapshot
         if floor is None:
             return
-        # check 1.36: the snapshot itself never goes back
-        if new.version < floor.version:
-            raise _older("snapshot", new.version, floor.version)
         for name, known in floor.roles.items():
             role = name.removesuffix(".json")
             entry = new.signed.meta.get(name)
@@ -394,7 +393,7 @@ class Workflow:
         if isinstance(signed, Root):
             found, keys = signed.roles[new.role], signed.keys
         else:
-            found, keys = _delegation(signed, new.role, parent.label)
+            found, keys = delegation(signed, new.role, parent.label)
         status = threshold.count(
             new.payload,
             new.metadata.signatures,
@@ -410,9 +409,6 @@ class Workflow:
     def _require_sound_root(self, root: RoleFile[Root]) -> None:
         if self._demand is Demand.TUF:
             return
-        # check 1.16: exactly the roles that TUF knows
-        if set(root.signed.roles) != set(_TOP_LEVEL):
-            raise MalformedError(f"{root.label} has other roles than TUF's four")
         # check 1.17: without consistent snapshots a reader sees half of an update
         if root.signed.consistent_snapshot is not True:
             raise MalformedError(f"{root.label} does not promise consistent snapshots")
@@ -423,7 +419,12 @@ class Workflow:
             _require_distinct(f"{role} in {root.label}", root.signed.keys, found.keyids)
 
 
-def _delegation(signed: Any, role: str, label: str) -> tuple[Any, Any]:
+def delegation(signed: Any, role: str, label: str) -> tuple[Any, Any]:
+    """Return how a targets role delegates to `role`, and the keys beside it.
+
+    Raises:
+        UnknownTargetError: it does not.
+    """
     delegations = signed.delegations
     if delegations is not None:
         if delegations.roles is not None and role in delegations.roles:
