@@ -1,6 +1,6 @@
 """A `World`'s files on disk, as its publisher's web server would serve them.
 
-    metadata/7.acme.json   targets/<dir>/HASH.<file>   oci-layout, index.json, blobs/
+metadata/7.acme.json   targets/<dir>/HASH.<file>   oci-layout, index.json, blobs/
 """
 
 from __future__ import annotations
