@@ -279,8 +279,19 @@ def _matches(pattern: str, name: ReleaseName) -> bool:
 
 
 def _half_matches(pattern: str, text: str) -> bool:
-    parts = [re.escape(part) for part in pattern.split("*")]
-    return re.fullmatch(".*".join(parts), text) is not None
+    # By hand: a regular expression of many stars would search for hours.
+    first, *others = pattern.split("*")
+    if not others:
+        return text == first
+    if not text.startswith(first):
+        return False
+    at = len(first)
+    for part in others[:-1]:
+        found = text.find(part, at)
+        if found == -1:
+            return False
+        at = found + len(part)
+    return text.endswith(others[-1]) and at <= len(text) - len(others[-1])
 
 
 def _specificity(pattern: str) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from margo_supplychain.verify.policy import (
 if TYPE_CHECKING:
     from margo_supplychain.verify.policy import Rule
 
+DAY = timedelta(days=1)
 PUMP = ReleaseName.parse("acme/pump-monitor")
 
 
@@ -168,3 +170,11 @@ def test_a_star_never_crosses_the_slash() -> None:
     for pattern in ("a*/pump", "ac*-monitor/*", "*/acme-pump*"):
         with pytest.raises(PolicyError, match="names no pattern"):
             Policy({pattern: [Signed()]}).rules_for(PUMP)
+
+
+def test_a_pattern_of_many_stars_is_matched_at_once() -> None:
+    policy = Policy({"acme/" + "*a" * 90 + "*b": [Signed()], "*/*": [MaxAge(DAY)]})
+    begin = time.monotonic()
+    assert policy.rules_for(ReleaseName("acme", "a" * 200)) == (MaxAge(DAY),)
+    assert policy.rules_for(ReleaseName("acme", "a" * 199 + "b")) == (Signed(),)
+    assert time.monotonic() - begin < 5
