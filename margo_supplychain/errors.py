@@ -215,7 +215,10 @@ class RollbackError(VerificationError):
     """A role is older than the one that is trusted (TUF 5.3.5, 5.4.3, 5.5.5)."""
 
     code = "rollback"
-    default_hint = "the source serves an old copy; do not install, report it"
+    default_hint = (
+        "the source serves an old copy; do not install, report it. Nothing on this "
+        "device changed"
+    )
 
     def __init__(
         self,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from margo_supplychain.formats.application import ApplicationDescription
     from margo_supplychain.formats.digests import Descriptor, Digest
-    from margo_supplychain.formats.record import ReleaseRecord
+    from margo_supplychain.formats.record import Component, ReleaseRecord
     from margo_supplychain.transport.protocols import Source
     from margo_supplychain.verify.limits import Budget, Limits
 
@@ -42,6 +42,12 @@ _IMAGE_LAYERS: Final = (
     "application/vnd.oci.image.layer.",
     "application/vnd.docker.image.rootfs.",
 )
+# profile type, up to its first dot → (type of artifact, types of the deployed layer)
+_EXPECTED: Final = {
+    "compose": (oci.COMPOSE_COMPONENT, frozenset({oci.COMPOSE_LAYER})),
+    "docker-compose": (oci.COMPOSE_COMPONENT, frozenset({oci.COMPOSE_LAYER})),
+    "helm": (oci.HELM_CONFIG, oci.HELM_LAYERS),
+}
 
 
 class Fetch:
@@ -84,6 +90,8 @@ class Fetch:
                 self._check_layer("", top)
         for what in manifests.values():
             self._check_archives(what)
+        for component in self._record.components:
+            self._check_component(component)
         self._check_description()
         self._list()
 
@@ -191,6 +199,33 @@ class Fetch:
                 archives.check_helm_chart(stream)
             else:
                 archives.check_archive(stream)
+
+    def _check_component(self, component: Component) -> None:
+        """Refuse a component that its profile would not extract as what it says.
+
+        A device's agent goes by the profile: what it takes for a Compose archive must
+        have been checked as one.
+        """
+        kind, layers = _EXPECTED.get(component.profile_type.partition(".")[0], ("", ()))
+        if not kind:
+            return
+        what = component.content
+        found = None
+        if closure.is_manifest(what):
+            with remote(f"manifest {what.digest.short}"):
+                found = oci.parse_manifest(self._manifest(what))
+        # check 6.11: a component is of the type that its profile deploys
+        if (
+            not isinstance(found, Manifest)
+            or found.kind != kind
+            or not any(one.descriptor.media_type in layers for one in found.layers)
+        ):
+            raise DeploymentError(
+                f"component {component.name} of profile {component.profile} is "
+                f"{found.kind if isinstance(found, Manifest) else what.media_type}, "
+                f"expected {kind}",
+                part=component.name,
+            )
 
     # --- the application description -------------------------------------------------
 

@@ -106,17 +106,28 @@ class FetchedRelease:
     """A release whose content this device fetched whole, and so may confirm.
 
     Args:
-        passed: the slot's floor that it was verified against; what verification passed
-            then, confirming does not refuse.
+        slot: the slot that it was verified for.
+        passed: the floor that it was verified against. As long as that stands,
+            confirming does not refuse what verifying allowed.
     """
 
     name: ReleaseName
     version: Version
     artifact: Digest
     epoch: int
-    downgrade: bool
     policy_signers: frozenset[str]
+    slot: str
     passed: ReleaseFloor | None = None
+
+    @property
+    def floor(self) -> ReleaseFloor:
+        """The floor that confirming it sets."""
+        return ReleaseFloor(
+            epoch=self.epoch,
+            version=self.version,
+            artifact=self.artifact,
+            policy_signers=self.policy_signers,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,7 +251,8 @@ class Memory:
         others = tuple(
             one
             for one in self.fetched
-            if (one.name, one.artifact) != (release.name, release.artifact)
+            if (one.name, one.artifact, one.slot)
+            != (release.name, release.artifact, release.slot)
         )
         return replace(self, fetched=(*others, release)[-MAX_FETCHED:])
 
@@ -319,7 +331,7 @@ def _encode(memory: Memory) -> dict[str, Any]:
                 "version": str(one.version),
                 "artifact": str(one.artifact),
                 "epoch": one.epoch,
-                "downgrade": one.downgrade,
+                "slot": one.slot,
                 "policySigners": sorted(one.policy_signers),
                 "passed": _encode_floor(one.passed) if one.passed else None,
             }
@@ -410,7 +422,7 @@ def _decode(raw: dict[str, Any]) -> dict[str, Any]:
                 version=Version.parse(one["version"]),
                 artifact=Digest.parse(one["artifact"]),
                 epoch=_whole(one["epoch"]),
-                downgrade=one["downgrade"] is True,
+                slot=slot_name(one["slot"]),
                 policy_signers=frozenset(one["policySigners"]),
                 passed=_decode_floor(one["passed"]) if one["passed"] else None,
             )

@@ -118,11 +118,27 @@ def select(
         _refuse_inside(name, pin, inside, standing)
     near = tuple((str(one.version), reason) for one, _, reason in verdicts[:MAX_SHOWN])
     raise NoMatchingVersionError(
-        f"no release of {name} inside {pin}",
+        f"no release inside {pin}",
+        hint=f"widen the pin, or wait for {name.publisher} to release inside it",
         name=str(name),
         pin=str(pin),
         candidates=near,
     )
+
+
+def passed_over(
+    chosen: Candidate, pin: Pin, candidates: Sequence[Candidate], standing: Standing
+) -> tuple[tuple[str, str], ...]:
+    """Return newer releases inside the pin and why each is out, newest first."""
+    found = []
+    for index, one in enumerate(candidates):
+        if one is chosen:
+            break
+        around = candidates[max(0, index - 1) : index + 2]
+        kind, reason = _why_not(one, pin, around, standing)
+        if kind != "pin":
+            found.append((str(one.version), reason))
+    return tuple(found[:MAX_SHOWN])
 
 
 def _why_not(

@@ -76,7 +76,6 @@ class VerifiedRelease(_Sealed):
     record: ReleaseRecord
     slot: str
     epoch: int
-    downgrade: bool
     policy_signers: frozenset[str]
     passed: ReleaseFloor | None
     store: str

@@ -16,6 +16,7 @@ Example:
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol, Self, final
 
@@ -285,10 +286,15 @@ class DiskState:
 
     def _read(self) -> tuple[Memory, bool]:
         data = []
+        unreadable: StorageError | None = None
         for name in MEMORY_FILES:
             try:
                 data.append(read_file(self._directory / name, limit=LIMIT))
             except FileNotFoundError:
+                data.append(b"")
+            except StorageError as why:
+                # A bad sector in one copy is what the other is there for.
+                unreadable = why
                 data.append(b"")
         if data[0] == data[1]:
             data.pop()
@@ -298,6 +304,8 @@ class DiskState:
                 good.append(Memory.from_bytes(one))
             except FormatError:
                 continue
+        if not good and unreadable is not None:
+            raise unreadable
         # check 0.5: losing the memory is an error, never a new beginning
         if not good:
             raise StateLostError(
@@ -329,8 +337,10 @@ class DiskState:
             current, _ = self._read()
             after = change(current)
             clean_temporary(self._directory)
-            self._write_copies("metadata", files)
-            self._write_copies("targets", targets)
+            for kind, copies in (("metadata", files), ("targets", targets)):
+                # Losing a copy costs a download; it never stops a device.
+                with suppress(StorageError):
+                    self._write_copies(kind, copies)
             if after is None or after == current:
                 return current
             after = replace(after, sequence=current.sequence + 1)

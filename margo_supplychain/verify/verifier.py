@@ -175,6 +175,12 @@ class Verifier:
             )
             chosen = resolve.select(name, pin, candidates, standing)
             facts["version"] = str(chosen.version)
+            facts["passed over"] = [
+                f"{version}: {reason}"
+                for version, reason in resolve.passed_over(
+                    chosen, pin, candidates, standing
+                )
+            ]
             facts["newest"] = str(candidates[0].version)
 
         # 3: the record and the manifest, exact bytes by digest
@@ -225,7 +231,6 @@ class Verifier:
             record=record,
             slot=slot,
             epoch=policy.epoch,
-            downgrade=record.artifact.digest in policy.downgrade_to,
             policy_signers=found.offline.signers,
             passed=passed,
             store=self._store.where,
@@ -386,7 +391,7 @@ class Verifier:
                     version=release.version,
                     artifact=release.manifest.digest,
                     epoch=release.epoch,
-                    downgrade=release.downgrade,
+                    slot=release.slot,
                     policy_signers=release.policy_signers,
                     passed=release.passed,
                 )
@@ -423,30 +428,14 @@ class Verifier:
                 raise UnknownTargetError(
                     f"{artifact} was not fetched by this device", name=str(artifact)
                 )
-            one = found[-1]
-            own = memory.releases.get(slot, {}).get(one.name)
-            # check 8.2: confirming never lowers a floor, unless the publisher said so
-            if (
-                own is not None
-                and own != one.passed
-                and not one.downgrade
-                and (one.epoch, one.version) < (own.epoch, own.version)
-            ):
-                raise ReleaseFloorError(
-                    f"{one.name} {one.version} is older than {own.version}, confirmed "
-                    f"in slot {slot}",
-                    name=str(one.name),
-                    version=str(one.version),
-                    floor=str(own.version),
-                    slot=slot,
+            # One artifact may be the release of two applications: what was fetched
+            # for this slot counts, else what was fetched for any.
+            here = [one for one in found if one.slot == slot] or found
+            for one in here:
+                memory = memory.with_floor(
+                    one.name, slot, _confirmed(memory, one, slot)
                 )
-            floor = ReleaseFloor(
-                epoch=one.epoch,
-                version=one.version,
-                artifact=one.artifact,
-                policy_signers=one.policy_signers,
-            )
-            return memory.with_floor(one.name, slot, floor)
+            return memory
 
         self._store.update(change)
 
@@ -472,6 +461,25 @@ class Verifier:
         if any(memory.stands_withdrawn(name, digest) for name in known):
             return trace.report("rejected", "withdrawn")
         return trace.report("verified", "verified")
+
+
+def _confirmed(memory: Memory, one: FetchedRelease, slot: str) -> ReleaseFloor:
+    own = memory.releases.get(slot, {}).get(one.name)
+    # check 8.2: confirming lowers no floor but the one that verifying let it pass
+    if (
+        own is not None
+        and own != one.passed
+        and (one.epoch, one.version) < (own.epoch, own.version)
+    ):
+        raise ReleaseFloorError(
+            f"{one.name} {one.version} is older than {own.version}, confirmed in slot "
+            f"{slot}",
+            name=str(one.name),
+            version=str(one.version),
+            floor=str(own.version),
+            slot=slot,
+        )
+    return one.floor
 
 
 def _freshness(walk: Walk) -> Freshness:

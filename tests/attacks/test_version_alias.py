@@ -68,7 +68,7 @@ def test_alias_of_a_version(tmp_path: Path, alias: str) -> None:
         device,
         NoMatchingVersionError,
         "no-matching-version",
-        match=r"no release of acme/pump-monitor inside 1\.2\.3",
+        match=r"no release inside 1\.2\.3",
         newer=True,
     ):
         device.verify(pin="1.2.3")
@@ -99,7 +99,7 @@ def test_only_aliases(tmp_path: Path) -> None:
             device,
             NoMatchingVersionError,
             "no-matching-version",
-            match="no release of",
+            match="no release inside",
             newer=True,
         ):
             device.verify(pin=pin)

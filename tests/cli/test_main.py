@@ -128,7 +128,8 @@ def test_rejection_for_people_is_verdict_error_hint(
         out="rejected acme/pump-monitor ^1.0\n",
         err=(
             "error: timestamp v81 is older than trusted v94 [rollback]\n"
-            "hint: the source serves an old copy; do not install, report it\n"
+            "hint: the source serves an old copy; do not install, report it. "
+            "Nothing on this device changed\n"
         ),
     )
 

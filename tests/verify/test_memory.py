@@ -58,7 +58,7 @@ def fetched(name: ReleaseName = PUMP, text: str = "") -> FetchedRelease:
         version=Version.parse("1.0.0"),
         artifact=digest(text),
         epoch=1,
-        downgrade=False,
+        slot="default",
         policy_signers=KEYS,
     )
 
@@ -146,7 +146,7 @@ memories = st.builds(
             version=versions,
             artifact=digests,
             epoch=whole,
-            downgrade=st.booleans(),
+            slot=st.sampled_from(["default", "line-2"]),
             policy_signers=signers,
             passed=st.none() | floors,
         ),

@@ -117,7 +117,7 @@ def test_what_bars_the_highest_is_said() -> None:
         chosen(
             found, "*", standing(floor=floor("2.0.0"), withdrawn={artifact("1.0.0"): 1})
         )
-    with pytest.raises(NoMatchingVersionError, match=r"no release of .* inside \^3"):
+    with pytest.raises(NoMatchingVersionError, match=r"no release inside \^3"):
         chosen(found, "^3", standing())
 
 
