@@ -21,13 +21,20 @@ if TYPE_CHECKING:
 _state_option = setting_option(
     "state",
     required=False,
+    device=True,
     help="The device's directory; default: this one, if it holds device.toml.",
 )
 _source_option = setting_option(
-    "source", required=False, help="Where the repository is, instead of device.toml's."
+    "source",
+    required=False,
+    device=True,
+    help="Where the repository is, instead of device.toml's.",
 )
 _policy_option = setting_option(
-    "policy", required=False, help="The owner's policy, instead of device.toml."
+    "policy",
+    required=False,
+    device=True,
+    help="The owner's policy, instead of device.toml.",
 )
 _slot_option = click.option(
     "--slot", default="default", show_default=True, help="Which instance runs it here."

@@ -57,6 +57,7 @@ def setting_option(
     flag: str | None = None,
     required: bool = True,
     multiple: bool = False,
+    device: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return an option whose default is a setting of this place.
 
@@ -68,6 +69,7 @@ def setting_option(
         flag: the long option, such as `--key`; else `--` and the setting's name.
         required: whether a missing value is an error of usage.
         multiple: whether the option may be repeated.
+        device: a device's own setting, never from a `margo-supplychain.toml`.
     """
     option = flag or f"--{name}"
 
@@ -75,7 +77,7 @@ def setting_option(
         invocation = context.find_object(Invocation)
         if value or context.resilient_parsing or invocation is None:
             return value
-        setting = invocation.settings.find(name)
+        setting = invocation.settings.find(name, device=device)
         if setting is None:
             if required:
                 raise click.UsageError(

@@ -38,7 +38,7 @@ _LIMIT: Final = 64 * 1024
 _MAX_KEYS: Final = 32  # of one setting; no role has more keys than a person can name
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:", re.ASCII)
 
-_PLACES: Final = ("repo", "state", "source", "policy")
+_PLACES: Final = ("repo", "state")
 _KEYS: Final = (
     "offline-key",
     "online-key",
@@ -48,6 +48,9 @@ _KEYS: Final = (
     "release-key",
 )
 NAMES: Final = (*_PLACES, "publisher", *_KEYS)
+# A device has a file of its own, `device.toml`; what lies in some working directory
+# must not choose its memory, its source or its policy.
+DEVICE_NAMES: Final = ("state", "source", "policy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,18 +74,24 @@ class Settings:
         self._directory = directory
         self._environment = environment
 
-    def find(self, name: str) -> Setting | None:
+    def find(self, name: str, *, device: bool = False) -> Setting | None:
         """Return a setting from the environment or the file, or None.
+
+        Args:
+            name: which one.
+            device: the setting of a device: from the environment alone.
 
         Raises:
             FormatError: the file is not one that can be used.
         """
-        if name not in NAMES:
+        if name not in (DEVICE_NAMES if device else NAMES):
             raise ValueError(f"{name!r} is not a setting")
         variable = variable_of(name)
         value = self._environment.get(variable)
         if value:
             return Setting(values=(value,), origin=variable)
+        if device:
+            return None
         values = self._file_values.get(name)
         if values is None:
             return None
