@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
-from securesystemslib.formats import encode_canonical
 from securesystemslib.signer import SSlibKey
 
 from margo_supplychain.errors import KeyFormatError, ThresholdError
+from margo_supplychain.formats import canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -102,9 +102,7 @@ def keyid_matches(keyid: str, key: Key) -> bool:
     if key.unrecognized_fields:
         forms.append({**key.unrecognized_fields, **plain})
     for form in forms:
-        text = encode_canonical(form)
-        data = text.encode() if isinstance(text, str) else b""
-        if hashlib.sha256(data).hexdigest() == keyid:
+        if hashlib.sha256(canonical_json.encode(form)).hexdigest() == keyid:
             return True
     return False
 

@@ -11,7 +11,6 @@ Example:
 from __future__ import annotations
 
 import json
-import re
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_DEPTH: Final = 64
-_STRING: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_NOT_BRACKETS: Final = re.compile(r"[^\[\]{}]+")
+_NEITHER: Final = bytes(set(range(256)) - set(b'[]{}"'))
 MAX_INTEGER: Final = 2**53 - 1  # what every JSON reader can hold exactly (RFC 8259 §6)
 
 
@@ -68,8 +66,7 @@ def parse(
 
     try:
         text = data.decode("utf-8")
-        # The C scanner recurses; a cheap count of openings bounds it beforehand.
-        _check_depth(text, what, error)
+        _check_depth(data, what, error)
         value = json.loads(
             text,
             object_pairs_hook=pairs,
@@ -88,12 +85,19 @@ def parse(
     return value
 
 
-def _check_depth(text: str, what: str, error: type[FormatError]) -> None:
+def _check_depth(data: bytes, what: str, error: type[FormatError]) -> None:
     # The C scanner and everything after it recurse: bound the nesting beforehand.
-    if text.count("[") + text.count("{") <= MAX_DEPTH:
+    if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
         return
-    brackets = _NOT_BRACKETS.sub("", _STRING.sub("", text))
-    steps = (1 if character in "[{" else -1 for character in brackets)
+    # Without escapes a quote opens or closes a string: every second piece is outside.
+    plain = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    brackets = b"".join(plain.translate(None, _NEITHER).split(b'"')[::2])
+    rest = brackets
+    for _ in range(MAX_DEPTH // 2):  # each round takes one level or two away
+        rest = rest.replace(b"{}", b"").replace(b"[]", b"")
+        if not rest:
+            return
+    steps = (1 if one in b"[{" else -1 for one in brackets)
     if max(accumulate(steps), default=0) > MAX_DEPTH:
         raise error(f"{what} is nested deeper than {MAX_DEPTH}")
 

@@ -14,8 +14,6 @@ Example:
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, final
 from urllib.parse import quote
@@ -23,7 +21,7 @@ from urllib.parse import quote
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
 from margo_supplychain.errors import MetadataFormatError
-from margo_supplychain.formats import strict_json
+from margo_supplychain.formats import canonical_json, strict_json
 from margo_supplychain.formats.times import parse_time
 
 if TYPE_CHECKING:
@@ -31,8 +29,6 @@ if TYPE_CHECKING:
 
 TOP_LEVEL: Final = frozenset({"root", "timestamp", "snapshot", "targets"})
 ISSUED: Final = "x-issued"
-# Escapes that JSON writers use and OLPC canonical JSON does not know.
-_CONTROL_ESCAPE: Final = re.compile(r"(?<!\\)(?:\\\\)*\\[bfnrtu]")
 
 T = TypeVar("T", Root, Timestamp, Snapshot, Targets)
 
@@ -150,18 +146,13 @@ def parse_role(data: bytes, *, role: str, limit: int) -> RoleFile[Any]:
 
 
 def canonical_payload(signed: dict[str, Any]) -> bytes:
-    """Return the canonical JSON of a signed part (TUF 4.1, OLPC canonical JSON).
+    """Return the canonical JSON of a signed part (TUF 4.1).
 
-    The standard encoder agrees with OLPC's wherever no control character occurs (there
-    OLPC writes the raw character), and is far faster than the reference encoder.
+    Raises:
+        MetadataFormatError: it holds a lone surrogate.
     """
-    text = json.dumps(signed, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    if _CONTROL_ESCAPE.search(text) is not None:
-        from securesystemslib.formats import encode_canonical
-
-        text = cast("str", encode_canonical(signed))
     try:
-        return text.encode("utf-8")
+        return canonical_json.encode(signed)
     except UnicodeEncodeError as why:
         raise MetadataFormatError("metadata holds a lone surrogate") from why
 

@@ -1,0 +1,77 @@
+"""Nesting is counted outside strings, exactly, whatever the strings hold."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from margo_supplychain.errors import MetadataFormatError
+from margo_supplychain.formats import strict_json
+
+TRICKS = st.text(st.sampled_from('[]{}"\\n\né'), max_size=12)
+
+
+def parse(data: bytes) -> dict[str, Any]:
+    return strict_json.parse(data, what="it", limit=1 << 20)
+
+
+def nested(levels: str, text: str) -> bytes:
+    """Return an object of `levels` levels, [ or {, each with `text` before it."""
+    value: Any = text
+    for one in levels:
+        value = [text, value, text] if one == "[" else {text or "k": value}
+    return json.dumps({"a": value, text: text}).encode()
+
+
+@given(st.text(st.sampled_from("[{"), min_size=1, max_size=90), TRICKS)
+def test_depth(levels: str, text: str) -> None:
+    data = nested(levels, text)
+    if len(levels) + 1 > strict_json.MAX_DEPTH and text != "a":
+        with pytest.raises(MetadataFormatError, match="nested deeper than 64"):
+            parse(data)
+    else:
+        assert parse(data) == json.loads(data)
+
+
+@pytest.mark.parametrize("levels", ["[" * 63, "{" * 63, "[{" * 31 + "["])
+def test_boundary(levels: str) -> None:
+    assert parse(nested(levels, ""))
+    with pytest.raises(MetadataFormatError, match="nested deeper than 64"):
+        parse(nested(levels + "[", ""))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b'{"a":"\\\\","b":' + b"[" * 70 + b"]" * 70 + b"}",
+        b'{"a":"\\\\\\"[","b":' + b"[" * 70 + b"]" * 70 + b"}",
+        b'{"a":"' + b"[" * 70 + b'","b":' + b"{" * 70,
+    ],
+)
+def test_too_deep(data: bytes) -> None:
+    with pytest.raises(MetadataFormatError, match="nested deeper than 64"):
+        parse(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"a":"' + b"[" * 70 + b'"}',
+        b'{"a":"\\"' + b"[" * 70 + b'"}',
+        b'{"a":"\\\\\\"' + b"{" * 70 + b'"}',
+        b'{"a":[' + b"[]," * 200 + b"{}]}",
+    ],
+)
+def test_wide_or_quoted(data: bytes) -> None:
+    assert parse(data) == json.loads(data)
+
+
+def test_unbalanced_is_no_json() -> None:
+    with pytest.raises(MetadataFormatError, match="is not JSON"):
+        parse(b'{"a":' + b"[]," * 70 + b"]]]]")
