@@ -58,6 +58,8 @@ def reinstate(work: Work, name: ReleaseName, version: Version) -> bool:
 
 def void_marks(work: Work, name: ReleaseName, policy: PublisherPolicy) -> set[str]:
     """Return the paths whose mark `withdrawn` a policy makes void."""
+    if not policy.reinstated:
+        return set()
     version = work.state.version(work.deciding(name))
     return {
         one.path
