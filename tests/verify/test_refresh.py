@@ -24,6 +24,7 @@ from tests.world.repository import key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 ORDER = ["2.root.json", "timestamp.json", "1.snapshot.json", "1.targets.json"]
 
@@ -211,3 +212,29 @@ def test_a_role_is_trusted_as_its_delegator_says() -> None:
         walk.role("shared", "targets")
     with pytest.raises(UnknownTargetError, match="does not list the role nobody"):
         walk.role("nobody", "targets")
+
+
+def test_one_more_release_of_many_costs_three_files(tmp_path: Path) -> None:
+    """A device that holds the state before asks for nothing that has not changed."""
+    world = World()
+    names = [f"acme/app-{number}" for number in range(40)]
+    for name in names:
+        for version in ("1.0.0", "1.1.0"):
+            world.release(version, name)
+    world.publish()
+    device = world.device(tmp_path)
+    for name in names[:5]:
+        device.verify(name)
+    world.release("1.2.0", names[3])
+    device.source.files = world.publish()
+    device.source.asked.clear()
+    release = device.verify(names[3])
+    assert str(release.version) == "1.2.0"
+    assert [one for one in device.source.asked if one.endswith(".json")] == [
+        "2.root.json",  # there is none: asking is how a device knows
+        "timestamp.json",
+        "3.snapshot.json",
+        "2.acme.app-3.json",
+    ]
+    # Besides, the record and the manifest of the new release.
+    assert len(device.source.asked) == 6
