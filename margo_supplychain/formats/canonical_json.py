@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 # A backslash of the standard encoder always begins one of these.
 _ESCAPE: Final = re.compile(r"\\(?:u([0-9a-f]{4})|.)")
+# `json.dumps` would make one for each of a thousand keys.
+_ENCODER: Final = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False
+)
 _RAW: Final = {r"\n": "\n", r"\r": "\r", r"\t": "\t", r"\b": "\b", r"\f": "\f"}
 
 
@@ -29,7 +33,7 @@ def encode(value: Mapping[str, Any]) -> bytes:
     Raises:
         UnicodeEncodeError: it holds a lone surrogate.
     """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = _ENCODER.encode(value)
     if "\\\\" not in text and text.count("\\") == text.count("\\n"):
         text = text.replace("\\n", "\n")  # nothing but line ends, as in most metadata
     else:
