@@ -6,7 +6,8 @@ Example:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, Final
 
 from margo_supplychain import threshold
 from margo_supplychain.errors import IncompleteError, SignerError
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from tuf.api.metadata import Signed
 
     from margo_supplychain.authoring.roles import RoleSigners
+
+
+_CONTROL: Final = re.compile(rb"[\x00-\x1f]")
 
 
 class Signers:
@@ -93,9 +97,12 @@ def signed_bytes(signed: Signed, who: RoleSigners, signers: Signers) -> bytes:
             f"expected {who.threshold}",
             hint="nothing was written; check the keys or tokens",
         )
-    return strict_json.canonical(
-        {"signatures": [one.to_dict() for one in signatures], "signed": content}
-    )
+    made = [one.to_dict() for one in signatures]
+    if _CONTROL.search(payload) is None:
+        # Then canonical JSON is JSON, and need not be written a second time.
+        head = strict_json.canonical({"signatures": made, "signed": {}})
+        return head.removesuffix(b"{}}\n") + payload + b"}\n"
+    return strict_json.canonical({"signatures": made, "signed": content})
 
 
 def _sign(payload: bytes, keyid: str, signer: Signer, who: RoleSigners) -> Signature:
