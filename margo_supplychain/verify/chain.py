@@ -149,15 +149,16 @@ def could_match(role: DelegatedRole, name: ReleaseName) -> bool:
         steps = pattern.split("/")
         if (
             len(steps) == 4
+            # The name first: it tells a thousand applications of a publisher apart.
+            and _step_matches(name.name, steps[2])
             and _step_matches(name.publisher, steps[0])
             and any(_step_matches(kind, steps[1]) for kind in _KINDS)
-            and _step_matches(name.name, steps[2])
         ):
             return True
     return False
 
 
 def _step_matches(text: str, pattern: str) -> bool:
-    if not any(sign in pattern for sign in "*?["):
+    if "*" not in pattern and "?" not in pattern and "[" not in pattern:
         return text == pattern  # compiling a thousand globs would cost a tenth second
     return pattern == "*" or fnmatchcase(text, pattern)
