@@ -369,7 +369,7 @@ class WithdrawnError(VerificationError):
     """The publisher has withdrawn the release."""
 
     code = "withdrawn"
-    default_hint = "use the release that the publisher names instead"
+    default_hint = "do not install it; ask the publisher what to use instead"
 
     def __init__(
         self,

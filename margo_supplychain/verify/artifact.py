@@ -84,7 +84,7 @@ def fetch_manifest(
             f"more than the limit of {limits.manifest}"
         )
     copy = copies(what.digest.hex)
-    if copy is None or Digest.of(copy) != what.digest:
+    if copy is None or len(copy) != what.size or Digest.of(copy) != what.digest:
         copy = read_manifest(what, content.sources(record.locations), budget)
     with remote(f"manifest {what.digest.short}"):
         manifest = parse_manifest(copy)

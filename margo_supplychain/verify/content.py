@@ -22,6 +22,7 @@ from margo_supplychain.formats import closure, oci
 from margo_supplychain.formats.oci import Manifest
 from margo_supplychain.storage.content_store import ContentStore, blob_path
 from margo_supplychain.storage.durable import read_file, remove_file
+from margo_supplychain.storage.lock import DirectoryLock
 from margo_supplychain.verify.artifact import first_of
 from margo_supplychain.verify.workflow import remote
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from margo_supplychain.transport.protocols import Source
     from margo_supplychain.verify.limits import Budget, Limits
 
+LOCK_TIMEOUT: Final = 30.0  # seconds to wait for another fetch into one directory
 _TAR_ENDINGS: Final = (".tar", ".tar+gzip", "/gzip", "/x-tar", "+tar")
 # Layers of container images hold links and devices by design; the container engine
 # that extracts them judges them.
@@ -78,7 +80,16 @@ class Fetch:
         self.digests: dict[Digest, Descriptor] = {}
 
     def run(self) -> None:
-        """Fetch and check the whole closure; list it only when all of it is right."""
+        """Fetch and check the whole closure; list it only when all of it is right.
+
+        One fetch at a time works in a directory: what a killed one left is removed, and
+        would else fill a small device.
+        """
+        with DirectoryLock(self.content.directory, timeout=LOCK_TIMEOUT):
+            self.content.clean()
+            self._run()
+
+    def _run(self) -> None:
         # By the part that it plays: one record may call the same bytes a file as well.
         manifests: dict[Digest, Descriptor] = {}
         for top in self._tops():

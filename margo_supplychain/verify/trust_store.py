@@ -161,7 +161,8 @@ class TrustStore:
         memory = _first_memory(root, publishers or frozenset({"unsafe"}))
         if publishers is None:
             memory = replace(memory, publishers=frozenset())
-        return cls(_Volatile(memory), "memory")
+        state = _Volatile(memory)
+        return cls(state, f"memory {id(state):x}")
 
     def status(self) -> StoreStatus:
         """Return what the store remembers."""

@@ -368,6 +368,7 @@ class Verifier:
             VerificationError: bytes differ, an archive is unsafe, or the package
                 disagrees with its record.
             InconclusiveError: a source, the disk or the budget gave out.
+            OciFormatError: `to` holds something that is no OCI image layout.
         """
         if release.store != self._store.where:
             raise ValueError("the release was verified by another store")

@@ -17,6 +17,7 @@ from margo_supplychain.cli.key import key
 from margo_supplychain.cli.options import setting_option
 from margo_supplychain.cli.output import Result
 from margo_supplychain.cli.settings import (
+    DEVICE_NAMES,
     FILE_NAME,
     NAMES,
     Setting,
@@ -59,7 +60,7 @@ def test_the_file_of_a_parent_applies_with_paths_relative_to_it(
 ) -> None:
     write(
         tmp_path,
-        'repo = "trust"\nsource = "oci://host/acme/trust"\npublisher = "acme"\n'
+        'repo = "trust"\npublisher = "acme"\n'
         'offline-key = "file:k/offline.key"\n'
         'online-key = ["/srv/ci.key", "pkcs11:token=a;object=b"]\n',
     )
@@ -72,7 +73,6 @@ def test_the_file_of_a_parent_applies_with_paths_relative_to_it(
     }
     assert found == {
         "repo": (str(tmp_path / "trust"),),
-        "source": ("oci://host/acme/trust",),
         "publisher": ("acme",),
         "offline-key": (str(tmp_path / "k/offline.key"),),
         "online-key": ("/srv/ci.key", "pkcs11:token=a;object=b"),
@@ -278,3 +278,23 @@ def test_lost_current_directory_is_told(
     os.chdir(probe)
     assert ran.status == 4
     assert "no such file or directory [storage]" in ran.err
+
+
+@pytest.mark.parametrize("name", DEVICE_NAMES)
+def test_a_devices_settings_come_from_the_environment_alone(
+    tmp_path: Path, name: str
+) -> None:
+    """A file in some working directory chooses neither memory, source nor policy."""
+    write(tmp_path, 'state = "elsewhere"\n')
+    settings = Settings(tmp_path, {})
+    assert settings.find(name, device=True) is None
+    named = Settings(tmp_path, {variable_of(name): "mine"}).find(name, device=True)
+    assert named is not None
+    assert named.values == ("mine",)
+
+
+@pytest.mark.parametrize("name", ["source", "policy"])
+def test_a_device_setting_in_the_file_is_an_error(tmp_path: Path, name: str) -> None:
+    write(tmp_path, f'{name} = "elsewhere"\n')
+    with pytest.raises(FormatError, match=f"unknown setting '{name}'"):
+        Settings(tmp_path, {}).find("repo")
