@@ -84,8 +84,7 @@ def require_apart(
     """Warn of an application's key that is also an offline one.
 
     Raises:
-        FormatError: where provenance is demanded, which such a key can't prove
-            (architecture §2).
+        FormatError: where provenance is demanded, which such a key can't prove.
     """
     above: set[str] = set()
     for role in ("root", "targets", name.publisher):

@@ -38,7 +38,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     "snapshot",
     "timestamp",
 )
-# How long a signature of each kind of role lasts (architecture §2).
+# How long a signature of each kind of role lasts.
 DEFAULT_PERIODS: Final[Mapping[Kind, timedelta]] = MappingProxyType(
     {
         "root": timedelta(days=730),
@@ -112,7 +112,7 @@ class RootPlan:
     """Everything that `Repository.create` needs but the private keys.
 
     Args:
-        profile: architecture §2: `standard`, `small` or `simple`.
+        profile: docs/explanation/trust-model.md: `standard`, `small` or `simple`.
         root, targets, snapshot, timestamp: keys of the top-level roles.
         publisher: the one publisher of the profiles small and simple; None in
             standard, where `Edit.add_publisher` adds them.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.versions import Version
     from margo_supplychain.verify.resolve import Candidate
 
-# Devices read the whole list; about 300 bytes each (architecture §8).
+# Devices read the whole list; about 300 bytes each.
 MANY_RELEASES: Final = 2_000
 
 

@@ -48,7 +48,7 @@ class Settings:
     """The content of `authoring/settings.json`.
 
     Args:
-        profile: architecture §2.
+        profile: see docs/explanation/trust-model.md.
         publisher: the one publisher of the profiles small and simple.
         periods: how long signatures last, by kind of role; the rest as by default.
         owners: key id → who holds the key.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from margo_supplychain.verify.workflow import Trusted
 
 LIMITS: Final = Limits()
-# An author's clock may be this far from the last signed time (architecture §3).
+# An author's clock may be this far from the last signed time.
 LONGEST_PAUSE: Final = timedelta(days=30)
 
 

@@ -1,7 +1,7 @@
 """Names of publishers, applications, roles and targets.
 
-The grammar is architecture §3: no name can hold a path step, collide with a top-level
-TUF role or with another role's file name. Nothing here says that a name exists.
+The grammar (docs/reference/formats.md) lets no name hold a path step, or collide with a
+top-level TUF role or another role's file name. Nothing here says that a name exists.
 
 Example:
     >>> name = ReleaseName.parse("acme/pump-monitor")

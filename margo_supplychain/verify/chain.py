@@ -1,10 +1,10 @@
 """Which role decides an application: exactly one, at the end of one chain.
 
 `targets` → `<publisher>` → `<publisher>.<name>`, by these names, terminating, with
-exactly these paths (architecture §2, fixed). Anything else that could match the name, a
-second delegation, hash bins, a role that lists releases of another, makes that one
-application refused as ambiguous; others live on. In a repository of the profile
-`simple`, `targets` has no delegations and is both the offline and the deciding role.
+exactly these paths (docs/explanation/trust-model.md). Anything else that could match
+the name, a second delegation, hash bins, a role that lists releases of another, makes
+that one application refused as ambiguous; others live on. In a repository of the
+profile `simple`, `targets` has no delegations and is the offline and the deciding role.
 """
 
 from __future__ import annotations

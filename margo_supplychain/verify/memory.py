@@ -1,7 +1,7 @@
 """The device's memory: what it must never forget, as one immutable value.
 
 Floors below which nothing is accepted, each with the key material that earned it, and
-when they fall (architecture §6, TUF 5.3.11). Pure: no disk, no clock, no network;
+when they fall (TUF 5.3.11). Pure: no disk, no clock, no network;
 `trust_store` keeps it. The file form is one line of sha256 and one JSON object.
 
 Example:

@@ -1,7 +1,7 @@
 """What the publisher's offline role says of an application: its publisher policy.
 
-Read from the bytes of that role itself, whatever else might match the path
-(architecture §2, fixed). No policy: deny.
+Read from the bytes of that role itself, whatever else might match the path. No policy:
+deny (docs/explanation/trust-model.md).
 """
 
 from __future__ import annotations

@@ -244,7 +244,7 @@ class Walk:
 
     def _target_descriptor(self, path: str, file: TargetFile) -> Descriptor:
         with remote(path):
-            # check 3.3: architecture §2, target hashes are sha256 alone
+            # check 3.3: one hash, so that consistent snapshots have one copy: sha256
             if set(file.hashes) != {"sha256"}:
                 raise MalformedError(
                     f"{path} is signed with hashes {sorted(file.hashes)}, expected "

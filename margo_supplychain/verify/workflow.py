@@ -173,9 +173,9 @@ class Workflow:
             new = tuf_metadata.parse_timestamp(data, limit=self._limits.timestamp)
             meta = new.signed.snapshot_meta
             if self._demand is Demand.MARGO:
-                # check 1.20: architecture §2, snapshot is bound by length and sha256
+                # check 1.20: snapshot is bound by length and sha256
                 _require_bound("snapshot.json", meta)
-                # check 1.21: architecture §3, signed time
+                # check 1.21: it says when it was issued
                 _require_issued(new)
         # check 1.22 (instead: signed = Trusted(new, frozenset(), ())): TUF 5.4.2
         signed = self._signed_by(new, self.root.file)
@@ -208,7 +208,7 @@ class Workflow:
             raise MixAndMatchError("there is no timestamp", role="timestamp")
         if signed.file.issued is not None:
             self._moment = self.moment.with_floor(signed.file.issued)
-            # check 1.27: architecture §3, a signed time counts only if earlier than
+            # check 1.27: a signed time counts only if earlier than
             # the expiry of every file accepted with it
             self._require_unexpired(self.root.file)
         # check 1.28: TUF 5.4.4
@@ -412,7 +412,7 @@ class Workflow:
         # check 1.17: without consistent snapshots a reader sees half of an update
         if root.signed.consistent_snapshot is not True:
             raise MalformedError(f"{root.label} does not promise consistent snapshots")
-        # check 1.18: architecture §3, signed time
+        # check 1.18: it says when it was issued
         _require_issued(root)
         for role, found in root.signed.roles.items():
             # check 1.19: one key is one key
