@@ -34,9 +34,8 @@ def test_published(vendor: Vendor) -> None:
     assert (first.role, first.role_version) == ("acme.pump-monitor", 2)
     assert first.expires == vendor.clock.at + timedelta(days=180)
     assert first.artifact == vendor.release("1.0.0").artifact.digest
-    content = vendor.device().fetch(
-        vendor.device().verify(PUMP, ANY), vendor.directory / "fetched"
-    )
+    device = vendor.device()
+    content = device.fetch(device.verify(PUMP, ANY), vendor.directory / "fetched")
     assert len(content.digests) == 3
 
 
