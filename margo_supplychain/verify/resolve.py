@@ -7,6 +7,7 @@ version ever matches, and two releases of one precedence refuse each other.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from margo_supplychain.errors import (
@@ -131,9 +132,7 @@ def passed_over(
 ) -> tuple[tuple[str, str], ...]:
     """Return newer releases inside the pin and why each is out, newest first."""
     found = []
-    for index, one in enumerate(candidates):
-        if one is chosen:
-            break
+    for index, one in enumerate(takewhile(lambda one: one is not chosen, candidates)):
         around = candidates[max(0, index - 1) : index + 2]
         kind, reason = _why_not(one, pin, around, standing)
         if kind != "pin":

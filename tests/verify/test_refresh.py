@@ -210,6 +210,8 @@ def test_a_role_is_trusted_as_its_delegator_says() -> None:
     assert source.asked.count("1.shared.json") == 1
     with pytest.raises(UnknownTargetError, match="targets v2 does not delegate to sha"):
         walk.role("shared", "targets")
+    with pytest.raises(UnknownTargetError, match="shared v1 does not delegate to a"):
+        walk.role("a", "shared")
     with pytest.raises(UnknownTargetError, match="does not list the role nobody"):
         walk.role("nobody", "targets")
 

@@ -7,14 +7,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from margo_supplychain.errors import ConflictError, FetchError, UnknownTargetError
+from margo_supplychain.errors import (
+    ConflictError,
+    DeploymentError,
+    FetchError,
+    UnknownTargetError,
+)
 from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.names import ReleaseName
 from margo_supplychain.formats.pins import Pin
 from margo_supplychain.verify.clock import Freshness
 from margo_supplychain.verify.limits import Control
 from margo_supplychain.verify.trust_store import TrustStore
+from tests.attacks.packages import component
 from tests.world import Device, World
+from tests.world.repository import WASM
 from tests.world.sources import MemorySource
 
 if TYPE_CHECKING:
@@ -141,3 +148,25 @@ def test_a_fetch_tells_how_far_it_is(device: Device) -> None:
     content = verifier.fetch(release, device.staging, control=control)
     assert {what for what, _, _ in said} == {str(one) for one in content.digests}
     assert all(done <= total for _, done, total in said)
+
+
+def test_a_profile_of_a_kind_that_nobody_knows(world: World, device: Device) -> None:
+    """What it deploys is for its own agent to judge; its bytes are checked."""
+    module = world.add_blob(b"wasm", WASM)
+    world.release("1.1.0", components=(component(module, kind="wasm.v1"),))
+    device.source.files = world.publish()
+    content = device.fetch()
+    assert str(content.release.version) == "1.1.0"
+    assert module.digest in content.digests
+
+
+def test_a_component_that_is_no_artifact(world: World, device: Device) -> None:
+    """A Compose profile deploys an OCI artifact, never a bare file."""
+    module = world.add_blob(b"wasm", WASM)
+    world.release("1.1.0", components=(component(module, kind="compose"),))
+    device.source.files = world.publish()
+    with pytest.raises(
+        DeploymentError, match="component web of profile compose is application/wasm"
+    ):
+        device.fetch()
+    assert device.memory.fetched == ()
