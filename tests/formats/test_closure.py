@@ -113,7 +113,9 @@ def test_manifest_must_be_what_its_descriptor_promised() -> None:
     found = blobs.manifest(b"x")
     for media_type in (INDEX, DOCKER_MANIFEST):
         other = Descriptor(media_type=media_type, digest=found.digest, size=found.size)
-        with pytest.raises(OciFormatError, match=r"image\.manifest\.v1\+json, expected "):
+        with pytest.raises(
+            OciFormatError, match=r"image\.manifest\.v1\+json, expected "
+        ):
             children(other, blobs[found.digest])
 
 
