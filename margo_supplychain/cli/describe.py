@@ -5,6 +5,8 @@ JSON never comes from here: it has whole digests and RFC 3339 times in UTC.
 Example:
     >>> counted(2, "duty", "duties"), size(41_234)
     ('2 duties', '41 kB')
+    >>> span(timedelta(hours=93)), remaining(timedelta(hours=93))
+    ('4 days', '3 d 21 h')
 """
 
 from __future__ import annotations
@@ -47,6 +49,22 @@ def span(length: timedelta) -> str:
     if seconds < 36 * _HOUR:
         return f"{seconds / _HOUR:.0f} h"
     return f"{seconds / _DAY:.0f} days"
+
+
+def remaining(length: timedelta) -> str:
+    """Return what is left of a time, cut and never rounded up: `3 d 21 h`."""
+    seconds = max(0, int(length.total_seconds()))
+    if seconds < _MINUTE:
+        return f"{seconds} s"
+    if seconds < _HOUR:
+        return f"{seconds // _MINUTE} min"
+    if seconds < _DAY:
+        return f"{seconds // _HOUR} h"
+    hours = seconds % _DAY // _HOUR
+    # Hours say nothing beside ten days.
+    if seconds >= 10 * _DAY or not hours:
+        return f"{seconds // _DAY} d"
+    return f"{seconds // _DAY} d {hours} h"
 
 
 def distance(when: datetime, *, at: datetime) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from margo_supplychain.cli import describe
 from margo_supplychain.cli.device_evidence import descriptor_data, shown
 from margo_supplychain.formats import oci
 from margo_supplychain.storage.content_store import blob_path
@@ -46,7 +47,7 @@ def pieces_of(content: VerifiedContent) -> tuple[Piece, ...]:
 def lines_of(content: VerifiedContent) -> list[str]:
     """Return what `device fetch` prints."""
     release = content.release
-    size = _human(sum(one.size for one in content.digests.values()))
+    size = describe.size(sum(one.size for one in content.digests.values()))
     lines = [
         f"fetched {release.name} {release.version}, every byte verified",
         (
@@ -57,7 +58,7 @@ def lines_of(content: VerifiedContent) -> list[str]:
     for one in pieces_of(content):
         said = [one.owner, one.kind, one.title]
         name = ", ".join(each for each in said if each is not None)
-        lines.append(f"  {name or 'content'}, {_human(one.what.size)}")
+        lines.append(f"  {name or 'content'}, {describe.size(one.what.size)}")
         lines.append(f"    {one.path}")
     lines.append(
         "next: install by digest; once it runs, margo-supplychain device confirm "
@@ -116,10 +117,3 @@ def _pieces(
         for layer in manifest.layers
         if layer.descriptor.media_type not in (oci.EMPTY_TYPE, oci.HELM_PROVENANCE)
     ) or (whole,)
-
-
-def _human(size: int) -> str:
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= factor:
-            return f"{round(size / factor)} {unit}"
-    return f"{size} bytes"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from margo_supplychain.cli.device_times import ago, span
+from margo_supplychain.cli import describe
 from margo_supplychain.formats.times import parse_time
 from margo_supplychain.verify.clock import Freshness
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from margo_supplychain.verify.results import VerifiedRelease
 
 _TRUST: Final = 1  # steps of the plan, see verify.verifier
+_POLICY: Final = 5
 _PROVENANCE: Final = 4
 _SHORT: Final = 12
 _DOUBT: Final = {
@@ -47,10 +48,10 @@ class SignedRole(NamedTuple):
 
 def chain_of(report: Report, name: ReleaseName) -> tuple[SignedRole, ...]:
     """Return the roles that decide an application, the deciding one first."""
-    facts = _facts(report, _TRUST)
+    roles = _facts(report, _TRUST)["roles"]
     found = []
     for role in (name.role, name.publisher, "targets"):
-        one = facts.get(role)
+        one = roles.get(role)
         if one is not None:
             found.append(
                 SignedRole(role, one["version"], tuple(one["keyids"]), one["expires"])
@@ -61,10 +62,10 @@ def chain_of(report: Report, name: ReleaseName) -> tuple[SignedRole, ...]:
 def lines_of(release: VerifiedRelease, pin: Pin, *, explain: bool) -> list[str]:
     """Return what `device verify` prints of a verified release."""
     report = release.report
-    trust = _facts(report, _TRUST)
+    root = _facts(report, _TRUST)["roles"]["root"]["version"]
     deciding, *above = chain_of(report, release.name)
     keys = ", ".join(one[:_SHORT] for one in deciding.keyids)
-    parents = ", ".join([*(one.label for one in above), f"root v{trust['root']}"])
+    parents = ", ".join([*(one.label for one in above), f"root v{root}"])
     lines = [
         f"verified {release.name} {release.version}",
         f"  {_newest(release, pin)}",
@@ -120,11 +121,12 @@ def data_of(release: VerifiedRelease, pin: Pin, store: str) -> dict[str, Any]:
             }
             for one in chain_of(release.report, release.name)
         ],
-        "root": trust["root"],
+        "profile": _facts(release.report, _POLICY)["profile"],
+        "root": trust["roles"]["root"]["version"],
         "timestamp": {
-            "version": trust["timestamp"]["version"],
+            "version": trust["roles"]["timestamp"]["version"],
             "issued": trust["issued"],
-            "expires": trust["timestamp"]["expires"],
+            "expires": trust["roles"]["timestamp"]["expires"],
         },
         "freshness": release.freshness.name.lower(),
         "provenance": _facts(release.report, _PROVENANCE)["provenance"],
@@ -157,12 +159,13 @@ def _newest(release: VerifiedRelease, pin: Pin) -> str:
 def _fresh(release: VerifiedRelease) -> str:
     trust = _facts(release.report, _TRUST)
     now = release.report.time
-    timestamp = trust["timestamp"]
+    timestamp = trust["roles"]["timestamp"]
     issued = parse_time(trust["issued"], what="issued")
     expires = parse_time(timestamp["expires"], what="expires")
     return (
-        f"timestamp v{timestamp['version']}, issued {ago(issued, now)}, good for "
-        f"{span(expires - now)}{_DOUBT[release.freshness]}"
+        f"timestamp v{timestamp['version']}, issued "
+        f"{describe.distance(issued, at=now)}, good for "
+        f"{describe.remaining(expires - now)}{_DOUBT[release.freshness]}"
     )
 
 
@@ -174,10 +177,10 @@ def _facts(report: Report, number: int) -> Mapping[str, Any]:
 
 
 def _said(facts: Mapping[str, Any]) -> str:
-    said = []
+    said: list[str] = []
     for name, value in facts.items():
         if isinstance(value, dict):
-            said.append(f"{name} v{value.get('version')}")
+            said.extend(f"{role} v{one['version']}" for role, one in value.items())
         elif isinstance(value, list):
             said.append(f"{name} {', '.join(map(str, value))}")
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from margo_supplychain.cli.device_times import local
+from margo_supplychain.cli import describe
 from margo_supplychain.cli.output import Result
 from margo_supplychain.errors import StateLostError
 
@@ -32,7 +32,7 @@ def show(device: DeviceDirectory) -> Result:
             continue
         stores.append({"repository": name, "source": source, **_data(status)})
         lines += _lines(name, source, status)
-    count = f"{len(stores)} {'store' if len(stores) == 1 else 'stores'}"
+    count = describe.counted(len(stores), "store")
     bad = f", {lost} lost" if lost else ""
     return Result(
         data={"directory": str(device.directory), "stores": stores},
@@ -48,7 +48,7 @@ def _lines(name: str, source: str | None, status: StoreStatus) -> list[str]:
         if status.snapshot is not None:
             seen += f", snapshot v{status.snapshot}"
         if status.time_floor is not None:
-            seen += f", signed time {local(status.time_floor)}"
+            seen += f", signed time {describe.moment(status.time_floor)}"
     lines = [
         f"  {name}  for {', '.join(sorted(status.publishers))}",
         f"    trust      root v{status.root}, {seen}",

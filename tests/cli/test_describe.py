@@ -43,6 +43,24 @@ def test_distances(seconds: int, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-5, "0 s"),
+        (59.9, "59 s"),
+        (60, "1 min"),
+        (3_599, "59 min"),
+        (3_600, "1 h"),
+        (86_399, "23 h"),
+        (86_400, "1 d"),
+        (93 * 3600 + 3_599, "3 d 21 h"),
+        (10 * 86_400 + 7_200, "10 d"),
+    ],
+)
+def test_what_is_left_is_never_rounded_up(seconds: float, text: str) -> None:
+    assert describe.remaining(timedelta(seconds=seconds)) == text
+
+
+@pytest.mark.parametrize(
     ("length", "text"),
     [
         (0, "0 B"),

@@ -44,8 +44,8 @@ def test_fetch_says_where_everything_lies(plant: Plant) -> None:
     assert (ran.status, ran.err) == (0, "")
     lines = ran.out.splitlines()
     assert lines[0] == "fetched acme/pump-monitor 1.2.0, every byte verified"
-    assert lines[1].endswith(", 3 blobs, 524 bytes in staging")
-    assert lines[2] == "  module.wasm, 23 bytes"
+    assert lines[1].endswith(", 3 blobs, 524 B in staging")
+    assert lines[2] == "  module.wasm, 23 B"
     assert paths(ran)[0].read_bytes() == b"acme/pump-monitor 1.2.0"
     assert lines[-1].startswith("next: install by digest; once it runs, margo-suppl")
 
