@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from margo_supplychain.authoring.roles import delegator_of, kind_of, signers_of
 from margo_supplychain.errors import SupplyChainError, ThresholdError
+from margo_supplychain.formats.times import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.roles import RoleSigners
     from margo_supplychain.authoring.settings import Settings
     from margo_supplychain.authoring.state import State
+    from margo_supplychain.formats.tuf_metadata import RoleFile
     from margo_supplychain.verify.workflow import Trusted
 
 
@@ -42,8 +44,9 @@ class Duty:
             for snapshot and timestamp, which a scheduled job signs, also no earlier
             than half of their time is over.
         action: the command that fulfils the duty, without `margo-supplychain`; None
-            when nothing is due.
-        problem: what is wrong with the role's file, or None.
+            when nothing is due, or no command can.
+        problem: what is wrong with the role's file, or why no command fulfils the
+            duty; or None.
     """
 
     role: str
@@ -121,20 +124,23 @@ class _Ledger:
             )
         return self._entry(
             who,
-            due=self._is_due(role, found.file.expires),
+            due=self._is_due(role, found.file),
             version=found.version,
             signed=len(found.signers),
             expires=found.file.expires,
             issued=found.file.issued,
         )
 
-    def _is_due(self, role: str, expires: datetime) -> bool:
+    def _is_due(self, role: str, file: RoleFile[Any]) -> bool:
         within = self._within
         if role in {"snapshot", "timestamp"}:
             # They never last as long as people plan ahead: what counts is whether the
             # scheduled job still runs.
-            within = min(within, self._settings.period(kind_of(role)) / 2)
-        return expires <= self._now + within
+            lasts = self._settings.period(kind_of(role))
+            if file.issued is not None:
+                lasts = min(lasts, file.expires - file.issued)
+            within = min(within, lasts / 2)
+        return file.expires <= self._now + within
 
     def _entry(
         self,
@@ -147,6 +153,11 @@ class _Ledger:
         issued: datetime | None = None,
         problem: str | None = None,
     ) -> Duty:
+        if due and who.role == "root" and problem is None and expires is not None:
+            problem = (
+                f"root lasts until {format_time(expires)}: renewing it needs a root "
+                "ceremony, which a later version brings"
+            )
         holders = [self._settings.owners.get(keyid, keyid[:12]) for keyid in who.keys]
         return Duty(
             role=who.role,
@@ -170,9 +181,9 @@ def _delegated(trusted: Trusted[Any]) -> tuple[str, ...]:
     return tuple(delegations.roles)
 
 
-def _action(role: str) -> str:
+def _action(role: str) -> str | None:
+    if role == "root":
+        return None
     if role in {"snapshot", "timestamp"}:
         return "repo refresh"
-    if role == "root":
-        return "root propose"
     return f"repo refresh --role {role}"

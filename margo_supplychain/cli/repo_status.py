@@ -1,8 +1,6 @@
 """`repo status`: every role, when it expires, and who must act.
 
-The online roles live for days and are renewed by a scheduled job, so they are not due
-because they expire soon, but when that job evidently does not run: half of the
-timestamp's life is over.
+Who must act is decided by `authoring.duties`; here it becomes a table.
 """
 
 from __future__ import annotations
@@ -39,8 +37,7 @@ def describe_status(
         within: what it was asked for.
         now: for distances.
     """
-    late = _late(duties, now)
-    due = {one.role for one in duties if _is_due(one, late)}
+    due = {one.role for one in duties if one.due}
     problems = [one for one in duties if one.problem is not None]
     root = next(one for one in duties if one.role == "root")
     owner = repository.publisher or ", ".join(_publishers(duties)) or "no publisher yet"
@@ -56,7 +53,7 @@ def describe_status(
     )
     lines = [
         f"{repository.directory}  {' · '.join(facts)}",
-        *describe.table([_HEADER, *_rows(duties, due, now)]),
+        *describe.table([_HEADER, *_rows(duties, now)]),
         f"{counted} within {describe.span(within)}",
     ]
     return Result(
@@ -65,26 +62,11 @@ def describe_status(
             "profile": repository.profile,
             "withinSeconds": int(within.total_seconds()),
             "duties": number,
-            "roles": [_data(one, due) for one in duties],
+            "roles": [_data(one) for one in duties],
         },
         lines=lines,
         exit_status=5 if due else 0,
     )
-
-
-def _late(duties: Sequence[Duty], now: datetime) -> datetime:
-    """Return until when online roles last at least, as long as their job runs."""
-    timestamp = next(one for one in duties if one.role == "timestamp")
-    if timestamp.expires is None or timestamp.issued is None:
-        return now
-    return now + (timestamp.expires - timestamp.issued) / 2
-
-
-def _is_due(duty: Duty, late: datetime) -> bool:
-    if duty.role not in _ONLINE or duty.problem is not None or duty.expires is None:
-        return duty.due
-    # With a short --within, `duty.due` is the stricter one.
-    return duty.due and duty.expires <= late
 
 
 def _publishers(duties: Sequence[Duty]) -> list[str]:
@@ -92,14 +74,12 @@ def _publishers(duties: Sequence[Duty]) -> list[str]:
     return [one.role for one in duties if one.role not in top and "." not in one.role]
 
 
-def _rows(
-    duties: Sequence[Duty], due: set[str], now: datetime
-) -> Iterator[tuple[str, ...]]:
-    quiet = [one for one in duties if "." in one.role and one.role not in due]
+def _rows(duties: Sequence[Duty], now: datetime) -> Iterator[tuple[str, ...]]:
+    quiet = [one for one in duties if "." in one.role and not one.due]
     hidden = {one.role for one in quiet} if len(duties) > _MANY else set()
     for one in duties:
         if one.role not in hidden and one.role not in _ONLINE:
-            yield _row([one], due, now)
+            yield _row([one], now)
     if hidden:
         first = min((one.expires for one in quiet if one.expires), default=None)
         yield (
@@ -112,10 +92,10 @@ def _rows(
     online = [one for one in duties if one.role in _ONLINE]
     same = len({(one.signed, one.needed) for one in online}) == 1
     for part in [online] if same else [[one] for one in online]:
-        yield _row(part, due, now)
+        yield _row(part, now)
 
 
-def _row(duties: Sequence[Duty], due: set[str], now: datetime) -> tuple[str, ...]:
+def _row(duties: Sequence[Duty], now: datetime) -> tuple[str, ...]:
     one = duties[0]
     times = [duty.expires for duty in duties if duty.expires is not None]
     return (
@@ -125,12 +105,12 @@ def _row(duties: Sequence[Duty], due: set[str], now: datetime) -> tuple[str, ...
         ),
         f"{one.signed} of {one.needed}",
         _date(min(times, default=None)),
-        _who(duties, due, now),
+        _who(duties, now),
     )
 
 
-def _who(duties: Sequence[Duty], due: set[str], now: datetime) -> str:
-    acting = [one for one in duties if one.role in due]
+def _who(duties: Sequence[Duty], now: datetime) -> str:
+    acting = [one for one in duties if one.due]
     if not acting:
         if duties[0].role not in _ONLINE:
             return "signed with its first release" if duties[0].version is None else ""
@@ -155,8 +135,7 @@ def _date(when: datetime | None) -> str:
     return "-" if when is None else describe.date(when)
 
 
-def _data(duty: Duty, due: set[str]) -> dict[str, Any]:
-    is_due = duty.role in due
+def _data(duty: Duty) -> dict[str, Any]:
     return {
         "role": duty.role,
         "version": duty.version,
@@ -166,7 +145,7 @@ def _data(duty: Duty, due: set[str]) -> dict[str, Any]:
         "issued": duty.issued,
         "holders": list(duty.holders),
         "keyIds": list(duty.keyids),
-        "due": is_due,
-        "action": duty.action if is_due else None,
+        "due": duty.due,
+        "action": duty.action,
         "problem": duty.problem,
     }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
+from margo_supplychain.authoring.repository import Repository
 from margo_supplychain.errors import ThresholdError
 from tests.authoring.trust import OPEN, PUMP, Vendor, key
 
@@ -58,7 +60,12 @@ def test_duties_come_due(vendor: Vendor) -> None:
         "timestamp": "repo refresh",
     }
     later = status(vendor, timedelta(days=400))
-    assert later["root"].action == "root propose"
+    assert later["root"].due
+    assert later["root"].action is None
+    assert later["root"].problem == (
+        "root lasts until 2028-11-20T10:00:00Z: renewing it needs a root ceremony, "
+        "which a later version brings"
+    )
 
 
 def test_a_scheduled_job_is_missed_at_half_time(vendor: Vendor) -> None:
@@ -68,6 +75,18 @@ def test_a_scheduled_job_is_missed_at_half_time(vendor: Vendor) -> None:
     vendor.clock.go(hours=1)
     assert status(vendor)["timestamp"].due
     assert not status(vendor, timedelta(hours=1))["timestamp"].due
+
+
+def test_half_time_is_that_of_the_file_when_the_settings_are_lost(
+    vendor: Vendor,
+) -> None:
+    plan = replace(vendor.plan(), periods={"timestamp": timedelta(hours=8)})
+    Repository.create(vendor.trust, plan=plan, keys=vendor.keys, clock=vendor.clock)
+    (vendor.trust / "authoring/settings.json").unlink()
+    vendor.clock.go(hours=3)
+    assert not status(vendor)["timestamp"].due
+    vendor.clock.go(hours=1)
+    assert status(vendor)["timestamp"].due
 
 
 def test_an_application_without_a_release_is_no_duty(vendor: Vendor) -> None:

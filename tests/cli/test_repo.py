@@ -118,7 +118,8 @@ def test_init_standard_with_several_holders(vendor: Vendor) -> None:
     b = vendor.key_id("b.key")[:12]
     due = run("repo", "status", "--within", "3000d")
     assert due.status == 5
-    assert f"  Ada or {b} or Cy, in 730 days: root propose\n" in due.out
+    assert f"  Ada or {b} or Cy, in 730 days (root lasts until " in due.out
+    assert "root ceremony, which a later version brings)\n" in due.out
     assert [
         one.role for one in Repository.open(Path("trust")).status(within=timedelta(0))
     ] == ["root", "targets", "acme", "snapshot", "timestamp"]
