@@ -12,7 +12,6 @@ Example:
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Self, cast
@@ -27,6 +26,7 @@ from margo_supplychain.errors import FormatError, MetadataFormatError
 from margo_supplychain.formats import strict_json
 from margo_supplychain.formats.fields import Fields, check_format
 from margo_supplychain.formats.names import publisher_name
+from margo_supplychain.formats.times import parse_span
 from margo_supplychain.storage.durable import make_directory, read_file, write_file
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ FORMAT: Final = 1
 DIRECTORY: Final = "authoring"
 FILE_NAME: Final = "settings.json"
 LIMIT: Final = 4 << 20  # bytes
-_PERIOD: Final = re.compile(r"([1-9][0-9]{0,5})([hd])", re.ASCII)
 _HOUR: Final = timedelta(hours=1)
 
 
@@ -145,11 +144,7 @@ def _profile(text: str) -> Profile:
 
 
 def _parse_period(text: str) -> timedelta:
-    found = _PERIOD.fullmatch(text)
-    if found is None:
-        raise MetadataFormatError(f"{text[:40]!r} is no period such as 14d or 36h")
-    hours = int(found[1]) * (24 if found[2] == "d" else 1)
-    return timedelta(hours=hours)
+    return parse_span(text, what="period", error=MetadataFormatError)
 
 
 def _format_period(period: timedelta) -> str:

@@ -7,8 +7,6 @@ Example:
 
 from __future__ import annotations
 
-import re
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, final
 
 import click
@@ -17,13 +15,11 @@ from margo_supplychain.errors import FormatError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import timedelta
 
     from margo_supplychain.formats.digests import Digest
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.versions import Version
-
-_LONGEST: Final = 3650  # days
-_SPAN: Final = re.compile(r"([0-9]{1,5})([hd])", re.ASCII)
 
 
 @final
@@ -79,13 +75,9 @@ def _artifact_or_none(text: str) -> Version | Digest | str:
 
 
 def _span(text: str) -> timedelta:
-    found = _SPAN.fullmatch(text)
-    if found is None:
-        raise FormatError(f"{text[:40]!r} is no length of time such as 14d or 36h")
-    hours = int(found[1]) * (24 if found[2] == "d" else 1)
-    if hours > _LONGEST * 24:
-        raise FormatError(f"{text} is more than {_LONGEST} days")
-    return timedelta(hours=hours)
+    from margo_supplychain.formats.times import parse_span
+
+    return parse_span(text, what="it")
 
 
 NONE: Final = "none"

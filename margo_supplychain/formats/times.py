@@ -1,14 +1,16 @@
-"""RFC 3339 times as TUF writes them: UTC, whole seconds, `Z`.
+"""RFC 3339 times as TUF writes them (UTC, whole seconds, `Z`), and spans like `14d`.
 
 Example:
     >>> format_time(parse_time("2026-11-21T10:00:00Z", what="example"))
     '2026-11-21T10:00:00Z'
+    >>> parse_span("36h", what="example")
+    datetime.timedelta(days=1, seconds=43200)
 """
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from margo_supplychain.errors import FormatError, MetadataFormatError
@@ -16,6 +18,9 @@ from margo_supplychain.errors import FormatError, MetadataFormatError
 _FORM: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", re.ASCII
 )
+LONGEST_SPAN: Final = timedelta(days=3650)
+_SPAN: Final = re.compile(r"(0|[1-9][0-9]{0,8})([smhd])", re.ASCII)
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def parse_time(
@@ -37,3 +42,20 @@ def parse_time(
 def format_time(when: datetime) -> str:
     """Return an aware time as `2026-11-21T10:00:00Z`, cut to whole seconds."""
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_span(
+    text: object, *, what: str, error: type[FormatError] = FormatError
+) -> timedelta:
+    """Parse `14d`, `36h`, `90m` or `30s`: a whole number, also 0, and one unit.
+
+    Raises:
+        FormatError: for any other form, or above 3650 days.
+    """
+    found = _SPAN.fullmatch(text) if isinstance(text, str) else None
+    if found is None:
+        raise error(f"{what} is {text!r:.60}, expected a time such as 14d or 36h")
+    span = timedelta(**{_UNITS[found[2]]: int(found[1])})
+    if span > LONGEST_SPAN:
+        raise error(f"{what} is {text}, expected a time up to {LONGEST_SPAN.days}d")
+    return span

@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, final
 
 from margo_supplychain.errors import FormatError, PolicyError
 from margo_supplychain.formats.reports import Violation
+from margo_supplychain.formats.times import parse_span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import timedelta
 
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.publisher_policy import PublisherPolicy
@@ -32,8 +33,6 @@ MAX_PATTERNS: Final = 1_000
 # Other tables of `device.toml`, read by the command line.
 OTHER_TABLES: Final = frozenset({"repository"})
 _PATTERN: Final = re.compile(r"[a-z0-9*][a-z0-9*-]*/[a-z0-9*-][a-z0-9.*_-]*", re.ASCII)
-_DURATION: Final = re.compile(r"([1-9][0-9]{0,5})([smhd])", re.ASCII)
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,7 +238,7 @@ def _rules_of(pattern: str, table: Any) -> list[Rule]:
         if key == "require":
             rules.extend(_required(where, value))
         elif key == "max-age":
-            rules.append(MaxAge(_duration(f"{where}.max-age", value)))
+            rules.append(MaxAge(_age(f"{where}.max-age", value)))
         elif key == "allow-simple-profile":
             if value is not True:
                 raise FormatError(f"{where}.{key} is {value!r:.40}, expected true")
@@ -264,11 +263,11 @@ def _required(where: str, value: Any) -> list[Rule]:
     return [known[one] for one in dict.fromkeys(value)]
 
 
-def _duration(where: str, value: Any) -> timedelta:
-    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
-        raise FormatError(f'{where} is {value!r:.40}, expected a time such as "7d"')
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+def _age(where: str, value: Any) -> timedelta:
+    found = parse_span(value, what=where)
+    if not found:
+        raise FormatError(f"{where} is {value}, expected a time above 0")
+    return found
 
 
 def _matches(pattern: str, name: ReleaseName) -> bool:

@@ -168,7 +168,7 @@ def test_damaged_settings_are_an_error(vendor: Vendor) -> None:
     path.write_bytes(
         b'{"format":1,"profile":"small","periods":{"root":"1y"},"owners":{}}'
     )
-    with pytest.raises(MetadataFormatError, match="'1y' is no period such as 14d"):
+    with pytest.raises(MetadataFormatError, match="period is '1y', expected a time"):
         _ = vendor.repository
 
 
