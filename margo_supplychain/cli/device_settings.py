@@ -14,11 +14,11 @@ starts where the file lies.
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from margo_supplychain.errors import FormatError, StateLostError
+from margo_supplychain.formats.toml import quoted
 from margo_supplychain.storage.durable import read_file
 from margo_supplychain.verify.policy import LIMIT, Policy
 
@@ -135,9 +135,15 @@ def parse_policy(data: bytes, path: Path) -> Policy:
 
 
 def render_repository(name: str, source: str) -> str:
-    """Return the table of one repository."""
+    """Return the table of one repository.
+
+    Raises:
+        FormatError: a source that `parse_settings` would refuse.
+    """
+    if not _is_location(source):
+        raise FormatError(f"source {source[:160]!r} is not a path or URL")
     return (
-        f"\n[repository.{name}]\nsource = {_quoted(source)}\n"
+        f"\n[repository.{name}]\nsource = {quoted(source)}\n"
         "# Where content lies, best first; else where the source is.\n"
         '# content = ["/media/stick", "https://mirror.example.org"]\n'
     )
@@ -209,20 +215,13 @@ def _locations(name: str, table: Any, path: Path) -> Locations:
 
 
 def _location(value: Any, where: str, path: Path) -> str:
-    if (
-        not isinstance(value, str)
-        or not 0 < len(value) <= _MAX_LOCATION
-        or not value.isprintable()
-    ):
+    if not isinstance(value, str) or not _is_location(value):
         raise _wrong(path, f"{where} is {value!r:.80}, expected a path or URL")
     return locate(value, path.parent)
 
 
-def _quoted(value: str) -> str:
-    if not 0 < len(value) <= _MAX_LOCATION or not value.isprintable():
-        raise FormatError(f"source {value[:160]!r} is not a path or URL")
-    # What JSON escapes in printable text, TOML escapes in the same way.
-    return json.dumps(value, ensure_ascii=False)
+def _is_location(text: str) -> bool:
+    return 0 < len(text) <= _MAX_LOCATION and text.isprintable()
 
 
 def _wrong(path: Path, text: str) -> FormatError:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
 from margo_supplychain.errors import FormatError, StorageError
+from margo_supplychain.formats.toml import quoted
 from margo_supplychain.storage import durable
 
 if TYPE_CHECKING:
@@ -171,9 +172,9 @@ def render(values: Mapping[str, str | Sequence[str]]) -> bytes:
         if name in values:
             value = values[name]
             if isinstance(value, str):
-                lines.append(f"{name} = {_quoted(value)}")
+                lines.append(f"{name} = {quoted(value)}")
             else:
-                lines.append(f"{name} = [{', '.join(map(_quoted, value))}]")
+                lines.append(f"{name} = [{', '.join(map(quoted, value))}]")
     return ("\n".join(lines) + "\n").encode("utf-8")
 
 
@@ -224,13 +225,6 @@ def _from(base: Path, value: str) -> str:
     if value.startswith("file:"):
         return str(base / value.removeprefix("file:"))
     return value if _URL.match(value) else str(base / value)
-
-
-def _quoted(value: str) -> str:
-    if not value or not value.isprintable():
-        raise FormatError(f"{value!r} does not fit a settings file")
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
 
 
 def _lower(text: str) -> str:

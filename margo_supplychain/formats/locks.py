@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from margo_supplychain.errors import ApplicationFormatError, OciFormatError
 from margo_supplychain.formats.digests import Descriptor, Digest
+from margo_supplychain.formats.toml import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -101,13 +102,13 @@ class ImageLock:
         """Return the file, sorted by reference."""
         lines = [_IMAGES_HEADER, f"format = {FORMAT}\n"]
         for reference, image in sorted(self.images.items()):
-            platforms = ", ".join(_quote(one) for one in sorted(image.platforms))
+            platforms = ", ".join(quoted(one) for one in sorted(image.platforms))
             lines.append("\n[[image]]\n")
-            lines.append(f"reference = {_quote(reference)}\n")
-            lines.append(f"digest = {_quote(str(image.digest))}\n")
+            lines.append(f"reference = {quoted(reference)}\n")
+            lines.append(f"digest = {quoted(str(image.digest))}\n")
             lines.append(f"platforms = [{platforms}]\n")
             if image.components:
-                names = ", ".join(_quote(one) for one in sorted(image.components))
+                names = ", ".join(quoted(one) for one in sorted(image.components))
                 lines.append(f"components = [{names}]\n")
         return "".join(lines).encode()
 
@@ -152,9 +153,9 @@ class ComponentLock:
         for key, what in sorted(self.components.items()):
             lines.append("\n[[component]]\n")
             for name, value in zip(key._fields, key, strict=True):
-                lines.append(f"{name} = {_quote(value)}\n")
-            lines.append(f"mediaType = {_quote(what.media_type)}\n")
-            lines.append(f"digest = {_quote(str(what.digest))}\n")
+                lines.append(f"{name} = {quoted(value)}\n")
+            lines.append(f"mediaType = {quoted(what.media_type)}\n")
+            lines.append(f"digest = {quoted(str(what.digest))}\n")
             lines.append(f"size = {what.size}\n")
         return "".join(lines).encode()
 
@@ -229,8 +230,3 @@ def _digest(table: Mapping[str, Any], where: str) -> Digest:
         return Digest.parse(_text(table, "digest", where))
     except OciFormatError as why:
         raise ApplicationFormatError(f"{where}.digest: {why}") from why
-
-
-def _quote(text: str) -> str:
-    # Parsed values are printable, so nothing else needs an escape (TOML 1.0, strings).
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -63,6 +63,7 @@ def test_by_a_root_file(plant: Plant) -> None:
         "policy": {"acme/*": {"require": ["signed"]}},
     }
     assert "# content = [" in text
+    assert "\n\n\n" not in text
     assert (plant.state / "stores" / "acme").stat().st_mode & 0o777 == 0o700
     assert plant.verify().status == 0
 

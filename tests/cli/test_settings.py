@@ -166,7 +166,7 @@ def test_unknown_names_are_mistakes_of_ours(tmp_path: Path) -> None:
         find(tmp_path, "colour")
     with pytest.raises(ValueError, match="not settings: colour"):
         render({"colour": "red"})
-    with pytest.raises(FormatError, match="does not fit a settings file"):
+    with pytest.raises(FormatError, match="is not printable text for a TOML file"):
         render({"repo": "a\nb"})
 
 
