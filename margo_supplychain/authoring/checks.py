@@ -19,7 +19,7 @@ from margo_supplychain.authoring.contents import read_checked
 from margo_supplychain.authoring.ending import PREVIOUS
 from margo_supplychain.authoring.overlay import Overlay, Staged
 from margo_supplychain.authoring.settings import DIRECTORY
-from margo_supplychain.authoring.state import LIMITS, AuthorWalk, FixedClock
+from margo_supplychain.authoring.state import LIMITS, AuthorWalk
 from margo_supplychain.errors import (
     FormatError,
     InconclusiveError,
@@ -32,6 +32,7 @@ from margo_supplychain.storage.content_store import ContentStore
 from margo_supplychain.storage.durable import read_file
 from margo_supplychain.transport.directory import DirectorySource
 from margo_supplychain.verify import artifact, chain, offline_role, resolve
+from margo_supplychain.verify.clock import StoppedClock
 from margo_supplychain.verify.memory import Memory
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ class _Check:
     def _author_walk(
         self, memory: Memory, source: Overlay | DirectorySource
     ) -> AuthorWalk:
-        return AuthorWalk(memory, _no_copies, source, clock=FixedClock(self._now))
+        return AuthorWalk(memory, _no_copies, source, clock=StoppedClock(self._now))
 
     def _as_before(self, store: TrustStore | None, facts: dict[str, object]) -> None:
         memory = self._memory_before()

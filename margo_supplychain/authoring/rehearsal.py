@@ -14,10 +14,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from margo_supplychain.authoring.roles import delegator_of, kind_of
-from margo_supplychain.authoring.state import LIMITS, FixedClock, OnceWalk
+from margo_supplychain.authoring.state import LIMITS, OnceWalk
 from margo_supplychain.errors import SupplyChainError
 from margo_supplychain.formats.pins import Pin
 from margo_supplychain.verify import artifact, chain, offline_role, resolve
+from margo_supplychain.verify.clock import StoppedClock
 from margo_supplychain.verify.limits import Budget
 from margo_supplychain.verify.memory import Memory
 
@@ -112,7 +113,7 @@ def _rehearse(
         return device.copies.get(role)
 
     walk = OnceWalk(
-        device.memory, copy_of, overlay, clock=FixedClock(now), accepted=accepted
+        device.memory, copy_of, overlay, clock=StoppedClock(now), accepted=accepted
     )
     try:
         walk.top_level()

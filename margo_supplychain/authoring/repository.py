@@ -29,12 +29,12 @@ from margo_supplychain.authoring.settings import (
     write_settings,
 )
 from margo_supplychain.authoring.signatures import Signers
-from margo_supplychain.authoring.state import LIMITS, FixedClock, load
+from margo_supplychain.authoring.state import LIMITS, load
 from margo_supplychain.authoring.work import Work
 from margo_supplychain.storage.durable import clean_temporary, read_file
 from margo_supplychain.storage.lock import DirectoryLock
 from margo_supplychain.transport.directory import DirectorySink, DirectorySource
-from margo_supplychain.verify.clock import SystemClock
+from margo_supplychain.verify.clock import StoppedClock, SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -236,7 +236,7 @@ class Repository:
             DirectorySource(self.directory),
             first_root=self._root,
             store=store,
-            clock=FixedClock(now),
+            clock=StoppedClock(now),
         )
 
 

@@ -36,17 +36,6 @@ LIMITS: Final = Limits()
 LONGEST_PAUSE: Final = timedelta(days=30)
 
 
-@dataclass(frozen=True, slots=True)
-class FixedClock:
-    """A clock that stands still: one edit happens at one time."""
-
-    when: datetime
-
-    def now(self) -> datetime:
-        """Return the time."""
-        return self.when
-
-
 @final
 class TolerantWorkflow(Workflow):
     """The device's rules, but what has expired is noted in `expired`, not refused."""

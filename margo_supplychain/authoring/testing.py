@@ -38,14 +38,14 @@ from margo_supplychain.formats.publisher_policy import PublisherPolicy
 from margo_supplychain.formats.versions import Version
 from margo_supplychain.storage.content_store import ContentStore
 from margo_supplychain.transport.directory import DirectorySource
+from margo_supplychain.transport.opening import FixedContent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from securesystemslib.signer import Signer
 
-    from margo_supplychain.transport.protocols import Source
+    from margo_supplychain.transport.protocols import ContentSources, Source
     from margo_supplychain.verify.clock import Clock
 
 ARTIFACT_TYPE: Final = "application/vnd.margo-supplychain.test.v1"
@@ -84,9 +84,9 @@ class TinyRepository:
         """Return the repository as a device's source."""
         return DirectorySource(self.directory)
 
-    def content_sources(self) -> DirectoryContent:
+    def content_sources(self) -> ContentSources:
         """Return where a device finds content: in the repository itself."""
-        return DirectoryContent(self.directory)
+        return FixedContent([self.source()])
 
     def publish(self, version: str, content: bytes) -> Descriptor:
         """Publish one more release of the application; return its artifact."""
@@ -104,18 +104,6 @@ class TinyRepository:
         """Withdraw a release."""
         with self.repository.edit([self.online], clock=self.clock) as edit:
             edit.withdraw(self.name, Version.parse(version), reason=reason)
-
-
-@dataclass(frozen=True, slots=True)
-class DirectoryContent:
-    """Content from one directory, wherever the record says that it lies."""
-
-    directory: Path
-
-    def sources(self, locations: Sequence[str]) -> Sequence[Source]:
-        """Return the directory."""
-        del locations
-        return (DirectorySource(self.directory),)
 
 
 def tiny_repository(directory: Path, *, clock: Clock | None = None) -> TinyRepository:

@@ -117,7 +117,7 @@ def test_a_damaged_snapshot(filled: Vendor) -> None:
 def test_expired_is_a_problem_and_no_end(filled: Vendor) -> None:
     layer = filled.trust / "blobs/sha256" / Digest.of(b"acme/valve 1.0.0").hex
     layer.unlink()
-    filled.clock.go(days=400)
+    filled.clock.advance(days=400)
     report = check(filled)
     found = texts(report)
     for role in ("targets", "acme", "acme.valve", "snapshot", "timestamp"):

@@ -35,7 +35,7 @@ def vendor(tmp_path: Path) -> Vendor:
     from margo_supplychain.verify.clock import SystemClock
 
     vendor = Vendor(tmp_path)
-    vendor.clock.at = SystemClock().now()
+    vendor.clock.when = SystemClock().now()
     return vendor
 
 

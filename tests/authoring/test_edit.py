@@ -421,7 +421,7 @@ def test_withdraw_and_use_instead(vendor: Vendor) -> None:
     vendor.publish("1.0.0", "1.1.0")
     store = vendor.store()
     assert str(vendor.device(store).verify(PUMP, ANY).version) == "1.1.0"
-    vendor.clock.go(hours=1)
+    vendor.clock.advance(hours=1)
     vendor.withdraw("1.1.0", use=version("1.0.0"))
     with pytest.raises(WithdrawnError, match=r"1\.1\.0 is withdrawn: leaks") as caught:
         vendor.device(store).verify(PUMP, Pin.exact(version("1.1.0")))
@@ -429,8 +429,8 @@ def test_withdraw_and_use_instead(vendor: Vendor) -> None:
     with vendor.repository.edit([], clock=vendor.clock) as edit:
         found = edit.releases(PUMP)[version("1.1.0")].withdrawn
     assert found is not None
-    assert found.since == vendor.clock.at
-    vendor.clock.go(hours=1)
+    assert found.since == vendor.clock.when
+    vendor.clock.advance(hours=1)
     before = vendor.files()
     vendor.withdraw("1.1.0", use=version("1.0.0"))
     assert vendor.files() == before
@@ -543,12 +543,12 @@ def test_in_simple_every_mark_is_looked_after(vendor: Vendor) -> None:
 
 def test_refresh(vendor: Vendor) -> None:
     vendor.create_with_pump()
-    vendor.clock.go(days=1)
+    vendor.clock.advance(days=1)
     with vendor.repository.edit([key("ci")], clock=vendor.clock) as edit:
         edit.refresh()
     assert edit.written is not None
     assert set(edit.written.roles) == {"snapshot", "timestamp"}
-    assert edit.standing("timestamp")[1] == vendor.clock.at + timedelta(days=4)
+    assert edit.standing("timestamp")[1] == vendor.clock.when + timedelta(days=4)
     assert vendor.version("acme.pump-monitor") == 1
     snapshot = vendor.version("snapshot")
     with vendor.repository.edit([key("ci")], clock=vendor.clock) as edit:
@@ -561,18 +561,18 @@ def test_refresh(vendor: Vendor) -> None:
 def test_refresh_of_a_role(vendor: Vendor, role: str) -> None:
     vendor.create_with_pump()
     before = vendor.version(role)
-    vendor.clock.go(days=3)
+    vendor.clock.advance(days=3)
     with vendor.repository.edit(vendor.keys, clock=vendor.clock) as edit:
         edit.refresh(role)
     assert vendor.version(role) == before + 1
     period = timedelta(days=180 if "." in role else 365)
-    assert edit.standing(role)[1] == vendor.clock.at + period
+    assert edit.standing(role)[1] == vendor.clock.when + period
 
 
 def test_an_expired_repository_comes_back(vendor: Vendor) -> None:
     vendor.create_with_pump()
     vendor.publish("1.0.0")
-    vendor.clock.go(days=20)  # timestamp and snapshot are long expired
+    vendor.clock.advance(days=20)  # timestamp and snapshot are long expired
     with pytest.raises(ExpiredError):
         vendor.device().verify(PUMP, ANY)
     with vendor.repository.edit([key("ci")], clock=vendor.clock) as edit:
@@ -584,7 +584,7 @@ def test_an_expired_application_comes_back(vendor: Vendor) -> None:
     vendor.create_with_pump()
     vendor.publish("1.0.0")
     for _ in range(10):
-        vendor.clock.go(days=20)
+        vendor.clock.advance(days=20)
         with vendor.repository.edit([key("ci")], clock=vendor.clock) as edit:
             edit.refresh()
     with pytest.raises(ExpiredError, match=r"acme\.pump-monitor v2 expired"):
@@ -595,7 +595,7 @@ def test_an_expired_application_comes_back(vendor: Vendor) -> None:
 
 def test_an_expired_publisher_must_be_renewed_first(vendor: Vendor) -> None:
     vendor.create_with_pump()
-    vendor.clock.go(days=400)
+    vendor.clock.advance(days=400)
     before = vendor.files()
     with pytest.raises(ExpiredError, match=r"targets v1 expired") as caught:
         vendor.publish("1.0.0", time_checked=True)
@@ -618,7 +618,7 @@ def test_an_expired_publisher_must_be_renewed_first(vendor: Vendor) -> None:
 )
 def test_a_wrong_clock_signs_nothing(vendor: Vendor, by: timedelta, text: str) -> None:
     vendor.create_with_pump()
-    vendor.clock.at += by
+    vendor.clock.when += by
     before = vendor.files()
     with pytest.raises(ClockError, match=text) as caught:
         vendor.publish("1.0.0")
@@ -628,7 +628,7 @@ def test_a_wrong_clock_signs_nothing(vendor: Vendor, by: timedelta, text: str) -
 
 def test_a_checked_clock_signs(vendor: Vendor) -> None:
     vendor.create_with_pump()
-    vendor.clock.go(days=31)
+    vendor.clock.advance(days=31)
     vendor.publish("1.0.0", time_checked=True)
     vendor.device().verify(PUMP, ANY)
 
@@ -636,12 +636,12 @@ def test_a_checked_clock_signs(vendor: Vendor) -> None:
 def test_time_does_not_go_back_for_devices(vendor: Vendor) -> None:
     """A machine 300 days ahead has signed; being right now does not help by itself."""
     vendor.create_with_pump()
-    vendor.clock.go(days=300)
+    vendor.clock.advance(days=300)
     with vendor.repository.edit(
         [key("ci")], clock=vendor.clock, time_checked=True
     ) as edit:
         edit.refresh()
-    vendor.clock.go(days=-299)
+    vendor.clock.advance(days=-299)
     before = vendor.files()
     with (
         pytest.raises(ExpiredError, match="before the signed time") as caught,

@@ -49,7 +49,7 @@ def test_publish(tmp_path: Path) -> None:
         vendor = at(copy, original)
         seen = newest(vendor)
         assert seen in ({"1.1.0"} if crash.finished else {"1.0.0", "1.1.0"})
-        vendor.repository.status(within=vendor.clock.at - vendor.clock.at)
+        vendor.repository.status(within=vendor.clock.when - vendor.clock.when)
         # Somebody else may be next.
         vendor.publish("1.2.0")
         done = vendor.publish("1.1.0")

@@ -26,13 +26,13 @@ def test_published(vendor: Vendor) -> None:
     done = vendor.publish("1.0.0", "1.1.0")
     assert done.changed
     assert (done.root, done.snapshot, done.timestamp) == (1, 3, 3)
-    assert done.fresh_until == vendor.clock.at + timedelta(days=4)
+    assert done.fresh_until == vendor.clock.when + timedelta(days=4)
     assert (done.blobs_new, done.blobs_there) == (5, 0)  # one empty config for both
     first = done.releases[0]
     assert (first.name, str(first.version), first.is_new) == (PUMP, "1.0.0", True)
     assert first.path == "acme/releases/pump-monitor/1.0.0"
     assert (first.role, first.role_version) == ("acme.pump-monitor", 2)
-    assert first.expires == vendor.clock.at + timedelta(days=180)
+    assert first.expires == vendor.clock.when + timedelta(days=180)
     assert first.artifact == vendor.release("1.0.0").artifact.digest
     device = vendor.device()
     content = device.fetch(device.verify(PUMP, ANY), vendor.directory / "fetched")
@@ -43,7 +43,7 @@ def test_the_same_again_changes_nothing(vendor: Vendor) -> None:
     vendor.create_with_pump()
     vendor.publish("1.0.0")
     before = vendor.files()
-    vendor.clock.go(days=1)
+    vendor.clock.advance(days=1)
     done = vendor.publish("1.0.0")
     assert not done.changed
     assert not done.releases[0].is_new

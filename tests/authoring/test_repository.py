@@ -307,6 +307,6 @@ def test_publishers_have_names() -> None:
 
 
 def test_now_is_signed_in_whole_seconds(vendor: Vendor) -> None:
-    vendor.clock.at = NOW.replace(microsecond=999_999)
+    vendor.clock.when = NOW.replace(microsecond=999_999)
     vendor.create()
     assert vendor.signed("1.root.json")["x-issued"] == "2026-11-21T10:00:00Z"

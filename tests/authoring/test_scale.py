@@ -17,13 +17,14 @@ from tuf.api.metadata import TargetFile
 from margo_supplychain.authoring.drafts import FILE_NAME, draft_bytes
 from margo_supplychain.authoring.plan import RootPlan
 from margo_supplychain.authoring.repository import Repository
-from margo_supplychain.authoring.testing import DirectoryContent, artifact_release
+from margo_supplychain.authoring.testing import artifact_release
 from margo_supplychain.formats.digests import Descriptor, Digest
 from margo_supplychain.formats.names import ReleaseName, TargetPath
 from margo_supplychain.formats.pins import Pin
 from margo_supplychain.formats.release_entry import ReleaseEntry
 from margo_supplychain.signing.files import generate, open_signer
 from margo_supplychain.transport.directory import DirectorySource
+from margo_supplychain.transport.opening import FixedContent
 from margo_supplychain.verify.trust_store import TrustStore
 from margo_supplychain.verify.verifier import Verifier
 from tests.authoring.trust import DEVICE_POLICY, OPEN
@@ -175,7 +176,7 @@ def test_one_more_release(tmp_path: Path) -> None:
             publishers=frozenset({"acme"}),
         ),
         source=source,
-        content=DirectoryContent(trust),
+        content=FixedContent([DirectorySource(trust)]),
         policy=DEVICE_POLICY,
     )
     costs: dict[str, list[Cost]] = {"small": [], "large": []}

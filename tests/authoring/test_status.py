@@ -38,18 +38,18 @@ def test_every_role_has_a_line(vendor: Vendor) -> None:
     assert not any(one.due for one in found.values())
     acme = found["acme"]
     assert (acme.version, acme.signed, acme.needed) == (2, 1, 1)
-    assert acme.expires == vendor.clock.at + timedelta(days=365)
+    assert acme.expires == vendor.clock.when + timedelta(days=365)
     assert acme.holders == ("holder A",)
     assert (acme.action, acme.problem) == (None, None)
     ci = key("ci").public_key.keyid
     assert found["timestamp"].holders == (ci[:12],)
     assert found["timestamp"].keyids == (ci,)
-    assert found["timestamp"].issued == vendor.clock.at
+    assert found["timestamp"].issued == vendor.clock.when
 
 
 def test_duties_come_due(vendor: Vendor) -> None:
     vendor.create_with_pump()
-    vendor.clock.go(days=365 - 10)
+    vendor.clock.advance(days=365 - 10)
     found = status(vendor)
     due = {one.role: one.action for one in found.values() if one.due}
     assert due == {
@@ -70,9 +70,9 @@ def test_duties_come_due(vendor: Vendor) -> None:
 
 def test_a_scheduled_job_is_missed_at_half_time(vendor: Vendor) -> None:
     vendor.create()
-    vendor.clock.go(days=1, hours=23)
+    vendor.clock.advance(days=1, hours=23)
     assert not status(vendor)["timestamp"].due
-    vendor.clock.go(hours=1)
+    vendor.clock.advance(hours=1)
     assert status(vendor)["timestamp"].due
     assert not status(vendor, timedelta(hours=1))["timestamp"].due
 
@@ -83,9 +83,9 @@ def test_half_time_is_that_of_the_file_when_the_settings_are_lost(
     plan = replace(vendor.plan(), periods={"timestamp": timedelta(hours=8)})
     Repository.create(vendor.trust, plan=plan, keys=vendor.keys, clock=vendor.clock)
     (vendor.trust / "authoring/settings.json").unlink()
-    vendor.clock.go(hours=3)
+    vendor.clock.advance(hours=3)
     assert not status(vendor)["timestamp"].due
-    vendor.clock.go(hours=1)
+    vendor.clock.advance(hours=1)
     assert status(vendor)["timestamp"].due
 
 

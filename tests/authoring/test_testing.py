@@ -12,7 +12,8 @@ from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.pins import Pin
 from margo_supplychain.verify.trust_store import TrustStore
 from margo_supplychain.verify.verifier import Verifier
-from tests.authoring.trust import DEVICE_POLICY, Watch
+from tests.authoring.trust import DEVICE_POLICY, NOW
+from tests.world import FixedClock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +22,7 @@ ANY = Pin.range("*", grammar="npm")
 
 
 def test_tiny_repository(tmp_path: Path) -> None:
-    clock = Watch()
+    clock = FixedClock(NOW)
     tiny = tiny_repository(tmp_path, clock=clock)
     store = TrustStore.create(
         tmp_path / "state", root=tiny.root, publishers=frozenset({tiny.publisher})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +13,16 @@ from securesystemslib.signer import CryptoSigner
 from margo_supplychain.authoring.plan import RoleKeys, RootPlan
 from margo_supplychain.authoring.publish import Published, publish
 from margo_supplychain.authoring.repository import Repository
-from margo_supplychain.authoring.testing import DirectoryContent, artifact_release
+from margo_supplychain.authoring.testing import artifact_release
 from margo_supplychain.formats.names import ReleaseName
 from margo_supplychain.formats.publisher_policy import PublisherPolicy
 from margo_supplychain.formats.versions import Version
 from margo_supplychain.transport.directory import DirectorySource
+from margo_supplychain.transport.opening import FixedContent
 from margo_supplychain.verify.policy import Policy
 from margo_supplychain.verify.trust_store import TrustStore
 from margo_supplychain.verify.verifier import Verifier
+from tests.world import FixedClock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,24 +45,11 @@ def key(name: str) -> CryptoSigner:
 
 
 @dataclass
-class Watch:
-    """A clock that a test sets."""
-
-    at: datetime = NOW
-
-    def now(self) -> datetime:
-        return self.at
-
-    def go(self, **by: float) -> None:
-        self.at += timedelta(**by)
-
-
-@dataclass
 class Vendor:
     """One repository, its keys `offline` and `ci`, and where releases are built."""
 
     directory: Path
-    clock: Watch = field(default_factory=Watch)
+    clock: FixedClock = field(default_factory=lambda: FixedClock(NOW))
     profile: str = "small"
 
     @property
@@ -134,7 +123,7 @@ class Vendor:
                 root=self.repository.root, publishers=None
             ),
             source=DirectorySource(self.trust),
-            content=DirectoryContent(self.trust),
+            content=FixedContent([DirectorySource(self.trust)]),
             policy=DEVICE_POLICY,
             clock=self.clock,
         )

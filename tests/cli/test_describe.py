@@ -115,9 +115,7 @@ def test_arguments_are_parsed_once() -> None:
     assert str(arguments.RELEASE_NAME.convert("acme/x", None, None)) == "acme/x"
     with pytest.raises(click.BadParameter, match="expected <publisher>/<name>"):
         arguments.RELEASE_NAME.convert("x", None, None)
-    with pytest.raises(
-        click.BadParameter, match="expected a time up to 3650d"
-    ):
+    with pytest.raises(click.BadParameter, match="expected a time up to 3650d"):
         arguments.SPAN.convert("3651d", None, None)
 
 

@@ -103,7 +103,7 @@ def test_duties_name_commands_that_exist(tmp_path: Path, profile: str) -> None:
     else:
         vendor.create_with_pump()
     vendor.publish("1.0.0")
-    vendor.clock.go(days=200)  # the online roles, too
+    vendor.clock.advance(days=200)  # the online roles, too
     within = timedelta(days=3000)
     duties = vendor.repository.status(within=within, clock=vendor.clock)
     assert {one.role for one in duties if one.action is None} == {"root"}
