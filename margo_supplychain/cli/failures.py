@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from margo_supplychain.errors import StorageError, SupplyChainError
+from margo_supplychain.errors import (
+    InconclusiveError,
+    StorageError,
+    SupplyChainError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,6 +69,13 @@ def failure_of(error: Exception) -> Failure:
             hint=StorageError.default_hint,
             exit_status=StorageError.exit_status,
             facts={"path": path},
+        )
+    if isinstance(error, MemoryError):
+        return Failure(
+            code=InconclusiveError.code,
+            message="not enough memory",
+            hint=InconclusiveError.default_hint,
+            exit_status=InconclusiveError.exit_status,
         )
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return Failure(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import final
@@ -54,21 +55,26 @@ class Invocation:
         share = f"{100 * done // total} %" if total > 0 else f"{done} bytes"
         line = f"{visible(what)[:60]}  {share}"
         if line != self._progress:  # called for each chunk: write only what changed
-            sys.stderr.write(f"\r\x1b[K{line}")
-            sys.stderr.flush()
+            _write(f"\r\x1b[K{line}")
             self._progress = line
 
     def end_progress(self) -> None:
         """Take the line of progress away before anything else is printed."""
         if self._progress:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            _write("\r\x1b[K")
             self._progress = ""
 
     def _say(self, text: str) -> None:
         self.end_progress()
-        if sys.stderr is not None:
-            sys.stderr.write(f"note: {visible(text)}\n")
+        _write(f"note: {visible(text)}\n")
+
+
+def _write(text: str) -> None:
+    # A note that nobody can read must not turn what was done into a failure.
+    if sys.stderr is not None and not sys.stderr.closed:
+        with suppress(OSError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
 
 
 pass_invocation = click.make_pass_decorator(Invocation)

@@ -12,6 +12,7 @@ import gc
 import io
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -145,6 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _print(outcome, invocation.form)
     except KeyboardInterrupt:
         return INTERRUPTED.exit_status
+    finally:
+        _flush_stderr()
 
 
 def _own_the_process() -> None:
@@ -175,7 +178,8 @@ def _run(arguments: list[str], invocation: Invocation) -> Result | Failure | int
         if failure.code == "internal" and invocation.verbosity > 0:
             import traceback
 
-            traceback.print_exc()
+            with suppress(OSError):
+                traceback.print_exc()
         return failure
 
 
@@ -200,9 +204,22 @@ def _print(outcome: Result | Failure | int, form: str) -> int:
     return outcome.exit_status
 
 
+def _flush_stderr() -> None:
+    """Leave nothing to be written that the interpreter would fail with as it ends."""
+    try:
+        if sys.stderr is not None and not sys.stderr.closed:
+            sys.stderr.flush()
+    except OSError:
+        _lead_nowhere(2)
+
+
 def _close_stdout() -> None:
+    _lead_nowhere(1)
+
+
+def _lead_nowhere(descriptor: int) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
+    os.dup2(nowhere, descriptor)
     os.close(nowhere)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TextIO
@@ -77,7 +78,9 @@ def write_failure(failure: Failure, *, form: str) -> None:
         return
     if report is not None:
         _write(sys.stdout, [f"{report.verdict} {report.subject}"])
-    _write(sys.stderr, _failure_lines(failure))
+    # stdout has the verdict; nobody to read the reason does not change the status.
+    with suppress(OSError):
+        _write(sys.stderr, _failure_lines(failure))
 
 
 def as_json(value: Any) -> Any:

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
 import click
 
+from margo_supplychain.cli.output import visible
 from margo_supplychain.errors import SignerError
 
 if TYPE_CHECKING:
@@ -99,7 +101,7 @@ class Passphrases:
         if self._new:
             return _ask_twice(token)
         left = "" if tries_left is None else f" ({tries_left} tries left)"
-        return _ask(f"passphrase for {token}{left}: ", token)
+        return _ask(f"passphrase for {visible(token)}{left}: ", token)
 
     def _from_descriptor(self, descriptor: int) -> str:
         # A pipe gives its line once; every key may ask for it.
@@ -135,8 +137,8 @@ def _read_line(descriptor: int) -> bytes:
             if not byte:
                 break
             data += byte
-    except OSError as why:
-        reason = (why.strerror or "unreadable").lower()
+    except (OSError, OverflowError) as why:
+        reason = str(getattr(why, "strerror", None) or "no descriptor").lower()
         raise SignerError(
             f"cannot read the passphrase from descriptor {descriptor}: {reason}",
             hint=_HINT,
@@ -179,8 +181,13 @@ def _ask(prompt: str, token: str) -> str:
         try:
             return getpass.getpass(prompt)
         except KeyboardInterrupt:
-            sys.stderr.write("\n")  # the prompt's line is still open
+            with suppress(OSError):
+                sys.stderr.write("\n")  # the prompt's line is still open
             raise
+        except UnicodeDecodeError as why:
+            raise SignerError(
+                "what was typed is not text in the terminal's encoding", hint=_HINT
+            ) from why
         except getpass.GetPassWarning as why:
             raise SignerError("the terminal shows what is typed", hint=_HINT) from why
         except EOFError as why:

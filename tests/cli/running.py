@@ -133,7 +133,11 @@ class Terminal:
 
     def type(self, text: str) -> None:
         """Type something."""
-        os.write(self._master, text.encode())
+        self.type_bytes(text.encode())
+
+    def type_bytes(self, data: bytes) -> None:
+        """Type something that need not be text."""
+        os.write(self._master, data)
 
     def finish(self) -> int:
         """Read to the end and return the exit status."""

@@ -218,6 +218,29 @@ def test_prompts_once_to_open(place: Path, secret: str) -> None:
     assert "no passphrase given for a.key [signer]" in terminal.text
 
 
+def test_a_key_in_the_prompt_cannot_act_on_the_terminal(
+    place: Path, secret: str
+) -> None:
+    name = "a\x1b[2J.key"
+    make(name, secret)
+    (place / "a\x1b[2J.pub").unlink()
+    terminal = Terminal("key", "show", name, cwd=place, NO_COLOR="1")
+    dialogue = [("passphrase for a\\x1b[2J.key: ", PASSPHRASE + "\n")]
+    assert terminal.answer(dialogue) == 0
+
+
+def test_typed_bytes_that_are_no_text(place: Path, secret: str) -> None:
+    make("a.key", secret)
+    (place / "a.pub").unlink()
+    terminal = Terminal("key", "show", "a.key", cwd=place, NO_COLOR="1")
+    if "passphrase for a.key: " not in terminal.text:
+        terminal.wait_for("passphrase for a.key: ")
+    terminal.type_bytes(b"\xff\xfe\n")
+    assert terminal.finish() == 6
+    assert "Traceback" not in terminal.text
+    assert "error: what was typed is not text in the terminal's" in terminal.text
+
+
 def test_no_terminal_no_prompt(place: Path) -> None:
     """Neither an empty nor a talking standard input is asked for a passphrase."""
     for stdin in (b"", f"{PASSPHRASE}\n{PASSPHRASE}\n".encode()):
@@ -278,6 +301,9 @@ def test_descriptors_that_give_none(place: Path) -> None:
         b"cannot read the passphrase from descriptor 99: bad file descriptor"
         in ran.stderr
     )
+    ran = spawn("key", "generate", "a.key", "--passphrase-fd", str(2**31), cwd=place)
+    assert ran.returncode == 6
+    assert b"from descriptor 2147483648: no descriptor [signer]" in ran.stderr
     ran = spawn("key", "generate", "a.key", "--passphrase-fd", "0", cwd=place)
     assert b"the first line of descriptor 0 is empty [signer]" in ran.stderr
     terminal = Terminal(

@@ -69,6 +69,7 @@ CASES = [
     pytest.param(click.FileError("x", "gone"), "usage", 2, id="file"),
     pytest.param(KeyError("x"), "internal", 1, id="internal"),
     pytest.param(RecursionError(), "internal", 1, id="recursion"),
+    pytest.param(MemoryError(), "inconclusive", 4, id="memory"),
     pytest.param(BrokenPipeError(32, "Broken pipe"), "storage", 4, id="network-pipe"),
     pytest.param(KeyboardInterrupt(), "interrupted", 1, id="ctrl-c"),
     pytest.param(click.Abort(), "interrupted", 1, id="abort"),
@@ -364,7 +365,9 @@ def test_process_exit_statuses(place: Path, secret: str) -> None:
     assert spawn("key", "show", "passphrase", cwd=place).returncode == 2
     gone = spawn("key", "show", "absent", cwd=place)
     assert gone.returncode == 2
-    assert gone.stderr.startswith(b"error: absent: no such file [format]\nhint: ")
+    assert gone.stderr.startswith(
+        b"error: absent: no such file, expected a key [format]\nhint: "
+    )
     assert spawn("--bogus", cwd=place).returncode == 2
     again = spawn("key", "generate", "a.key", "--passphrase-file", secret, cwd=place)
     assert again.returncode == 6
@@ -418,6 +421,28 @@ def test_full_disk_on_stdout_is_no_success(place: Path, secret: str) -> None:
             b"error: standard output: no space left on device [storage]\nhint: "
         )
         assert b"Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("stderr", ["full", "closed"])
+def test_a_note_that_nobody_can_read_does_not_change_the_status(
+    place: Path, secret: str, stderr: str
+) -> None:
+    assert run("key", "generate", "a.key", "--passphrase-file", secret).status == 0
+    (place / "margo-supplychain.toml").write_text('publisher = "acme"\n')
+    where = "2>/dev/full" if stderr == "full" else "2>&-"
+    for command, status in (
+        ("-v key show a.pub", 0),
+        ("-v release build absent --output dist", 2),
+    ):
+        ran = subprocess.run(
+            ["sh", "-c", f"{sys.executable} -m margo_supplychain {command} {where}"],
+            cwd=place,
+            capture_output=True,
+            check=False,
+            env=environment(),
+        )
+        assert (ran.returncode, ran.stderr) == (status, b"")
+        assert (ran.stdout != b"") == (status == 0)
 
 
 def test_narrow_encodings_do_not_end_the_program(place: Path, secret: str) -> None:

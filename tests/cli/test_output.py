@@ -188,6 +188,28 @@ def test_closed_streams_are_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch) -
     invocation.progress("x", 1, 2)
 
 
+def test_streams_that_refuse_are_no_reason_to_fail(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    invocation = Invocation(verbosity=1)
+    invocation.progress("blob", 1, 2)
+    invocation.note("x")
+    invocation.end_progress()
+    write_failure(FAILURE, form="text")
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", closed)
+    invocation.note("x")
+
+
 def test_progress_is_for_terminals_and_leaves_nothing(show: Show) -> None:
     def act() -> None:
         invocation = Invocation()

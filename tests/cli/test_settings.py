@@ -115,6 +115,7 @@ def test_nearest_file_is_the_one_and_the_environment_may_name_it(
         ('passphrase = "x"', r"has the unknown setting 'passphrase'"),
         ("#" * 65537, r"has more than 65536 bytes"),
         ("[" * 5000, r"is not TOML: "),
+        (f"repo = {'1' * 4301}", r"is not TOML: exceeds the limit \(4300"),
     ],
 )
 def test_bad_files_are_refused(tmp_path: Path, text: str, match: str) -> None:
