@@ -133,8 +133,12 @@ def _build_compose(
     place: Path, wanted: Wanted, contents: Contents, shown: str
 ) -> Built:
     files = read_tree(place)
+    variables = files.get(".env")
     named = parse_compose(
-        files[COMPOSE_FILE].data, files=files, what=f"{shown}/{COMPOSE_FILE}"
+        files[COMPOSE_FILE].data,
+        files=files,
+        environment=None if variables is None else variables.data,
+        what=f"{shown}/{COMPOSE_FILE}",
     )
     archive = build_compose_archive(
         {name: file.data for name, file in files.items()},

@@ -2,7 +2,8 @@
 
 Reads what Compose and Margo's specification say about structure (application-registry,
 "Compose Archive"); runs and resolves nothing. What keeps the list of images from being
-complete is a gap, said aloud: a variable in an image's name, another file's services.
+complete is a gap, said aloud: a variable in an image's name, another file's services,
+a part of Compose that this version does not know.
 
 Example:
     >>> [image.reference for image in images_of(
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
 MAX_SERVICES: Final = 200
+# What the Compose specification has at the top, but for `models` and `include`.
+_TOP_LEVEL: Final = frozenset(
+    ("name", "version", "services", "networks", "volumes", "configs", "secrets")
+)
+# Compose reads these beside compose.yaml, or takes them instead of it.
+_OTHER_FILE: Final = re.compile(
+    r"compose\.yml|compose\.override\.ya?ml|docker-compose[^/]*\.ya?ml"
+)
+_ENVIRONMENT: Final = ".env"
 _VARIABLE: Final = re.compile(r"\$(?:\$|\{[^}]*\}?|[A-Za-z_][A-Za-z0-9_]*)", re.ASCII)
 # Wide on purpose: what an engine makes of a short name is not ours to say.
 _REFERENCE: Final = re.compile(
@@ -35,7 +45,7 @@ _REFERENCE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageReference:
-    """An image that a service names.
+    """An image that a service runs, or mounts as a volume.
 
     Args:
         service: the service's name.
@@ -55,7 +65,7 @@ class ComposeFile:
     """What a Compose file names.
 
     Args:
-        images: one for each service that names one.
+        images: what services run or mount, in their order.
         files: env files and configs, as paths beside the Compose file.
         gaps: why more images than these may run; empty if the list is complete.
         warnings: what is only advised.
@@ -77,13 +87,18 @@ def images_of(compose_yaml: bytes) -> tuple[ImageReference, ...]:
 
 
 def parse_compose(
-    data: bytes, *, files: Collection[str] | None, what: str = "compose.yaml"
+    data: bytes,
+    *,
+    files: Collection[str] | None,
+    environment: bytes | None = None,
+    what: str = "compose.yaml",
 ) -> ComposeFile:
     """Parse unverified bytes of a Compose file as Margo wants them in an archive.
 
     Args:
         data: unverified bytes, at most 1 MiB.
         files: paths beside the Compose file in its archive; None if not at hand.
+        environment: the bytes of the `.env` among them, if they are at hand.
         what: names the file in errors.
 
     Raises:
@@ -94,6 +109,7 @@ def parse_compose(
     reader = _Reader(find, files)
     if find.is_mapping(root, "the document"):
         reader.read(root)
+        reader.look_beside(environment)
     if find.errors:
         more = f" (and {len(find.errors) - 1} more)" if len(find.errors) > 1 else ""
         where = ":".join(find.errors[0].split(":", 3)[:3])
@@ -123,6 +139,12 @@ class _Reader:
         find = self._find
         if "include" in root.members:
             self.gaps.append("include brings in services of other files")
+        if "models" in root.members:
+            self.gaps.append("models brings in models, which are no pinned images")
+        for key in root.members:
+            known = key in _TOP_LEVEL or key in ("include", "models")
+            if not known and not key.startswith("x-"):
+                self.gaps.append(f"{join('', key)} is nothing that this version knows")
         services = find.mapping(root, "services", "")
         if services is not None and not services.members:
             find.wrong(services, "services", "at least one service")
@@ -138,13 +160,32 @@ class _Reader:
             for name, node in named.members.items() if named is not None else ():
                 self._outside(key, node, f"{key}.{name}")
 
+    def look_beside(self, environment: bytes | None) -> None:
+        """Look for other files that Compose reads without being told."""
+        beside = self._beside or ()
+        for file in sorted(beside):
+            if _OTHER_FILE.fullmatch(file):
+                self.gaps.append(f"{file} beside it may change what runs")
+        if _ENVIRONMENT in beside and (
+            environment is None or b"COMPOSE_FILE" in environment
+        ):
+            self.gaps.append(f"{_ENVIRONMENT} beside it may name other Compose files")
+
     def _service(self, name: str, node: Node, path: str, services: Node) -> None:
         image = self._find.text(node, "image", path, required=False)
+        policy = node.members.get("pull_policy")
+        builds = policy is not None and _may_be(policy, "build")
+        if builds:
+            self.gaps.append(f"{path} may be built on the device: pull_policy")
+        if "provider" in node.members:
+            self.gaps.append(f"{path} is run by a provider outside of Compose")
+        for item, at in _each(node.members.get("volumes"), f"{path}.volumes"):
+            self._volume(name, item, at)
         if image is not None:
-            if "build" in node.members:
+            if "build" in node.members and not builds:
                 text = f"{path}.build is ignored: the image is {quoted(image)}"
                 self._find.warning(node.keys["build"], text)
-            self._image(name, image, node.members["image"], path)
+            self._image(name, image, node.members["image"], f"{path}.image")
         elif "build" in node.members:
             text = f"{path} is built on the device, expected an image"
             self._find.error(node.keys["build"], text)
@@ -164,22 +205,30 @@ class _Reader:
         elif base is None or base.text not in services.members:
             self._find.wrong(node, f"{path}.extends", "a service of this file")
 
+    def _volume(self, service: str, item: Node, path: str) -> None:
+        kind = item.members.get("type") if item.kind == "mapping" else None
+        if kind is None or not _may_be(kind, "image"):
+            return
+        image = self._find.text(item, "source", path, expected="an image")
+        if image is not None:
+            self._image(service, image, item.members["source"], f"{path}.source")
+
     def _image(self, service: str, text: str, node: Node, path: str) -> None:
         variables = tuple(one for one in _VARIABLE.findall(text) if one != "$$")
         found = None
         if variables:
             shown = ", ".join(variables)
-            self.gaps.append(f"{path}.image {quoted(text)} depends on {shown}")
+            self.gaps.append(f"{path} {quoted(text)} depends on {shown}")
         else:
             matched = _REFERENCE.fullmatch(text)
             if matched is None:
                 expected = "an image reference like registry.example/acme/web:1.2.0"
-                self._find.wrong(node, f"{path}.image", expected)
+                self._find.wrong(node, path, expected)
                 return
             try:
                 found = Digest.parse(matched["digest"]) if matched["digest"] else None
             except OciFormatError as why:
-                self._find.error(node, f"{path}.image: {why}")
+                self._find.error(node, f"{path}: {why}")
         self.images.append(
             ImageReference(
                 service=service, reference=text, digest=found, variables=variables
@@ -218,6 +267,11 @@ class _Reader:
             text = f"{path} {quoted(found)} does not exist in the archive"
             self._find.error(node, text)
         self.files.append(found)
+
+
+def _may_be(node: Node, word: str) -> bool:
+    # A variable may be anything on the device.
+    return node.text == word or "$" in node.text
 
 
 def _each(node: Node | None, path: str) -> Iterator[tuple[Node, str]]:

@@ -118,6 +118,76 @@ services:
     )
 
 
+def test_an_image_that_is_mounted_is_an_image() -> None:
+    text = with_web(
+        """\
+    volumes:
+      - data:/data
+      - {type: bind, source: ./config, target: /config}
+      - {type: image, source: "registry.example/acme/models:3", target: /models}
+"""
+    )
+    assert [(one.service, one.reference) for one in images_of(text.encode())] == [
+        ("web", "registry.example/acme/models:3"),
+        ("web", "registry.example/web:1"),
+    ]
+    assert read(text).gaps == ()
+    with pytest.raises(ApplicationFormatError, match="volumes.0..source is missing"):
+        read(with_web("    volumes: [{type: image}]\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "gap"),
+    [
+        (
+            with_web("models: {llm: {model: ai/small}}\n"),
+            "models brings in models, which are no pinned images",
+        ),
+        (with_web("agents: {}\n"), "agents is nothing that this version knows"),
+        (
+            with_web("    pull_policy: build\n    build: .\n"),
+            "services.web may be built on the device: pull_policy",
+        ),
+        (
+            with_web("    pull_policy: ${POLICY}\n"),
+            "services.web may be built on the device: pull_policy",
+        ),
+        (
+            with_web("    provider: {type: awesomecloud}\n"),
+            "services.web is run by a provider outside of Compose",
+        ),
+    ],
+)
+def test_what_else_may_run_is_said_aloud(text: str, gap: str) -> None:
+    assert read(text).gaps == (gap,)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "compose.yml",
+        "compose.override.yaml",
+        "docker-compose.yml",
+        "docker-compose.override.yml",
+    ],
+)
+def test_another_compose_file_is_said_aloud(file: str) -> None:
+    found = read(with_web(""), "compose.yaml", file, f"config/{file}")
+    assert found.gaps == (f"{file} beside it may change what runs",)
+
+
+def test_variables_that_name_other_files_are_said_aloud() -> None:
+    data = with_web("").encode()
+    gap = (".env beside it may name other Compose files",)
+    for environment, gaps in (
+        (None, gap),
+        (b"COMPOSE_FILE=other.yaml\n", gap),
+        (b"WEB_PORT=8080\n", ()),
+    ):
+        found = parse_compose(data, files=[".env"], environment=environment)
+        assert found.gaps == gaps
+
+
 def test_a_service_that_extends_one_of_its_file() -> None:
     text = """\
 services:
