@@ -20,13 +20,13 @@ from margo_supplychain.cli.device_settings import (
     parse_policy,
     read_settings,
 )
+from margo_supplychain.cli.files import read_named
 from margo_supplychain.errors import (
     AmbiguousRoleError,
     FormatError,
     StateLostError,
     UnknownTargetError,
 )
-from margo_supplychain.storage.durable import read_file
 from margo_supplychain.verify.policy import LIMIT, Policy
 from margo_supplychain.verify.trust_store import TrustStore
 
@@ -198,10 +198,7 @@ class DeviceDirectory:
         """
         if given is None:
             return parse_policy(self.settings.data, self.file)
-        try:
-            data = read_file(given, limit=LIMIT)
-        except FileNotFoundError as why:
-            raise FormatError(f"{given}: no such file", where=str(given)) from why
+        data = read_named(given, limit=LIMIT, what="a policy")
         return parse_policy(data, given)
 
     def _locations(self, name: str) -> Locations:

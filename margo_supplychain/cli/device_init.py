@@ -25,6 +25,7 @@ from margo_supplychain.cli.device_settings import (
     render_start,
     repository_name,
 )
+from margo_supplychain.cli.files import read_named
 from margo_supplychain.errors import (
     DigestMismatchError,
     FormatError,
@@ -36,7 +37,6 @@ from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.names import publisher_name
 from margo_supplychain.storage.durable import (
     make_directory,
-    read_file,
     remove_file,
     write_file,
 )
@@ -71,12 +71,7 @@ def root_from_file(path: Path) -> bytes:
     Raises:
         FormatError: there is none, or it is above the limit for a root.
     """
-    limit = Limits().root
-    try:
-        data = read_file(path, limit=limit)
-    except FileNotFoundError as why:
-        raise FormatError(f"{path}: no such file", where=str(path)) from why
-    return data
+    return read_named(path, limit=Limits().root, what="a root")
 
 
 def root_from_source(source: str, sha256: str) -> bytes:

@@ -10,7 +10,7 @@ import click
 
 from margo_supplychain.cli.options import epilog, passphrase_options
 from margo_supplychain.cli.output import Result
-from margo_supplychain.errors import FormatError, KeyFormatError, SignerError
+from margo_supplychain.errors import KeyFormatError, SignerError
 
 if TYPE_CHECKING:
     from securesystemslib.signer import SSlibKey
@@ -179,17 +179,14 @@ def _open(path: Path, half: SSlibKey | None, pin: Passphrases) -> SSlibKey:
 
 
 def _read(file: str, limit: int) -> bytes:
-    from margo_supplychain.storage import durable
+    from margo_supplychain.cli.files import read_named
 
     if file == "-":
         data = sys.stdin.buffer.read(limit + 1)
         if len(data) > limit:
             raise KeyFormatError(f"the standard input has more than {limit} bytes")
         return data
-    try:
-        return durable.read_file(Path(file), limit=limit)
-    except FileNotFoundError as why:
-        raise FormatError(f"{file}: no such file", where=file) from why
+    return read_named(Path(file), limit=limit, what="a key")
 
 
 def _data(

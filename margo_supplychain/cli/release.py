@@ -218,11 +218,7 @@ def _image_lock(file: str | None) -> ImageLock | None:
 
 
 def _read_lock(file: str) -> bytes:
-    from margo_supplychain.errors import FormatError
+    from margo_supplychain.cli.files import read_named
     from margo_supplychain.formats.locks import MAX_LOCK
-    from margo_supplychain.storage import durable
 
-    try:
-        return durable.read_file(Path(file), limit=MAX_LOCK)
-    except FileNotFoundError as why:
-        raise FormatError(f"{file}: no such file", where=file) from why
+    return read_named(Path(file), limit=MAX_LOCK, what="a lock file")

@@ -152,7 +152,7 @@ class _Beginning(NamedTuple):
 
     @classmethod
     def of(cls, author: Author, file: str, publisher: str | None) -> _Beginning:
-        from margo_supplychain.storage import durable
+        from margo_supplychain.cli.files import read_named
         from margo_supplychain.verify.limits import Limits
 
         if author.state is None:
@@ -163,10 +163,7 @@ class _Beginning(NamedTuple):
             publisher = None if setting is None else setting.values[0]
         if publisher is None:
             raise click.UsageError("--begin-from needs the setting publisher")
-        try:
-            root = durable.read_file(Path(file), limit=Limits().root)
-        except FileNotFoundError as why:
-            raise click.UsageError(f"--begin-from {file}: no such file") from why
+        root = read_named(Path(file), limit=Limits().root, what="a root")
         return cls(author.state, root, publisher)
 
 

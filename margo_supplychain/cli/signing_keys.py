@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from margo_supplychain.cli.settings import FILE_NAME, variable_of
-from margo_supplychain.errors import FormatError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,10 +137,7 @@ def threshold_of(option: str, given: int | None, keys: int) -> int:
 
 
 def _read(path: Path) -> bytes:
-    from margo_supplychain.signing import files
-    from margo_supplychain.storage import durable
+    from margo_supplychain.cli.files import read_named
+    from margo_supplychain.signing.files import MAX_KEY_FILE
 
-    try:
-        return durable.read_file(path, limit=files.MAX_KEY_FILE)
-    except FileNotFoundError as why:
-        raise FormatError(f"{path}: no such file", where=str(path)) from why
+    return read_named(path, limit=MAX_KEY_FILE, what="a key")

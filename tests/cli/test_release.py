@@ -315,7 +315,9 @@ def test_adopt_what_does_not_conform_says_so(vendor: Vendor) -> None:
         *("--images-lock", "absent.lock"),
     )
     assert ran.status == 2
-    assert ran.err.startswith("error: absent.lock: no such file [format]")
+    assert ran.err.startswith(
+        "error: absent.lock: no such file, expected a lock file [format]"
+    )
 
 
 def test_adopt_of_something_that_is_not_there(vendor: Vendor) -> None:

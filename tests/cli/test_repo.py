@@ -242,7 +242,9 @@ def test_init_with_keys_that_do_not_open(vendor: Vendor) -> None:
     vendor.key("ci.key")
     ran = vendor.sign(*SMALL, "--offline-key", "absent.key", "--online-key", "ci.key")
     assert ran.status == 2
-    assert ran.err.startswith("error: absent.key: no such file [format]\n")
+    assert ran.err.startswith(
+        "error: absent.key: no such file, expected a key [format]\n"
+    )
     (vendor.place / "wrong").write_text("another passphrase\n")
     (vendor.place / "wrong").chmod(0o600)
     ran = run(*SMALL, *KEYS, "--passphrase-file", "wrong")
