@@ -55,8 +55,8 @@ def draft_bytes(release: Release) -> bytes:
     return strict_json.canonical(value)
 
 
-def read_draft(output: Path) -> tuple[ReleaseRecord, Fields] | None:
-    """Read the draft in `output`; None if there is none.
+def read_draft(output: Path) -> Release | None:
+    """Read the draft in `output`; None if there is none. No blob is looked at.
 
     Raises:
         MetadataFormatError: it is not a draft.
@@ -73,29 +73,10 @@ def read_draft(output: Path) -> tuple[ReleaseRecord, Fields] | None:
     if inner.has("created"):
         raise MetadataFormatError(f"{what} has a time, and a draft has none")
     record = ReleaseRecord.from_dict(inner.value | {"created": format_time(_NO_TIME)})
-    return record, fields
-
-
-def open_draft(output: Path) -> Release:
-    """Return the release in `output`, every byte of it checked.
-
-    Raises:
-        MetadataFormatError, OciFormatError: it is no finished build.
-        DigestMismatchError, LengthMismatchError: somebody changed it since.
-        StorageError: a part is missing, or can't be read.
-    """
-    found = read_draft(output)
-    if found is None:
-        raise MetadataFormatError(
-            f"{output} holds no {FILE_NAME}: it is no finished build",
-            hint="build it first: margo-supplychain release build DIR --output "
-            f"{output}",
-        )
-    record, fields = found
     elsewhere = fields.list_of("elsewhere", Digest.parse, limit=MAX_WARNINGS)
     warnings = fields.list_of("warnings", _warning, limit=MAX_WARNINGS)
     fields.done()
-    release = Release(
+    return Release(
         name=record.name,
         version=record.version,
         artifact=record.artifact,
@@ -109,6 +90,23 @@ def open_draft(output: Path) -> Release:
         elsewhere=frozenset(elsewhere),
         source=DirectorySource(output),
     )
+
+
+def open_draft(output: Path) -> Release:
+    """Return the release in `output`, every byte of it checked.
+
+    Raises:
+        MetadataFormatError, OciFormatError: it is no finished build.
+        DigestMismatchError, LengthMismatchError: somebody changed it since.
+        StorageError: a part is missing, or can't be read.
+    """
+    release = read_draft(output)
+    if release is None:
+        raise MetadataFormatError(
+            f"{output} holds no {FILE_NAME}: it is no finished build",
+            hint="build it first: margo-supplychain release build DIR --output "
+            f"{output}",
+        )
     _check(release, ContentStore.open(output))
     return release
 

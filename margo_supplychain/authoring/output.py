@@ -1,17 +1,29 @@
 """Where a build goes: an OCI image layout of its own, with `release.json` beside.
 
 The directory belongs to `release build`: building again brings it up to date and
-removes what the former build left. A directory with anything else in it, or with
-another release, is refused and not touched.
+removes what the former build put there, as its `release.json` says. Nothing else is
+ever removed. A directory with anything else in it, with links, or with another release
+is refused and not touched.
 """
 
 from __future__ import annotations
 
 import os
+import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from margo_supplychain.authoring.contents import read_checked
 from margo_supplychain.authoring.drafts import FILE_NAME, draft_bytes, read_draft
-from margo_supplychain.errors import ApplicationFormatError, FormatError
+from margo_supplychain.errors import (
+    ApplicationFormatError,
+    FormatError,
+    SupplyChainError,
+)
+from margo_supplychain.formats import strict_json
+from margo_supplychain.formats.closure import MAX_PARTS, walk
+from margo_supplychain.formats.digests import Digest
+from margo_supplychain.formats.fields import Fields
 from margo_supplychain.formats.oci import (
     REFERENCE_NAME,
     Entry,
@@ -34,10 +46,13 @@ if TYPE_CHECKING:
 
     from margo_supplychain.authoring.contents import Contents
     from margo_supplychain.authoring.release import Release
-    from margo_supplychain.formats.digests import Digest
 
 _TIMEOUT: Final = 30.0
 _LAYOUT: Final = frozenset({"oci-layout", "index.json", "blobs"})
+# Lists what a build puts there and replaces, for as long as it runs.
+_JOURNAL: Final = ".build.json"
+_MAX_JOURNAL: Final = 4 << 20  # bytes
+_HINT: Final = "remove it, or name another output directory"
 
 
 def check_output(output: Path, *, sources: Sequence[Path]) -> None:
@@ -62,7 +77,7 @@ def write_output(
     """Write a build: blobs, then `release.json`, then `index.json`.
 
     A process that is killed in between leaves blobs without a name, or the former
-    build; running it again completes it.
+    build; running it again completes it, since `.build.json` says what is whose.
 
     Args:
         output: made if it is not there.
@@ -77,55 +92,94 @@ def write_output(
     """
     draft = draft_bytes(release)
     index = index_bytes(_entries(release, tag))
-    _check_holds(output, release)
+    _check_holds(output, release, contents)
     make_directory(output)
     with DirectoryLock(output, timeout=_TIMEOUT):
-        _check_holds(output, release)
+        _check_holds(output, release, contents)
         store = ContentStore.create(output)
         store.clean()
+        before = _journal(output) | _former(output)
+        journal = sorted(str(one) for one in before | contents.digests())
+        write_file(output / _JOURNAL, strict_json.canonical({"digests": journal}))
         contents.store(store)
         write_file(output / FILE_NAME, draft)
         write_file(output / "index.json", index)
-        _remove_others(output, contents.digests())
+        _remove(output, before - contents.digests())
+        remove_file(output / _JOURNAL)
 
 
-def _check_holds(output: Path, release: Release) -> None:
+def _check_holds(output: Path, release: Release, contents: Contents) -> None:
     if not os.path.lexists(output):
         return
-    if not output.is_dir():
-        raise ApplicationFormatError(f"output {output} is not a directory")
+    _require_directory(output, f"output {output}")
     with storage_errors(output, "list"):
         names = {one.name for one in output.iterdir()}
     others = {one for one in names if not one.startswith(".")} - _LAYOUT - {FILE_NAME}
-    hint = "remove it, or name another output directory"
     if others:
         raise ApplicationFormatError(
             f"output {output} holds {', '.join(sorted(others)[:5])[:200]}, which "
             "release build did not write",
-            hint=hint,
+            hint=_HINT,
         )
     if FILE_NAME in names:
-        _check_same(output, release, hint)
+        _check_same(output, release)
     elif "index.json" in names and _lists_something(output):
         raise ApplicationFormatError(
             f"output {output} is an OCI image layout that release build did not write",
-            hint=hint,
+            hint=_HINT,
         )
+    _check_blobs(
+        output, None if FILE_NAME in names else contents.digests() | _journal(output)
+    )
 
 
-def _check_same(output: Path, release: Release, hint: str) -> None:
+def _require_directory(path: Path, shown: str) -> None:
+    with storage_errors(path, "read"):
+        mode = os.lstat(path).st_mode
+    if stat.S_ISLNK(mode):
+        # What would be written and removed lies somewhere else then.
+        raise ApplicationFormatError(f"{shown} is a symbolic link", hint=_HINT)
+    if not stat.S_ISDIR(mode):
+        raise ApplicationFormatError(f"{shown} is not a directory", hint=_HINT)
+
+
+def _check_blobs(output: Path, ours: frozenset[Digest] | None) -> None:
+    """Refuse links among the blobs, and blobs that no build put there.
+
+    Args:
+        output: the layout.
+        ours: what a killed build may have left; None beside a `release.json`, which
+            says what may be removed.
+    """
+    place = output / "blobs"
+    if not os.path.lexists(place):
+        return
+    _require_directory(place, str(place))
+    known = None if ours is None else {blob_path(output, one) for one in ours}
+    with storage_errors(place, "list"):
+        for directory in place.iterdir():
+            _require_directory(directory, str(directory))
+            for path in directory.iterdir():
+                if known is not None and path not in known and not _is_temporary(path):
+                    raise ApplicationFormatError(
+                        f"output {output} holds the blob {path.name[:80]}, which no "
+                        f"{FILE_NAME} says that release build wrote",
+                        hint=_HINT,
+                    )
+
+
+def _check_same(output: Path, release: Release) -> None:
     try:
         found = read_draft(output)
     except FormatError as why:
-        raise ApplicationFormatError(f"output {output}: {why}", hint=hint) from why
+        raise ApplicationFormatError(f"output {output}: {why}", hint=_HINT) from why
     if found is None:
         return
-    held = found[0]
-    if (held.name, held.version) != (release.name, release.version):
+    if (found.name, found.version) != (release.name, release.version):
         raise ApplicationFormatError(
-            f"output {output} holds {held.name} {held.version}, not {release.name} "
+            f"output {output} holds {found.name} {found.version}, not {release.name} "
             f"{release.version}",
-            hint=hint,
+            hint=_HINT,
         )
 
 
@@ -156,10 +210,38 @@ def _entries(release: Release, tag: str) -> list[Entry]:
     return entries + [named[name] for name in sorted(named)]
 
 
-def _remove_others(output: Path, kept: frozenset[Digest]) -> None:
-    # What an earlier build left could be something that its author took out again.
-    wanted = {blob_path(output, digest) for digest in kept}
-    for directory in (output / "blobs").iterdir():
-        for path in directory.iterdir():
-            if path not in wanted:
-                remove_file(path)
+def _journal(output: Path) -> frozenset[Digest]:
+    """Return what builds that were killed put there, and had not removed yet."""
+    try:
+        data = read_file(output / _JOURNAL, limit=_MAX_JOURNAL)
+    except FileNotFoundError:
+        return frozenset()
+    what = str(output / _JOURNAL)
+    fields = Fields(strict_json.parse(data, what=what, limit=_MAX_JOURNAL), what=what)
+    return frozenset(fields.list_of("digests", Digest.parse, limit=4 * MAX_PARTS))
+
+
+def _former(output: Path) -> frozenset[Digest]:
+    """Return what the former build put there, as far as it can be read."""
+    release = read_draft(output)
+    found: set[Digest] = set()
+    if release is None:
+        return frozenset()
+    for top in release.tops():
+        found.add(top.digest)
+        # What a damaged manifest named stays: nobody knows whose it is.
+        with suppress(SupplyChainError):
+            for part in walk(top, lambda what: read_checked(release.source, what)):
+                found.add(part.descriptor.digest)
+    return frozenset(found)
+
+
+def _is_temporary(path: Path) -> bool:
+    return path.name.startswith(".tmp-")
+
+
+def _remove(output: Path, digests: frozenset[Digest]) -> None:
+    for digest in sorted(digests):
+        path = blob_path(output, digest)
+        if path.is_file() and not path.is_symlink():
+            remove_file(path)

@@ -178,7 +178,7 @@ class Release:
             OciFormatError, FetchError, VerificationError: as `formats.closure.walk`.
         """
         seen: set[Digest] = set()
-        for top in self._tops():
+        for top in self.tops():
             for part in walk(top, lambda what: read_checked(self.source, what)):
                 if part.descriptor.digest not in seen:
                     seen.add(part.descriptor.digest)
@@ -217,7 +217,8 @@ class Release:
             attestations=tuple(attestations),
         )
 
-    def _tops(self) -> Iterator[Descriptor]:
+    def tops(self) -> Iterator[Descriptor]:
+        """Yield the manifests that `source` holds: components, then the artifact."""
         for component in self.components:
             if component.content.digest not in self.elsewhere:
                 yield component.content
