@@ -225,7 +225,9 @@ def fetch(
     request = _request(invocation, name, pin, options)
     checked = request.verify()
     content = request.fetch(checked, Path(to))
-    return Result(data=data_of(content), lines=lines_of(content))
+    return Result(
+        data=data_of(content), lines=lines_of(content, explain=request.explain)
+    )
 
 
 @device.command(

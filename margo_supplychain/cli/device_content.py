@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from margo_supplychain.cli import describe
-from margo_supplychain.cli.device_evidence import descriptor_data, shown
+from margo_supplychain.cli.device_evidence import (
+    descriptor_data,
+    explained,
+    images_data,
+    shown,
+)
 from margo_supplychain.formats import oci
+from margo_supplychain.formats.reports import Step
 from margo_supplychain.storage.content_store import blob_path
+from margo_supplychain.verify.trace import TITLES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from margo_supplychain.formats.digests import Descriptor
+    from margo_supplychain.formats.record import Image
     from margo_supplychain.verify.results import VerifiedContent
+
+_CONTENT: Final = 6  # step of the plan, see verify.verifier
 
 
 class Piece(NamedTuple):
@@ -44,7 +55,7 @@ def pieces_of(content: VerifiedContent) -> tuple[Piece, ...]:
     return tuple(found)
 
 
-def lines_of(content: VerifiedContent) -> list[str]:
+def lines_of(content: VerifiedContent, *, explain: bool) -> list[str]:
     """Return what `device fetch` prints."""
     release = content.release
     size = describe.size(sum(one.size for one in content.digests.values()))
@@ -60,6 +71,17 @@ def lines_of(content: VerifiedContent) -> list[str]:
         name = ", ".join(each for each in said if each is not None)
         lines.append(f"  {name or 'content'}, {describe.size(one.what.size)}")
         lines.append(f"    {one.path}")
+    lines += [f"  image {_image(one)}" for one in release.record.images]
+    if explain:
+        step = Step(
+            number=_CONTENT,
+            title=TITLES[_CONTENT],
+            outcome="passed",
+            facts={"blobs": len(content.digests)},
+        )
+        report = release.report
+        every = replace(report, steps=(*report.steps, step))
+        lines.extend(f"  {one}" for one in explained(every))
     lines.append(
         "next: install by digest; once it runs, margo-supplychain device confirm "
         f"{release.name}"
@@ -90,9 +112,16 @@ def data_of(content: VerifiedContent) -> dict[str, Any]:
             }
             for one in pieces_of(content)
         ],
+        "images": images_data(release),
         "blobs": len(content.digests),
         "report": release.report.to_dict(),
     }
+
+
+def _image(image: Image) -> str:
+    digest = "not pinned" if image.digest is None else shown(image.digest)
+    platforms = f", {', '.join(image.platforms)}" if image.platforms else ""
+    return f"{image.reference} of {image.component}, {digest}{platforms}"
 
 
 def _pieces(

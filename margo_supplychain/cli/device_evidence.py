@@ -25,11 +25,8 @@ _TRUST: Final = 1  # steps of the plan, see verify.verifier
 _POLICY: Final = 5
 _PROVENANCE: Final = 4
 _SHORT: Final = 12
-_DOUBT: Final = {
-    Freshness.FRESH: "",
-    Freshness.GRACE: "; the source is out of reach, this was accepted before",
-    Freshness.UNPROVEN: "; the clock can't be believed, signed times were used",
-}
+_OFFLINE: Final = "; the source is out of reach, this was accepted before"
+_NO_CLOCK: Final = "; the clock can't be believed, signed times were used"
 
 
 class SignedRole(NamedTuple):
@@ -75,7 +72,7 @@ def lines_of(release: VerifiedRelease, pin: Pin, *, explain: bool) -> list[str]:
     ]
     provenance = _facts(report, _PROVENANCE).get("provenance")
     said = "none demanded" if provenance == "none" else str(provenance)
-    lines.append(f"  provenance  {said}")
+    lines += [f"  images      {images_text(release)}", f"  provenance  {said}"]
     if explain:
         lines.extend(f"  {one}" for one in explained(report))
     return lines
@@ -111,6 +108,7 @@ def data_of(release: VerifiedRelease, pin: Pin, store: str) -> dict[str, Any]:
             }
             for one in release.record.components
         ],
+        "images": images_data(release),
         "closure": release.record.closure,
         "signed": [
             {
@@ -128,10 +126,37 @@ def data_of(release: VerifiedRelease, pin: Pin, store: str) -> dict[str, Any]:
             "issued": trust["issued"],
             "expires": trust["roles"]["timestamp"]["expires"],
         },
+        "reached": trust["reached"],
         "freshness": release.freshness.name.lower(),
         "provenance": _facts(release.report, _PROVENANCE)["provenance"],
         "report": release.report.to_dict(),
     }
+
+
+def images_text(release: VerifiedRelease) -> str:
+    """Return how many of the images that it runs are signed by digest."""
+    images = release.record.images
+    pinned = sum(one.digest is not None for one in images)
+    text = (
+        f"{pinned} pinned"
+        if pinned == len(images)
+        else (f"{pinned} of {len(images)} pinned")
+    )
+    partial = release.record.closure == "partial"
+    return f"{text}: closure partial, others may run" if partial else text
+
+
+def images_data(release: VerifiedRelease) -> list[dict[str, Any]]:
+    """Return the images that a release names, for programs."""
+    return [
+        {
+            "component": one.component,
+            "reference": one.reference,
+            "digest": None if one.digest is None else str(one.digest),
+            "platforms": list(one.platforms),
+        }
+        for one in release.record.images
+    ]
 
 
 def shown(digest: Digest) -> str:
@@ -162,11 +187,15 @@ def _fresh(release: VerifiedRelease) -> str:
     timestamp = trust["roles"]["timestamp"]
     issued = parse_time(trust["issued"], what="issued")
     expires = parse_time(timestamp["expires"], what="expires")
-    return (
-        f"timestamp v{timestamp['version']}, issued "
-        f"{describe.distance(issued, at=now)}, good for "
-        f"{describe.remaining(expires - now)}{_DOUBT[release.freshness]}"
-    )
+    text = f"timestamp v{timestamp['version']}, issued "
+    if release.freshness is Freshness.UNPROVEN:
+        # How far away they are, nobody here can tell.
+        text += f"{describe.moment(issued)}, good until {describe.moment(expires)}"
+        text += _NO_CLOCK
+    else:
+        text += f"{describe.distance(issued, at=now)}, good for "
+        text += describe.remaining(expires - now)
+    return text if trust["reached"] else text + _OFFLINE
 
 
 def _facts(report: Report, number: int) -> Mapping[str, Any]:
@@ -182,7 +211,10 @@ def _said(facts: Mapping[str, Any]) -> str:
         if isinstance(value, dict):
             said.extend(f"{role} v{one['version']}" for role, one in value.items())
         elif isinstance(value, list):
-            said.append(f"{name} {', '.join(map(str, value))}")
+            if value:
+                said.append(f"{name} {', '.join(map(str, value))}")
+        elif isinstance(value, bool):
+            said.append(f"{name} {'yes' if value else 'no'}")
         else:
             said.append(f"{name} {value}")
     return ", ".join(said)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 from margo_supplychain.cli.output import Result
 from margo_supplychain.errors import (
+    FetchError,
     FormatError,
     InconclusiveError,
     StateLostError,
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from margo_supplychain.cli.device_directory import DeviceDirectory
+    from margo_supplychain.transport.protocols import Source
 
 
 def refresh_all(
@@ -52,32 +54,68 @@ def refresh_all(
     if failed:
         raise _worst(failed, done, note)
     width = max(len(one["repository"]) for one in done)
+    reached = sum(one["reached"] for one in done)
+    verdict = f"refreshed {reached} of {len(done)}"
+    if reached < len(done):
+        verdict += ": out of reach, decided on copies"
     return Result(
         data={"repositories": done},
         lines=[
-            f"refreshed {len(done)} of {len(done)}",
+            verdict,
             *(f"  {one['repository']:<{width}}  {_said(one)}" for one in done),
         ],
     )
 
 
 def _refresh(device: DeviceDirectory, name: str) -> dict[str, Any]:
+    from margo_supplychain.transport.opening import FixedContent
+    from margo_supplychain.verify.verifier import Verifier
+
     store = device.store(name)
-    freshness = device.verifier(name, store).refresh()
+    source = _Watched(device.source(name, None))
+    verifier = Verifier(
+        store=store,
+        source=source,
+        content=FixedContent([source]),
+        policy=device.policy(None),
+    )
+    freshness = verifier.refresh()
     status = store.status()
     return {
         "repository": name,
         "root": status.root,
         "timestamp": status.timestamp,
         "snapshot": status.snapshot,
+        "reached": source.reached,
         "freshness": freshness.name.lower(),
     }
+
+
+@final
+class _Watched:
+    """A source, and whether it could be reached: `Freshness` alone can't tell."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.url = source.url
+        self.target = source.target
+        self.blob = source.blob
+        self.reached = True
+
+    def metadata(self, filename: str, *, limit: int) -> bytes:
+        """Pass the question on."""
+        try:
+            return self._source.metadata(filename, limit=limit)
+        except FetchError as why:
+            self.reached = self.reached and not why.unreachable
+            raise
 
 
 def _said(one: dict[str, Any]) -> str:
     return (
         f"root v{one['root']}, timestamp v{one['timestamp']}, snapshot "
         f"v{one['snapshot']}, {one['freshness']}"
+        f"{'' if one['reached'] else ', out of reach'}"
     )
 
 

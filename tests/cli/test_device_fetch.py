@@ -11,6 +11,8 @@ import pytest
 
 from margo_supplychain.formats import oci
 from margo_supplychain.formats.archives import build_compose_archive
+from margo_supplychain.formats.digests import Digest
+from margo_supplychain.formats.record import Image
 from tests.cli.plant import APPLICATION, Plant
 from tests.cli.running import Terminal, run, spawn, validate
 from tests.world.on_disk import write_files
@@ -26,11 +28,22 @@ def plant(place: Path) -> Plant:
     return made
 
 
-def with_components(plant: Plant) -> bytes:
+IMAGES = (
+    Image(
+        component="web-stack",
+        reference="registry.example/web:1",
+        digest=Digest("sha256", "0" * 64),
+        platforms=("linux/amd64", "linux/arm64"),
+    ),
+    Image(component="web-stack", reference="registry.example/job:1", digest=None),
+)
+
+
+def with_components(plant: Plant, **record: Any) -> bytes:
     """Publish a release whose record names a Compose archive; return the archive."""
     archive = build_compose_archive({"compose.yaml": COMPOSE}, top="web-stack")
     component = plant.component("web-stack", "compose", archive)
-    plant.world.release("1.3.0", APPLICATION, components=(component,))
+    plant.world.release("1.3.0", APPLICATION, components=(component,), **record)
     write_files(plant.world.publish(), plant.trust)
     return archive
 
@@ -64,6 +77,43 @@ def test_fetch_of_a_component(plant: Plant) -> None:
     assert content["component"] == "compose-profile/web-stack"
     assert content["digest"] == f"sha256:{hashlib.sha256(archive).hexdigest()}"
     assert content["mediaType"] == oci.COMPOSE_LAYER
+
+
+def test_the_images_are_listed_by_digest(plant: Plant) -> None:
+    with_components(plant, images=IMAGES, closure="partial")
+    said = "  images      1 of 2 pinned: closure partial, others may run\n"
+    assert said in plant.verify().out
+    expected = [
+        {
+            "component": "web-stack",
+            "reference": "registry.example/web:1",
+            "digest": f"sha256:{'0' * 64}",
+            "platforms": ["linux/amd64", "linux/arm64"],
+        },
+        {
+            "component": "web-stack",
+            "reference": "registry.example/job:1",
+            "digest": None,
+            "platforms": [],
+        },
+    ]
+    verified = plant.verify(json=True).json
+    validate(verified, "device-verify")
+    fetched = plant.fetch(json=True).json
+    validate(fetched, "device-fetch")
+    assert verified["result"]["images"] == fetched["result"]["images"] == expected
+    lines = plant.fetch().out.splitlines()
+    assert lines[-3:-1] == [
+        "  image registry.example/web:1 of web-stack, sha256:000000000000, "
+        "linux/amd64, linux/arm64",
+        "  image registry.example/job:1 of web-stack, not pinned",
+    ]
+
+
+def test_explain_tells_the_steps_of_a_success(plant: Plant) -> None:
+    lines = plant.fetch("^1.0", "--explain").out.splitlines()
+    assert [line.split()[0] for line in lines[-8:-1]] == list("0123456")
+    assert lines[-2] == "  6  content              passed  blobs 3"
 
 
 def test_fetch_of_an_image_index(plant: Plant) -> None:
@@ -119,7 +169,7 @@ def test_confirm_raises_the_floor(plant: Plant) -> None:
     refused = plant.verify("1.0.0")
     assert refused.status == 3
     assert "[release-floor]" in refused.err
-    assert "confirmed in slot default" in refused.err
+    assert "the floor of slot default" in refused.err
 
 
 def test_confirm_by_digest_in_a_slot(plant: Plant) -> None:
@@ -208,6 +258,11 @@ def test_refresh(plant: Plant) -> None:
     ]
     validate(plant.run("refresh", "acme", json=True).json, "device-refresh")
     assert "'beta' is no repository here" in plant.run("refresh", "beta").err
+    shutil.rmtree(plant.trust)
+    assert plant.run("refresh").out.splitlines() == [
+        "refreshed 0 of 1: out of reach, decided on copies",
+        "  acme  root v1, timestamp v2, snapshot v2, grace, out of reach",
+    ]
 
 
 def test_refresh_goes_on_after_a_failure(plant: Plant) -> None:

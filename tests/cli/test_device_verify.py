@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from margo_supplychain.cli import describe
 from margo_supplychain.formats.publisher_policy import PublisherPolicy
 from tests.cli.plant import APPLICATION, Plant
 from tests.cli.running import Ran, run, spawn, validate
@@ -57,6 +58,7 @@ def test_verified(plant: Plant) -> None:
             "for acme v2, targets v1, root v1"
         ),
         "  fresh       timestamp v2, issued 3 h ago, good for 3 d 20 h",
+        "  images      0 pinned",
         "  provenance  none demanded",
     ]
 
@@ -111,9 +113,10 @@ def test_verified_as_json(plant: Plant) -> None:
 
 def test_explain_tells_the_steps(plant: Plant) -> None:
     lines = plant.verify("^1.0", "--explain").out.splitlines()
-    assert lines[:6] == plant.verify().out.splitlines()
-    assert [line.split()[0] for line in lines[6:]] == ["0", "1", "2", "3", "4", "5"]
-    assert lines[6] == "  0  store and clock      passed  publishers acme"
+    assert lines[:7] == plant.verify().out.splitlines()
+    assert [line.split()[0] for line in lines[7:]] == ["0", "1", "2", "3", "4", "5"]
+    assert "passed over" not in plant.verify("^3.0.0-rc.0", "--explain").out
+    assert lines[7] == "  0  store and clock      passed  publishers acme"
     failed = plant.verify("^9", "--explain")
     assert failed.out == "rejected acme/pump-monitor ^9\n"
     notes = failed.err.splitlines()[:3]
@@ -442,8 +445,22 @@ def test_a_clock_that_can_not_be_believed(place: Path) -> None:
     assert plant.init().status == 0
     ran = plant.verify("1.0.0")
     assert ran.status == 0
-    assert "issued just now, good for 4 d; the clock can't be believed" in ran.out
-    assert plant.verify("1.0.0", json=True).json["result"]["freshness"] == "unproven"
+    issued = describe.moment(plant.world.clock.when)
+    assert f"timestamp v2, issued {issued}, good until 2" in ran.out
+    assert "; the clock can't be believed, signed times were used\n" in ran.out
+    result = plant.verify("1.0.0", json=True).json["result"]
+    assert (result["freshness"], result["reached"]) == ("unproven", True)
+    shutil.rmtree(plant.trust)
+    ran = plant.verify("1.0.0", json=True)
+    validate(ran.json, "device-verify")
+    result = ran.json["result"]
+    assert (result["freshness"], result["reached"]) == ("unproven", False)
+    said = plant.verify("1.0.0").out
+    assert "signed times were used; the source is out of reach, this was acc" in said
+    refreshed = plant.run("refresh", json=True).json
+    validate(refreshed, "device-refresh")
+    (one,) = refreshed["result"]["repositories"]
+    assert (one["freshness"], one["reached"]) == ("unproven", False)
     old_age(plant)
     ran = plant.verify("1.0.0")
     assert ran.status == 4
