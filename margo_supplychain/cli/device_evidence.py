@@ -136,6 +136,8 @@ def data_of(release: VerifiedRelease, pin: Pin, store: str) -> dict[str, Any]:
 def images_text(release: VerifiedRelease) -> str:
     """Return how many of the images that it runs are signed by digest."""
     images = release.record.images
+    if not images and release.record.closure == "complete":
+        return "none named"
     pinned = sum(one.digest is not None for one in images)
     text = (
         f"{pinned} pinned"

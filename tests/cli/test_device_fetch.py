@@ -104,8 +104,10 @@ def test_the_images_are_listed_by_digest(plant: Plant) -> None:
     assert verified["result"]["images"] == fetched["result"]["images"] == expected
     lines = plant.fetch().out.splitlines()
     assert lines[-3:-1] == [
-        "  image registry.example/web:1 of web-stack, sha256:000000000000, "
-        "linux/amd64, linux/arm64",
+        (
+            "  image registry.example/web:1 of web-stack, sha256:000000000000, "
+            "linux/amd64, linux/arm64"
+        ),
         "  image registry.example/job:1 of web-stack, not pinned",
     ]
 

@@ -58,7 +58,7 @@ def test_verified(plant: Plant) -> None:
             "for acme v2, targets v1, root v1"
         ),
         "  fresh       timestamp v2, issued 3 h ago, good for 3 d 20 h",
-        "  images      0 pinned",
+        "  images      none named",
         "  provenance  none demanded",
     ]
 
