@@ -16,11 +16,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Literal
 
 from margo_supplychain.authoring.contents import read_checked
+from margo_supplychain.authoring.duties import clock_ahead
 from margo_supplychain.authoring.ending import PREVIOUS
 from margo_supplychain.authoring.overlay import Overlay, Staged
 from margo_supplychain.authoring.settings import DIRECTORY
 from margo_supplychain.authoring.state import LIMITS, AuthorWalk
 from margo_supplychain.errors import (
+    ClockError,
     FormatError,
     InconclusiveError,
     SupplyChainError,
@@ -80,9 +82,10 @@ class _Check:
     def run(self, store: TrustStore | None) -> None:
         """Go through the steps; from 3 on they need the first."""
         facts = self._step(1)
-        walk = self._walk(Memory(root=self._root, publishers=frozenset()), self._source)
+        walk = self._walk(Memory(root=self._root, publishers=None), self._source)
         if walk is not None:
             facts.update(_versions(walk))
+            self._clocks(walk)
             self._note_expired(walk)
         self._as_before(store, self._step(2))
         if walk is None:
@@ -173,7 +176,7 @@ class _Check:
         except FileNotFoundError:
             return None
         overlay = Overlay(Staged(timestamp=data), self._source)
-        memory = Memory(root=self._root, publishers=frozenset())
+        memory = Memory(root=self._root, publishers=None)
         walk = self._author_walk(memory, overlay)
         try:
             walk.top_level()
@@ -181,6 +184,12 @@ class _Check:
         except SupplyChainError:
             # Its keys or files have gone: no device of today holds that state.
             return None
+
+    def _clocks(self, walk: AuthorWalk) -> None:
+        for one in (walk.workflow.root, walk.workflow.timestamp):
+            problem = None if one is None else clock_ahead(one.file, self._now)
+            if problem is not None:
+                self._add(ClockError.code, problem)
 
     # --- 3 ---------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from datetime import UTC
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tuf.api.metadata import (
     DelegatedRole,
@@ -24,11 +24,12 @@ from tuf.api.metadata import (
 from margo_supplychain.authoring.ending import meta_of
 from margo_supplychain.authoring.overlay import Nowhere, Overlay, Staged
 from margo_supplychain.authoring.rehearsal import Subjects, rehearse_creation
-from margo_supplychain.authoring.roles import RoleSigners, kind_of, refuse
+from margo_supplychain.authoring.roles import RoleSigners, kind_of
 from margo_supplychain.authoring.settings import (
     DIRECTORY,
     FILE_NAME,
     Settings,
+    periods_field,
     write_settings,
 )
 from margo_supplychain.authoring.signatures import (
@@ -36,6 +37,7 @@ from margo_supplychain.authoring.signatures import (
     require_complete,
     signed_bytes,
 )
+from margo_supplychain.errors import RefusedError
 from margo_supplychain.formats.names import publisher_patterns
 from margo_supplychain.formats.times import format_time
 from margo_supplychain.formats.tuf_metadata import ISSUED, file_name
@@ -92,12 +94,12 @@ def _check_free(directory: Path) -> None:
     }
     foreign = {one for one in found - _OURS if not one.startswith(".tmp-")}
     if "metadata" in found:
-        raise refuse(
+        raise RefusedError(
             f"{directory} holds a trust repository already",
             hint="name a new directory; nothing was changed",
         )
     if foreign or not unfinished:
-        raise refuse(
+        raise RefusedError(
             f"{directory} is not empty: it holds {min(foreign or found)}",
             hint="name a new or empty directory; nothing was changed",
         )
@@ -142,7 +144,7 @@ def _first_metadata(plan: RootPlan, signers: Signers, now: datetime) -> Staged:
         return data
 
     issued = {ISSUED: format_time(now)}
-    stage("root", _root(who, issued))
+    stage("root", _root(who, {**issued, **periods_field(plan.periods)}))
     meta = {"targets.json": meta_of(1, stage("targets", _targets(plan)))}
     if plan.publisher is not None and plan.publisher_keys is not None:
         data = stage(plan.publisher, Targets())
@@ -153,13 +155,13 @@ def _first_metadata(plan: RootPlan, signers: Signers, now: datetime) -> Staged:
     return staged
 
 
-def _root(who: dict[str, RoleKeys], issued: dict[str, str]) -> Root:
+def _root(who: dict[str, RoleKeys], fields: dict[str, Any]) -> Root:
     top = ("root", "targets", "snapshot", "timestamp")
     return Root(
         keys={key.keyid: key for role in top for key in who[role].keys},
         roles={role: Role(list(who[role].keyids), who[role].threshold) for role in top},
         consistent_snapshot=True,
-        unrecognized_fields=dict(issued),
+        unrecognized_fields=fields,
     )
 
 

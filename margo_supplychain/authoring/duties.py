@@ -10,15 +10,17 @@ Example:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from margo_supplychain.authoring.roles import delegator_of, kind_of, signers_of
 from margo_supplychain.errors import SupplyChainError, ThresholdError
 from margo_supplychain.formats.times import format_time
+from margo_supplychain.verify.clock import SLACK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from margo_supplychain.authoring.roles import RoleSigners
     from margo_supplychain.authoring.settings import Settings
@@ -129,6 +131,7 @@ class _Ledger:
             signed=len(found.signers),
             expires=found.file.expires,
             issued=found.file.issued,
+            problem=clock_ahead(found.file, self._now),
         )
 
     def _is_due(self, role: str, file: RoleFile[Any]) -> bool:
@@ -172,6 +175,17 @@ class _Ledger:
             action=_action(who.role) if due else None,
             problem=problem,
         )
+
+
+def clock_ahead(file: RoleFile[Any], now: datetime) -> str | None:
+    """Say whether a file was signed by a clock that was ahead of `now`, or is not."""
+    if file.issued is None or file.issued <= now + SLACK:
+        return None
+    days = (file.issued - now) / timedelta(days=1)
+    return (
+        f"{file.label} was signed by a clock {days:.1f} days ahead: until "
+        f"{format_time(file.issued)} sign with --time-checked, after a look at a watch"
+    )
 
 
 def _delegated(trusted: Trusted[Any]) -> tuple[str, ...]:

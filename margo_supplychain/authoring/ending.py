@@ -68,7 +68,7 @@ def finish(
     sink = DirectorySink(directory)
     overlay = Overlay(work.staged, sink)
     subjects = Subjects.of(work)
-    walk = rehearse_edit(overlay, state, subjects, now=work.now)
+    walk = rehearse_edit(overlay, state, subjects, now=work.signed_at)
     new, there = write_content(sink, work.staged)
     make_directory(directory / DIRECTORY)
     write_file(directory / DIRECTORY / PREVIOUS, state.timestamp.file.data)
@@ -134,7 +134,7 @@ def _sign(work: Work, directory: Path) -> dict[str, tuple[int, datetime]]:
     if "snapshot" in work.top:
         named = meta_of(*signing.sign("snapshot", Snapshot(meta=meta)))
     timestamp = Timestamp(
-        snapshot_meta=named, unrecognized_fields={ISSUED: format_time(work.now)}
+        snapshot_meta=named, unrecognized_fields={ISSUED: format_time(work.signed_at)}
     )
     signing.sign("timestamp", timestamp)
     return signing.roles
@@ -160,7 +160,7 @@ class _Signing:
         else:
             trusted = work.state.version(role)
             signed.version = next_version(self._directory, role, trusted)
-        signed.expires = work.now + work.settings.period(kind_of(role))
+        signed.expires = work.signed_at + work.settings.period(kind_of(role))
         data = signed_bytes(signed, self._who[role], work.signers)
         if role == "timestamp":
             work.staged.timestamp = data

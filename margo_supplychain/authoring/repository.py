@@ -21,16 +21,17 @@ from typing import TYPE_CHECKING, Final, Self, final
 
 from margo_supplychain.authoring.edit import Edit
 from margo_supplychain.authoring.ending import finish
-from margo_supplychain.authoring.roles import refuse
 from margo_supplychain.authoring.settings import (
     DIRECTORY,
     Settings,
     read_settings,
+    verified_settings,
     write_settings,
 )
 from margo_supplychain.authoring.signatures import Signers
-from margo_supplychain.authoring.state import LIMITS, load
+from margo_supplychain.authoring.state import LIMITS, last_issued, load
 from margo_supplychain.authoring.work import Work
+from margo_supplychain.errors import FetchError, FormatError, VerificationError
 from margo_supplychain.storage.durable import clean_temporary, read_file
 from margo_supplychain.storage.lock import DirectoryLock
 from margo_supplychain.transport.directory import DirectorySink, DirectorySource
@@ -62,16 +63,17 @@ class Repository:
         self.directory = directory
         self._settings = settings
         self._root = root
+        self._verified: Settings | None = None
 
     @property
     def profile(self) -> Profile:
-        """`standard`, `small` or `simple`."""
-        return self._settings.profile
+        """`standard`, `small` or `simple`, as the verified delegations have it."""
+        return self._standing().profile
 
     @property
     def publisher(self) -> str | None:
         """The one publisher of the profiles small and simple."""
-        return self._settings.publisher
+        return self._standing().publisher
 
     @property
     def owners(self) -> Mapping[str, str]:
@@ -104,7 +106,7 @@ class Repository:
 
         Raises:
             IncompleteError: a key that must sign is not in `keys`.
-            FormatError: the directory is not empty.
+            RefusedError: the directory is not empty.
             StorageError: it can't be written.
         """
         from margo_supplychain.authoring.creation import create
@@ -124,14 +126,12 @@ class Repository:
         try:
             root = read_file(path, limit=LIMITS.root)
         except FileNotFoundError as why:
-            raise refuse(
+            raise FormatError(
                 f"{directory} holds no trust repository: there is no {path}",
                 hint="make one with `margo-supplychain repo init`, or name another "
                 "directory",
             ) from why
-        settings = read_settings(directory)
-        if settings is None:
-            settings = _guess(directory)
+        settings = read_settings(directory) or Settings(profile="standard")
         return cls(directory, settings, root)
 
     def name_owners(self, owners: Mapping[str, str]) -> None:
@@ -160,7 +160,9 @@ class Repository:
             keys: private keys of every role that changes, and of snapshot and
                 timestamp.
             clock: the machine's by default.
-            time_checked: sign although the clock is far from the last signed time.
+            time_checked: sign although the clock is far from the last signed time;
+                when that lies ahead of the clock, as if it were that time: devices
+                have it as a floor.
             state: the author's memory of this repository; without it, what the
                 directory holds is believed from `1.root.json` on.
 
@@ -174,12 +176,14 @@ class Repository:
         with DirectoryLock(self.directory, timeout=LOCK_TIMEOUT):
             now = _now(clock)
             source = DirectorySource(self.directory)
+            begun = self._load(now, state)
             work = Work(
-                state=self._load(now, state),
+                state=begun,
                 source=source,
-                settings=self._settings,
+                settings=verified_settings(self._settings, begun),
                 signers=Signers(keys),
                 now=now,
+                signed_at=max(now, last_issued(begun)) if time_checked else now,
             )
             edit = Edit(work)
             yield edit
@@ -203,22 +207,29 @@ class Repository:
         return check_all(self.directory, self._root, store=state, now=_now(clock))
 
     def status(
-        self, *, within: timedelta, clock: Clock | None = None
+        self,
+        *,
+        within: timedelta,
+        clock: Clock | None = None,
+        state: TrustStore | None = None,
     ) -> tuple[Duty, ...]:
         """Return every role with who must act by when; needs no key.
 
         Args:
             within: what expires in this time is due.
             clock: the machine's by default.
+            state: the author's memory of this repository, which sees an old copy.
 
         Raises:
-            VerificationError: the top-level metadata is not what the root says.
+            VerificationError: the top-level metadata is not what the memory or the
+                root says.
         """
         from margo_supplychain.authoring.duties import duties
 
         now = _now(clock)
-        state = self._load(now, None)
-        return duties(state, settings=self._settings, now=now, within=within)
+        begun = self._load(now, state)
+        settings = verified_settings(self._settings, begun)
+        return duties(begun, settings=settings, now=now, within=within)
 
     def clean(self) -> None:
         """Remove the temporary files that killed runs left.
@@ -230,6 +241,17 @@ class Repository:
             DirectorySink(self.directory).clean()
             if (self.directory / DIRECTORY).is_dir():
                 clean_temporary(self.directory / DIRECTORY)
+
+    def _standing(self) -> Settings:
+        if self._verified is None:
+            try:
+                state = self._load(_now(None), None)
+                self._verified = verified_settings(self._settings, state)
+            except (VerificationError, FetchError):
+                # Whoever does anything with it will hear about that; to name it, what
+                # is written down is enough.
+                return self._settings
+        return self._verified
 
     def _load(self, now: datetime, store: TrustStore | None) -> State:
         return load(
@@ -243,14 +265,3 @@ class Repository:
 def _now(clock: Clock | None) -> datetime:
     found = (clock or SystemClock()).now()
     return found.astimezone(UTC).replace(microsecond=0)
-
-
-def _guess(directory: Path) -> Settings:
-    """Return the settings of a repository that lost its own, or never had any."""
-    source = DirectorySource(directory)
-    root = read_file(directory / "metadata" / FIRST_ROOT, limit=LIMITS.root)
-    state = load(source, first_root=root, store=None, clock=SystemClock())
-    targets = state.walk.workflow.roles["targets"].signed
-    if targets.delegations is None and targets.targets:
-        return Settings(profile="simple")
-    return Settings(profile="standard")

@@ -1,8 +1,9 @@
 """What an author likes to remember of a repository: profile, periods, holders of keys.
 
-`authoring/settings.json` beside `metadata/` is a convenience and never trusted: no
-device reads it, and whoever changes it can at most make the next signature last too
-long or too short, and only with the author's own keys. It needs no place on a server.
+`authoring/settings.json` beside `metadata/` is a convenience and never trusted, since
+it lies where anybody may write who serves the repository. Nothing that is signed
+depends on it: how long signatures last stands in root (`x-periods`, when it is not the
+default), and the profile shows in the verified delegations (`verified_settings`).
 
 Example:
     >>> settings = Settings(profile="small", publisher="acme")
@@ -12,7 +13,7 @@ Example:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
@@ -33,18 +34,23 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from tuf.api.metadata import Root
+
     from margo_supplychain.authoring.plan import Kind, Profile, RootPlan
+    from margo_supplychain.authoring.state import State
 
 FORMAT: Final = 1
 DIRECTORY: Final = "authoring"
 FILE_NAME: Final = "settings.json"
 LIMIT: Final = 4 << 20  # bytes
+PERIODS: Final = "x-periods"
+"""A field of root: periods other than the default, by kind of role."""
 _HOUR: Final = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The content of `authoring/settings.json`.
+    """The content of `authoring/settings.json`, and the periods that root signs.
 
     Args:
         profile: see docs/explanation/trust-model.md.
@@ -82,29 +88,21 @@ class Settings:
         what = f"{DIRECTORY}/{FILE_NAME}"
         fields = Fields(strict_json.parse(data, what=what, limit=LIMIT), what=what)
         check_format(fields, FORMAT)
-        periods, owners = fields.object("periods"), fields.object("owners")
+        owners = fields.object("owners")
         settings = cls(
             profile=fields.parsed("profile", _profile),
             publisher=fields.optional("publisher", publisher_name),
-            periods={
-                cast("Kind", kind): periods.parsed(kind, _parse_period)
-                for kind in periods.value
-            },
             owners={keyid: owners.text(keyid) for keyid in owners.value},
         )
         fields.done()
-        check_periods(settings.periods)
         check_owners(settings.owners)
         return settings
 
     def to_bytes(self) -> bytes:
-        """Return the file; the same settings always give the same bytes."""
+        """Return the file, without the periods; the same settings, the same bytes."""
         value: dict[str, Any] = {
             "format": FORMAT,
             "profile": self.profile,
-            "periods": {
-                kind: _format_period(period) for kind, period in self.periods.items()
-            },
             "owners": dict(self.owners),
         }
         if self.publisher is not None:
@@ -134,6 +132,57 @@ def write_settings(directory: Path, settings: Settings) -> None:
     """
     make_directory(directory / DIRECTORY)
     write_file(directory / DIRECTORY / FILE_NAME, settings.to_bytes())
+
+
+def periods_field(periods: Mapping[Kind, timedelta]) -> dict[str, Any]:
+    """Return the fields of a root that sign these periods; none for the default."""
+    given = {kind: _format_period(one) for kind, one in periods.items()}
+    return {PERIODS: given} if given else {}
+
+
+def signed_periods(root: Root) -> Mapping[Kind, timedelta]:
+    """Return the periods that a verified root signs.
+
+    Raises:
+        MetadataFormatError: the field is there, and not what `periods_field` gives.
+    """
+    value = root.unrecognized_fields.get(PERIODS)
+    if value is None:
+        return {}
+    fields = Fields({PERIODS: value}, what="root").object(PERIODS)
+    periods = {
+        cast("Kind", kind): fields.parsed(kind, _parse_period) for kind in fields.value
+    }
+    check_periods(periods)
+    return periods
+
+
+def verified_settings(settings: Settings, state: State) -> Settings:
+    """Return settings as verified metadata has them; `settings` fill the gaps.
+
+    Only whether a delegated repository calls itself small or standard, who holds keys,
+    and what a repository is that has signed nothing yet comes from the file.
+    """
+    targets = state.walk.workflow.roles["targets"].signed
+    roles = None if targets.delegations is None else targets.delegations.roles
+    publishers = tuple(roles or ()) or tuple(
+        dict.fromkeys(path.partition("/")[0] for path in targets.targets)
+    )
+    profile = settings.profile
+    if not roles and targets.targets:
+        profile = "simple"
+    elif roles and (profile == "simple" or len(roles) > 1):
+        profile = "standard"
+    publisher = settings.publisher
+    if publishers:
+        known = len(publishers) == 1 and profile != "standard"
+        publisher = publishers[0] if known else None
+    return replace(
+        settings,
+        profile=profile,
+        publisher=publisher,
+        periods=signed_periods(state.root.signed),
+    )
 
 
 def _profile(text: str) -> Profile:

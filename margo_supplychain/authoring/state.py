@@ -225,7 +225,7 @@ def load(
         FetchError: a file is missing.
     """
     if store is None:
-        before = Memory(root=first_root, publishers=frozenset())
+        before = Memory(root=first_root, publishers=None)
         walk = AuthorWalk(before, _no_copies, source, clock=clock)
     else:
         before = store.load()
@@ -239,6 +239,12 @@ def _no_copies(name: str) -> bytes | None:
     return None
 
 
+def last_issued(state: State) -> datetime:
+    """Return the latest signed time in root and timestamp."""
+    signed = (state.root.file.issued, state.timestamp.file.issued)
+    return max(one for one in signed if one is not None)
+
+
 def require_plausible_time(state: State, now: datetime) -> None:
     """Refuse to sign when the author's clock is far from the last signed time.
 
@@ -248,8 +254,7 @@ def require_plausible_time(state: State, now: datetime) -> None:
     Raises:
         ClockError: before the last `x-issued`, or more than 30 days after it.
     """
-    signed = (state.root.file.issued, state.timestamp.file.issued)
-    last = max(one for one in signed if one is not None)
+    last = last_issued(state)
     if now < last:
         problem = "which is before the last signature here"
     elif now > last + LONGEST_PAUSE:

@@ -12,8 +12,9 @@ from tuf.api.metadata import TargetFile
 
 from margo_supplychain.authoring.changes import Changes
 from margo_supplychain.authoring.overlay import Staged
-from margo_supplychain.authoring.roles import application_of, kind_of, refuse
+from margo_supplychain.authoring.roles import application_of, kind_of
 from margo_supplychain.authoring.state import LIMITS
+from margo_supplychain.errors import MetadataFormatError, RefusedError
 from margo_supplychain.formats.digests import Descriptor
 from margo_supplychain.formats.names import ReleaseName
 from margo_supplychain.formats.publisher_policy import FORMAT, PublisherPolicy
@@ -45,6 +46,9 @@ class Work:
         settings: profile and periods.
         signers: the private keys at hand.
         now: when all of it happens, in whole seconds.
+        signed_at: `x-issued`, from which signatures last: `now`; or the last signed
+            time, when a machine whose clock was ahead has signed. Devices keep that
+            as a floor, and would find anything expired that ends before it.
 
     Attributes:
         changes: the targets roles.
@@ -64,12 +68,14 @@ class Work:
         settings: Settings,
         signers: Signers,
         now: datetime,
+        signed_at: datetime,
     ) -> None:
         self.state = state
         self.source = source
         self.settings = settings
         self.signers = signers
         self.now = now
+        self.signed_at = signed_at
         self.changes = Changes(state)
         self.staged = Staged()
         self.releases: dict[ReleaseName, set[Version]] = {}
@@ -101,17 +107,17 @@ class Work:
         """Refuse the application of a publisher that is none here.
 
         Raises:
-            FormatError: it is not.
+            RefusedError: it is not.
         """
         if self.is_simple:
             known = self.settings.publisher
             if known is not None and known != name.publisher:
-                raise refuse(
+                raise RefusedError(
                     f"this repository is {known}'s, not {name.publisher}'s",
                     hint=f"name it {known}/{name.name}",
                 )
         elif self.changes.who(name.publisher) is None:
-            raise refuse(
+            raise RefusedError(
                 f"there is no publisher {name.publisher} here",
                 hint=f"add it: margo-supplychain publisher add {name.publisher}",
             )
@@ -149,12 +155,12 @@ class Work:
         """Return the policy of an application that is here.
 
         Raises:
-            FormatError: it is not, or has no policy.
+            RefusedError: it is not, or has no policy.
         """
         self.require_publisher(name)
         policy = self.policy(name)
         if policy is None or self.changes.who(self.deciding(name)) is None:
-            raise refuse(
+            raise RefusedError(
                 f"there is no application {name} here, with a publisher policy",
                 hint=f"add it with the offline key: margo-supplychain app add {name}",
             )
@@ -170,18 +176,19 @@ class Work:
         """Return a release that is listed.
 
         Raises:
-            FormatError: it is not, or its entry can't be read.
+            RefusedError: it is not.
+            MetadataFormatError: its entry can't be read.
         """
         self.require_policy(name)
         for one in self.listed(name):
             if one.version == version:
                 if one.entry is None:
-                    raise refuse(
+                    raise MetadataFormatError(
                         f"the entry of {name} {version} is malformed",
                         hint="it was not made by this tool, and devices refuse it",
                     )
                 return one
-        raise refuse(
+        raise RefusedError(
             f"there is no release {name} {version}",
             hint="`margo-supplychain release show` lists what there is",
         )

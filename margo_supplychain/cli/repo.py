@@ -90,7 +90,7 @@ def status(author: Author, *, within: timedelta) -> Result:
     repository = author.open()
     return describe_status(
         repository,
-        repository.status(within=within),
+        repository.status(within=within, state=author.memory()),
         within=within,
         now=describe.now(),
     )

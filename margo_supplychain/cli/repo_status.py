@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from margo_supplychain.cli import describe
+from margo_supplychain.cli.failures import PROGRAM
 from margo_supplychain.cli.output import Result
 
 if TYPE_CHECKING:
@@ -111,6 +112,9 @@ def _row(duties: Sequence[Duty], now: datetime) -> tuple[str, ...]:
 
 def _who(duties: Sequence[Duty], now: datetime) -> str:
     acting = [one for one in duties if one.due]
+    problems = [one.problem for one in acting or duties if one.problem is not None]
+    if not acting and problems:
+        return "; ".join(problems)
     if not acting:
         if duties[0].role not in _ONLINE:
             return "signed with its first release" if duties[0].version is None else ""
@@ -119,16 +123,27 @@ def _who(duties: Sequence[Duty], now: datetime) -> str:
             return "scheduled refresh"
         return f"scheduled refresh, last ran {describe.distance(issued, at=now)}"
     one = min(acting, key=lambda duty: duty.expires or now)
-    parts = [" or ".join(one.holders)]
+    parts = [who(one)]
     if one.expires is not None:
         gone = one.expires <= now
         far = describe.distance(one.expires, at=now)
         parts.append(f"expired {far}" if gone else far)
     text = ", ".join(parts)
     if one.action is not None:
-        text += f": {one.action}"
-    problems = [duty.problem for duty in acting if duty.problem is not None]
+        text += f": {PROGRAM} {one.action}"
     return f"{text} ({'; '.join(problems)})" if problems else text
+
+
+def who(duty: Duty) -> str:
+    """Return who signs a role: `A`, `A or B`, `A and B`, `2 of A, B, C`."""
+    holders = duty.holders
+    if len(holders) == 1:
+        return holders[0]
+    if duty.needed == len(duty.keyids):
+        return f"{', '.join(holders[:-1])} and {holders[-1]}"
+    if duty.needed == 1:
+        return f"{', '.join(holders[:-1])} or {holders[-1]}"
+    return f"{duty.needed} of {', '.join(holders)}"
 
 
 def _date(when: datetime | None) -> str:

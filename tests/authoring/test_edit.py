@@ -12,9 +12,9 @@ from margo_supplychain.errors import (
     ClockError,
     DigestMismatchError,
     ExpiredError,
-    FormatError,
     IncompleteError,
     NoMatchingVersionError,
+    RefusedError,
     RollbackError,
     SignerError,
     ThresholdError,
@@ -176,7 +176,7 @@ def test_adding_a_publisher_twice_changes_nothing(vendor: Vendor) -> None:
             assert edit.add_publisher("acme", keys, threshold=1) is expected
     assert vendor.version("targets") == 2
     with (
-        pytest.raises(FormatError, match="acme exists with other keys"),
+        pytest.raises(RefusedError, match="acme exists with other keys"),
         repository.edit(vendor.keys, clock=vendor.clock) as edit,
     ):
         edit.add_publisher("acme", [key("B").public_key], threshold=1)
@@ -213,13 +213,13 @@ def test_simple_has_no_publishers(vendor: Vendor) -> None:
     vendor.profile = "simple"
     repository = vendor.create()
     with repository.edit(vendor.keys, clock=vendor.clock) as edit:
-        with pytest.raises(FormatError, match="simple has no publishers"):
+        with pytest.raises(RefusedError, match="simple has no publishers"):
             edit.add_publisher("acme", [key("A").public_key], threshold=1)
-        with pytest.raises(FormatError, match="has no keys of its own"):
+        with pytest.raises(RefusedError, match="has no keys of its own"):
             edit.add_application(PUMP, [key("A").public_key], policy=OPEN)
-        with pytest.raises(FormatError, match="is acme's, not zeta's"):
+        with pytest.raises(RefusedError, match="is acme's, not zeta's"):
             edit.add_application(ReleaseName("zeta", "x"), policy=OPEN)
-        with pytest.raises(FormatError, match="simple can't demand provenance"):
+        with pytest.raises(RefusedError, match="simple can't demand provenance"):
             edit.add_application(PUMP, policy=replace(OPEN, provenance="required"))
 
 
@@ -230,7 +230,7 @@ def test_an_application_of_an_unknown_publisher(vendor: Vendor) -> None:
     vendor.create()
     with (
         vendor.repository.edit(vendor.keys, clock=vendor.clock) as edit,
-        pytest.raises(FormatError, match="there is no publisher zeta here"),
+        pytest.raises(RefusedError, match="there is no publisher zeta here"),
     ):
         edit.add_application(
             ReleaseName("zeta", "x"), [key("ci").public_key], policy=OPEN
@@ -266,7 +266,7 @@ def test_an_offline_key_that_releases_is_warned_of(vendor: Vendor) -> None:
     assert "of acme.pump-monitor is also an offline key" in edit.warnings[0]
     with (
         vendor.repository.edit(vendor.keys, clock=vendor.clock) as edit,
-        pytest.raises(FormatError, match="so nothing that it signs can prove"),
+        pytest.raises(RefusedError, match="so nothing that it signs can prove"),
     ):
         edit.add_application(
             VALVE,
@@ -283,7 +283,7 @@ def test_provenance_is_kept_and_refused_until_it_can_be_judged(vendor: Vendor) -
     with pytest.raises(Exception, match="demands provenance") as caught:
         vendor.device().verify(PUMP, ANY)
     assert getattr(caught.value, "code", "") == "provenance"
-    with pytest.raises(FormatError, match="demands provenance, which this version"):
+    with pytest.raises(RefusedError, match="demands provenance, which this version"):
         vendor.publish("1.1.0")
 
 
@@ -303,7 +303,9 @@ def test_rotation_and_no_return(vendor: Vendor) -> None:
     with vendor.repository.edit(keys, clock=vendor.clock) as edit:
         for left in (old, new):
             keyid = left.public_key.keyid[:12]
-            with pytest.raises(FormatError, match=f"key {keyid} left the role acme.pu"):
+            with pytest.raises(
+                RefusedError, match=f"key {keyid} left the role acme.pu"
+            ):
                 edit.rotate_keys(PUMP.role, [left.public_key], threshold=1)
     with pytest.raises(IncompleteError, match=r"acme\.pump-monitor needs 1 more"):
         vendor.publish("1.1.0", keys=[old])
@@ -333,13 +335,15 @@ def test_rotation_of_a_publisher(vendor: Vendor) -> None:
 def test_root_keys_are_no_edit(vendor: Vendor) -> None:
     vendor.create()
     with vendor.repository.edit(vendor.keys, clock=vendor.clock) as edit:
-        with pytest.raises(FormatError, match="the keys of snapshot stand in the root"):
+        with pytest.raises(
+            RefusedError, match="the keys of snapshot stand in the root"
+        ):
             edit.rotate_keys("snapshot", [key("A").public_key], threshold=1)
-        with pytest.raises(FormatError, match="there is no role zeta here"):
+        with pytest.raises(RefusedError, match="there is no role zeta here"):
             edit.rotate_keys("zeta", [key("A").public_key], threshold=1)
-        with pytest.raises(FormatError, match="root is renewed by a root ceremony"):
+        with pytest.raises(RefusedError, match="root is renewed by a root ceremony"):
             edit.refresh("root")
-        with pytest.raises(FormatError, match=r"there is no role zeta\.x here"):
+        with pytest.raises(RefusedError, match=r"there is no role zeta\.x here"):
             edit.refresh("zeta.x")
 
 
@@ -350,13 +354,17 @@ def test_epochs_never_fall(vendor: Vendor) -> None:
     vendor.create_with_pump()
     second = replace(OPEN, epoch=2, minimum_version=version("1.2.0"))
     with vendor.repository.edit(vendor.keys, clock=vendor.clock) as edit:
-        with pytest.raises(FormatError, match=r"a higher epoch .* needs a minimum ver"):
+        with pytest.raises(
+            RefusedError, match=r"a higher epoch .* needs a minimum ver"
+        ):
             edit.set_policy(PUMP, replace(OPEN, epoch=2))
         assert edit.set_policy(PUMP, second)
         assert edit.policy(PUMP) == second
-        with pytest.raises(FormatError, match="would fall from 2 to 1"):
+        with pytest.raises(RefusedError, match="would fall from 2 to 1"):
             edit.set_policy(PUMP, OPEN)
-        with pytest.raises(FormatError, match=r"needs a minimum version above 1\.2\.0"):
+        with pytest.raises(
+            RefusedError, match=r"needs a minimum version above 1\.2\.0"
+        ):
             edit.set_policy(PUMP, replace(second, epoch=3))
     with vendor.repository.edit([], clock=vendor.clock) as edit:
         assert edit.policy(PUMP) == second
@@ -374,10 +382,10 @@ def test_policies_name_artifacts_that_exist(vendor: Vendor) -> None:
             replace(OPEN, reinstated=(Reinstatement(artifact=stranger, up_to=1),)),
         ):
             with pytest.raises(
-                FormatError, match="no release of acme/pump-monitor has"
+                RefusedError, match="no release of acme/pump-monitor has"
             ):
                 edit.set_policy(PUMP, policy)
-        with pytest.raises(FormatError, match=r"void withdrawals to come: .* at v2"):
+        with pytest.raises(RefusedError, match=r"void withdrawals to come: .* at v2"):
             edit.set_policy(
                 PUMP, replace(OPEN, reinstated=(Reinstatement(artifact=real, up_to=3),))
             )
@@ -387,9 +395,9 @@ def test_policies_name_artifacts_that_exist(vendor: Vendor) -> None:
 def test_policy_of_an_unknown_application(vendor: Vendor) -> None:
     vendor.create()
     with vendor.repository.edit(vendor.keys, clock=vendor.clock) as edit:
-        with pytest.raises(FormatError, match=r"there is no role acme\.valve here"):
+        with pytest.raises(RefusedError, match=r"there is no role acme\.valve here"):
             edit.set_policy(VALVE, OPEN)
-        with pytest.raises(FormatError, match="there is no application acme/valve"):
+        with pytest.raises(RefusedError, match="there is no application acme/valve"):
             edit.add_release(vendor.release("1.0.0", name=VALVE))
         assert edit.policy(VALVE) is None
         assert edit.releases(VALVE) == {}
@@ -402,7 +410,7 @@ def test_below_the_minimum(vendor: Vendor) -> None:
     vendor.create_with_pump()
     with vendor.repository.edit(vendor.keys, clock=vendor.clock) as edit:
         edit.set_policy(PUMP, replace(OPEN, minimum_version=version("1.2.0")))
-    with pytest.raises(FormatError, match=r"1\.1\.9 is below the publisher's minimum"):
+    with pytest.raises(RefusedError, match=r"1\.1\.9 is below the publisher's minimum"):
         vendor.publish("1.1.9")
     vendor.publish("1.2.0")
 
@@ -411,7 +419,9 @@ def test_one_release_per_precedence(vendor: Vendor) -> None:
     vendor.create_with_pump()
     vendor.publish("1.0.0+a")
     before = vendor.files()
-    with pytest.raises(FormatError, match=r"1\.0\.0\+a exists, and 1\.0\.0\+b has the"):
+    with pytest.raises(
+        RefusedError, match=r"1\.0\.0\+a exists, and 1\.0\.0\+b has the"
+    ):
         vendor.publish("1.0.0+b")
     assert vendor.files() == before
 
@@ -447,9 +457,9 @@ def test_what_can_be_used_instead(vendor: Vendor) -> None:
     vendor.withdraw("1.0.0")
     with vendor.repository.edit([key("ci")], clock=vendor.clock) as edit:
         for use in ("1.0.0", "1.1.0"):
-            with pytest.raises(FormatError, match=f"{use} can't be used instead of 1"):
+            with pytest.raises(RefusedError, match=f"{use} can't be used instead of 1"):
                 edit.withdraw(PUMP, version("1.1.0"), reason="leaks", use=version(use))
-        with pytest.raises(FormatError, match=r"there is no release acme/.* 3\.0\.0"):
+        with pytest.raises(RefusedError, match=r"there is no release acme/.* 3\.0\.0"):
             edit.withdraw(PUMP, version("3.0.0"), reason="leaks")
 
 
@@ -460,7 +470,7 @@ def test_withdrawn_bytes_do_not_come_back(vendor: Vendor) -> None:
     again = vendor.release("1.0.1", b"acme/pump-monitor 1.0.0")
     with (
         vendor.repository.edit([key("ci")], clock=vendor.clock) as edit,
-        pytest.raises(FormatError, match=r"of 1\.0\.0, which is withdrawn: leaks"),
+        pytest.raises(RefusedError, match=r"of 1\.0\.0, which is withdrawn: leaks"),
     ):
         edit.add_release(again)
     done = vendor.publish("1.0.0")
@@ -487,7 +497,7 @@ def test_reinstatement(vendor: Vendor) -> None:
     with vendor.repository.edit([], clock=vendor.clock) as edit:
         assert edit.releases(PUMP)[version("1.0.0")].withdrawn is None
         policy = edit.policy(PUMP)
-        with pytest.raises(FormatError, match=r"1\.0\.0 is not withdrawn"):
+        with pytest.raises(RefusedError, match=r"1\.0\.0 is not withdrawn"):
             edit.reinstate(PUMP, version("1.0.0"))
     assert policy is not None
     assert [one.up_to for one in policy.reinstated] == [3]
@@ -633,25 +643,48 @@ def test_a_checked_clock_signs(vendor: Vendor) -> None:
     vendor.device().verify(PUMP, ANY)
 
 
-def test_time_does_not_go_back_for_devices(vendor: Vendor) -> None:
-    """A machine 300 days ahead has signed; being right now does not help by itself."""
+@pytest.mark.parametrize("ahead", [29, 300])
+def test_time_does_not_go_back_for_devices(vendor: Vendor, ahead: int) -> None:
+    """A machine that was ahead has signed; a checked clock goes on from its time."""
     vendor.create_with_pump()
-    vendor.clock.advance(days=300)
-    with vendor.repository.edit(
-        [key("ci")], clock=vendor.clock, time_checked=True
-    ) as edit:
+    vendor.publish("1.0.0")
+    store = vendor.store("device")
+    vendor.clock.advance(days=ahead)
+    keys = [key("ci")]
+    with vendor.repository.edit(keys, clock=vendor.clock, time_checked=True) as edit:
         edit.refresh()
-    vendor.clock.advance(days=-299)
-    before = vendor.files()
-    with (
-        pytest.raises(ExpiredError, match="before the signed time") as caught,
-        vendor.repository.edit(
-            [key("ci")], clock=vendor.clock, time_checked=True
-        ) as edit,
-    ):
-        edit.refresh()
-    assert "a device with the previous state would refuse" in str(caught.value.hint)
-    assert vendor.files() == before
+        edit.refresh(PUMP.role)
+    vendor.device(store).verify(PUMP, ANY)
+    vendor.clock.advance(days=-ahead)
+    with pytest.raises(ClockError, match="before the last signature here"):
+        vendor.publish("1.1.0")
+    problems = [
+        one.problem
+        for one in vendor.repository.status(
+            within=timedelta(days=1), clock=vendor.clock
+        )
+        if one.problem
+    ]
+    assert len(problems) == 1
+    assert f"signed by a clock {ahead}.0 days ahead" in problems[0]
+    report = vendor.repository.check(clock=vendor.clock)
+    assert [one.rule for one in report.violations] == ["clock"]
+    vendor.publish("1.1.0", time_checked=True)
+    with vendor.repository.edit(keys, clock=vendor.clock, time_checked=True) as edit:
+        edit.withdraw(PUMP, version("1.1.0"), reason="leaks")
+    for device in (vendor.device(), vendor.device(store)):
+        assert str(device.verify(PUMP, ANY).version) == "1.0.0"
+    # What people read says when it was.
+    record = vendor.repository
+    with record.edit((), clock=vendor.clock, time_checked=True) as edit:
+        assert edit.record(PUMP, version("1.1.0")).created == vendor.clock.when
+        mark = edit.releases(PUMP)[version("1.1.0")].withdrawn
+        assert mark is not None
+        assert mark.since == vendor.clock.when
+    # Without the machine that was ahead, time catches up.
+    vendor.clock.advance(days=ahead, hours=1)
+    vendor.publish("1.2.0")
+    assert vendor.repository.check(clock=vendor.clock).verdict == "verified"
 
 
 # --- the author's memory -------------------------------------------------------------

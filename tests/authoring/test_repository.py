@@ -5,19 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from securesystemslib.signer import SSlibKey
+from tuf.api.metadata import Root
 
 from margo_supplychain.authoring.plan import RoleKeys, RootPlan
 from margo_supplychain.authoring.repository import Repository
-from margo_supplychain.authoring.settings import Settings
+from margo_supplychain.authoring.settings import (
+    Settings,
+    periods_field,
+    signed_periods,
+)
 from margo_supplychain.errors import (
     FormatError,
     IncompleteError,
     KeyFormatError,
     MetadataFormatError,
+    RefusedError,
 )
 from margo_supplychain.formats.pins import Pin
 from margo_supplychain.storage.content_store import ContentStore
@@ -25,6 +31,8 @@ from tests.authoring.trust import NOW, OPEN, PUMP, Vendor, key
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from margo_supplychain.authoring.plan import Kind, Profile
 
 
 def test_create_small(vendor: Vendor) -> None:
@@ -162,44 +170,96 @@ def test_settings_of_a_simple_repository_are_guessed(vendor: Vendor) -> None:
 def test_damaged_settings_are_an_error(vendor: Vendor) -> None:
     vendor.create()
     path = vendor.trust / "authoring/settings.json"
-    path.write_bytes(b'{"format":1,"profile":"huge","periods":{},"owners":{}}')
+    path.write_bytes(b'{"format":1,"profile":"huge","owners":{}}')
     with pytest.raises(MetadataFormatError, match="'huge' is none of standard, small"):
         _ = vendor.repository
     path.write_bytes(
-        b'{"format":1,"profile":"small","periods":{"root":"1y"},"owners":{}}'
+        b'{"format":1,"profile":"small","periods":{"root":"1d"},"owners":{}}'
     )
-    with pytest.raises(MetadataFormatError, match="period is '1y', expected a time"):
+    with pytest.raises(MetadataFormatError, match="unknown field 'periods'"):
         _ = vendor.repository
 
 
 def test_settings_round_trip() -> None:
     settings = Settings(
-        profile="simple",
-        publisher="acme",
-        periods={"root": timedelta(days=100), "timestamp": timedelta(hours=36)},
-        owners={"ab" * 32: "holder A"},
+        profile="simple", publisher="acme", owners={"ab" * 32: "holder A"}
     )
     assert Settings.parse(settings.to_bytes()) == settings
+
+
+def test_signed_periods_round_trip() -> None:
+    periods: dict[Kind, timedelta] = {
+        "root": timedelta(days=100),
+        "timestamp": timedelta(hours=36),
+    }
+    root = Root(unrecognized_fields=periods_field(periods))
+    assert root.unrecognized_fields == {
+        "x-periods": {"root": "100d", "timestamp": "36h"}
+    }
+    assert signed_periods(root) == periods
+    assert periods_field({}) == {}
+    assert signed_periods(Root()) == {}
+
+
+@pytest.mark.parametrize("value", [[], {"root": "1y"}, {"pump": "1d"}, {"root": "1h1"}])
+def test_signed_periods_of_another_form(value: object) -> None:
+    with pytest.raises(FormatError):
+        signed_periods(Root(unrecognized_fields={"x-periods": value}))
+
+
+def test_the_served_settings_change_nothing_that_is_signed(vendor: Vendor) -> None:
+    vendor.create_with_pump()
+    vendor.publish("1.0.0")
+    path = vendor.trust / "authoring/settings.json"
+    for profile in ("simple", "standard"):
+        path.write_bytes(
+            Settings(profile=cast("Profile", profile), publisher="bolt").to_bytes()
+        )
+        assert vendor.repository.profile == "standard"
+        vendor.publish(f"1.0.{len(profile)}")
+        assert "acme" not in str(vendor.signed("1.targets.json")["targets"])
+        assert vendor.signed("timestamp.json")["expires"] == "2026-11-25T10:00:00Z"
+    path.write_bytes(Settings(profile="small", publisher="bolt").to_bytes())
+    assert vendor.repository.publisher == "acme"
+    assert vendor.repository.check(clock=vendor.clock).verdict == "verified"
+
+
+def test_the_served_settings_of_a_simple_repository(vendor: Vendor) -> None:
+    vendor.profile = "simple"
+    vendor.create_with_pump()
+    path = vendor.trust / "authoring/settings.json"
+    path.write_bytes(Settings(profile="small", publisher="bolt").to_bytes())
+    repository = vendor.repository
+    assert (repository.profile, repository.publisher) == ("simple", "acme")
+
+
+def test_a_repository_that_cannot_be_verified_is_named_as_written(
+    vendor: Vendor,
+) -> None:
+    vendor.create()
+    (vendor.trust / "metadata/timestamp.json").unlink()
+    repository = vendor.repository
+    assert (repository.profile, repository.publisher) == ("small", "acme")
 
 
 def test_create_refuses_a_directory_with_something_in_it(vendor: Vendor) -> None:
     vendor.trust.mkdir()
     (vendor.trust / "letters").write_text("dear")
-    with pytest.raises(FormatError, match="is not empty: it holds letters"):
+    with pytest.raises(RefusedError, match="is not empty: it holds letters"):
         vendor.create()
     assert [one.name for one in vendor.trust.iterdir()] == ["letters"]
 
 
 def test_create_refuses_a_layout_of_somebody(vendor: Vendor) -> None:
     ContentStore.create(vendor.trust)
-    with pytest.raises(FormatError, match="is not empty: it holds blobs"):
+    with pytest.raises(RefusedError, match="is not empty: it holds blobs"):
         vendor.create()
 
 
 def test_create_refuses_a_repository(vendor: Vendor) -> None:
     vendor.create()
     before = vendor.files()
-    with pytest.raises(FormatError, match="holds a trust repository already"):
+    with pytest.raises(RefusedError, match="holds a trust repository already"):
         vendor.create()
     assert vendor.files() == before
 
