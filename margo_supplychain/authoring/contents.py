@@ -15,12 +15,9 @@ import io
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
-from margo_supplychain.errors import VerificationError
 from margo_supplychain.formats.closure import walk
 from margo_supplychain.formats.digests import Descriptor
-from margo_supplychain.storage.content_store import blob_path
-from margo_supplychain.storage.durable import remove_file
-from margo_supplychain.storage.receive import check_stream
+from margo_supplychain.storage.receive import read_exact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,15 +34,8 @@ def read_checked(source: Source, what: Descriptor) -> bytes:
         FetchError: the source can't give it.
         LengthMismatchError, DigestMismatchError: it gives something else.
     """
-    pieces: list[bytes] = []
     with source.blob(what) as stream:
-        check_stream(
-            what,
-            stream,
-            subject=str(what.digest),
-            write=lambda piece: pieces.append(bytes(piece)),
-        )
-    return b"".join(pieces)
+        return read_exact(what, stream, subject=str(what.digest))
 
 
 class Contents:
@@ -96,17 +86,6 @@ class Contents:
             StorageError: the disk is full, and the like.
         """
         for what, _ in self._blobs.values():
-            if not _is_intact(store, what):
+            if not store.keep_intact(what):
                 with self.open(what.digest) as stream:
                     store.put(what, stream)
-
-
-def _is_intact(store: ContentStore, what: Descriptor) -> bool:
-    if not store.has(what):
-        return False
-    try:
-        store.verify(what)
-    except VerificationError:
-        remove_file(blob_path(store.directory, what.digest))
-        return False
-    return True

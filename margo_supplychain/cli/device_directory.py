@@ -95,7 +95,7 @@ class DeviceDirectory:
             except StateLostError as why:
                 lost.append(why)
                 continue
-            if publisher in store.load().publishers:
+            if publisher in store.publishers:
                 claims.append((name, store))
         if len(claims) > 1:
             names = tuple(name for name, _ in claims)
@@ -132,7 +132,7 @@ class DeviceDirectory:
             store = self.store(name)
             found.extend(
                 (name, store, one)
-                for one in store.load().fetched
+                for one in store.status().fetched
                 if wanted in (str(one.name), str(one.artifact))
             )
         if not found:

@@ -105,6 +105,8 @@ class ApplicationDescription:
         version_text: the version exactly as written, `1.0` also when it is a number.
         version_is_text: whether it was written as YAML text.
         warnings: what is only advised, each with its place.
+        unread: ids of profiles of which a part could not be read, or stands twice; the
+            empty text for a profile without an id.
         raw: the bytes it was read from.
     """
 
@@ -117,6 +119,7 @@ class ApplicationDescription:
     resources: tuple[Resource, ...]
     warnings: tuple[str, ...]
     raw: bytes
+    unread: tuple[str, ...] = ()
 
 
 def parse_description(
@@ -193,6 +196,7 @@ def _read(
         resources=resources,
         warnings=find.warnings,
         raw=data,
+        unread=find.unread,
     )
     return description, find.errors
 
@@ -302,13 +306,18 @@ def _profiles(
 ) -> tuple[Profile, ...]:
     found: list[Profile] = []
     for node, path in find.items(root, "deploymentProfiles", ""):
-        if find.is_mapping(node, path):
-            profile = _profile(node, path, generation, find)
-            if profile is None:
-                continue
-            if any(other.id == profile.id for other in found):
-                find.error(node.members["id"], f"{path}.id {profile.id} comes twice")
-            found.append(profile)
+        if not find.is_mapping(node, path):
+            find.lose("")
+            continue
+        profile = _profile(node, path, generation, find)
+        if profile is None:
+            stated = node.members.get("id")
+            find.lose("" if stated is None else stated.text)
+            continue
+        if any(other.id == profile.id for other in found):
+            find.error(node.members["id"], f"{path}.id {profile.id} comes twice")
+            find.lose(profile.id)
+        found.append(profile)
     return tuple(found)
 
 
@@ -330,13 +339,16 @@ def _profile(
     components: dict[str, ComponentReference] = {}
     for item, where in find.items(node, "components", path):
         if not find.is_mapping(item, where):
+            find.lose(identity or "")
             continue
         component = _component(item, where, kind, generation, find)
         if component is None:
+            find.lose(identity or "")
             continue
         if component.name in components:
             text = f"{where}.name {component.name} comes twice in its profile"
             find.error(item.members["name"], text)
+            find.lose(identity or "")
         components[component.name] = component
     if identity is None or kind is None or not components:
         return None

@@ -34,6 +34,7 @@ class Findings:
         self._what = what
         self._errors: list[tuple[int, int, str]] = []
         self._warnings: list[tuple[int, int, str]] = []
+        self._unread: set[str] = set()
 
     @property
     def errors(self) -> tuple[str, ...]:
@@ -44,6 +45,15 @@ class Findings:
     def warnings(self) -> tuple[str, ...]:
         """What is only advised, in the order of the file."""
         return tuple(text for _, _, text in sorted(self._warnings))
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Ids of profiles of which a part was lost; empty for one without an id."""
+        return tuple(sorted(self._unread))
+
+    def lose(self, profile: str) -> None:
+        """Take note that a part of a profile can't be represented."""
+        self._unread.add(profile)
 
     def error(self, node: Node, text: str) -> None:
         """Add an error; above 100, more change nothing for a reader."""

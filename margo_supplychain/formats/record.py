@@ -117,9 +117,19 @@ class ReleaseRecord:
             raise MetadataFormatError(
                 f"layout is {self.layout}, expected 1 to {MAX_LAYOUT}"
             )
+        self._check_digests()
         self._check_lists()
         if self.closure == "complete":
             self._check_complete()
+
+    def _check_digests(self) -> None:
+        # Devices remember withdrawn artifacts by digest: one artifact has one.
+        for what in (self.artifact, *(one.content for one in self.components)):
+            if what.digest.algorithm != "sha256":
+                raise MetadataFormatError(
+                    f"{what.media_type} is named by {what.digest.algorithm}, expected "
+                    "sha256"
+                )
 
     def _check_lists(self) -> None:
         for kind, values, limit in (

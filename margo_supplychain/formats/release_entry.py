@@ -62,6 +62,10 @@ class ReleaseEntry:
     withdrawn: Withdrawal | None = None
 
     def __post_init__(self) -> None:
+        if self.artifact.algorithm != "sha256":
+            raise MetadataFormatError(
+                f"artifact is named by {self.artifact.algorithm}, expected sha256"
+            )
         if len(self.profiles) > MAX_PROFILES:
             raise MetadataFormatError(
                 f"release has {len(self.profiles)} profiles, more than {MAX_PROFILES}"

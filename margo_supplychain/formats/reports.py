@@ -1,7 +1,7 @@
 """Reports: the evidence for yes and for no, as values that can be written down.
 
-A report says what was checked against what; it proves nothing by itself. It is signed,
-if at all, by its reader (`Report.to_vsa` gives the bytes to sign).
+A report says what was checked against what; it proves nothing by itself, and is signed,
+if at all, by its reader.
 """
 
 from __future__ import annotations

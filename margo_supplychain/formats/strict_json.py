@@ -11,6 +11,7 @@ Example:
 from __future__ import annotations
 
 import json
+import re
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_DEPTH: Final = 64
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _NEITHER: Final = bytes(set(range(256)) - set(b'[]{}"'))
 MAX_INTEGER: Final = 2**53 - 1  # what every JSON reader can hold exactly (RFC 8259 §6)
 
@@ -41,11 +43,20 @@ def parse(
 
     Raises:
         FormatError: above `limit`, not UTF-8, not one object, duplicate keys, NaN,
-            fractions, integers beyond ±(2^53 - 1), deeper than 64.
+            fractions, integers beyond ±(2^53 - 1), deeper than 64, half of a
+            surrogate pair.
     """
     if len(data) > limit:
         raise error(f"{what} has {len(data)} bytes, more than the limit of {limit}")
+    value = _load(data, what, error)
+    if not isinstance(value, dict):
+        raise error(f"{what} is not a JSON object")
+    if _SURROGATE.search(data) is not None:
+        _check_text(value, what, error)
+    return value
 
+
+def _load(data: bytes, what: str, error: type[FormatError]) -> Any:
     def refuse(text: str) -> NoReturn:
         raise error(f"{what} holds {text[:40]!r}, which is not a whole number")
 
@@ -67,7 +78,7 @@ def parse(
     try:
         text = data.decode("utf-8")
         _check_depth(data, what, error)
-        value = json.loads(
+        return json.loads(
             text,
             object_pairs_hook=pairs,
             parse_float=refuse,
@@ -80,9 +91,6 @@ def parse(
         raise error(
             f"{what} is not JSON: {why.msg} at line {why.lineno}, column {why.colno}"
         ) from why
-    if not isinstance(value, dict):
-        raise error(f"{what} is not a JSON object")
-    return value
 
 
 def _check_depth(data: bytes, what: str, error: type[FormatError]) -> None:
@@ -100,6 +108,13 @@ def _check_depth(data: bytes, what: str, error: type[FormatError]) -> None:
     steps = (1 if one in b"[{" else -1 for one in brackets)
     if max(accumulate(steps), default=0) > MAX_DEPTH:
         raise error(f"{what} is nested deeper than {MAX_DEPTH}")
+
+
+def _check_text(value: object, what: str, error: type[FormatError]) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as why:
+        raise error(f"{what} holds half of a surrogate pair, which is no text") from why
 
 
 def canonical(value: Mapping[str, Any]) -> bytes:

@@ -21,6 +21,7 @@ _FORM: Final = re.compile(
 LONGEST_SPAN: Final = timedelta(days=3650)
 _SPAN: Final = re.compile(r"(0|[1-9][0-9]{0,8})([smhd])", re.ASCII)
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def parse_time(
@@ -34,14 +35,18 @@ def parse_time(
     if not isinstance(text, str) or _FORM.fullmatch(text) is None:
         raise error(f"{what} is {text!r:.80}, not a time like 2026-11-21T10:00:00Z")
     try:
-        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+        found = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     except ValueError as why:
         raise error(f"{what} is {text!r}, which is no date") from why
+    if found < EARLIEST:
+        raise error(f"{what} is {text!r}, before {EARLIEST.year}")
+    return found
 
 
 def format_time(when: datetime) -> str:
     """Return an aware time as `2026-11-21T10:00:00Z`, cut to whole seconds."""
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # `strftime` writes the year 999 with three digits, which nobody could read back.
+    return f"{when.astimezone(UTC).replace(tzinfo=None):%Y-%m-%dT%H:%M:%SZ}".zfill(20)
 
 
 def parse_span(

@@ -19,9 +19,14 @@ Example:
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING, BinaryIO, Final, Self, final
 
-from margo_supplychain.errors import OciFormatError, StorageError
+from margo_supplychain.errors import (
+    OciFormatError,
+    StorageError,
+    VerificationError,
+)
 from margo_supplychain.formats import strict_json
 from margo_supplychain.formats.oci import (
     MAX_MANIFEST,
@@ -31,11 +36,13 @@ from margo_supplychain.formats.oci import (
     index_bytes,
     parse_layout_index,
 )
+from margo_supplychain.storage import durable
 from margo_supplychain.storage.durable import (
     clean_temporary,
     make_directory,
     open_regular,
     read_file,
+    remove_file,
     write_file,
     write_new_file,
 )
@@ -155,6 +162,46 @@ class ContentStore:
         with self.open_blob(what.digest) as file:
             check_stream(what, file, subject=str(what.digest), tick=tick)
 
+    def keep_intact(self, what: Descriptor) -> bool:
+        """Say whether content is there and right; remove it if it is damaged.
+
+        The caller holds the directory's lock.
+
+        Raises:
+            StorageError: it can't be read or removed.
+        """
+        path = blob_path(self.directory, what.digest)
+        if not os.path.lexists(path):
+            return False
+        if path.is_dir() and not path.is_symlink():
+            raise StorageError(f"{path} is not a regular file", path=str(path))
+        try:
+            if _is_ours(path):
+                self.verify(what)
+                # Whoever put it there may have been killed before it synced.
+                durable.operations.sync_directory(path.parent)
+                return True
+        except VerificationError:
+            pass
+        remove_file(path)
+        return False
+
+    def open_checked(self, what: Descriptor) -> BinaryIO:
+        """Open content after its size and digest were checked, on the very same file.
+
+        Raises:
+            LengthMismatchError, DigestMismatchError: a disk or somebody changed it.
+            StorageError: it is not there, or can't be read.
+        """
+        file = self.open_blob(what.digest)
+        try:
+            check_stream(what, file, subject=str(what.digest))
+            file.seek(0)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
     def put(
         self,
         what: Descriptor,
@@ -163,6 +210,8 @@ class ContentStore:
         tick: Callable[[int], None] | None = None,
     ) -> None:
         """Store unverified `data` if it is exactly `what`; no-op if that is there.
+
+        What is there is hashed again, and replaced if it is something else.
 
         Args:
             what: size and digest that the bytes must have.
@@ -173,6 +222,8 @@ class ContentStore:
             LengthMismatchError, DigestMismatchError: other bytes; nothing is stored.
             StorageError: it can't be written.
         """
+        if self.keep_intact(what):
+            return
         path = blob_path(self.directory, what.digest)
         receive(path, what, data, subject=str(what.digest), tick=tick)
 
@@ -233,6 +284,17 @@ class ContentStore:
         clean_temporary(self.directory)
         for directory in (self.directory / "blobs").iterdir():
             clean_temporary(directory)
+
+
+def _is_ours(path: Path) -> bool:
+    """Say whether a file is ours alone: nobody else can write it later."""
+    found = os.lstat(path)
+    return (
+        stat.S_ISREG(found.st_mode)
+        and found.st_uid == os.geteuid()
+        and found.st_nlink == 1
+        and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    )
 
 
 def _replaces(added: Entry, entry: Entry, name: str | None) -> bool:

@@ -30,7 +30,8 @@ class Operations:
     def open_lock(self, path: Path, mode: int) -> int:
         """Open a lock file, creating it when it is not there."""
         # Reading is enough for flock, so others than the file's owner can wait too.
-        flags = os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        # Not waiting: a pipe of that name would hang whoever opens it.
+        flags = os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         return os.open(path, flags, mode)
 
     def write(self, descriptor: int, data: memoryview) -> int:

@@ -12,8 +12,6 @@ Example:
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from margo_supplychain.errors import DigestMismatchError, LengthMismatchError
@@ -86,6 +84,23 @@ def check_stream(
         )
 
 
+def read_exact(
+    what: Descriptor,
+    data: BinaryIO,
+    *,
+    subject: str,
+    tick: Callable[[int], None] | None = None,
+) -> bytes:
+    """Return unverified `data` if it is exactly `what`; for small files.
+
+    Raises:
+        LengthMismatchError, DigestMismatchError: other bytes.
+    """
+    found = bytearray()
+    check_stream(what, data, subject=subject, write=found.extend, tick=tick)
+    return bytes(found)
+
+
 def receive(
     path: Path,
     what: Descriptor,
@@ -97,7 +112,7 @@ def receive(
 ) -> None:
     """Write unverified `data` to `path` if it is exactly `what`.
 
-    `path` is named by the digest: a file of the right size there is taken for done.
+    Whatever had the name is replaced: only what was hashed on its way keeps it.
 
     Raises:
         LengthMismatchError, DigestMismatchError: other bytes; nothing is left.
@@ -105,10 +120,6 @@ def receive(
     """
     durable.make_directory(path.parent)
     with durable.storage_errors(path, "write"):
-        if _is_there(path, what.size):
-            # Whoever put it there may have been killed before it synced.
-            durable.operations.sync_directory(path.parent)
-            return
         with durable.temporary_file(path.parent, mode) as (temporary, descriptor):
 
             def write(piece: memoryview) -> None:
@@ -118,14 +129,6 @@ def receive(
             durable.operations.sync_file(descriptor)
             durable.operations.replace(temporary, path)
         durable.operations.sync_directory(path.parent)
-
-
-def _is_there(path: Path, size: int) -> bool:
-    try:
-        found = os.lstat(path)
-    except FileNotFoundError:
-        return False
-    return stat.S_ISREG(found.st_mode) and found.st_size == size
 
 
 def _by_copy(data: BinaryIO) -> Callable[[Any], int]:

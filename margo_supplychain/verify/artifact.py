@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 from margo_supplychain.errors import (
@@ -12,17 +11,16 @@ from margo_supplychain.errors import (
     VerificationError,
 )
 from margo_supplychain.formats.digests import Digest
-from margo_supplychain.formats.oci import Manifest, parse_manifest
+from margo_supplychain.formats.oci import parse_manifest
 from margo_supplychain.formats.record import ReleaseRecord
-from margo_supplychain.storage.receive import check_stream
-from margo_supplychain.verify.workflow import remote
+from margo_supplychain.storage.receive import read_exact
+from margo_supplychain.verify.remote import remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from margo_supplychain.formats.digests import Descriptor
     from margo_supplychain.formats.names import ReleaseName
-    from margo_supplychain.formats.oci import Index
     from margo_supplychain.transport.protocols import ContentSources, Source
     from margo_supplychain.verify.limits import Budget, Limits
     from margo_supplychain.verify.refresh import Walk
@@ -68,7 +66,7 @@ def fetch_manifest(
     *,
     limits: Limits,
     budget: Budget,
-) -> tuple[bytes, Manifest | Index]:
+) -> bytes:
     """Return the artifact's manifest: exact bytes, and what the record says it is.
 
     Raises:
@@ -96,7 +94,7 @@ def fetch_manifest(
             f"({found or 'no artifactType'}), signed is {what.media_type} "
             f"({record.artifact_type or 'no artifactType'})"
         )
-    return copy, manifest
+    return copy
 
 
 def read_manifest(what: Descriptor, sources: Sequence[Source], budget: Budget) -> bytes:
@@ -116,21 +114,11 @@ def read_manifest(what: Descriptor, sources: Sequence[Source], budget: Budget) -
 
 
 def _read_whole(what: Descriptor, source: Source, budget: Budget) -> bytes:
-    data = io.BytesIO()
-
-    def write(piece: memoryview) -> None:
-        data.write(piece)
-
     with source.blob(what) as stream:
-        # check 3.22 (instead: data.write(stream.read())): exact bytes, size and digest
-        check_stream(
-            what,
-            stream,
-            subject=f"manifest {what.digest.short}",
-            write=write,
-            tick=budget.spend,
+        # check 3.22 (instead: return stream.read()): exact bytes, size and digest
+        return read_exact(
+            what, stream, subject=f"manifest {what.digest.short}", tick=budget.spend
         )
-    return data.getvalue()
 
 
 def first_of(

@@ -93,12 +93,15 @@ class ReleaseFloor:
         artifact: the confirmed artifact's digest.
         policy_signers: the material that signed the publisher role then. When it no
             longer meets the delegator's threshold, `epoch` reads as today's.
+        serial: number of the commit that set it: a floor that went and came back is
+            another floor.
     """
 
     epoch: int
     version: Version
     artifact: Digest
     policy_signers: frozenset[str]
+    serial: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,14 +122,14 @@ class FetchedRelease:
     slot: str
     passed: ReleaseFloor | None = None
 
-    @property
-    def floor(self) -> ReleaseFloor:
-        """The floor that confirming it sets."""
+    def floor(self, serial: int) -> ReleaseFloor:
+        """Return the floor that confirming it in commit `serial` sets."""
         return ReleaseFloor(
             epoch=self.epoch,
             version=self.version,
             artifact=self.artifact,
             policy_signers=self.policy_signers,
+            serial=serial,
         )
 
 
@@ -136,9 +139,11 @@ class Memory:
 
     Args:
         root: exact bytes of the trusted root.
-        publishers: the publishers that this repository may speak for.
+        publishers: the publishers that this repository may speak for; None, which is
+            never written down, means anybody.
         withdrawn: application → artifact digest → newest version of the deciding role
             in which it was seen withdrawn.
+        epochs: application → the policy's epoch since which its withdrawals count.
         reinstated: what the newest publisher policy said of those artifacts: up to
             which version of that role withdrawals are void.
         releases: slot → application → floor.
@@ -147,7 +152,7 @@ class Memory:
     """
 
     root: bytes
-    publishers: frozenset[str]
+    publishers: frozenset[str] | None
     timestamp: TimestampFloor | None = None
     snapshot: SnapshotFloor | None = None
     root_time: TimeFloor | None = None
@@ -156,9 +161,15 @@ class Memory:
         default_factory=dict
     )
     withdrawn: Mapping[ReleaseName, Mapping[Digest, int]] = field(default_factory=dict)
+    epochs: Mapping[ReleaseName, int] = field(default_factory=dict)
     reinstated: Mapping[ReleaseName, Mapping[Digest, int]] = field(default_factory=dict)
     fetched: tuple[FetchedRelease, ...] = ()
     sequence: int = 0
+
+    def __post_init__(self) -> None:
+        # check 0.7: an empty list never passes, and never means everybody
+        if self.publishers is not None and not self.publishers:
+            raise MetadataFormatError("the memory names no publisher")
 
     @property
     def time_floor(self) -> datetime | None:
@@ -206,6 +217,28 @@ class Memory:
         slots = dict(self.releases)
         slots[slot] = {**slots.get(slot, {}), name: floor}
         return replace(self, releases=slots)
+
+    def with_epoch(self, name: ReleaseName, epoch: int) -> Self:
+        """Return the memory after the offline key began a new epoch.
+
+        A higher epoch undoes what a stolen application key listed: withdrawals of
+        artifacts that this device never fetched are forgotten, or a flood of them would
+        bar honest ones for ever. Everything of the old epoch is below the new minimum.
+        """
+        known = self.epochs.get(name, 0)
+        if epoch <= known:
+            return self
+        epochs = {**self.epochs, name: epoch}
+        seen = self.withdrawn.get(name, {})
+        if known == 0 or not seen:
+            return replace(self, epochs=epochs)
+        mine = {one.artifact for one in self.fetched if one.name == name}
+        mine |= {
+            floors[name].artifact for floors in self.releases.values() if name in floors
+        }
+        kept = {digest: version for digest, version in seen.items() if digest in mine}
+        withdrawn = {**self.withdrawn, name: kept}
+        return replace(self, epochs=epochs, withdrawn=withdrawn)
 
     def with_withdrawn(
         self, name: ReleaseName, digests: frozenset[Digest], role_version: int
@@ -260,11 +293,17 @@ class Memory:
 
     def to_bytes(self) -> bytes:
         """Return the checksummed file form."""
-        body = strict_json.canonical(_encode(self))
-        # check 0.6: a memory that could not be read back is never written
-        if len(body) > LIMIT:
-            raise BudgetError(f"the memory would have more than {LIMIT} bytes")
-        return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+        if self.publishers is None:
+            raise ValueError("a memory for anybody is not written down")
+        body = strict_json.canonical(_encode(self, self.publishers))
+        data = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+        # check 0.6: a memory that can't be read back is never written
+        if len(body) > LIMIT or Memory.from_bytes(data) != self:
+            raise BudgetError(
+                f"the memory would have {len(body)} bytes (at most {LIMIT}), or could "
+                "not be read back; the old one is kept"
+            )
+        return data
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
@@ -292,13 +331,13 @@ class Memory:
             ) from why
 
 
-def _encode(memory: Memory) -> dict[str, Any]:
+def _encode(memory: Memory, publishers: frozenset[str]) -> dict[str, Any]:
     timestamp, snapshot = memory.timestamp, memory.snapshot
     return {
         "format": FORMAT,
         "sequence": memory.sequence,
         "root": base64.b64encode(memory.root).decode(),
-        "publishers": sorted(memory.publishers),
+        "publishers": sorted(publishers),
         "timestamp": timestamp
         and {
             "version": timestamp.version,
@@ -324,6 +363,7 @@ def _encode(memory: Memory) -> dict[str, Any]:
             for slot, floors in memory.releases.items()
         },
         "withdrawn": _encode_digests(memory.withdrawn),
+        "epochs": {str(name): epoch for name, epoch in memory.epochs.items()},
         "reinstated": _encode_digests(memory.reinstated),
         "fetched": [
             {
@@ -346,6 +386,7 @@ def _encode_floor(floor: ReleaseFloor) -> dict[str, Any]:
         "version": str(floor.version),
         "artifact": str(floor.artifact),
         "policySigners": sorted(floor.policy_signers),
+        "serial": floor.serial,
     }
 
 
@@ -355,6 +396,7 @@ def _decode_floor(raw: dict[str, Any]) -> ReleaseFloor:
         version=Version.parse(raw["version"]),
         artifact=Digest.parse(raw["artifact"]),
         policy_signers=frozenset(raw["policySigners"]),
+        serial=_whole(raw["serial"]),
     )
 
 
@@ -415,6 +457,10 @@ def _decode(raw: dict[str, Any]) -> dict[str, Any]:
             for slot, floors in raw["releases"].items()
         },
         "withdrawn": _decode_digests(raw["withdrawn"]),
+        "epochs": {
+            ReleaseName.parse(name): _whole(epoch)
+            for name, epoch in raw["epochs"].items()
+        },
         "reinstated": _decode_digests(raw["reinstated"]),
         "fetched": tuple(
             FetchedRelease(

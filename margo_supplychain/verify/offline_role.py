@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from margo_supplychain import threshold
 from margo_supplychain.errors import PolicyError, ProvenanceError
 from margo_supplychain.formats.publisher_policy import FORMAT, PublisherPolicy
-from margo_supplychain.verify.workflow import delegation, remote
+from margo_supplychain.verify.remote import remote
+from margo_supplychain.verify.workflow import delegation
 
 if TYPE_CHECKING:
     from margo_supplychain.formats.names import ReleaseName
@@ -33,7 +34,7 @@ def publisher_policy(
     """
     path = name.policy_path(FORMAT)
     file = chain.offline.signed.targets.get(path)
-    # check 2.10: no publisher policy, no release
+    # check 1.80: no publisher policy, no release
     if file is None:
         raise PolicyError(
             f"{chain.offline.file.label} has no policy {path} for {name}",
@@ -42,7 +43,7 @@ def publisher_policy(
     data = walk.target(path, file, limit=limits.policy)
     with remote(path):
         policy = PublisherPolicy.parse(data)
-    # check 2.11: in `simple` one role says both what is required and what was done
+    # check 1.81: in `simple` one role says both what is required and what was done
     if chain.profile == "simple" and policy.provenance != "none":
         raise PolicyError(
             f"{name} demands provenance in a repository of the profile simple, which "
@@ -78,13 +79,9 @@ def floor_today(
     """
     if floor is None:
         return None
-    if chain.profile == "simple":
-        root = walk.workflow.root.signed
-        found, keys = root.roles["targets"], root.keys
-    else:
-        targets = chain.roles[0]
-        role = chain.offline.file.role
-        found, keys = delegation(targets.signed, role, targets.file.label)
+    offline = chain.offline.file.role
+    above = chain.roles[0].file if offline != "targets" else walk.workflow.root.file
+    found, keys = delegation(above, offline)
     if threshold.still_met(floor.policy_signers, keys, found.keyids, found.threshold):
         return floor
     return replace(floor, epoch=policy.epoch)

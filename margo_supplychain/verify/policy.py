@@ -155,8 +155,8 @@ class Policy:
                 raise FormatError(
                     f"policy pattern {pattern[:80]!r} is not <publisher>/<name> with *"
                 )
-            # check 5.2: an empty list never passes
-            if not found:
+            # check 5.2: an empty list never passes, nor one that only allows
+            if all(isinstance(rule, AllowSimpleProfile) for rule in found):
                 raise FormatError(f"policy pattern {pattern} requires nothing")
         self._rules = {pattern: tuple(found) for pattern, found in rules.items()}
 
@@ -176,7 +176,7 @@ class Policy:
             raise FormatError(f"the policy has more than {LIMIT} bytes")
         try:
             tables = tomllib.loads(data.decode("utf-8"))
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as why:
+        except (ValueError, RecursionError) as why:
             raise FormatError(f"the policy is not TOML: {why}") from why
         unknown = sorted(tables.keys() - OTHER_TABLES - {"policy"})
         if unknown:
@@ -245,7 +245,7 @@ def _rules_of(pattern: str, table: Any) -> list[Rule]:
             rules.append(AllowSimpleProfile())
         else:
             raise FormatError(f"{where} has an unknown key {key!r:.80}")
-    if not any(isinstance(rule, (Signed, ClosureComplete)) for rule in rules):
+    if "require" not in table:
         raise FormatError(f'{where} requires nothing, expected require = ["signed"]')
     return rules
 

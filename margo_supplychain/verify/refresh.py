@@ -8,11 +8,13 @@ can't be reached leaves the walk `offline`, on what was accepted before.
 from __future__ import annotations
 
 import hashlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from margo_supplychain.errors import (
     BudgetError,
     DigestMismatchError,
+    ExpiredError,
     FetchError,
     LengthMismatchError,
     MalformedError,
@@ -22,10 +24,11 @@ from margo_supplychain.errors import (
 from margo_supplychain.formats.digests import Descriptor, Digest
 from margo_supplychain.formats.names import target_path
 from margo_supplychain.formats.tuf_metadata import file_name
-from margo_supplychain.verify.workflow import Demand, Workflow, remote
+from margo_supplychain.verify.remote import remote
+from margo_supplychain.verify.workflow import Demand, Workflow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tuf.api.metadata import MetaFile, TargetFile, Targets
 
@@ -75,12 +78,34 @@ class Walk:
         self._budget = budget
 
     def top_level(self) -> None:
-        """Refresh root, timestamp, snapshot and targets."""
-        self._roots()
-        self.workflow.close_root(self._clock)
-        self._timestamp()
-        self._snapshot()
+        """Refresh root, timestamp, snapshot and targets.
+
+        Raises:
+            FetchError: the source can't be reached, and what was accepted before has
+                expired: nobody froze anything, nobody answered.
+        """
+        with self._nobody_answered():
+            self._roots()
+            self.workflow.close_root(self._clock)
+            self._timestamp()
+            self._snapshot()
         self.role("targets", "root")
+
+    @contextmanager
+    def _nobody_answered(self) -> Iterator[None]:
+        """Tell a device that was cut off too long from one that is kept in the past."""
+        try:
+            yield
+        except ExpiredError as why:
+            # check 1.62 (instead: raise): no answer is no reason for an alarm
+            if not self.offline:
+                raise
+            raise FetchError(
+                f"{self._source.url} can't be reached, and {why}",
+                url=self._source.url,
+                unreachable=True,
+                hint="restore the connection; what runs may keep running",
+            ) from why
 
     def _fetch(self, filename: str, limit: int) -> bytes:
         self._budget.check()
@@ -155,6 +180,10 @@ class Walk:
 
     def role(self, role: str, delegator: str) -> Trusted[Targets]:
         """Return a targets role, trusted as `delegator` delegates it now."""
+        with self._nobody_answered():
+            return self._role(role, delegator)
+
+    def _role(self, role: str, delegator: str) -> Trusted[Targets]:
         known = self.workflow.roles.get(role)
         if known is not None:
             # The same file is judged anew by each delegator that leads to it.

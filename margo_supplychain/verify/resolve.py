@@ -6,7 +6,7 @@ version ever matches, and two releases of one precedence refuse each other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -63,6 +63,14 @@ class Standing:
     floor: ReleaseFloor | None
     slot: str
     withdrawn: Mapping[Digest, int]
+    reinstated: Mapping[Digest, int] = field(init=False)
+    downgrades: frozenset[Digest] = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Both lists may be long, and so may the list of releases.
+        reinstated = {one.artifact: one.up_to for one in self.policy.reinstated}
+        object.__setattr__(self, "reinstated", reinstated)
+        object.__setattr__(self, "downgrades", frozenset(self.policy.downgrade_to))
 
 
 def listed(signed: Targets, name: ReleaseName) -> tuple[Candidate, ...]:
@@ -177,15 +185,12 @@ def _is_withdrawn(artifact: Digest, standing: Standing) -> bool:
     seen = standing.withdrawn.get(artifact)
     if seen is None:
         return False
-    return not any(
-        one.artifact == artifact and seen <= one.up_to
-        for one in standing.policy.reinstated
-    )
+    return seen > standing.reinstated.get(artifact, 0)
 
 
 def _passes_floor(one: Candidate, artifact: Digest, standing: Standing) -> bool:
     floor = standing.floor
-    if floor is None or artifact in standing.policy.downgrade_to:
+    if floor is None or artifact in standing.downgrades:
         return True
     if standing.policy.epoch != floor.epoch:
         return standing.policy.epoch > floor.epoch
@@ -218,7 +223,7 @@ def _refuse_inside(
         floor = standing.floor
         raise ReleaseFloorError(
             f"{name} {one.version} (epoch {standing.policy.epoch}) is not newer than "
-            f"{floor.version} (epoch {floor.epoch}), confirmed in slot {standing.slot}",
+            f"{floor.version} (epoch {floor.epoch}), the floor of slot {standing.slot}",
             name=str(name),
             version=str(one.version),
             floor=str(floor.version),

@@ -122,19 +122,26 @@ class TrustStore:
             AmbiguousRoleError: a neighbouring store claims one of the publishers.
             StorageError: a store is there already, or the disk refuses.
         """
+        if not publishers:
+            raise ValueError("a store needs at least one publisher")
         memory = _first_memory(root, publishers)
-        for neighbour, claimed in _neighbours(directory):
-            both = sorted(claimed & publishers)
-            # check 0.1: one publisher, one root of trust
-            if both:
-                raise AmbiguousRoleError(
-                    f"publisher {both[0]} is claimed by the store {neighbour} already",
-                    name=both[0],
-                    roles=(str(neighbour), str(directory)),
-                    hint="one repository speaks for a publisher; remove one of them",
-                )
-        state = DiskState(directory)
-        state.begin(memory)
+        make_directory(directory.parent)
+        # Two that are made at once would not see each other.
+        with DirectoryLock(directory.parent, timeout=LOCK_TIMEOUT):
+            for neighbour, claimed in _neighbours(directory):
+                both = sorted(claimed & publishers)
+                # check 0.1: one publisher, one root of trust
+                if both:
+                    raise AmbiguousRoleError(
+                        f"publisher {both[0]} is claimed by the store {neighbour} "
+                        "already",
+                        name=both[0],
+                        roles=(str(neighbour), str(directory)),
+                        hint="one repository speaks for a publisher; remove one of "
+                        "them",
+                    )
+            state = DiskState(directory)
+            state.begin(memory)
         return cls(state, str(directory))
 
     @classmethod
@@ -158,18 +165,21 @@ class TrustStore:
             root: exact bytes of the trusted root.
             publishers: whom the repository may speak for; None means anybody.
         """
-        memory = _first_memory(root, publishers or frozenset({"unsafe"}))
-        if publishers is None:
-            memory = replace(memory, publishers=frozenset())
+        memory = _first_memory(root, publishers)
         state = _Volatile(memory)
         return cls(state, f"memory {id(state):x}")
+
+    @property
+    def publishers(self) -> frozenset[str]:
+        """Whom the repository may speak for; empty for a store for anybody."""
+        return self._state.load().publishers or frozenset()
 
     def status(self) -> StoreStatus:
         """Return what the store remembers."""
         memory = self._state.load()
         root = Workflow(memory, demand=Demand.TUF, limits=Limits()).root
         return StoreStatus(
-            publishers=memory.publishers,
+            publishers=memory.publishers or frozenset(),
             root=root.version,
             timestamp=memory.timestamp.version if memory.timestamp else None,
             snapshot=memory.snapshot.version if memory.snapshot else None,
@@ -221,10 +231,8 @@ class TrustStore:
         return self._state.commit(change, {}, {})
 
 
-def _first_memory(root: bytes, publishers: frozenset[str]) -> Memory:
-    if not publishers:
-        raise ValueError("a store needs at least one publisher")
-    for one in publishers:
+def _first_memory(root: bytes, publishers: frozenset[str] | None) -> Memory:
+    for one in publishers or ():
         publisher_name(one)
     memory = Memory(root=root, publishers=publishers)
     # check 0.4: a root that no device could start from is refused here
@@ -237,7 +245,7 @@ def _neighbours(directory: Path) -> list[tuple[Path, frozenset[str]]]:
     if not parent.is_dir():
         return []
     return [
-        (one, DiskState(one).load().publishers)
+        (one, DiskState(one).load().publishers or frozenset())
         for one in sorted(parent.iterdir())
         if one.name != directory.name
         and any(os.path.lexists(one / name) for name in MEMORY_FILES)

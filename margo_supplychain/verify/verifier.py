@@ -34,6 +34,7 @@ from margo_supplychain.errors import (
     UnknownTargetError,
 )
 from margo_supplychain.formats.names import slot_name
+from margo_supplychain.formats.times import format_time
 from margo_supplychain.verify import artifact, chain, offline_role, resolve
 from margo_supplychain.verify.clock import (
     Freshness,
@@ -186,7 +187,7 @@ class Verifier:
         # 3: the record and the manifest, exact bytes by digest
         with trace.step(3) as facts:
             record = artifact.fetch_record(walk, name, chosen, self._limits)
-            data, _ = artifact.fetch_manifest(
+            data = artifact.fetch_manifest(
                 record,
                 self._content,
                 self._store.copy,
@@ -204,7 +205,8 @@ class Verifier:
             facts["provenance"] = policy.provenance
 
         # 5: policy, the publisher's (in 2 and 4) and the device's
-        with trace.step(5):
+        with trace.step(5) as facts:
+            facts["profile"] = found.profile
             self._judge(
                 Facts(
                     name=name,
@@ -267,16 +269,17 @@ class Verifier:
             clock = StoppedClock(self._clock.now())
             moment = Moment.take(clock, memory.root_time, memory.timestamp_time)
             trace.time = moment.now
-            facts["publishers"] = sorted(memory.publishers)
+            publishers = memory.publishers
+            facts["publishers"] = ["*"] if publishers is None else sorted(publishers)
             # check 0.10: a repository speaks for its own publishers only
             if (
                 name is not None
-                and memory.publishers
-                and name.publisher not in memory.publishers
+                and publishers is not None
+                and name.publisher not in publishers
             ):
                 raise UnknownTargetError(
                     f"{name.publisher} is not a publisher of this repository "
-                    f"(it may speak for {', '.join(sorted(memory.publishers))})",
+                    f"(it may speak for {', '.join(sorted(publishers))})",
                     name=str(name),
                 )
 
@@ -300,7 +303,9 @@ class Verifier:
                 self._keep(memory, walk.workflow.memory, walk)
                 raise
             finally:
-                facts.update(_versions(walk))
+                facts["roles"] = _roles(walk)
+                facts["issued"] = _issued(walk)
+                facts["reached"] = not walk.offline
             memory = self._keep(memory, after, walk)
             return walk, found, memory
 
@@ -328,9 +333,11 @@ class Verifier:
         digests = resolve.withdrawn_in(candidates)
 
         def change(current: Memory) -> Memory:
-            return current.with_withdrawn(
-                name, digests, found.deciding.version
-            ).with_reinstated(name, policy.reinstated)
+            return (
+                current.with_epoch(name, policy.epoch)
+                .with_withdrawn(name, digests, found.deciding.version)
+                .with_reinstated(name, policy.reinstated)
+            )
 
         # check 2.20 (instead: return memory): remembered before anything is answered
         if change(memory) != memory:
@@ -424,7 +431,7 @@ class Verifier:
 
         def change(memory: Memory) -> Memory:
             found = [one for one in memory.fetched if one.artifact == artifact]
-            # check 8.1: only what was verified and fetched can be confirmed
+            # check 9.1: only what was verified and fetched can be confirmed
             if not found:
                 raise UnknownTargetError(
                     f"{artifact} was not fetched by this device", name=str(artifact)
@@ -455,10 +462,10 @@ class Verifier:
             known |= {
                 name for name, floor in floors.items() if floor.artifact == digest
             }
-        # check 8.10: unknown is not good
+        # check 9.10: unknown is not good
         if not known:
             return trace.report("rejected", UnknownTargetError.code)
-        # check 8.11: withdrawn is not good either
+        # check 9.11: withdrawn is not good either
         if any(memory.stands_withdrawn(name, digest) for name in known):
             return trace.report("rejected", "withdrawn")
         return trace.report("verified", "verified")
@@ -466,21 +473,24 @@ class Verifier:
 
 def _confirmed(memory: Memory, one: FetchedRelease, slot: str) -> ReleaseFloor:
     own = memory.releases.get(slot, {}).get(one.name)
-    # check 8.2: confirming lowers no floor but the one that verifying let it pass
+    floor = own or memory.floor(one.name, slot)
+    # check 9.2: confirming lowers no floor but the one that verifying let it pass
     if (
-        own is not None
-        and own != one.passed
-        and (one.epoch, one.version) < (own.epoch, own.version)
+        floor is not None
+        and floor != one.passed
+        and (one.epoch, one.version) < (floor.epoch, floor.version)
     ):
         raise ReleaseFloorError(
-            f"{one.name} {one.version} is older than {own.version}, confirmed in slot "
-            f"{slot}",
+            f"{one.name} {one.version} is older than {floor.version}, the floor of "
+            f"slot {slot}",
             name=str(one.name),
             version=str(one.version),
-            floor=str(own.version),
+            floor=str(floor.version),
             slot=slot,
         )
-    return one.floor
+    if own is not None and own == one.floor(own.serial):
+        return own  # confirmed again, as at every start: nothing moves
+    return one.floor(memory.sequence + 1)
 
 
 def _freshness(walk: Walk) -> Freshness:
@@ -498,21 +508,27 @@ def _age(walk: Walk) -> timedelta | None:
     return moment.now - timestamp.file.issued
 
 
-def _versions(walk: Walk) -> dict[str, object]:
+def _roles(walk: Walk) -> dict[str, object]:
+    """Return what was accepted of each role; a role may be called anything."""
     workflow = walk.workflow
-    found: dict[str, object] = {"root": workflow.root.version}
-    for role, one in (
-        ("timestamp", workflow.timestamp),
-        ("snapshot", workflow.snapshot),
-        *workflow.roles.items(),
-    ):
-        if one is not None:
-            found[role] = {
-                "version": one.version,
-                "keyids": sorted(one.keyids),
-                "expires": one.file.expires.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            }
-    if workflow.timestamp is not None and workflow.timestamp.file.issued is not None:
-        issued = workflow.timestamp.file.issued
-        found["issued"] = issued.strftime("%Y-%m-%dT%H:%M:%SZ")
-    return found
+    return {
+        role: {
+            "version": one.version,
+            "keyids": sorted(one.keyids),
+            "expires": format_time(one.file.expires),
+        }
+        for role, one in (
+            ("root", workflow.root),
+            ("timestamp", workflow.timestamp),
+            ("snapshot", workflow.snapshot),
+            *workflow.roles.items(),
+        )
+        if one is not None
+    }
+
+
+def _issued(walk: Walk) -> str | None:
+    timestamp = walk.workflow.timestamp
+    if timestamp is None or timestamp.file.issued is None:
+        return None
+    return format_time(timestamp.file.issued)

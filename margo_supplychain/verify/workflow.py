@@ -8,7 +8,6 @@ numbered checks are listed in docs/explanation/verification.md.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -17,13 +16,11 @@ from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
 from margo_supplychain import threshold
 from margo_supplychain.errors import (
-    FormatError,
     MalformedError,
     MixAndMatchError,
     RollbackError,
     ThresholdError,
     UnknownTargetError,
-    VerificationError,
 )
 from margo_supplychain.formats import tuf_metadata
 from margo_supplychain.verify.clock import Clock, Moment
@@ -34,11 +31,13 @@ from margo_supplychain.verify.memory import (
     TimeFloor,
     TimestampFloor,
 )
+from margo_supplychain.verify.remote import remote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
 
-    from tuf.api.metadata import MetaFile
+    from securesystemslib.signer import Key
+    from tuf.api.metadata import MetaFile, Role
 
     from margo_supplychain.formats.tuf_metadata import RoleFile
     from margo_supplychain.verify.limits import Limits
@@ -81,17 +80,6 @@ class Trusted(Generic[T]):
     def version(self) -> int:
         """The role's version."""
         return self.file.version
-
-
-@contextmanager
-def remote(what: str) -> Iterator[None]:
-    """Turn `FormatError` about remote bytes into `MalformedError`."""
-    try:
-        yield
-    except VerificationError:
-        raise
-    except FormatError as why:
-        raise MalformedError(f"{what}: {why}", where=why.where) from why
 
 
 class Workflow:
@@ -342,11 +330,11 @@ class Workflow:
             new = tuf_metadata.parse_targets(
                 data, role=role, limit=self._limits.targets
             )
-            if self._demand is Demand.MARGO:
-                # check 1.41: distinct keys and computed key ids in its delegations
-                _require_sound_delegations(new)
         # check 1.42 (instead: signed = Trusted(new, frozenset(), ())): TUF 5.6.3
         signed = self._signed_by(new, parent)
+        if self._demand is Demand.MARGO:
+            # check 1.41: distinct keys and computed key ids in its delegations
+            _require_sound_delegations(new)
         # check 1.43: TUF 5.6.4
         if new.version != entry.version:
             raise MixAndMatchError(
@@ -384,16 +372,11 @@ class Workflow:
         self.moment.require_unexpired(file.role, file.label, file.expires)
 
     def _still_trusted(self, role: str, signers: frozenset[str]) -> bool:
-        root = self.root.signed
-        found = root.roles[role]
-        return threshold.still_met(signers, root.keys, found.keyids, found.threshold)
+        found, keys = delegation(self.root.file, role)
+        return threshold.still_met(signers, keys, found.keyids, found.threshold)
 
     def _signed_by(self, new: RoleFile[T], parent: RoleFile[Any]) -> Trusted[T]:
-        signed = parent.signed
-        if isinstance(signed, Root):
-            found, keys = signed.roles[new.role], signed.keys
-        else:
-            found, keys = delegation(signed, new.role, parent.label)
+        found, keys = delegation(parent, new.role)
         status = threshold.count(
             new.payload,
             new.metadata.signatures,
@@ -414,17 +397,24 @@ class Workflow:
             raise MalformedError(f"{root.label} does not promise consistent snapshots")
         # check 1.18: it says when it was issued
         _require_issued(root)
+        sound: set[str] = set()
         for role, found in root.signed.roles.items():
+            what = f"{role} in {root.label}"
             # check 1.19: one key is one key
-            _require_distinct(f"{role} in {root.label}", root.signed.keys, found.keyids)
+            _require_distinct(what, root.signed.keys, found.keyids, sound)
 
 
-def delegation(signed: Any, role: str, label: str) -> tuple[Any, Any]:
-    """Return how a targets role delegates to `role`, and the keys beside it.
+def delegation(
+    parent: RoleFile[Root] | RoleFile[Targets], role: str
+) -> tuple[Role, Mapping[str, Key]]:
+    """Return how root or a targets role delegates to `role`, and the keys beside it.
 
     Raises:
         UnknownTargetError: it does not.
     """
+    signed = parent.signed
+    if isinstance(signed, Root):
+        return signed.roles[role], signed.keys
     delegations = signed.delegations
     if delegations is not None:
         if delegations.roles is not None and role in delegations.roles:
@@ -432,28 +422,36 @@ def delegation(signed: Any, role: str, label: str) -> tuple[Any, Any]:
         bins = delegations.succinct_roles
         if bins is not None and bins.is_delegated_role(role):
             return bins, delegations.keys
-    raise UnknownTargetError(f"{label} does not delegate to {role}", name=role)
+    raise UnknownTargetError(f"{parent.label} does not delegate to {role}", name=role)
 
 
 def _require_sound_delegations(file: RoleFile[Targets]) -> None:
     delegations = file.signed.delegations
     if delegations is None:
         return
+    keys = delegations.keys
+    # Thousands of roles may name one key: each is judged once.
+    sound: set[str] = set()
     for name, found in (delegations.roles or {}).items():
-        _require_distinct(f"{name} in {file.label}", delegations.keys, found.keyids)
+        _require_distinct(f"{name} in {file.label}", keys, found.keyids, sound)
     bins = delegations.succinct_roles
     if bins is not None:
-        _require_distinct(f"bins in {file.label}", delegations.keys, bins.keyids)
+        _require_distinct(f"bins in {file.label}", keys, bins.keyids, sound)
 
 
-def _require_distinct(what: str, keys: Any, keyids: list[str]) -> None:
+def _require_distinct(
+    what: str, keys: Mapping[str, Key], keyids: list[str], sound: set[str]
+) -> None:
     for keyid in keyids:
+        if keyid in sound:
+            continue
         key = keys.get(keyid)
         # check 1.4: TUF 4.2, clients must compute key ids
         if key is None or not threshold.keyid_matches(keyid, key):
             raise MalformedError(
                 f"key id {keyid[:12]!r} of {what} is not computed from its key"
             )
+        sound.add(keyid)
     if len(keyids) < 2:
         return
     twice = threshold.repeated_material(keys, keyids)

@@ -116,6 +116,8 @@ def package(
     version: str = "2.0.0",
     application_version: str | None = "2.0",
     name: str = "acme/pump-monitor",
+    extra: Sequence[tuple[str, str | None, bytes]] = (),
+    closure: str = "complete",
 ) -> Digest:
     """List a Margo package with one Compose component."""
     if components is None:
@@ -126,6 +128,7 @@ def package(
     ]
     if description is not None:
         layers.append((oci.MARGO_DESCRIPTION, "margo.yaml", description))
+    layers.extend(extra)
     return world.release(
         version,
         name,
@@ -133,6 +136,7 @@ def package(
         kind=oci.MARGO_APPLICATION,
         components=tuple(components),
         application_version=application_version,
+        closure=closure,
     )
 
 

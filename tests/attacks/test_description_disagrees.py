@@ -37,7 +37,7 @@ def installed(tmp_path: Path) -> tuple[World, Device]:
         (b"acme/web", b"evil/web", "components"),
         (b"revision: 2.0.0", b"revision: 1.0.0", "components"),
         (b"name: web", b"name: wep", "components"),
-        (b"id: compose", b"id: composed", "components"),
+        (b"id: compose", b"id: composed", "has the profile compose"),
         (
             b"        properties:\n",
             (
@@ -57,9 +57,7 @@ def test_description_that_disagrees(
     package(world, DESCRIPTION.replace(old, new))
     device.source.files = world.publish()
     device.verify()
-    with refused(
-        device, DeploymentError, "deployment", match=f"margo.yaml says {part} "
-    ):
+    with refused(device, DeploymentError, "deployment", match=part):
         device.fetch()
 
 
@@ -117,7 +115,7 @@ def test_description_that_can_not_be_read(tmp_path: Path, data: bytes) -> None:
 def test_adopted_package_that_can_not_be_read(tmp_path: Path) -> None:
     """A package adopted as it was: its digest is signed, and nothing else is said."""
     world, device = installed(tmp_path)
-    package(world, b"a: [", components=[], application_version=None)
+    package(world, b"a: [", components=[], application_version=None, closure="partial")
     device.source.files = world.publish()
     assert device.install() == "2.0.0"
 

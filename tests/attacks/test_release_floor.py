@@ -57,8 +57,8 @@ def test_old_release_after_a_newer_one_runs(tmp_path: Path) -> None:
         device,
         ReleaseFloorError,
         "release-floor",
-        match=r"1\.0\.0 \(epoch 1\) is not newer than 1\.1\.0 \(epoch 1\), confirmed "
-        "in slot default",
+        match=r"1\.0\.0 \(epoch 1\) is not newer than 1\.1\.0 \(epoch 1\), the floor "
+        "of slot default",
     ):
         device.verify(pin="1.0.0")
     assert device.version() == "1.1.0"
@@ -236,11 +236,13 @@ def test_confirm_never_lowers(tmp_path: Path) -> None:
         device,
         ReleaseFloorError,
         "release-floor",
-        match=r"1\.0\.0 is older than 1\.1\.0, confirmed in slot default",
+        match=r"1\.0\.0 is older than 1\.1\.0, the floor of slot default",
     ):
         device.verifier.confirm_running(old)
-    device.verifier.confirm_running(old, slot="other")
-    assert device.memory.releases["other"][PUMP].version == Version.parse("1.0.0")
+    with refused(
+        device, ReleaseFloorError, "release-floor", match="the floor of slot other"
+    ):
+        device.verifier.confirm_running(old, slot="other")
 
 
 def test_confirm_never_lowers_the_epoch(tmp_path: Path) -> None:

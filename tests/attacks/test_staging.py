@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
 
@@ -15,12 +17,15 @@ from margo_supplychain.errors import (
     UnknownTargetError,
 )
 from margo_supplychain.formats.digests import Digest
+from margo_supplychain.storage.content_store import blob_path
 from tests.attacks.standing import require_true_names, stands
-from tests.world import World
+from tests.world import MemorySource, World
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from margo_supplychain.formats.digests import Descriptor
     from margo_supplychain.verify.results import VerifiedContent
     from tests.world import Device
 
@@ -103,15 +108,30 @@ def test_prepared_link_in_the_place_of_blobs(tmp_path: Path) -> None:
         content.open(LAYER)
 
 
-@pytest.mark.parametrize("kind", ["pipe", "directory"])
-def test_prepared_pipe_or_directory(tmp_path: Path, kind: str) -> None:
-    """Neither is waited on or taken for content; the device says what is in the way."""
+def test_prepared_pipe(tmp_path: Path) -> None:
+    """It is neither waited on nor taken for content, but replaced."""
     _, device, path = ready(tmp_path)
     path.parent.mkdir(parents=True)
-    if kind == "pipe":
-        os.mkfifo(path)
-    else:
-        path.mkdir()
+    os.mkfifo(path)
+    assert read(device.fetch()) == CONTENT
+
+
+def test_prepared_hard_link(tmp_path: Path) -> None:
+    """The right bytes under two names: whoever has the other could change them."""
+    _, device, path = ready(tmp_path)
+    path.parent.mkdir(parents=True)
+    other = tmp_path / "other"
+    other.write_bytes(CONTENT)
+    os.link(other, path)
+    content = device.fetch()
+    other.write_bytes(b"y" * len(CONTENT))
+    assert read(content) == CONTENT
+
+
+def test_prepared_directory(tmp_path: Path) -> None:
+    """It is not taken for content; the device says what is in the way."""
+    _, device, path = ready(tmp_path)
+    path.mkdir(parents=True)
     before = stands(device)
     with pytest.raises(StorageError, match="is not a regular file") as caught:
         device.fetch()
@@ -184,3 +204,44 @@ def test_open_of_something_else(tmp_path: Path) -> None:
     with pytest.raises(UnknownTargetError, match="is not part of acme/pump") as caught:
         content.open(LAYER)
     assert caught.value.code == "unknown-target"
+
+
+class Accomplice(MemorySource):
+    """Puts another manifest into staging while the right one is asked for."""
+
+    def __init__(self, device: Device, right: Digest, false: bytes) -> None:
+        super().__init__(device.source.files.copy())
+        self._device = device
+        self._right = right
+        self._false = false
+
+    @contextmanager
+    def blob(self, what: Descriptor, *, start: int = 0) -> Iterator[BinaryIO]:
+        path = blob_path(self._device.staging, self._right)
+        if what.digest == self._right:
+            path.write_bytes(self._false)
+        else:
+            path.unlink(missing_ok=True)
+            path.write_bytes(self.files.blobs[str(self._right)])
+        with super().blob(what, start=start) as stream:
+            yield stream
+
+
+def test_manifest_swapped_while_it_is_fetched(tmp_path: Path) -> None:
+    """Of the same size, as if the fetch were done, and put back later."""
+    world, device, _ = ready(tmp_path)
+    manifest = device.verify().manifest.digest
+    right = device.source.files.blobs[str(manifest)]
+    evil = world.add_blob(b"EVIL", "a/b").digest
+    document = json.loads(right)
+    document["layers"][0].update(digest=str(evil), size=4, mediaType="a/b")
+    false = json.dumps(document, separators=(",", ":")).encode().ljust(len(right))
+    assert len(false) == len(right)
+    source = Accomplice(device, manifest, false)
+    source.files.blobs[str(evil)] = b"EVIL"
+    device.contents = [source]
+
+    content = device.fetch()
+    assert evil not in content.digests
+    with pytest.raises(UnknownTargetError, match="is not part of"):
+        content.open(evil)

@@ -111,7 +111,7 @@ seen = st.dictionaries(names, st.dictionaries(digests, whole, max_size=3), max_s
 memories = st.builds(
     Memory,
     root=st.binary(max_size=50),
-    publishers=st.frozensets(st.sampled_from(["acme", "bolt", "c-3"])),
+    publishers=st.frozensets(st.sampled_from(["acme", "bolt", "c-3"]), min_size=1),
     timestamp=st.none()
     | st.builds(
         TimestampFloor,
@@ -204,6 +204,7 @@ def changed(change: Callable[[dict[str, Any]], None]) -> bytes:
         (lambda raw: raw.update(root="*"), "is incomplete: Error"),
         (lambda raw: raw.update(publishers=["ROOT"]), "is not a name"),
         (lambda raw: raw.update(publishers=3), "is incomplete: TypeError"),
+        (lambda raw: raw.update(publishers=[]), "names no publisher"),
         (lambda raw: raw.update(releases=[]), "is incomplete: AttributeError"),
         (lambda raw: raw.update(releases={"..": {}}), "is not a name"),
         (lambda raw: raw["timestamp"].update(sha256=1), "holds 1, expected text"),
@@ -225,7 +226,9 @@ def test_a_memory_that_could_not_be_read_back(monkeypatch: pytest.MonkeyPatch) -
     data = full().to_bytes()
     assert Memory.from_bytes(data) == full()
     monkeypatch.setattr(module, "LIMIT", size - 1)
-    with pytest.raises(BudgetError, match=f"would have more than {size - 1} bytes"):
+    with pytest.raises(
+        BudgetError, match=rf"\(at most {size - 1}\), or could not be read back"
+    ):
         full().to_bytes()
 
 
@@ -252,7 +255,7 @@ def test_floors_fall_with_their_own_keys_alone(fallen: str, gone: set[str]) -> N
     none: dict[str, Any] = dict.fromkeys(gone)
     assert before.without_fallen(still_trusted) == replace(before, **none)
     assert set(asked) == {KEYS}
-    empty = Memory(root=b"", publishers=frozenset())
+    empty = Memory(root=b"", publishers=None)
     assert empty.without_fallen(still_trusted) == empty
 
 

@@ -1,0 +1,211 @@
+"""Step 6: what content must be, once its bytes are the signed ones.
+
+Archives are read, never extracted: by the part that they play, whatever a record or a
+manifest calls them. The application description in a package must agree with the signed
+record. The device runs this on what it fetched (`content`), the author on what it is
+about to publish (`check_stored`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from margo_supplychain.errors import DeploymentError, LengthMismatchError
+from margo_supplychain.formats import closure, oci
+from margo_supplychain.formats.application import MAX_DESCRIPTION
+from margo_supplychain.formats.oci import Manifest
+from margo_supplychain.storage.receive import read_exact
+from margo_supplychain.verify.description import check_description
+from margo_supplychain.verify.remote import remote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from margo_supplychain.formats.digests import Descriptor, Digest
+    from margo_supplychain.formats.record import Component, ReleaseRecord
+    from margo_supplychain.storage.content_store import ContentStore
+
+_TAR_ENDINGS: Final = (".tar", ".tar+gzip", "/tar+gzip", "/gzip", "/x-tar", "+tar")
+# Layers of container images hold links and devices by design; the container engine
+# that extracts them judges them.
+_IMAGE_LAYERS: Final = (
+    "application/vnd.oci.image.layer.",
+    "application/vnd.docker.image.rootfs.",
+)
+# profile type, up to its first dot → (type of artifact, types of the deployed layer)
+_EXPECTED: Final = {
+    "compose": (oci.COMPOSE_COMPONENT, frozenset({oci.COMPOSE_LAYER})),
+    "docker-compose": (oci.COMPOSE_COMPONENT, frozenset({oci.COMPOSE_LAYER})),
+    "helm": (oci.HELM_CONFIG, oci.HELM_LAYERS),
+}
+
+
+def tops_of(record: ReleaseRecord) -> list[Descriptor]:
+    """Return where a release's closure begins: its artifact and its components."""
+    named = [record.artifact, *(one.content for one in record.components)]
+    return list(dict.fromkeys(named))
+
+
+def parts_of(
+    top: Descriptor, read: Callable[[Descriptor], bytes]
+) -> Iterator[closure.Part]:
+    """Yield the closure below one top; `read` returns the checked bytes of a manifest.
+
+    Raises:
+        MalformedError: a manifest is none, or the closure is beyond its limits.
+    """
+    if not closure.is_manifest(top):
+        yield closure.Part("layer", top)
+        return
+    with remote(f"closure of {top.digest.short}"):
+        yield from closure.walk(top, read)
+
+
+def check_stored(record: ReleaseRecord, content: ContentStore) -> None:
+    """Check content that lies in a store as a device checks what it fetched.
+
+    Raises:
+        VerificationError: a device would refuse it.
+        StorageError: a part is not there.
+    """
+    checks = ContentChecks(record, content)
+    for top in tops_of(record):
+        for part in parts_of(top, checks.read):
+            content.verify(part.descriptor)
+            checks.add(part)
+    checks.run()
+
+
+class ContentChecks:
+    """The checks of one release's content, all of which is in a store.
+
+    Args:
+        record: verified.
+        content: holds every part of the closure.
+    """
+
+    def __init__(self, record: ReleaseRecord, content: ContentStore) -> None:
+        self._record = record
+        self._content = content
+        # By the part that it plays: one record may call the same bytes a file as well.
+        self._manifests: dict[Digest, Descriptor] = {}
+
+    def add(self, part: closure.Part) -> None:
+        """Take note of one part of the closure."""
+        if part.role == "manifest":
+            self._manifests[part.descriptor.digest] = part.descriptor
+
+    def read(self, what: Descriptor) -> bytes:
+        """Return a manifest's bytes, hashed as they are read."""
+        with self._content.open_blob(what.digest) as stream:
+            # check 6.5 (instead: return stream.read()): what is parsed was hashed
+            return read_exact(what, stream, subject=str(what.digest))
+
+    def run(self) -> None:
+        """Check archives, components and the application description."""
+        for top in tops_of(self._record):
+            if not closure.is_manifest(top):
+                self._check_layer("", top)
+        for what in self._manifests.values():
+            self._check_archives(what)
+        for component in self._record.components:
+            self._check_component(component)
+        self._check_package()
+
+    # --- archives --------------------------------------------------------------------
+
+    def _check_archives(self, what: Descriptor) -> None:
+        data = self.read(what)
+        with remote(f"manifest {what.digest.short}"):
+            manifest = oci.parse_manifest(data)
+        if not isinstance(manifest, Manifest):
+            for entry in manifest.manifests:
+                if not closure.is_manifest(entry.descriptor):
+                    self._check_layer("", entry.descriptor)
+            return
+        for layer in manifest.layers:
+            self._check_layer(manifest.kind, layer.descriptor)
+
+    def _check_layer(self, kind: str, layer: Descriptor) -> None:
+        from margo_supplychain.formats import archives
+
+        media_type = layer.media_type
+        is_chart = kind == oci.HELM_CONFIG and media_type in oci.HELM_LAYERS
+        # Whatever a Compose component calls its layers, they will be extracted.
+        is_compose = kind == oci.COMPOSE_COMPONENT or media_type == oci.COMPOSE_LAYER
+        is_tar = not media_type.startswith(_IMAGE_LAYERS) and media_type.endswith(
+            _TAR_ENDINGS
+        )
+        if not is_chart and not is_compose and not is_tar:
+            return
+        with self._content.open_checked(layer) as stream:
+            # check 6.10 (instead: pass): archives that must not be extracted end here
+            if is_compose:
+                archives.check_compose_archive(stream)
+            elif is_chart:
+                archives.check_helm_chart(stream)
+            else:
+                archives.check_archive(stream)
+
+    def _check_component(self, component: Component) -> None:
+        """Refuse a component that its profile would not extract as what it says.
+
+        A device's agent goes by the profile: what it takes for a Compose archive must
+        have been checked as one.
+        """
+        kind, layers = _EXPECTED.get(component.profile_type.partition(".")[0], ("", ()))
+        if not kind:
+            return
+        what = component.content
+        found = None
+        if closure.is_manifest(what):
+            with remote(f"manifest {what.digest.short}"):
+                found = oci.parse_manifest(self.read(what))
+        # check 6.11: a component is of the type that its profile deploys
+        if (
+            not isinstance(found, Manifest)
+            or found.kind != kind
+            or not any(one.descriptor.media_type in layers for one in found.layers)
+        ):
+            raise DeploymentError(
+                f"component {component.name} of profile {component.profile} is "
+                f"{found.kind if isinstance(found, Manifest) else what.media_type}, "
+                f"expected {kind}",
+                part=component.name,
+            )
+
+    # --- the application description -------------------------------------------------
+
+    def _check_package(self) -> None:
+        record = self._record
+        if record.artifact_type != oci.MARGO_APPLICATION:
+            return
+        with remote(f"package {record.artifact.digest.short}"):
+            manifest = oci.parse_manifest(self.read(record.artifact))
+        layers = manifest.layers if isinstance(manifest, Manifest) else ()
+        found = [
+            one.descriptor
+            for one in layers
+            if one.title == "margo.yaml"
+            or one.descriptor.media_type == oci.MARGO_DESCRIPTION
+        ]
+        package = f"package {record.artifact.digest.short}"
+        # check 6.20: a Margo package has a description
+        if not any(one.title == "margo.yaml" for one in layers):
+            raise DeploymentError(f"{package} has no margo.yaml", part="margo.yaml")
+        # check 6.29: and one only, whether an agent goes by title or by media type
+        if len(found) != 1:
+            raise DeploymentError(
+                f"{package} has {len(found)} application descriptions, expected one",
+                part="margo.yaml",
+            )
+        limit = MAX_DESCRIPTION
+        # check 6.21: bounded before it is parsed
+        if found[0].size > limit:
+            raise LengthMismatchError(
+                f"margo.yaml has {found[0].size} bytes, more than {limit}",
+                subject="margo.yaml",
+                expected=limit,
+                found=found[0].size,
+            )
+        check_description(record, self.read(found[0]))
