@@ -8,6 +8,7 @@ are attributes. `str(error)` is one lower-case line without a full stop.
       FormatError                 a named local file is not what it claims
         EnvelopeFormatError, StatementFormatError, MetadataFormatError,
         ApplicationFormatError, OciFormatError, KeyFormatError
+      RefusedError                a change that the repository does not allow
       VerificationError           we checked; the answer is no
         MalformedError            remote bytes are not what they claim
         ThresholdError            too few distinct keys signed a role
@@ -160,6 +161,17 @@ class KeyFormatError(FormatError):
     """Not a key that this package can use."""
 
     code = "key-format"
+
+
+# --- a change that is not allowed ----------------------------------------------------
+
+
+class RefusedError(SupplyChainError):
+    """The author's change is understood, and the repository does not allow it."""
+
+    code = "refused"
+    exit_status = 2
+    default_hint = "nothing was changed: ask for something that the repository allows"
 
 
 # --- the answer is no ----------------------------------------------------------------

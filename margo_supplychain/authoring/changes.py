@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tuf.api.metadata import DelegatedRole, Delegations, Targets
 
-from margo_supplychain.authoring.roles import delegator_of, refuse, signers_of
+from margo_supplychain.authoring.roles import delegator_of, signers_of
 from margo_supplychain.authoring.state import LIMITS
+from margo_supplychain.errors import RefusedError
 from margo_supplychain.formats import strict_json
 
 if TYPE_CHECKING:
@@ -75,11 +76,11 @@ class Changes:
         """Return who may sign a role.
 
         Raises:
-            FormatError: nobody delegates to it.
+            RefusedError: nobody delegates to it.
         """
         found = self.who(role)
         if found is None:
-            raise refuse(
+            raise RefusedError(
                 f"there is no role {role} here",
                 hint="`margo-supplychain repo status` lists all roles",
             )

@@ -15,8 +15,8 @@ from margo_supplychain.authoring.roles import (
     check_role,
     delegator_of,
     kind_of,
-    refuse,
 )
+from margo_supplychain.errors import RefusedError
 from margo_supplychain.formats.names import (
     application_patterns,
     publisher_name,
@@ -34,7 +34,7 @@ def add_publisher(work: Work, name: str, wanted: RoleKeys) -> bool:
     """Delegate to a publisher; see `Edit.add_publisher`."""
     publisher_name(name)
     if work.is_simple:
-        raise refuse(
+        raise RefusedError(
             "a repository of the profile simple has no publishers: its role targets "
             "signs everything itself",
             hint="make a repository of the profile small or standard",
@@ -62,7 +62,7 @@ def add_application(
 def rotate_keys(work: Work, role: str, wanted: RoleKeys) -> bool:
     """Give a publisher's or application's role new keys; see `Edit.rotate_keys`."""
     if kind_of(check_role(role)) not in {"publisher", "application"}:
-        raise refuse(
+        raise RefusedError(
             f"the keys of {role} stand in the root",
             hint="changing them is a root ceremony, which a later version brings",
         )
@@ -84,7 +84,7 @@ def require_apart(
     """Warn of an application's key that is also an offline one.
 
     Raises:
-        FormatError: where provenance is demanded, which such a key can't prove.
+        RefusedError: where provenance is demanded, which such a key can't prove.
     """
     above: set[str] = set()
     for role in ("root", "targets", name.publisher):
@@ -95,7 +95,7 @@ def require_apart(
         return
     text = f"key {shared[0].keyid[:12]} of {name.role} is also an offline key"
     if policy.provenance == "required":
-        raise refuse(
+        raise RefusedError(
             f"{text}, so nothing that it signs can prove provenance",
             hint="give the application a key of its own",
         )
@@ -108,7 +108,7 @@ def _exists(work: Work, role: str, wanted: RoleKeys) -> bool:
         return False
     if set(found.keys) == set(wanted.keyids) and found.threshold == wanted.threshold:
         return True
-    raise refuse(
+    raise RefusedError(
         f"{role} exists with other keys or another threshold",
         hint="giving it new keys is a rotation, not an addition",
     )

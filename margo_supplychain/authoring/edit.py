@@ -21,8 +21,8 @@ from margo_supplychain.authoring.roles import (
     application_of,
     check_role,
     kind_of,
-    refuse,
 )
+from margo_supplychain.errors import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,7 +87,7 @@ class Edit:
         """Delegate to a publisher; its own keys must sign its role, too.
 
         Raises:
-            FormatError: in the profile simple; it exists with other keys; a key had
+            RefusedError: in the profile simple; it exists with other keys; a key had
                 left the role before.
             KeyFormatError: no key, a key twice, or an impossible threshold.
         """
@@ -114,7 +114,7 @@ class Edit:
             policy: what is demanded of its releases.
 
         Raises:
-            FormatError: unknown publisher; it exists with other keys; see
+            RefusedError: unknown publisher; it exists with other keys; see
                 `set_policy`.
             KeyFormatError: no key, a key twice, or an impossible threshold.
         """
@@ -124,7 +124,7 @@ class Edit:
             wanted = RoleKeys(keys=tuple(keys), threshold=threshold)
             changed = delegating.add_application(self._work, name, wanted, policy)
         elif keys:
-            raise refuse(
+            raise RefusedError(
                 "an application in a repository of the profile simple has no keys of "
                 "its own: targets signs its releases",
                 hint="leave the release key out",
@@ -135,7 +135,7 @@ class Edit:
         """Give a publisher's or application's role new keys; it is signed again.
 
         Raises:
-            FormatError: no such role; a key had left it before.
+            RefusedError: no such role; a key had left it before.
             KeyFormatError: no key, a key twice, or an impossible threshold.
         """
         wanted = RoleKeys(keys=tuple(keys), threshold=threshold)
@@ -154,7 +154,7 @@ class Edit:
         the list is signed by the application's key.
 
         Raises:
-            FormatError: unknown application; the epoch falls, or rises without a
+            RefusedError: unknown application; the epoch falls, or rises without a
                 higher minimum; an artifact that no release has.
         """
         return policies.set_policy(self._work, name, policy)
@@ -163,7 +163,7 @@ class Edit:
         """Make the withdrawals of a release void (by the offline key).
 
         Raises:
-            FormatError: no such release, or it is not withdrawn.
+            RefusedError: no such release, or it is not withdrawn.
         """
         return policies.reinstate(self._work, name, version)
 
@@ -177,7 +177,7 @@ class Edit:
         """Return the record of a release that is listed.
 
         Raises:
-            FormatError: no such release.
+            RefusedError: no such release.
             VerificationError: its record is not what the list says.
         """
         return listing.record_of(self._work, name, version)
@@ -194,12 +194,12 @@ class Edit:
             attestations: envelopes about it; a later version takes them.
 
         Raises:
-            FormatError: no publisher policy; the version exists with other bytes; it
+            RefusedError: no publisher policy; the version exists with other bytes; it
                 is below the minimum, withdrawn, or provenance is demanded.
             OciFormatError, VerificationError, FetchError: its content is not whole.
         """
         if attestations:
-            raise refuse(
+            raise RefusedError(
                 "attestations come with a later version of margo-supplychain",
                 hint="publish without them",
             )
@@ -221,7 +221,7 @@ class Edit:
             use: the version to use instead.
 
         Raises:
-            FormatError: no such release, or `use` is none or withdrawn itself.
+            RefusedError: no such release, or `use` is none or withdrawn itself.
         """
         return listing.withdraw(self._work, name, version, reason=reason, use=use)
 
@@ -236,10 +236,10 @@ class Edit:
                 a root ceremony, which a later version brings.
 
         Raises:
-            FormatError: no such role, or root.
+            RefusedError: no such role, or root.
         """
         if role == "root":
-            raise refuse(
+            raise RefusedError(
                 "root is renewed by a root ceremony, which a later version brings",
                 hint="`margo-supplychain repo status` says until when root lasts",
             )

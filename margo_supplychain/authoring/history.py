@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from margo_supplychain import threshold
-from margo_supplychain.authoring.roles import delegator_of, refuse, signers_of
+from margo_supplychain.authoring.roles import delegator_of, signers_of
 from margo_supplychain.authoring.state import LIMITS
-from margo_supplychain.errors import FetchError, FormatError
+from margo_supplychain.errors import FetchError, FormatError, RefusedError
 from margo_supplychain.formats.tuf_metadata import file_name, parse_role
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def require_no_return(
         newest: the trusted version of its delegator; files above it were never seen.
 
     Raises:
-        FormatError: one of the keys left the role before.
+        RefusedError: one of the keys left the role before.
     """
     kept = set()
     if now is not None:
@@ -49,7 +49,7 @@ def require_no_return(
     for version in range(1, newest + 1):
         for found in _materials(source, role, delegator, version):
             if found in returning:
-                raise refuse(
+                raise RefusedError(
                     f"key {returning[found].keyid[:12]} left the role {role} after "
                     f"{delegator} v{version}",
                     hint="a key that left never returns: make a new one with "

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from margo_supplychain.authoring import rules
 from margo_supplychain.authoring.policies import void_marks
-from margo_supplychain.authoring.roles import refuse
 from margo_supplychain.authoring.state import LIMITS
+from margo_supplychain.errors import RefusedError
 from margo_supplychain.formats.record import ReleaseRecord
 from margo_supplychain.formats.release_entry import Withdrawal
 
@@ -70,7 +70,7 @@ def withdraw(
             or other.entry is None
             or other.entry.withdrawn is not None
         ):
-            raise refuse(
+            raise RefusedError(
                 f"{use} can't be used instead of {version}: it is withdrawn itself",
                 hint="name a version that devices may install",
             )

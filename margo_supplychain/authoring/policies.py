@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from margo_supplychain.authoring import rules
-from margo_supplychain.authoring.roles import refuse
+from margo_supplychain.errors import RefusedError
 from margo_supplychain.formats.publisher_policy import FORMAT, Reinstatement
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def reinstate(work: Work, name: ReleaseName, version: Version) -> bool:
     one = work.require_listed(name, version)
     policy = work.require_policy(name)
     if one.entry is None or one.entry.withdrawn is None:
-        raise refuse(
+        raise RefusedError(
             f"{name} {version} is not withdrawn",
             hint="devices may install it; nothing was changed",
         )

@@ -14,8 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from margo_supplychain.authoring.roles import refuse
-from margo_supplychain.errors import ConflictError
+from margo_supplychain.errors import ConflictError, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,11 +94,11 @@ def publish(
         clock, time_checked, state: see `Repository.edit`.
 
     Raises:
-        FormatError: nothing to publish, or a release that can't be listed.
+        RefusedError: nothing to publish, or a release that can't be listed.
         SupplyChainError: see `Repository.edit`; nothing was published.
     """
     if not releases:
-        raise refuse(
+        raise RefusedError(
             "there is nothing to publish",
             hint="name what `margo-supplychain release build` made",
         )

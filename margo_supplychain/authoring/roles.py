@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from margo_supplychain.errors import FormatError, KeyFormatError
+from margo_supplychain.errors import KeyFormatError
 from margo_supplychain.formats.names import ReleaseName, publisher_name
 from margo_supplychain.formats.tuf_metadata import TOP_LEVEL
 
@@ -108,8 +108,3 @@ def signers_of(delegator: Root | Targets, role: str) -> RoleSigners | None:
     except KeyError as why:
         raise KeyFormatError(f"{role} has no key {why.args[0][:12]}") from why
     return RoleSigners(role, named, found.threshold)
-
-
-def refuse(message: str, *, hint: str) -> FormatError:
-    """Return the error for a change that the repository does not allow (exit 2)."""
-    return FormatError(message, hint=hint)

@@ -9,14 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from margo_supplychain.authoring.roles import refuse
+from margo_supplychain.errors import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from margo_supplychain.authoring.plan import Profile
     from margo_supplychain.authoring.release import Release
-    from margo_supplychain.errors import FormatError
     from margo_supplychain.formats.digests import Digest
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.publisher_policy import PublisherPolicy
@@ -44,15 +43,15 @@ def listed_version(listed: Sequence[Candidate], version: Version) -> Candidate |
     return None
 
 
-def other_bytes(name: ReleaseName, listed: Version, asked: Version) -> FormatError:
+def other_bytes(name: ReleaseName, listed: Version, asked: Version) -> RefusedError:
     """Return the error for a version that is taken."""
     if str(listed) != str(asked):
-        return refuse(
+        return RefusedError(
             f"{name} {listed} exists, and {asked} has the same precedence",
             hint="build metadata after + does not make a version newer: raise the "
             "version",
         )
-    return refuse(
+    return RefusedError(
         f"{name} {asked} exists with other bytes",
         hint="a release never changes: raise the version",
     )
@@ -74,18 +73,18 @@ def check_release(
         role_version: the role's trusted version.
 
     Raises:
-        FormatError: below the minimum, withdrawn, or provenance is demanded.
+        RefusedError: below the minimum, withdrawn, or provenance is demanded.
     """
     what = f"{release.name} {release.version}"
     minimum = policy.minimum_version
     if minimum is not None and release.version < minimum:
-        raise refuse(
+        raise RefusedError(
             f"{what} is below the publisher's minimum {minimum}",
             hint="raise the version, or lower the minimum with `app policy` and the "
             "offline key",
         )
     if policy.provenance != "none" or policy.attestations:
-        raise refuse(
+        raise RefusedError(
             f"the publisher policy of {release.name} demands provenance, which this "
             "version of margo-supplychain can't make",
             hint="publish with a later version, or set `app policy --provenance none` "
@@ -99,7 +98,7 @@ def check_release(
             and entry.artifact == release.artifact.digest
             and not is_reinstated(policy, entry.artifact, role_version)
         ):
-            raise refuse(
+            raise RefusedError(
                 f"{what} has the artifact {entry.artifact.short} of {one.version}, "
                 f"which is withdrawn: {entry.withdrawn.reason}",
                 hint="withdrawn bytes do not come back under another version; the "
@@ -135,11 +134,11 @@ def check_policy(
         role_version: the role's trusted version, 0 before the first.
 
     Raises:
-        FormatError: the epoch falls, or rises without a higher minimum; an artifact
+        RefusedError: the epoch falls, or rises without a higher minimum; an artifact
             that no release has; provenance in the profile simple.
     """
     if profile == "simple" and (new.provenance != "none" or new.attestations):
-        raise refuse(
+        raise RefusedError(
             "a repository of the profile simple can't demand provenance: one role says "
             "what is required and what was done",
             hint="set provenance to none, or make a repository of the profile small",
@@ -152,14 +151,14 @@ def check_policy(
         *new.downgrade_to,
     ):
         if artifact not in known:
-            raise refuse(
+            raise RefusedError(
                 f"no release of {name} has the artifact {artifact}",
                 hint="`margo-supplychain release show` lists releases and artifacts",
             )
     before = old.reinstated if old is not None else ()
     for one in new.reinstated:
         if one not in before and one.up_to > role_version:
-            raise refuse(
+            raise RefusedError(
                 f"reinstating {one.artifact.short} up to v{one.up_to} would void "
                 f"withdrawals to come: the role of {name} is at v{role_version}",
                 hint=f"reinstate up to v{role_version}",
@@ -168,7 +167,7 @@ def check_policy(
 
 def _check_epoch(name: ReleaseName, old: PublisherPolicy, new: PublisherPolicy) -> None:
     if new.epoch < old.epoch:
-        raise refuse(
+        raise RefusedError(
             f"the epoch of {name} would fall from {old.epoch} to {new.epoch}",
             hint="devices that saw the higher epoch would refuse every release",
         )
@@ -178,7 +177,7 @@ def _check_epoch(name: ReleaseName, old: PublisherPolicy, new: PublisherPolicy) 
     if new.minimum_version is None or (
         before is not None and new.minimum_version <= before
     ):
-        raise refuse(
+        raise RefusedError(
             f"a higher epoch of {name} needs a minimum version"
             + (f" above {before}" if before is not None else ""),
             hint="a new epoch lets devices go back to any version from the minimum on: "

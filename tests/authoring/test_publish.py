@@ -10,7 +10,7 @@ import pytest
 
 from margo_supplychain.authoring import rules
 from margo_supplychain.authoring.publish import publish
-from margo_supplychain.errors import ConflictError, FormatError
+from margo_supplychain.errors import ConflictError, RefusedError
 from margo_supplychain.formats.pins import Pin
 from margo_supplychain.transport.directory import DirectorySink
 from tests.authoring.trust import PUMP, Vendor, key
@@ -63,7 +63,9 @@ def test_other_bytes_are_refused(vendor: Vendor) -> None:
     vendor.publish("1.0.0")
     before = vendor.files()
     other = vendor.release("1.0.0", b"other bytes")
-    with pytest.raises(FormatError, match=r"1\.0\.0 exists with other bytes") as caught:
+    with pytest.raises(
+        RefusedError, match=r"1\.0\.0 exists with other bytes"
+    ) as caught:
         publish(vendor.repository, [other], keys=[key("ci")], clock=vendor.clock)
     assert caught.value.exit_status == 2
     assert vendor.files() == before
@@ -74,14 +76,14 @@ def test_one_wrong_release_publishes_none(vendor: Vendor) -> None:
     vendor.publish("1.0.0")
     before = vendor.files()
     releases = [vendor.release("1.1.0"), vendor.release("1.0.0", b"other bytes")]
-    with pytest.raises(FormatError, match="exists with other bytes"):
+    with pytest.raises(RefusedError, match="exists with other bytes"):
         publish(vendor.repository, releases, keys=[key("ci")], clock=vendor.clock)
     assert vendor.files() == before
 
 
 def test_nothing_to_publish(vendor: Vendor) -> None:
     vendor.create_with_pump()
-    with pytest.raises(FormatError, match="there is nothing to publish"):
+    with pytest.raises(RefusedError, match="there is nothing to publish"):
         publish(vendor.repository, [], keys=[key("ci")])
 
 

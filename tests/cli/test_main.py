@@ -55,6 +55,9 @@ def rollback() -> errors.RollbackError:
 
 CASES = [
     pytest.param(
+        errors.RefusedError("a key that left never returns"), "refused", 2, id="refused"
+    ),
+    pytest.param(
         errors.ApplicationFormatError("margo.yaml is wrong"),
         "application-format",
         2,

@@ -189,7 +189,7 @@ def test_a_version_never_changes(published: Vendor) -> None:
     ran = published.sign("release", "publish", "other")
     assert ran.status == 2
     assert ran.err == (
-        f"error: {NAME} 1.2.0 exists with other bytes [format]\n"
+        f"error: {NAME} 1.2.0 exists with other bytes [refused]\n"
         "hint: a release never changes: raise the version\n"
     )
     assert files_below(published.place / "trust") == before

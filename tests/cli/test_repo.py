@@ -215,7 +215,7 @@ def test_init_refuses_what_is_in_the_way(vendor: Vendor) -> None:
     (vendor.place / "margo-supplychain.toml").unlink()
     ran = vendor.sign(*SMALL, *KEYS, "--state", "other")
     assert ran.status == 2
-    assert ran.err.startswith("error: trust holds a trust repository already [format]")
+    assert ran.err.startswith("error: trust holds a trust repository already [refused]")
     del before["margo-supplychain.toml"]
     assert files_below(vendor.place) == before
 

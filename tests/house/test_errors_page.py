@@ -56,6 +56,7 @@ def test_exit_status_follows_from_the_branch(one: type[SupplyChainError]) -> Non
         errors.IncompleteError: 5,
         errors.SignerError: 6,
         errors.FormatError: 2,
+        errors.RefusedError: 2,
         SupplyChainError: 1,
     }
     wanted = next(code for base, code in branches.items() if issubclass(one, base))
