@@ -18,6 +18,7 @@ from margo_supplychain.cli.arguments import (
 from margo_supplychain.cli.author import Author, edit_data, reads, signed_line, signs
 from margo_supplychain.cli.options import epilog
 from margo_supplychain.cli.output import Result
+from margo_supplychain.cli.repo_status import who
 from margo_supplychain.cli.signing_keys import read_public, threshold_of
 
 if TYPE_CHECKING:
@@ -220,10 +221,7 @@ def show(author: Author, *, name: ReleaseName) -> Result:
 
 def _role(duty: Duty) -> str:
     version = "not signed yet" if duty.version is None else f"v{duty.version}"
-    who = " or ".join(duty.holders)
-    if duty.needed > 1:
-        who = f"{duty.needed} of {who}"
-    text = f"{duty.role} {version} by {who}"
+    text = f"{duty.role} {version} by {who(duty)}"
     if duty.expires is not None:
         distance = describe.distance(duty.expires, at=describe.now())
         text += f", until {describe.date(duty.expires)}, {distance}"

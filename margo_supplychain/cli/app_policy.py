@@ -88,7 +88,7 @@ def require_policy(edit: Edit, name: ReleaseName) -> PublisherPolicy:
     policy = edit.policy(name)
     if policy is None:
         raise FormatError(
-            f"there is no application {name} here, with a publisher policy",
+            f"there is no application {name} here",
             hint=f"add it with the offline key: margo-supplychain app add {name}",
         )
     return policy

@@ -7,6 +7,7 @@ Example:
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, final
 
 import click
@@ -14,7 +15,7 @@ import click
 from margo_supplychain.errors import FormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from datetime import timedelta
 
     from margo_supplychain.formats.digests import Digest
@@ -40,6 +41,17 @@ class _Parsed(click.ParamType[Any]):
             return self._parse(value)
         except FormatError as why:
             self.fail(str(why), param, ctx)
+
+
+@contextmanager
+def typed(hint: str) -> Iterator[None]:
+    """Give mistakes in what was typed a hint of their own: no file has to change."""
+    try:
+        yield
+    except FormatError as why:
+        if why.hint == FormatError.default_hint:
+            why.hint = hint
+        raise
 
 
 def _release_name(text: str) -> ReleaseName:
@@ -81,6 +93,13 @@ def _span(text: str) -> timedelta:
 
 
 NONE: Final = "none"
+NAME_HINT: Final = "name an application as PUBLISHER/NAME, such as acme/pump-monitor"
+PIN_HINT: Final = (
+    "a pin is a version (1.2.0), a version with its whole digest (1.2.0@sha256:…) or "
+    "an npm range such as '^1.0'"
+)
+SLOT_HINT: Final = "a slot is a name from this device's configuration, such as line-2"
+DIGEST_HINT: Final = "give the whole digest: sha256: and 64 hexadecimal digits"
 RELEASE_NAME: Final = _Parsed("publisher/name", _release_name)
 PUBLISHER: Final = _Parsed("publisher", _publisher)
 VERSION: Final = _Parsed("version", _version)

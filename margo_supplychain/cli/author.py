@@ -24,7 +24,11 @@ import click
 from margo_supplychain.cli.invocation import Invocation
 from margo_supplychain.cli.options import passphrase_options, setting_option
 from margo_supplychain.cli.signing_keys import open_signers
-from margo_supplychain.errors import StateLostError
+from margo_supplychain.errors import (
+    IncompleteError,
+    StateLostError,
+    ThresholdError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -116,19 +120,45 @@ class Author:
         """Change the repository with those keys and with more, opened before."""
         # A repository or a memory that is not there is found before anybody types.
         repository, memory = self.open(), self.memory()
-        with repository.edit(
-            [*self.signers(keyring, *settings), *also],
-            time_checked=self.time_checked,
-            state=memory,
-        ) as edit:
+        with (
+            self.explained(),
+            repository.edit(
+                [*self.signers(keyring, *settings), *also],
+                time_checked=self.time_checked,
+                state=memory,
+            ) as edit,
+        ):
             yield edit
         warn(self.invocation, edit.warnings)
 
     @contextmanager
     def look(self) -> Iterator[Edit]:
         """Look at the repository as an edit sees it, without any key."""
-        with self.open().edit((), time_checked=True, state=self.memory()) as edit:
+        with (
+            self.explained(),
+            self.open().edit((), time_checked=True, state=self.memory()) as edit,
+        ):
             yield edit
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Say what an author can do where the hints are those for a device."""
+        try:
+            yield
+        except ThresholdError as why:
+            if self.state is not None:
+                why.hint = (
+                    f"the memory {self.state} (--state) belongs to another repository, "
+                    "or the keys of this one were changed by somebody else"
+                )
+            raise
+        except IncompleteError as why:
+            why.hint = (
+                "give every key that signs: `--key FILE` for each, the online key too, "
+                'or release-key = ["a.key", "b.key"] in margo-supplychain.toml; '
+                "nothing was changed"
+            )
+            raise
 
 
 def reads(command: Callable[..., Result]) -> Callable[..., Result]:

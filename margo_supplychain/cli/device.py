@@ -287,17 +287,24 @@ def _device(state: str | None) -> DeviceDirectory:
 def _request(
     invocation: Invocation, name: str, pin: str, options: dict[str, Any]
 ) -> Request:
+    from margo_supplychain.cli import arguments
     from margo_supplychain.cli.device_request import Request
     from margo_supplychain.formats.names import ReleaseName, slot_name
     from margo_supplychain.formats.pins import Pin
 
     policy = options["policy"]
+    with arguments.typed(arguments.NAME_HINT):
+        parsed = ReleaseName.parse(name)
+    with arguments.typed(arguments.PIN_HINT):
+        wanted = Pin.parse_argument(pin)
+    with arguments.typed(arguments.SLOT_HINT):
+        slot = slot_name(options["slot"])
     return Request(
         invocation,
         _device(options["state"]),
-        name=ReleaseName.parse(name),
-        pin=Pin.parse_argument(pin),
-        slot=slot_name(options["slot"]),
+        name=parsed,
+        pin=wanted,
+        slot=slot,
         source=options["source"],
         policy=None if policy is None else Path(policy),
         explain=options["explain"],

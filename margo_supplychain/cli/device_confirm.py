@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from margo_supplychain.cli import arguments
 from margo_supplychain.cli.device_evidence import shown
 from margo_supplychain.cli.output import Result
 from margo_supplychain.formats.digests import Digest
@@ -21,8 +22,14 @@ def confirm_running(device: DeviceDirectory, what: str, slot: str) -> Result:
         UnknownTargetError: this device fetched none.
         ReleaseFloorError: the slot runs something newer.
     """
-    slot_name(slot)
-    wanted = str(ReleaseName.parse(what) if "/" in what else Digest.parse(what))
+    with arguments.typed(arguments.SLOT_HINT):
+        slot_name(slot)
+    if ":" in what:
+        with arguments.typed(f"{arguments.DIGEST_HINT}; or name the application"):
+            wanted = str(Digest.parse(what))
+    else:
+        with arguments.typed(arguments.NAME_HINT):
+            wanted = str(ReleaseName.parse(what))
     repository, store, release = device.fetched(wanted)
     device.verifier(repository, store).confirm_running(release.artifact, slot=slot)
     return Result(

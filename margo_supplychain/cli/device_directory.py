@@ -77,7 +77,16 @@ class DeviceDirectory:
         Raises:
             StateLostError: it is not there, or can't be read any more.
         """
-        return TrustStore.open(self.directory / STORES / name)
+        place = self.directory / STORES / name
+        try:
+            return TrustStore.open(place)
+        except StateLostError as why:
+            why.hint = (
+                f"bring it back from a backup; or remove {place} and run "
+                "margo-supplychain device init with a root that arrives out of band: "
+                "what the lost memory barred is no longer known"
+            )
+            raise
 
     def store_of(self, publisher: str) -> tuple[str, TrustStore]:
         """Return the one store that may speak for a publisher, and its name.
@@ -139,7 +148,7 @@ class DeviceDirectory:
             raise UnknownTargetError(
                 f"{wanted} was not fetched by this device",
                 name=wanted,
-                hint="fetch it: only what was fetched and checked can be confirmed; "
+                hint="fetch it first: only what was fetched whole can be confirmed; "
                 "`margo-supplychain device status` lists it",
             )
         return found[-1]

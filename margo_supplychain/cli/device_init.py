@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from margo_supplychain.cli.arguments import typed
 from margo_supplychain.cli.device_directory import STORES
 from margo_supplychain.cli.device_settings import (
     FILE_NAME,
@@ -88,7 +89,8 @@ def root_from_source(source: str, sha256: str) -> bytes:
     """
     from margo_supplychain.transport.opening import open_source
 
-    expected = Digest.parse(f"sha256:{sha256.removeprefix('sha256:')}")
+    with typed("give all 64 digits that `sha256sum 1.root.json` prints"):
+        expected = Digest.parse(f"sha256:{sha256.removeprefix('sha256:')}")
     opened = open_source(source)
     data = opened.metadata(_FIRST_ROOT, limit=Limits().root)
     found = Digest.of(data)

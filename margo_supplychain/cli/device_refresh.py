@@ -102,10 +102,16 @@ class _Watched:
         self.blob = source.blob
         self.reached = True
 
-    def metadata(self, filename: str, *, limit: int) -> bytes:
+    def metadata(
+        self,
+        filename: str,
+        *,
+        limit: int,
+        tick: Callable[[int], None] | None = None,
+    ) -> bytes:
         """Pass the question on."""
         try:
-            return self._source.metadata(filename, limit=limit)
+            return self._source.metadata(filename, limit=limit, tick=tick)
         except FetchError as why:
             self.reached = self.reached and not why.unreachable
             raise

@@ -39,8 +39,8 @@ def publisher() -> None:
     multiple=True,
     required=True,
     metavar="KEY",
-    help="The publisher's: private keys sign its role, public ones (.pub) do not; "
-    "may be repeated.",
+    help="The publisher's; private keys at hand must meet the threshold, a public one "
+    "(.pub) is a spare; may be repeated.",
 )
 @click.option(
     "--publisher-threshold",

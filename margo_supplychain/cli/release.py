@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from margo_supplychain.cli.arguments import RELEASE_NAME, VERSION
+from margo_supplychain.cli.arguments import DIGEST_HINT, RELEASE_NAME, VERSION, typed
 from margo_supplychain.cli.author import Author, reads, signs, warn
 from margo_supplychain.cli.invocation import Invocation, pass_invocation
 from margo_supplychain.cli.options import epilog, setting_option
@@ -115,6 +115,7 @@ def adopt(
     """Sign and publish an artifact of an OCI layout as it is, by its digest."""
     from margo_supplychain.authoring.release import Release
     from margo_supplychain.cli.release_publish import publish_releases
+    from margo_supplychain.formats.digests import Digest
     from margo_supplychain.transport.opening import open_source
 
     layout, _, digest = reference.rpartition("@")
@@ -123,6 +124,8 @@ def adopt(
             f"{reference!r:.200} is not LAYOUT@sha256:…: a tag can move, so name the "
             "digest that you reviewed (index.json of the layout lists it)"
         )
+    with typed(f"{DIGEST_HINT}, as index.json of the layout lists it"):
+        Digest.parse(digest)
     adopted = Release.from_artifact(
         open_source(layout),
         digest,

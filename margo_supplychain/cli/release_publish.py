@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from margo_supplychain.cli import describe, signing_keys
+from margo_supplychain.cli.arguments import typed
 from margo_supplychain.cli.author import edit_data, signed_line, warn
 from margo_supplychain.cli.output import Result
+from margo_supplychain.formats.release_entry import Withdrawal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +25,7 @@ def publish_releases(author: Author, releases: Sequence[Release]) -> Result:
     from margo_supplychain.authoring.publish import publish
 
     repository, memory = author.open(), author.memory()
-    with author.keyring() as keyring:
+    with author.explained(), author.keyring() as keyring:
         published = publish(
             repository,
             releases,
@@ -46,6 +48,8 @@ def withdraw_release(
     use: Version | None,
 ) -> Result:
     """Withdraw a release with the keys of the place."""
+    with typed("--reason is one line of at most 500 characters"):
+        Withdrawal(reason=reason, since=describe.now().replace(microsecond=0), use=use)
     with author.edit(*_keys(author)) as edit:
         changed = edit.withdraw(name, version, reason=reason, use=use)
     verb = "withdrew" if changed else "unchanged: withdrawn before,"

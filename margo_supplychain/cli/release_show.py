@@ -10,7 +10,10 @@ from margo_supplychain.cli.output import Result
 from margo_supplychain.cli.release_describe import images_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from margo_supplychain.cli.author import Author
+    from margo_supplychain.formats.digests import Digest
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.record import ReleaseRecord
     from margo_supplychain.formats.release_entry import ReleaseEntry, Withdrawal
@@ -24,8 +27,13 @@ def show_releases(author: Author, name: ReleaseName) -> Result:
     with author.look() as edit:
         require_policy(edit, name)
         releases = dict(edit.releases(name))
+    barred = {
+        entry.artifact: version
+        for version, entry in releases.items()
+        if entry.withdrawn is not None
+    }
     rows = [
-        (str(version), entry.artifact.short, _state(entry.withdrawn))
+        (str(version), entry.artifact.short, _listed(entry, barred))
         for version, entry in releases.items()
     ]
     lines = [
@@ -50,8 +58,13 @@ def show_release(author: Author, name: ReleaseName, version: Version) -> Result:
     """Show one release: its record, and what the list says of it."""
     with author.look() as edit:
         record = edit.record(name, version)
-        entry = edit.releases(name)[version]
-    lines = [f"{name} {version}", *describe.table(_rows(record, entry))]
+        releases = dict(edit.releases(name))
+    entry = releases[version]
+    lines = [
+        f"{name} {version}",
+        *describe.table(_rows(record, entry)),
+        f"  pin: {version}@{entry.artifact}",
+    ]
     data = _entry(version, entry) | {"name": str(name), "record": record.to_dict()}
     return Result(data=data, lines=lines)
 
@@ -74,6 +87,14 @@ def _rows(record: ReleaseRecord, entry: ReleaseEntry) -> list[tuple[str, str]]:
     if entry.withdrawn is not None:
         rows.append(("state", _state(entry.withdrawn)))
     return rows
+
+
+def _listed(entry: ReleaseEntry, barred: Mapping[Digest, Version]) -> str:
+    version = barred.get(entry.artifact)
+    if entry.withdrawn is None and version is not None:
+        # A withdrawal is about bytes, whatever they are called.
+        return f"refused: the same bytes as {version}, which is withdrawn"
+    return _state(entry.withdrawn)
 
 
 def _state(withdrawn: Withdrawal | None) -> str:

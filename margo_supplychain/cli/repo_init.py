@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from margo_supplychain.cli import describe
-from margo_supplychain.cli.arguments import PUBLISHER
+from margo_supplychain.cli.arguments import PUBLISHER, typed
 from margo_supplychain.cli.options import epilog, passphrase_options
 from margo_supplychain.cli.output import Result
-from margo_supplychain.cli.settings import FILE_NAME, render
+from margo_supplychain.cli.settings import FILE_NAME, parse, render
 from margo_supplychain.cli.signing_keys import open_key, threshold_of
 from margo_supplychain.errors import FormatError
 
@@ -198,10 +198,12 @@ def init(
 ) -> Result:
     """Make a trust repository in DIR, a new directory.
 
-    KEY is a private key, which signs, or a public one (.pub) whose holder signs later.
+    KEY is a private key, which signs, or a public one (.pub), a spare: private keys at
+    hand must meet the threshold.
     """
     from margo_supplychain.authoring.repository import Repository
     from margo_supplychain.signing.keyring import open_keyring
+    from margo_supplychain.storage import durable
     from margo_supplychain.verify.trust_store import TrustStore
 
     keys = _Keys(typed=_typed(profile, options))
@@ -215,6 +217,7 @@ def init(
         if profile == "standard"
     }
     place = _Place.of(Path(directory), state)
+    settings = _settings(place, publisher, keys)
     with open_keyring(pin=pin) as keyring:
         keys.open(keyring)
         plan = _plan(profile, publisher, keys, thresholds, _owners(owners, keys))
@@ -231,7 +234,7 @@ def init(
                     keys.keys["publisher-key"],
                     threshold=thresholds["publisher"],
                 )
-    _write_settings(place, publisher, keys)
+    durable.write_new_file(place.settings, settings)
     return _result(place, repository, publisher, keys)
 
 
@@ -312,9 +315,9 @@ def _check_publisher(
     require_complete([who], Signers(keys.signers))
 
 
-def _write_settings(place: _Place, publisher: str, keys: _Keys) -> None:
+def _settings(place: _Place, publisher: str, keys: _Keys) -> bytes:
+    """Return the settings file; refuse, before anything is made, what it can't say."""
     from margo_supplychain.signing.keyring import path_of
-    from margo_supplychain.storage import durable
 
     values: dict[str, str | list[str]] = {
         "repo": place.beside(str(place.directory)),
@@ -328,7 +331,10 @@ def _write_settings(place: _Place, publisher: str, keys: _Keys) -> None:
         ]
         if private:
             values[option] = private[0] if len(private) == 1 else private
-    durable.write_new_file(place.settings, render(values))
+    with typed(f"{FILE_NAME} must name it: take another name; nothing was changed"):
+        data = render(values)
+        parse(data, what=FILE_NAME)
+    return data
 
 
 def _result(

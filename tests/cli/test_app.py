@@ -217,7 +217,7 @@ def test_two_of_two_release_keys(vendor: Vendor) -> None:
     )
     assert f"releases are signed by 2 of {first}, {second}\n" in ran.out
     ran = run("app", "show", NAME)
-    assert f"not signed yet by 2 of {first} or {second}\n" in ran.out
+    assert f"not signed yet by {first} and {second}\n" in ran.out
     vendor.build()
     ran = vendor.sign("release", "publish", "dist")
     assert ran.status == 5

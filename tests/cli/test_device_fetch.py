@@ -199,7 +199,7 @@ def test_confirm_takes_the_newest_fetched(plant: Plant) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (["pump"], "oci-format"),
+        (["pump"], "format"),
         (["sha256:00"], "oci-format"),
         (["Acme/x"], "format"),
         ([APPLICATION, "--slot", ".."], "format"),
@@ -213,6 +213,7 @@ def test_confirm_of_what_is_no_name(
     assert ran.status == 2
     validate(ran.json, "error")
     assert ran.json["error"]["code"] == code
+    assert "correct the file" not in ran.json["error"]["hint"]
 
 
 def test_status_tells_what_is_remembered(plant: Plant) -> None:

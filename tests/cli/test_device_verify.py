@@ -306,6 +306,8 @@ def test_wrong_input_has_no_verdict(
     document = rejected(plant, "verify", *arguments, status=2)
     assert document["error"]["code"] == code
     assert document["report"] is None
+    if "--policy" not in arguments and "--source" not in arguments:
+        assert "correct the file" not in ran.err
 
 
 @pytest.mark.parametrize(

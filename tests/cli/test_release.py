@@ -329,6 +329,7 @@ def test_adopt_of_something_that_is_not_there(vendor: Vendor) -> None:
     assert ran.status == 4
     ran = vendor.sign("release", "adopt", "layout@sha256:00", *release)
     assert ran.status == 2
+    assert "hint: give the whole digest: sha256: and 64" in ran.err
     ran = vendor.sign("release", "adopt", f"sha256:{'0' * 64}", *release)
     assert ran.status == 2
     assert ran.err.startswith("error: ")
@@ -395,11 +396,27 @@ def test_withdraw_refuses(
     assert (ran.status, ran.out) == (2, "")
     assert ran.err.lower().startswith(f"error: {message}".lower()), ran.err
     assert files_below(published.place / "trust") == before
+    assert "correct the file" not in ran.err
+
+
+def test_the_same_bytes_under_another_version_are_marked(vendor: Vendor) -> None:
+    vendor.init()
+    vendor.must("app", "add", "acme/answer", "--release-key", "ci.pub")
+    digest = fixtures.wasm_layout(vendor.place / "layout").digest
+    adopt = ("release", "adopt", f"layout@{digest}", "--name", "acme/answer")
+    vendor.must(*adopt, "--version", "1.0.0")
+    vendor.must(*adopt, "--version", "1.0.1")
+    vendor.must("release", "withdraw", "acme/answer", "1.0.0", "--reason", "leaks")
+    newer, older = run("release", "show", "acme/answer").out.splitlines()[1:3]
+    assert newer.endswith("refused: the same bytes as 1.0.0, which is withdrawn")
+    assert ": leaks" in older
 
 
 def test_show_one_release(published: Vendor) -> None:
+    said = run("release", "show", NAME, "1.2.0").out.splitlines()
     document = run_json("release-show-one", "release", "show", NAME, "1.2.0")["result"]
     digest = document["artifact"]
+    assert said[-1] == f"  pin: 1.2.0@{digest}"
     ran = run("release", "show", NAME, "1.2.0")
     lines = ran.out.splitlines()
     assert lines[0] == f"{NAME} 1.2.0"
