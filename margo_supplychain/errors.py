@@ -77,14 +77,24 @@ class SupplyChainError(Exception):
     code: ClassVar[str] = "supply-chain"
     exit_status: ClassVar[int] = 1
     default_hint: ClassVar[str | None] = None
+    # Where a source is to blame, the default hint: what it does, and what follows.
+    blame: ClassVar[str | None] = None
 
     hint: str | None
     report: Report | None
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
-        self.hint = hint if hint is not None else self.default_hint
+        self.hint = self._default("the source") if hint is None else hint
         self.report = None
+
+    def name_source(self, source: str) -> None:
+        """Let a default hint say which source is to blame."""
+        if self.hint == self._default("the source"):
+            self.hint = self._default(source)
+
+    def _default(self, source: str) -> str | None:
+        return self.default_hint if self.blame is None else f"{source} {self.blame}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Keyword-only constructors don't unpickle by themselves.
@@ -190,7 +200,7 @@ class MalformedError(VerificationError, FormatError):
 
     code = "malformed"
     exit_status = 3
-    default_hint = "the source serves damaged or hostile data; do not install"
+    blame = "serves damaged or hostile data; do not install"
 
 
 class ThresholdError(VerificationError):
@@ -227,9 +237,8 @@ class RollbackError(VerificationError):
     """A role is older than the one that is trusted (TUF 5.3.5, 5.4.3, 5.5.5)."""
 
     code = "rollback"
-    default_hint = (
-        "the source serves an old copy; do not install, report it. Nothing on this "
-        "device changed"
+    blame = (
+        "serves an old copy; do not install, report it. Nothing on this device changed"
     )
 
     def __init__(
@@ -251,7 +260,7 @@ class ExpiredError(VerificationError):
     """A role's metadata is past its expiry (TUF 5.3.10, 5.4.4, 5.5.6, 5.6.6)."""
 
     code = "expired"
-    default_hint = "the source has not been refreshed, or is frozen; ask the publisher"
+    blame = "has not been refreshed, or is frozen; ask the publisher"
 
     def __init__(
         self,
@@ -272,7 +281,7 @@ class MixAndMatchError(VerificationError):
     """Metadata files of two different states were put together."""
 
     code = "mix-and-match"
-    default_hint = "the source serves parts of two different states; do not install"
+    blame = "serves parts of two different states; do not install"
 
     def __init__(self, message: str, *, role: str, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)

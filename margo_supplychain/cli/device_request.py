@@ -10,11 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, final
 
 from margo_supplychain.cli.device_evidence import explained
-from margo_supplychain.errors import (
-    InconclusiveError,
-    SupplyChainError,
-    VerificationError,
-)
+from margo_supplychain.errors import InconclusiveError, VerificationError
 from margo_supplychain.verify.clock import SystemClock
 from margo_supplychain.verify.limits import Control
 from margo_supplychain.verify.trace import Trace
@@ -93,13 +89,9 @@ class Request:
                 yield
         except (VerificationError, InconclusiveError) as error:
             trace.attach(error)
-            self._name_source(error)
+            if self._url is not None:
+                error.name_source(self._url)
             if self.explain and error.report is not None:
                 for line in explained(error.report):
                     self._invocation.note(line)
             raise
-
-    def _name_source(self, error: SupplyChainError) -> None:
-        hint = error.hint or ""
-        if self._url is not None and hint.startswith("the source "):
-            error.hint = hint.replace("the source", self._url, 1)

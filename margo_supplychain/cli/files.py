@@ -1,7 +1,9 @@
 """Files that the command line names.
 
 Example:
-    >>> data = read_named(Path("offline.pub"), limit=MAX_KEY_FILE, what="a key")
+    >>> read_named(Path("offline.pub"), limit=16_384, what="a key")
+    Traceback (most recent call last):
+    margo_supplychain.errors.FormatError: offline.pub: no such file, expected a key
 """
 
 from __future__ import annotations

@@ -121,7 +121,10 @@ def _failure_lines(failure: Failure) -> list[str]:
     problems = failure.facts.get("problems") or (failure.message,)
     lines = [f"error: {each} [{failure.code}]" for each in problems]
     details = [tuple(each) for each in failure.facts.get("candidates", ())]
-    details += [(each.rule, each.text) for each in failure.facts.get("violations", ())]
+    violations = failure.facts.get("violations", ())
+    if failure.report is not None:
+        violations = failure.report.violations
+    details += [(each.rule, each.text) for each in violations]
     width = max((len(name) for name, _ in details), default=0)
     lines += [f"  {name:<{width}}   {text}" for name, text in details]
     if failure.hint:

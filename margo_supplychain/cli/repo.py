@@ -180,8 +180,6 @@ def _refusal(report: Report, directory: str) -> SupplyChainError:
     else:
         error = InconclusiveError(f"{directory} could not be checked: {found}")
     error.report = report
-    # Facts are attributes, and `main` lists these one by one.
-    error.__dict__["violations"] = report.violations
     return error
 
 

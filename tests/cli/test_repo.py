@@ -508,7 +508,7 @@ def test_check_lists_all_problems_and_rejects(vendor: Vendor) -> None:
     validate(document, "error")
     validate(document["report"], "report")
     assert document["report"]["verdict"] == "rejected"
-    assert document["error"]["facts"]["violations"]
+    assert document["report"]["violations"]
 
 
 def test_an_older_copy_of_the_repository_is_noticed_by_the_memory(
@@ -598,7 +598,8 @@ def test_what_could_not_be_checked_is_not_rejected() -> None:
     error = repo._refusal(report, "trust")
     assert isinstance(error, InconclusiveError)
     assert str(error) == "trust could not be checked: 1 problem"
-    assert error.facts()["violations"] == (doubt,)
+    assert error.report is not None
+    assert error.report.violations == (doubt,)
 
 
 def test_no_repository_here(vendor: Vendor) -> None:
