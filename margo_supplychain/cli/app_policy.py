@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from margo_supplychain.cli.arguments import NONE
-from margo_supplychain.errors import FormatError
+from margo_supplychain.errors import RefusedError
 from margo_supplychain.formats import strict_json
 from margo_supplychain.formats.digests import Digest
 
@@ -54,7 +54,7 @@ class PolicyChanges:
         """Change the policy in an edit; return whether that made a difference.
 
         Raises:
-            FormatError: no such application or release, or a rule against it.
+            RefusedError: no such application or release, or a rule against it.
         """
         require_policy(edit, name)
         releases = edit.releases(name)
@@ -83,11 +83,11 @@ def require_policy(edit: Edit, name: ReleaseName) -> PublisherPolicy:
     """Return an application's policy.
 
     Raises:
-        FormatError: there is no such application.
+        RefusedError: there is no such application.
     """
     policy = edit.policy(name)
     if policy is None:
-        raise FormatError(
+        raise RefusedError(
             f"there is no application {name} here",
             hint=f"add it with the offline key: margo-supplychain app add {name}",
         )
@@ -114,6 +114,24 @@ def policy_lines(
     ]
     lines += [("downgrade to", _named(one, releases)) for one in policy.downgrade_to]
     return lines
+
+
+def command_to_allow(
+    name: ReleaseName,
+    policy: PublisherPolicy,
+    releases: Mapping[Version, ReleaseEntry],
+    wanted: Version,
+) -> str | None:
+    """Return the command that lets devices go back to a release; None if they may.
+
+    It names what is allowed already, too: `--downgrade-to` says all of it.
+    """
+    if releases[wanted].artifact in policy.downgrade_to:
+        return None
+    by_artifact = {entry.artifact: version for version, entry in releases.items()}
+    allowed = [by_artifact.get(one, one) for one in policy.downgrade_to]
+    options = " ".join(f"--downgrade-to {one}" for one in (*allowed, wanted))
+    return f"margo-supplychain app policy {name} {options}"
 
 
 def _named(artifact: Digest, releases: Mapping[Version, ReleaseEntry]) -> str:
@@ -155,8 +173,8 @@ def _digests(
     return tuple(found)
 
 
-def _unknown(name: ReleaseName, wanted: str) -> FormatError:
-    return FormatError(
+def _unknown(name: ReleaseName, wanted: str) -> RefusedError:
+    return RefusedError(
         f"there is no release {name} {wanted}",
         hint=f"`margo-supplychain release show {name}` lists releases and artifacts",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from margo_supplychain.cli import describe, signing_keys
+from margo_supplychain.cli.app_policy import command_to_allow
 from margo_supplychain.cli.arguments import typed
 from margo_supplychain.cli.author import edit_data, signed_line, warn
 from margo_supplychain.cli.output import Result
@@ -13,6 +14,7 @@ from margo_supplychain.formats.release_entry import Withdrawal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from margo_supplychain.authoring.edit import Edit
     from margo_supplychain.authoring.publish import Published, PublishedRelease
     from margo_supplychain.authoring.release import Release
     from margo_supplychain.cli.author import Author
@@ -52,11 +54,15 @@ def withdraw_release(
         Withdrawal(reason=reason, since=describe.now().replace(microsecond=0), use=use)
     with author.edit(*_keys(author)) as edit:
         changed = edit.withdraw(name, version, reason=reason, use=use)
+        going_back = _going_back(edit, name, version, use)
+    warn(author.invocation, going_back)
     verb = "withdrew" if changed else "unchanged: withdrawn before,"
     rows = [("reason", reason)]
     if use is not None:
         rows.append(("instead", str(use)))
     rows.append(("signed", signed_line(edit)))
+    data = edit_data(edit)
+    data["warnings"] += going_back
     return Result(
         data={
             "name": str(name),
@@ -64,7 +70,7 @@ def withdraw_release(
             "reason": reason,
             "use": None if use is None else str(use),
             "changed": changed,
-            **edit_data(edit),
+            **data,
         },
         lines=[
             f"{verb} {name} {version}",
@@ -72,6 +78,19 @@ def withdraw_release(
             f"next: margo-supplychain release show {name}",
         ],
     )
+
+
+def _going_back(
+    edit: Edit, name: ReleaseName, version: Version, use: Version | None
+) -> list[str]:
+    policy = edit.policy(name)
+    if use is None or use >= version or policy is None:
+        return []
+    command = command_to_allow(name, policy, edit.releases(name), use)
+    if command is None:
+        return []
+    text = f"devices that confirmed {version} refuse {use}, which is older, until the "
+    return [f"{text}offline key allows it: {command}"]
 
 
 def _keys(author: Author) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from margo_supplychain.cli.options import epilog, passphrase_options
 from margo_supplychain.cli.output import Result
 from margo_supplychain.cli.settings import FILE_NAME, parse, render
 from margo_supplychain.cli.signing_keys import open_key, threshold_of
-from margo_supplychain.errors import FormatError
+from margo_supplychain.errors import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -90,13 +90,13 @@ class _Place:
                 f"--state {state} lies inside {directory}, which is served to everybody"
             )
         if os.path.lexists(place.settings):
-            raise FormatError(
+            raise RefusedError(
                 f"{place.show(place.settings)} exists: it has the defaults of another "
                 "repository",
                 hint="make this one in a directory of its own; nothing was changed",
             )
         if os.path.lexists(place.state / "memory-a"):
-            raise FormatError(
+            raise RefusedError(
                 f"{place.show(place.state)} holds a memory already",
                 hint="name another directory with --state; nothing was changed",
             )

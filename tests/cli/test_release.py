@@ -373,6 +373,28 @@ def test_withdraw_and_show(published: Vendor) -> None:
     assert document["result"]["changed"] is True
 
 
+def test_a_withdrawal_that_leads_back_says_what_allows_it(published: Vendor) -> None:
+    published.publish("1.2.1")
+    words = ("release", "withdraw", NAME, "1.2.1", "--reason", "x", "--use", "1.2.0")
+    ran = published.sign(*words)
+    command = f"margo-supplychain app policy {NAME} --downgrade-to 1.2.0"
+    text = (
+        "devices that confirmed 1.2.1 refuse 1.2.0, which is older, until the offline "
+        f"key allows it: {command}"
+    )
+    assert (ran.status, ran.err) == (0, f"note: {text}\n")
+    document = published.sign_json("release-withdraw", *words)
+    assert document["result"]["warnings"] == [text]
+    published.must(*command.split()[1:])
+    assert published.sign(*words).err == ""
+    # What is allowed already stays allowed.
+    published.publish("1.2.2")
+    published.publish("1.1.0")
+    words = ("release", "withdraw", NAME, "1.2.2", "--reason", "x", "--use", "1.1.0")
+    wanted = f" {NAME} --downgrade-to 1.2.0 --downgrade-to 1.1.0\n"
+    assert published.sign(*words).err.endswith(wanted)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

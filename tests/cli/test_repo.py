@@ -210,7 +210,7 @@ def test_init_refuses_what_is_in_the_way(vendor: Vendor) -> None:
     assert ran.status == 2
     assert ran.err.startswith(
         "error: margo-supplychain.toml exists: it has the defaults of another "
-        "repository [format]\n"
+        "repository [refused]\n"
     )
     (vendor.place / "margo-supplychain.toml").unlink()
     ran = vendor.sign(*SMALL, *KEYS, "--state", "other")
