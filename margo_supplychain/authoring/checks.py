@@ -4,7 +4,7 @@
     2  a device holds the state before the last edit, or the author's memory
     3  every publisher and application has its one role and its policy
     4  every listed release has its record, as its path and entry say
-    5  all content is there, every byte hashed
+    5  all content is there, every byte hashed, and a device would take it
 
 The rules are the device's own; what has expired is a problem and no reason to stop.
 Files that no metadata names are no problem: killed runs leave them.
@@ -15,7 +15,6 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Literal
 
-from margo_supplychain.authoring.contents import read_checked
 from margo_supplychain.authoring.duties import clock_ahead
 from margo_supplychain.authoring.ending import PREVIOUS
 from margo_supplychain.authoring.overlay import Overlay, Staged
@@ -27,7 +26,6 @@ from margo_supplychain.errors import (
     InconclusiveError,
     SupplyChainError,
 )
-from margo_supplychain.formats.closure import walk as walk_closure
 from margo_supplychain.formats.names import ReleaseName
 from margo_supplychain.formats.reports import Report, Step, Violation
 from margo_supplychain.storage.content_store import ContentStore
@@ -35,6 +33,7 @@ from margo_supplychain.storage.durable import read_file
 from margo_supplychain.transport.directory import DirectorySource
 from margo_supplychain.verify import artifact, chain, offline_role, resolve
 from margo_supplychain.verify.clock import StoppedClock
+from margo_supplychain.verify.content_checks import check_stored
 from margo_supplychain.verify.memory import Memory
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 
     from tuf.api.metadata import Targets
 
-    from margo_supplychain.formats.digests import Descriptor, Digest
+    from margo_supplychain.formats.digests import Digest
     from margo_supplychain.formats.record import ReleaseRecord
     from margo_supplychain.verify.chain import Chain
     from margo_supplychain.verify.trust_store import TrustStore
@@ -78,6 +77,7 @@ class _Check:
         self._failed: set[int] = set()
         self._at = 1
         self._hashed: set[Digest] = set()
+        self._elsewhere: frozenset[Digest] = frozenset()
 
     def run(self, store: TrustStore | None) -> None:
         """Go through the steps; from 3 on they need the first."""
@@ -107,6 +107,8 @@ class _Check:
                 walk.accepted_targets.clear()
         self._step(4)["releases"] = releases
         self._step(5)["blobs"] = len(self._hashed)
+        if self._elsewhere:
+            self._step(5)["components elsewhere"] = len(self._elsewhere)
 
     def report(self) -> Report:
         """Return what was found."""
@@ -280,33 +282,29 @@ class _Check:
             return None
 
     def _content_of(self, store: ContentStore, record: ReleaseRecord) -> None:
-        what = f"{record.name} {record.version}"
-        self._closure(store, record.artifact, what)
-        for component in record.components:
-            # It may lie in its own repository instead, named by digest.
-            if store.has(component.content):
-                self._closure(store, component.content, what)
-
-    def _closure(self, store: ContentStore, top: Descriptor, what: str) -> None:
-        if top.digest in self._hashed:
-            return
+        # A component may lie in its own repository instead, named by digest.
+        elsewhere = frozenset(
+            one.content.digest
+            for one in record.components
+            if not store.has(one.content)
+        )
+        self._elsewhere |= elsewhere
         try:
-            for part in walk_closure(top, lambda one: read_checked(self._source, one)):
-                found = part.descriptor
-                if found.digest not in self._hashed:
-                    store.verify(found)
-                    self._hashed.add(found.digest)
+            check_stored(
+                record, store, limits=LIMITS, elsewhere=elsewhere, hashed=self._hashed
+            )
         except SupplyChainError as why:
-            self._problem(why, what)
+            self._problem(why, f"{record.name} {record.version}")
 
     # --- what was found --------------------------------------------------------------
 
     def _problem(self, why: SupplyChainError, where: object = None) -> None:
         text = str(why) if where is None else f"{where}: {why}"
         # A file that is missing here is a fact about this directory, not a doubt.
-        open_ = isinstance(why, InconclusiveError) and not getattr(
-            why, "missing", False
+        gone = getattr(why, "missing", False) or isinstance(
+            why.__cause__, FileNotFoundError
         )
+        open_ = isinstance(why, InconclusiveError) and not gone
         self._add(why.code, text, inconclusive=open_)
 
     def _add(self, rule: str, text: str, *, inconclusive: bool = False) -> None:

@@ -47,11 +47,14 @@ class Written:
         roles: role → (version, expires), of the roles that were signed; empty when
             nothing changed.
         blobs_new, blobs_there: content that was copied, and that lay there already.
+        blobs_restored: content of releases that were listed before, and that was
+            damaged or missing.
     """
 
     roles: Mapping[str, tuple[int, datetime]] = field(default_factory=dict)
     blobs_new: int = 0
     blobs_there: int = 0
+    blobs_restored: int = 0
 
 
 @final
@@ -187,7 +190,8 @@ class Edit:
     ) -> bool:
         """List a release and take its content in.
 
-        Exactly the same release again changes nothing, whenever it was made.
+        Exactly the same release again changes nothing that is signed, whenever it was
+        made; content of it that was damaged or lost is restored.
 
         Args:
             release: what was built or adopted.

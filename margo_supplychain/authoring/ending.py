@@ -20,12 +20,19 @@ from margo_supplychain.authoring.rehearsal import Subjects, rehearse_edit
 from margo_supplychain.authoring.roles import kind_of
 from margo_supplychain.authoring.settings import DIRECTORY
 from margo_supplychain.authoring.signatures import require_complete, signed_bytes
-from margo_supplychain.authoring.state import require_plausible_time
-from margo_supplychain.errors import ConflictError
+from margo_supplychain.authoring.state import LIMITS, require_plausible_time
+from margo_supplychain.errors import ConflictError, SupplyChainError, VerificationError
 from margo_supplychain.formats.times import format_time
 from margo_supplychain.formats.tuf_metadata import ISSUED, file_name
-from margo_supplychain.storage.durable import make_directory, write_file
+from margo_supplychain.storage.content_store import blob_path
+from margo_supplychain.storage.durable import (
+    clean_temporary,
+    make_directory,
+    remove_file,
+    write_file,
+)
 from margo_supplychain.transport.directory import DirectorySink
+from margo_supplychain.verify.content_checks import check_stored
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -33,10 +40,10 @@ if TYPE_CHECKING:
 
     from tuf.api.metadata import Signed
 
-    from margo_supplychain.authoring.overlay import Staged
     from margo_supplychain.authoring.roles import RoleSigners
     from margo_supplychain.authoring.state import State
     from margo_supplychain.authoring.work import Work
+    from margo_supplychain.formats.digests import Descriptor
     from margo_supplychain.verify.refresh import Walk
     from margo_supplychain.verify.trust_store import TrustStore
 
@@ -59,43 +66,64 @@ def finish(
     drop_void_marks(work)
     if work.changes.touched:
         work.top.update(("snapshot", "timestamp"))
+    sink = DirectorySink(directory)
+    restored = len(work.restored)
     if not work.top:
+        if not work.staged.is_empty():
+            write_content(sink, work)
         _remember(store, state, state.walk)
-        return Written()
+        return Written(blobs_restored=restored)
     if not time_checked:
         require_plausible_time(state, work.now)
     roles = _sign(work, directory)
-    sink = DirectorySink(directory)
     overlay = Overlay(work.staged, sink)
     subjects = Subjects.of(work)
     walk = rehearse_edit(overlay, state, subjects, now=work.signed_at)
-    new, there = write_content(sink, work.staged)
+    new, there = write_content(sink, work)
     make_directory(directory / DIRECTORY)
     write_file(directory / DIRECTORY / PREVIOUS, state.timestamp.file.data)
     sink.put_metadata("timestamp.json", work.staged.timestamp)
     _remember(store, state, walk)
-    return Written(roles=roles, blobs_new=new, blobs_there=there)
+    return Written(
+        roles=roles, blobs_new=new, blobs_there=there, blobs_restored=restored
+    )
 
 
-def write_content(sink: DirectorySink, staged: Staged) -> tuple[int, int]:
+def write_content(sink: DirectorySink, work: Work) -> tuple[int, int]:
     """Write everything but the timestamp; return how many blobs were new, and not.
 
+    New content that a device would refuse is taken away again.
+
     Raises:
-        LengthMismatchError, DigestMismatchError: a blob is not what was signed.
+        VerificationError: a blob is not what was signed, or no device takes it.
         StorageError, FetchError: something can't be written, or read.
     """
+    staged = work.staged
     store = sink.content()
-    there = 0
-    for what, opener in staged.blobs.values():
-        there += store.has(what)
-        with opener() as stream:
-            # Also when it is there: who wrote it may have been killed before syncing.
-            sink.put_blob(what, stream)
+    # What killed runs left, before it could be what fills the disk.
+    store.clean()
+    clean_temporary(sink.directory / "metadata")
+    new: list[Descriptor] = []
+    try:
+        for what, opener in staged.blobs.values():
+            is_new = not store.has(what)
+            if not store.keep_intact(what):
+                new += [what] if is_new else []
+                with opener() as stream:
+                    sink.put_blob(what, stream)
+        for record, elsewhere in work.records:
+            check_stored(record, store, limits=LIMITS, elsewhere=elsewhere)
+    except SupplyChainError as why:
+        for what in new:
+            remove_file(blob_path(store.directory, what.digest))
+        if isinstance(why, VerificationError):
+            why.hint = "nothing was published: every device would refuse the release"
+        raise
     for path, (what, data) in staged.targets.items():
         sink.put_target(path, what, io.BytesIO(data))
     for name, data in staged.metadata.items():
         sink.put_metadata(name, data)
-    return len(staged.blobs) - there, there
+    return len(new), len(staged.blobs) - len(new)
 
 
 def meta_of(version: int, data: bytes) -> MetaFile:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from margo_supplychain.authoring import rules
 from margo_supplychain.authoring.policies import void_marks
 from margo_supplychain.authoring.state import LIMITS
-from margo_supplychain.errors import RefusedError
+from margo_supplychain.errors import FetchError, VerificationError
 from margo_supplychain.formats.record import ReleaseRecord
 from margo_supplychain.formats.release_entry import Withdrawal
+from margo_supplychain.storage.receive import check_stream
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -33,13 +34,15 @@ def add_release(work: Work, release: Release) -> bool:
     listed = work.listed(name)
     existing = rules.listed_version(listed, release.version)
     if existing is not None:
-        _require_same(work, existing, record)
-        return False
+        signs = _require_same(work, existing, record)
+        _restore(work, release)
+        return signs
     role = work.deciding(name)
     rules.check_release(release, policy, listed, role_version=work.state.version(role))
     for part in release.parts():
         what = part.descriptor
         work.staged.blobs[what.digest] = (what, _opener(release, what))
+    work.records.append((record, release.elsewhere))
     custom = record.entry().to_custom()
     work.put(role, record.path, record.to_bytes(), custom=custom)
     work.releases.setdefault(name, set()).add(release.version)
@@ -63,19 +66,12 @@ def withdraw(
 ) -> bool:
     """Take a release back; see `Edit.withdraw`."""
     one = work.require_listed(name, version)
-    if use is not None:
-        other = work.require_listed(name, use)
-        if (
-            other.version == one.version
-            or other.entry is None
-            or other.entry.withdrawn is not None
-        ):
-            raise RefusedError(
-                f"{use} can't be used instead of {version}: it is withdrawn itself",
-                hint="name a version that devices may install",
-            )
     if one.entry is None:
         return False
+    if use is not None:
+        other = work.require_listed(name, use)
+        rules.check_use(one, other, work.require_policy(name))
+    _warn_of_siblings(work, name, one)
     known = one.entry.withdrawn
     if known is not None and one.path in void_marks(
         work, name, work.require_policy(name)
@@ -97,16 +93,67 @@ def record_of(work: Work, name: ReleaseName, version: Version) -> ReleaseRecord:
     return ReleaseRecord.parse(work.read(one.path, one.file, limit=LIMITS.record))
 
 
-def _require_same(work: Work, existing: Candidate, record: ReleaseRecord) -> None:
-    if existing.version == record.version:
+def _require_same(work: Work, existing: Candidate, record: ReleaseRecord) -> bool:
+    """Refuse a release that is listed as something else.
+
+    A record that was damaged or lost is signed anew, for nobody has its bytes: its time
+    is in it. Returns whether that is so.
+    """
+    entry = existing.entry
+    if existing.version != record.version or entry is None:
+        raise rules.other_bytes(record.name, existing.version, record.version)
+    what = f"{record.name} {record.version}"
+    lost = False
+    try:
         data = work.read(existing.path, existing.file, limit=LIMITS.record)
-        if rules.same_release(ReleaseRecord.parse(data), record):
-            if existing.entry is not None and existing.entry.withdrawn is not None:
-                work.warnings.append(
-                    f"{record.name} {record.version} is withdrawn, and stays so"
-                )
-            return
-    raise rules.other_bytes(record.name, existing.version, record.version)
+        same = rules.same_release(ReleaseRecord.parse(data), record)
+    except (FetchError, VerificationError):
+        lost = True
+        same = (entry.artifact, entry.profiles) == (
+            record.artifact.digest,
+            record.profiles(),
+        )
+    if not same:
+        raise rules.other_bytes(record.name, existing.version, record.version)
+    if entry.withdrawn is not None:
+        work.warnings.append(f"{what} is withdrawn, and stays so")
+    if lost:
+        role = work.deciding(record.name)
+        work.put(role, record.path, record.to_bytes(), custom=entry.to_custom())
+        work.applications.add(record.name)
+        work.warnings.append(f"the record of {what} was damaged or lost: signed anew")
+    return lost
+
+
+def _restore(work: Work, release: Release) -> None:
+    for part in release.parts():
+        what = part.descriptor
+        if what.digest not in work.staged.blobs and not _is_whole(work, what):
+            work.staged.blobs[what.digest] = (what, _opener(release, what))
+            work.restored.add(what.digest)
+
+
+def _is_whole(work: Work, what: Descriptor) -> bool:
+    try:
+        with work.source.blob(what) as stream:
+            check_stream(what, stream, subject=str(what.digest))
+    except (FetchError, VerificationError):
+        return False
+    return True
+
+
+def _warn_of_siblings(work: Work, name: ReleaseName, one: Candidate) -> None:
+    """Say which other versions have the same bytes: a withdrawal bars bytes."""
+    same = [
+        str(other.version)
+        for other in work.listed(name)
+        if other.artifact == one.artifact and other.version != one.version
+    ]
+    if same:
+        work.warnings.append(
+            f"{', '.join(same[:5])[:200]} of {name} has the same package as "
+            f"{one.version}: devices refuse it as well"
+        )
 
 
 def _opener(release: Release, what: Descriptor) -> Opener:

@@ -40,6 +40,10 @@ class Staged:
     metadata: dict[str, bytes] = field(default_factory=dict)
     timestamp: bytes = b""
 
+    def is_empty(self) -> bool:
+        """Say whether there is nothing to write."""
+        return not (self.blobs or self.targets or self.metadata or self.timestamp)
+
 
 class Nowhere:
     """A source that holds nothing: what lies behind a repository's first files."""
@@ -47,23 +51,38 @@ class Nowhere:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def metadata(self, filename: str, *, limit: int) -> bytes:
+    def metadata(
+        self,
+        filename: str,
+        *,
+        limit: int,
+        tick: Callable[[int], None] | None = None,
+    ) -> bytes:
         """Say that there is no such file."""
-        del limit
+        del limit, tick
         raise self._none(filename)
 
     def target(
-        self, path: TargetPath, what: Descriptor, *, start: int = 0
+        self,
+        path: TargetPath,
+        what: Descriptor,
+        *,
+        start: int = 0,
+        tick: Callable[[int], None] | None = None,
     ) -> AbstractContextManager[BinaryIO]:
         """Say that there is no such file."""
-        del what, start
+        del what, start, tick
         raise self._none(path)
 
     def blob(
-        self, what: Descriptor, *, start: int = 0
+        self,
+        what: Descriptor,
+        *,
+        start: int = 0,
+        tick: Callable[[int], None] | None = None,
     ) -> AbstractContextManager[BinaryIO]:
         """Say that there is no such content."""
-        del start
+        del start, tick
         raise self._none(str(what.digest))
 
     def _none(self, what: str) -> FetchError:
@@ -82,14 +101,20 @@ class Overlay:
         """The directory's path."""
         return self._directory.url
 
-    def metadata(self, filename: str, *, limit: int) -> bytes:
+    def metadata(
+        self,
+        filename: str,
+        *,
+        limit: int,
+        tick: Callable[[int], None] | None = None,
+    ) -> bytes:
         """Return a metadata file; see `Source.metadata`."""
         if filename == "timestamp.json" and self._staged.timestamp:
             data: bytes | None = self._staged.timestamp
         else:
             data = self._staged.metadata.get(filename)
         if data is None:
-            return self._directory.metadata(filename, limit=limit)
+            return self._directory.metadata(filename, limit=limit, tick=tick)
         if len(data) > limit:
             raise TooLargeError(
                 f"{filename} would have {len(data)} bytes, more than the {limit} that "
@@ -100,22 +125,33 @@ class Overlay:
 
     @contextmanager
     def target(
-        self, path: TargetPath, what: Descriptor, *, start: int = 0
+        self,
+        path: TargetPath,
+        what: Descriptor,
+        *,
+        start: int = 0,
+        tick: Callable[[int], None] | None = None,
     ) -> Iterator[BinaryIO]:
         """Open a target file; see `Source.target`."""
         staged = self._staged.targets.get(path)
         if staged is not None and staged[0].digest == what.digest:
             yield io.BytesIO(staged[1][start:])
             return
-        with self._directory.target(path, what, start=start) as stream:
+        with self._directory.target(path, what, start=start, tick=tick) as stream:
             yield stream
 
     @contextmanager
-    def blob(self, what: Descriptor, *, start: int = 0) -> Iterator[BinaryIO]:
+    def blob(
+        self,
+        what: Descriptor,
+        *,
+        start: int = 0,
+        tick: Callable[[int], None] | None = None,
+    ) -> Iterator[BinaryIO]:
         """Open content; see `Source.blob`."""
         staged = self._staged.blobs.get(what.digest)
         if staged is None or start:
-            with self._directory.blob(what, start=start) as stream:
+            with self._directory.blob(what, start=start, tick=tick) as stream:
                 yield stream
             return
         with staged[1]() as stream:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from margo_supplychain.authoring import rules
-from margo_supplychain.errors import RefusedError
+from margo_supplychain.errors import FetchError, RefusedError, VerificationError
 from margo_supplychain.formats.publisher_policy import FORMAT, Reinstatement
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ def set_policy(work: Work, name: ReleaseName, policy: PublisherPolicy) -> bool:
     work.require_publisher(name)
     deciding = work.deciding(name)
     work.changes.require_who(deciding)
-    old = work.policy(name)
+    old = _old_policy(work, name, policy)
     if old == policy:
-        return False
+        return _restore(work, name, policy)
     rules.check_policy(
         name,
         old,
@@ -35,16 +35,54 @@ def set_policy(work: Work, name: ReleaseName, policy: PublisherPolicy) -> bool:
     path = name.policy_path(FORMAT)
     work.put(work.offline(name), path, policy.to_bytes(), custom=None)
     work.applications.add(name)
+    work.warnings.extend(rules.policy_warnings(name, policy, work.listed(name)))
     if void_marks(work, name, policy) and work.can_sign(deciding):
         work.changes.change(deciding)
     return True
+
+
+def _old_policy(
+    work: Work, name: ReleaseName, new: PublisherPolicy
+) -> PublisherPolicy | None:
+    """Return the policy before; None when there is none, or nobody has its bytes."""
+    try:
+        return work.policy(name)
+    except (FetchError, VerificationError):
+        if work.lists_policy(name, new):
+            return new
+        work.warnings.append(
+            f"the publisher policy of {name} was damaged or lost: the new one was not "
+            "compared with it, and devices that saw a higher epoch refuse it"
+        )
+        return None
+
+
+def _restore(work: Work, name: ReleaseName, policy: PublisherPolicy) -> bool:
+    """Stage the bytes of a policy that is listed already, if they are gone."""
+    try:
+        work.policy(name)
+    except (FetchError, VerificationError):
+        work.stage(name.policy_path(FORMAT), policy.to_bytes())
+        work.warnings.append(
+            f"the publisher policy of {name} was damaged or lost, and is there again"
+        )
+        return True
+    return False
 
 
 def reinstate(work: Work, name: ReleaseName, version: Version) -> bool:
     """Make the withdrawals of a release void; see `Edit.reinstate`."""
     one = work.require_listed(name, version)
     policy = work.require_policy(name)
-    if one.entry is None or one.entry.withdrawn is None:
+    # Withdrawals and reinstatements are about bytes, whatever versions they have.
+    marked = [
+        other
+        for other in work.listed(name)
+        if other.artifact == one.artifact
+        and other.entry is not None
+        and other.entry.withdrawn is not None
+    ]
+    if one.entry is None or not marked:
         raise RefusedError(
             f"{name} {version} is not withdrawn",
             hint="devices may install it; nothing was changed",

@@ -62,6 +62,8 @@ class Published:
         root, snapshot, timestamp: versions after it.
         fresh_until: when the timestamp expires.
         blobs_new, blobs_there: content that was copied, and that lay there already.
+        blobs_restored: content of releases that were listed before, and that was
+            damaged or missing.
         warnings: what the author should know, one line each.
     """
 
@@ -73,6 +75,7 @@ class Published:
     fresh_until: datetime
     blobs_new: int
     blobs_there: int
+    blobs_restored: int
     warnings: tuple[str, ...]
 
 
@@ -136,14 +139,16 @@ def _result(edit: Edit, releases: Sequence[Release], new: Sequence[bool]) -> Pub
         )
     timestamp, fresh_until = edit.standing("timestamp")
     written = edit.written
+    restored = written.blobs_restored if written else 0
     return Published(
         releases=tuple(found),
-        changed=any(new),
+        changed=any(new) or restored > 0,
         root=edit.standing("root")[0],
         snapshot=edit.standing("snapshot")[0],
         timestamp=timestamp,
         fresh_until=fresh_until,
         blobs_new=written.blobs_new if written else 0,
         blobs_there=written.blobs_there if written else 0,
+        blobs_restored=restored,
         warnings=edit.warnings,
     )

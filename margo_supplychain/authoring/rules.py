@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from margo_supplychain.errors import RefusedError
+from margo_supplychain.formats.publisher_policy import MAX_EPOCH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,11 +93,10 @@ def check_release(
         )
     for one in listed:
         entry = one.entry
-        if (
-            entry is not None
-            and entry.withdrawn is not None
-            and entry.artifact == release.artifact.digest
-            and not is_reinstated(policy, entry.artifact, role_version)
+        if entry is None or entry.artifact != release.artifact.digest:
+            continue
+        if entry.withdrawn is not None and not is_reinstated(
+            policy, entry.artifact, role_version
         ):
             raise RefusedError(
                 f"{what} has the artifact {entry.artifact.short} of {one.version}, "
@@ -104,6 +104,63 @@ def check_release(
                 hint="withdrawn bytes do not come back under another version; the "
                 "publisher's offline key can reinstate them",
             )
+        raise RefusedError(
+            f"{what} has the same package as {one.version}: releases are withdrawn, "
+            "confirmed and pinned by the package's digest",
+            hint="change metadata.version or a revision in margo.yaml, and build again",
+        )
+
+
+def check_use(one: Candidate, other: Candidate, policy: PublisherPolicy) -> None:
+    """Refuse a release to use instead of another if devices could not install it.
+
+    Raises:
+        RefusedError: the same bytes, withdrawn, or below the minimum.
+    """
+    why = None
+    minimum = policy.minimum_version
+    if other.entry is None or other.entry.withdrawn is not None:
+        why = "it is withdrawn itself"
+    elif other.artifact == one.artifact:
+        why = "it has the same package"
+    elif minimum is not None and other.version < minimum:
+        why = f"it is below the publisher's minimum {minimum}"
+    if why is not None:
+        raise RefusedError(
+            f"{other.version} can't be used instead of {one.version}: {why}",
+            hint="name a version that devices may install",
+        )
+
+
+def policy_warnings(
+    name: ReleaseName, policy: PublisherPolicy, listed: Sequence[Candidate]
+) -> list[str]:
+    """Return what follows from a policy that its author may not have meant."""
+    found = []
+    minimum = policy.minimum_version
+    if policy.provenance == "required":
+        found.append(
+            f"this version's devices refuse every release of {name} from now on: they "
+            "can't judge provenance yet"
+        )
+    if minimum is not None and listed and listed[0].version < minimum:
+        found.append(
+            f"the minimum {minimum} bars every listed release of {name}: the newest is "
+            f"{listed[0].version}"
+        )
+    if minimum is not None:
+        found += [
+            f"going back to {one.version} of {name} stays barred: it is below the "
+            f"minimum {minimum}"
+            for one in listed
+            if one.artifact in policy.downgrade_to and one.version < minimum
+        ]
+    if policy.epoch >= MAX_EPOCH:
+        found.append(
+            f"{policy.epoch} is the last epoch that {name} can ever have: its minimum "
+            "version can't be taken back by a new one"
+        )
+    return found
 
 
 def is_reinstated(policy: PublisherPolicy, artifact: Digest, role_version: int) -> bool:

@@ -14,7 +14,12 @@ from margo_supplychain.authoring.changes import Changes
 from margo_supplychain.authoring.overlay import Staged
 from margo_supplychain.authoring.roles import application_of, kind_of
 from margo_supplychain.authoring.state import LIMITS
-from margo_supplychain.errors import MetadataFormatError, RefusedError
+from margo_supplychain.errors import (
+    FetchError,
+    MetadataFormatError,
+    RefusedError,
+    VerificationError,
+)
 from margo_supplychain.formats.digests import Descriptor
 from margo_supplychain.formats.names import ReleaseName
 from margo_supplychain.formats.publisher_policy import FORMAT, PublisherPolicy
@@ -27,7 +32,9 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.settings import Settings
     from margo_supplychain.authoring.signatures import Signers
     from margo_supplychain.authoring.state import State
+    from margo_supplychain.formats.digests import Digest
     from margo_supplychain.formats.names import TargetPath
+    from margo_supplychain.formats.record import ReleaseRecord
     from margo_supplychain.formats.release_entry import ReleaseEntry
     from margo_supplychain.formats.versions import Version
     from margo_supplychain.transport.protocols import Source
@@ -54,6 +61,8 @@ class Work:
         changes: the targets roles.
         staged: content and target files.
         releases: application → versions that are new.
+        records: of those, with the components that lie elsewhere.
+        restored: content that is listed already and was damaged or missing.
         applications: those that a device must be able to follow afterwards.
         top: `snapshot` and `timestamp`, as far as they must be signed.
         withdrawn: paths that this edit marks as withdrawn.
@@ -79,6 +88,8 @@ class Work:
         self.changes = Changes(state)
         self.staged = Staged()
         self.releases: dict[ReleaseName, set[Version]] = {}
+        self.records: list[tuple[ReleaseRecord, frozenset[Digest]]] = []
+        self.restored: set[Digest] = set()
         self.applications: set[ReleaseName] = set()
         self.top: set[str] = set()
         self.withdrawn: set[str] = set()
@@ -149,7 +160,22 @@ class Work:
         file = self.changes.view(self.offline(name)).targets.get(path)
         if file is None:
             return None
-        return PublisherPolicy.parse(self.read(path, file, limit=LIMITS.policy))
+        try:
+            data = self.read(path, file, limit=LIMITS.policy)
+        except (FetchError, VerificationError) as why:
+            why.hint = (
+                "bring the file back from a backup; or sign the policy anew, in full: "
+                f"margo-supplychain app policy {name} --epoch N --provenance none"
+            )
+            raise
+        return PublisherPolicy.parse(data)
+
+    def lists_policy(self, name: ReleaseName, policy: PublisherPolicy) -> bool:
+        """Say whether exactly this policy is signed, wherever its bytes are."""
+        listed = self.changes.view(self.offline(name)).targets
+        file = listed.get(name.policy_path(FORMAT))
+        what = Descriptor.of(policy.to_bytes(), _OCTETS)
+        return file is not None and file.hashes.get("sha256") == what.digest.hex
 
     def require_policy(self, name: ReleaseName) -> PublisherPolicy:
         """Return the policy of an application that is here.
@@ -212,14 +238,19 @@ class Work:
         self, role: str, path: TargetPath, data: bytes, *, custom: dict[str, Any] | None
     ) -> None:
         """Let a role list a target file."""
-        what = Descriptor.of(data, _OCTETS)
-        self.staged.targets[path] = (what, data)
+        what = self.stage(path, data)
         self.changes.change(role).targets[path] = TargetFile(
             length=what.size,
             hashes={"sha256": what.digest.hex},
             path=path,
             unrecognized_fields=None if custom is None else {"custom": custom},
         )
+
+    def stage(self, path: TargetPath, data: bytes) -> Descriptor:
+        """Take in the bytes of a target file; return what they are."""
+        what = Descriptor.of(data, _OCTETS)
+        self.staged.targets[path] = (what, data)
+        return what
 
     def put_entry(self, role: str, path: str, entry: ReleaseEntry) -> None:
         """Change what a role says of a release that it lists."""

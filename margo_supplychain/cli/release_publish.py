@@ -104,8 +104,14 @@ def _lines(
 ) -> list[str]:
     now = describe.now()
     lines: list[str] = []
+    restored = published.blobs_restored
+    kept = (
+        f"content restored ({describe.counted(restored, 'blob')})"
+        if restored
+        else "nothing changed"
+    )
     for one, release in zip(published.releases, releases, strict=True):
-        before = "" if one.is_new else " before; nothing changed"
+        before = "" if one.is_new else f" before; {kept}"
         lines.append(f"published {one.name} {one.version}{before}")
         lines += describe.table([("record ", _record(one, release, now))])
     fresh = (
@@ -153,5 +159,6 @@ def _data(author: Author, published: Published) -> dict[str, Any]:
         "freshUntil": published.fresh_until,
         "blobsNew": published.blobs_new,
         "blobsThere": published.blobs_there,
+        "blobsRestored": published.blobs_restored,
         "warnings": list(published.warnings),
     }

@@ -37,6 +37,7 @@ from margo_supplychain.transport.local_files import open_content, open_untrusted
 from margo_supplychain.transport.locations import hashed_target, metadata_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from margo_supplychain.formats.digests import Descriptor
@@ -62,16 +63,27 @@ class DirectorySource:
         """The directory's path."""
         return str(self.directory)
 
-    def metadata(self, filename: str, *, limit: int) -> bytes:
+    def metadata(
+        self,
+        filename: str,
+        *,
+        limit: int,
+        tick: Callable[[int], None] | None = None,
+    ) -> bytes:
         """Return a metadata file; see `Source.metadata`."""
         path = self.directory / "metadata" / metadata_name(filename, url=self.url)
         with open_untrusted(path, root=path.parent) as file:
             read_into = file.readinto  # type: ignore[attr-defined]
             stream = BoundedStream(read_into, left=limit, url=str(path))
-            return read_at_most(stream.as_binary(), limit, url=str(path))
+            return read_at_most(stream.as_binary(), limit, url=str(path), tick=tick)
 
     def target(
-        self, path: TargetPath, what: Descriptor, *, start: int = 0
+        self,
+        path: TargetPath,
+        what: Descriptor,
+        *,
+        start: int = 0,
+        tick: Callable[[int], None] | None = None,  # noqa: ARG002 - files don't wait
     ) -> AbstractContextManager[BinaryIO]:
         """Open a target file; see `Source.target`."""
         steps = hashed_target(path, what, url=self.url)
@@ -79,7 +91,11 @@ class DirectorySource:
         return open_content(place, what, start=start, root=self.directory)
 
     def blob(
-        self, what: Descriptor, *, start: int = 0
+        self,
+        what: Descriptor,
+        *,
+        start: int = 0,
+        tick: Callable[[int], None] | None = None,  # noqa: ARG002 - files don't wait
     ) -> AbstractContextManager[BinaryIO]:
         """Open content of the layout beside; see `Source.blob`."""
         place = blob_path(self.directory, what.digest)
@@ -98,14 +114,18 @@ class DirectorySink(DirectorySource):
         self._content: ContentStore | None = None
 
     def put_blob(self, what: Descriptor, data: BinaryIO) -> None:
-        """Store content in the layout beside; see `Sink.put_blob`.
+        """Store content in the layout beside, unless it is there and right.
+
+        The caller holds the directory's lock.
 
         Raises:
             LengthMismatchError, DigestMismatchError: `data` is not `what`.
             OciFormatError: the directory holds another kind of layout.
             StorageError: it can't be written.
         """
-        self.content().put(what, data)
+        content = self.content()
+        if not content.keep_intact(what):
+            content.put(what, data)
 
     def put_target(self, path: TargetPath, what: Descriptor, data: BinaryIO) -> None:
         """Store a target file as `<dir>/<HASH>.<file>`; see `Sink.put_target`.

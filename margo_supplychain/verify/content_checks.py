@@ -10,7 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from margo_supplychain.errors import DeploymentError, LengthMismatchError
+from margo_supplychain.errors import (
+    BudgetError,
+    DeploymentError,
+    LengthMismatchError,
+    MalformedError,
+)
 from margo_supplychain.formats import closure, oci
 from margo_supplychain.formats.application import MAX_DESCRIPTION
 from margo_supplychain.formats.oci import Manifest
@@ -24,7 +29,9 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.digests import Descriptor, Digest
     from margo_supplychain.formats.record import Component, ReleaseRecord
     from margo_supplychain.storage.content_store import ContentStore
+    from margo_supplychain.verify.limits import Limits
 
+NOTHING: Final[frozenset[Digest]] = frozenset()
 _TAR_ENDINGS: Final = (".tar", ".tar+gzip", "/tar+gzip", "/gzip", "/x-tar", "+tar")
 # Layers of container images hold links and devices by design; the container engine
 # that extracts them judges them.
@@ -61,18 +68,45 @@ def parts_of(
         yield from closure.walk(top, read)
 
 
-def check_stored(record: ReleaseRecord, content: ContentStore) -> None:
+def check_stored(
+    record: ReleaseRecord,
+    content: ContentStore,
+    *,
+    limits: Limits,
+    elsewhere: frozenset[Digest] = NOTHING,
+    hashed: set[Digest] | None = None,
+) -> None:
     """Check content that lies in a store as a device checks what it fetched.
+
+    Args:
+        record: what is signed, or about to be.
+        content: where it lies.
+        limits: the device's.
+        elsewhere: components that lie in their own repositories and not here.
+        hashed: what was found right before and is not hashed again; grows.
 
     Raises:
         VerificationError: a device would refuse it.
+        BudgetError: it is beyond the limits.
         StorageError: a part is not there.
     """
-    checks = ContentChecks(record, content)
-    for top in tops_of(record):
+    checks = ContentChecks(record, content, elsewhere=elsewhere)
+    known: set[Digest] = set() if hashed is None else hashed
+    sizes: dict[Digest, int] = {}
+    for top in checks.tops:
         for part in parts_of(top, checks.read):
-            content.verify(part.descriptor)
+            what = part.descriptor
+            if sizes.setdefault(what.digest, what.size) != what.size:
+                raise MalformedError(f"{what.digest} has two sizes at once")
+            if what.digest not in known:
+                content.verify(what)
+                known.add(what.digest)
             checks.add(part)
+    if len(sizes) > limits.blobs or sum(sizes.values()) > limits.content:
+        raise BudgetError(
+            f"the release has {len(sizes)} blobs of {sum(sizes.values())} bytes, more "
+            f"than the {limits.blobs} of {limits.content} that devices fetch"
+        )
     checks.run()
 
 
@@ -82,11 +116,20 @@ class ContentChecks:
     Args:
         record: verified.
         content: holds every part of the closure.
+        elsewhere: but for these components; a device never leaves any out.
     """
 
-    def __init__(self, record: ReleaseRecord, content: ContentStore) -> None:
+    def __init__(
+        self,
+        record: ReleaseRecord,
+        content: ContentStore,
+        *,
+        elsewhere: frozenset[Digest] = NOTHING,
+    ) -> None:
         self._record = record
         self._content = content
+        self._elsewhere = elsewhere
+        self.tops = [one for one in tops_of(record) if one.digest not in elsewhere]
         # By the part that it plays: one record may call the same bytes a file as well.
         self._manifests: dict[Digest, Descriptor] = {}
 
@@ -103,13 +146,14 @@ class ContentChecks:
 
     def run(self) -> None:
         """Check archives, components and the application description."""
-        for top in tops_of(self._record):
+        for top in self.tops:
             if not closure.is_manifest(top):
                 self._check_layer("", top)
         for what in self._manifests.values():
             self._check_archives(what)
         for component in self._record.components:
-            self._check_component(component)
+            if component.content.digest not in self._elsewhere:
+                self._check_component(component)
         self._check_package()
 
     # --- archives --------------------------------------------------------------------

@@ -75,7 +75,7 @@ def test_every_problem_is_listed(filled: Vendor) -> None:
     found = "\n".join(texts(report))
     assert len(report.violations) == 3
     assert "acme/pump-monitor 1.1.0: acme/releases/pump-monitor/1.1.0 has" in found
-    assert f"{manifest.hex} does not exist" in found
+    assert f"does not hold sha256:{manifest.hex}" in found
     assert "acme/valve 1.0.0: sha256:" in found
 
 

@@ -1,0 +1,195 @@
+"""What an author can bring back: damaged content, records, policies, killed runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from margo_supplychain.authoring.publish import publish
+from margo_supplychain.errors import (
+    DigestMismatchError,
+    RefusedError,
+    SupplyChainError,
+    VerificationError,
+)
+from margo_supplychain.formats.pins import Pin
+from margo_supplychain.formats.publisher_policy import PublisherPolicy
+from margo_supplychain.formats.versions import Version
+from tests.authoring.trust import OPEN, PUMP, Vendor, key
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ANY = Pin.range("*", grammar="npm")
+
+
+@pytest.fixture
+def filled(vendor: Vendor) -> Vendor:
+    vendor.create_with_pump()
+    vendor.publish("1.0.0")
+    return vendor
+
+
+def blobs(vendor: Vendor) -> list[Path]:
+    return sorted((vendor.trust / "blobs/sha256").iterdir())
+
+
+def damage(path: Path) -> None:
+    """Change the last byte of a file; its size stays."""
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+
+def policy_file(vendor: Vendor) -> Path:
+    (found,) = (vendor.trust / "targets/acme/policies/pump-monitor").iterdir()
+    return found
+
+
+def fetch(vendor: Vendor) -> str:
+    device = vendor.device()
+    release = device.verify(PUMP, ANY)
+    device.fetch(release, vendor.directory / f"to-{len(vendor.files())}")
+    return str(release.version)
+
+
+def test_publishing_again_restores_content(filled: Vendor) -> None:
+    before = filled.files()
+    damage(blobs(filled)[0])
+    blobs(filled)[1].unlink()
+    done = filled.publish("1.0.0", keys=[])
+    assert (done.changed, done.blobs_restored) == (True, 2)
+    assert not done.releases[0].is_new
+    assert done.timestamp == 3
+    assert filled.files() == before
+    again = filled.publish("1.0.0", keys=[])
+    assert (again.changed, again.blobs_restored) == (False, 0)
+    assert fetch(filled) == "1.0.0"
+
+
+def test_a_link_in_place_of_content_is_replaced(filled: Vendor) -> None:
+    blob = blobs(filled)[0]
+    moved = filled.directory / "moved"
+    blob.rename(moved)
+    blob.symlink_to(moved)
+    filled.publish("1.0.0", "1.1.0")
+    assert not blob.is_symlink()
+    assert blob.read_bytes() == moved.read_bytes()
+
+
+def test_shared_content_that_is_damaged_is_replaced(filled: Vendor) -> None:
+    for blob in blobs(filled):
+        damage(blob)
+    # The empty config is part of both.
+    filled.publish("1.1.0")
+    device = filled.device()
+    release = device.verify(PUMP, Pin.exact(Version.parse("1.1.0")))
+    device.fetch(release, filled.directory / "to")
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_record_is_signed_anew(filled: Vendor, lost: bool) -> None:
+    (record,) = (filled.trust / "targets/acme/releases/pump-monitor").iterdir()
+    if lost:
+        record.unlink()
+    else:
+        damage(record)
+    filled.clock.advance(hours=1)
+    done = filled.publish("1.0.0")
+    assert done.warnings == (
+        "the record of acme/pump-monitor 1.0.0 was damaged or lost: signed anew",
+    )
+    assert fetch(filled) == "1.0.0"
+    assert filled.repository.check(clock=filled.clock).verdict == "verified"
+
+
+def test_a_withdrawn_release_stays_so_when_its_record_is_lost(filled: Vendor) -> None:
+    filled.publish("1.1.0")
+    filled.withdraw("1.1.0")
+    for record in (filled.trust / "targets/acme/releases/pump-monitor").iterdir():
+        record.unlink()
+    filled.publish("1.1.0", "1.0.0")
+    assert fetch(filled) == "1.0.0"
+    with filled.repository.edit((), clock=filled.clock) as edit:
+        assert edit.releases(PUMP)[Version.parse("1.1.0")].withdrawn is not None
+
+
+def test_other_bytes_do_not_become_a_lost_record(filled: Vendor) -> None:
+    for record in (filled.trust / "targets/acme/releases/pump-monitor").iterdir():
+        record.unlink()
+    other = filled.release("1.0.0", b"other bytes")
+    with pytest.raises(RefusedError, match="exists with other bytes"):
+        publish(filled.repository, [other], keys=[key("ci")], clock=filled.clock)
+
+
+def test_the_same_policy_again_brings_its_file_back(filled: Vendor) -> None:
+    before = filled.files()
+    damage(policy_file(filled))
+    with pytest.raises(DigestMismatchError) as caught:
+        filled.withdraw("1.0.0")
+    assert "app policy acme/pump-monitor --epoch N" in str(caught.value.hint)
+    with filled.repository.edit((), clock=filled.clock) as edit:
+        assert edit.set_policy(PUMP, OPEN)
+    assert filled.files() == before
+    with filled.repository.edit((), clock=filled.clock) as edit:
+        assert not edit.set_policy(PUMP, OPEN)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_another_policy_in_place_of_a_damaged_one(filled: Vendor, lost: bool) -> None:
+    if lost:
+        policy_file(filled).unlink()
+    else:
+        damage(policy_file(filled))
+    with filled.repository.edit(filled.keys, clock=filled.clock) as edit:
+        assert edit.set_policy(PUMP, PublisherPolicy(epoch=2, provenance="none"))
+        assert "was not compared with it" in edit.warnings[0]
+    assert fetch(filled) == "1.0.0"
+
+
+def test_a_file_in_the_place_of_the_new_policy(filled: Vendor) -> None:
+    policy = PublisherPolicy(
+        epoch=1, provenance="none", minimum_version=Version.parse("0.1.0")
+    )
+    place = policy_file(filled)
+    with filled.repository.edit(filled.keys, clock=filled.clock) as edit:
+        edit.set_policy(PUMP, policy)
+    (new,) = (one for one in place.parent.iterdir() if one != place)
+    data = new.read_bytes()
+    assert policy.to_bytes() == data
+    # Somebody puts another file of the same size where the next one will be.
+    with filled.repository.edit(filled.keys, clock=filled.clock) as edit:
+        edit.set_policy(PUMP, OPEN)
+    damage(new)
+    with filled.repository.edit(filled.keys, clock=filled.clock) as edit:
+        edit.set_policy(PUMP, policy)
+    assert new.read_bytes() == data
+    assert fetch(filled) == "1.0.0"
+
+
+def test_what_killed_runs_left_is_removed(filled: Vendor) -> None:
+    left = [
+        filled.trust / place / ".tmp-0123456789abcdef"
+        for place in ("blobs/sha256", "metadata", ".")
+    ]
+    for path in left:
+        path.write_bytes(b"half")
+    filled.publish("1.1.0")
+    assert not any(path.exists() for path in left)
+
+
+def test_content_that_no_device_takes_is_not_published(
+    filled: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise VerificationError("no device takes it")
+
+    monkeypatch.setattr("margo_supplychain.authoring.ending.check_stored", refuse)
+    damage(blobs(filled)[0])
+    before = filled.files()
+    with pytest.raises(SupplyChainError, match="no device takes it") as caught:
+        filled.publish("1.1.0")
+    assert "nothing was published" in str(caught.value.hint)
+    after = filled.files()
+    assert after.keys() == before.keys()
+    assert after["metadata/timestamp.json"] == before["metadata/timestamp.json"]
