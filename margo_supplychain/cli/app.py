@@ -59,7 +59,8 @@ _provenance_option = click.option(
     "uris",
     multiple=True,
     metavar="KEY.pub",
-    help="Public key that signs its releases; may be repeated.",
+    help="Public key that signs its releases (of a private key the .pub beside it: "
+    "compare the key id that is printed); may be repeated.",
 )
 @click.option(
     "--release-threshold",

@@ -222,6 +222,10 @@ def fetch(
     """Verify a release and fetch every byte of it."""
     from margo_supplychain.cli.device_content import data_of, lines_of
 
+    if (Path(to) / "metadata").is_dir():
+        raise click.UsageError(
+            f"--to {to} holds a trust repository: fetch into a directory of its own"
+        )
     request = _request(invocation, name, pin, options)
     checked = request.verify()
     content = request.fetch(checked, Path(to))

@@ -142,7 +142,7 @@ def initialise(
                 before,
                 file,
                 name=name,
-                source=locate(source, Path.cwd()),
+                source=_whole(locate(source, Path.cwd())),
                 publishers=publishers,
                 stored=store.exists(),
             )
@@ -166,6 +166,13 @@ def _require_root(root: bytes, publishers: frozenset[str]) -> None:
             f"this is no root to start from: {why}",
             hint="take the root file that the repository's operator gives out",
         ) from why
+
+
+def _whole(source: str) -> str:
+    """Return a path without `..`, as people read it; a URL as it is."""
+    if source.startswith("/") and ".." in Path(source).parts:
+        return str(Path(source).resolve())
+    return source
 
 
 def _existing(file: Path) -> DeviceSettings | None:

@@ -33,7 +33,7 @@ def show_releases(author: Author, name: ReleaseName) -> Result:
         if entry.withdrawn is not None
     }
     rows = [
-        (str(version), entry.artifact.short, _listed(entry, barred))
+        (str(version), entry.artifact.short, state_of(entry, barred))
         for version, entry in releases.items()
     ]
     lines = [
@@ -89,7 +89,8 @@ def _rows(record: ReleaseRecord, entry: ReleaseEntry) -> list[tuple[str, str]]:
     return rows
 
 
-def _listed(entry: ReleaseEntry, barred: Mapping[Digest, Version]) -> str:
+def state_of(entry: ReleaseEntry, barred: Mapping[Digest, Version]) -> str:
+    """Return what stands against a release; `barred` are the withdrawn artifacts."""
     version = barred.get(entry.artifact)
     if entry.withdrawn is None and version is not None:
         # A withdrawal is about bytes, whatever they are called.

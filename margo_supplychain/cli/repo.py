@@ -168,14 +168,21 @@ class _Beginning(NamedTuple):
 
 
 def _refusal(report: Report, directory: str) -> SupplyChainError:
-    from margo_supplychain.errors import InconclusiveError, VerificationError
+    from margo_supplychain.errors import (
+        ExpiredError,
+        InconclusiveError,
+        VerificationError,
+    )
 
     found = describe.counted(len(report.violations), "problem")
     if report.verdict == "rejected":
+        hint = "devices refuse what is listed; do not publish from here before you "
+        hint += "know why"
+        if all(one.rule == ExpiredError.code for one in report.violations):
+            hint = "devices refuse what has expired: sign it again with "
+            hint += "`margo-supplychain repo refresh`; `repo status` says who must"
         error: VerificationError | InconclusiveError = VerificationError(
-            f"{directory} has {found}",
-            hint="devices refuse what is listed; do not publish from here before you "
-            "know why",
+            f"{directory} has {found}", hint=hint
         )
     else:
         error = InconclusiveError(f"{directory} could not be checked: {found}")

@@ -150,6 +150,9 @@ def test_fetch_verifies_first(plant: Plant) -> None:
     assert (ran.status, ran.out) == (3, "rejected acme/pump-monitor ^9\n")
     assert not (plant.place / "staging").exists()
     assert plant.run("fetch", APPLICATION, "--pin", "^1").status == 2
+    ran = plant.run("fetch", APPLICATION, "--pin", "^1", "--to", "trust")
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err.startswith("error: --to trust holds a trust repository: fetch into")
 
 
 def test_progress_is_for_terminals(plant: Plant) -> None:

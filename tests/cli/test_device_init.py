@@ -280,5 +280,7 @@ def test_relative_sources_are_kept_whole(
     given = ["--root", f"../{ROOT}", "--publisher", "acme"]
     state = str(plant.state)
     assert init(*given, "--source", "../trust", state=state)[0] == 0
+    file = (plant.state / "device.toml").read_text()
+    assert f'source = "{plant.place / "trust"}"' in file
     monkeypatch.chdir(plant.place)
     assert plant.verify().status == 0

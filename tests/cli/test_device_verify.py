@@ -314,6 +314,7 @@ def test_wrong_input_has_no_verdict(
     ("text", "message"),
     [
         ("[policy", "is not TOML"),
+        (f"x = {'1' * 4301}", "is not TOML: Exceeds the limit"),
         ('[repositry.acme]\nsource = "x"\n', "unknown table 'repositry'"),
         ("[repository.acme]\n", "repository.acme has no source"),
         ('[repository.acme]\nsource = "x"\nsorce = "y"\n', "unknown key 'sorce'"),

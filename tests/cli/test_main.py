@@ -239,6 +239,9 @@ USAGE = [
     pytest.param(["--bogus"], "no such option '--bogus'", id="option"),
     pytest.param(["key", "show", "--x", "f"], "no such option '--x'", id="option-2"),
     pytest.param(["key", "show"], "missing argument 'FILE'", id="argument"),
+    pytest.param(
+        ["reop", "check"], "no such command 'reop'. Did you mean 'repo'?", id="noun"
+    ),
     pytest.param(["-v", "-q", "key", "show", "f"], "-v and -q contradict", id="v-q"),
     pytest.param(
         ["key", "generate", "a.key", "--scheme", "dsa"],

@@ -14,7 +14,7 @@ from margo_supplychain.authoring.duties import Duty
 from margo_supplychain.authoring.plan import PROFILES
 from margo_supplychain.authoring.repository import Repository
 from margo_supplychain.cli import repo, repo_init
-from margo_supplychain.cli.repo_status import describe_status
+from margo_supplychain.cli.repo_status import describe_status, who
 from margo_supplychain.errors import InconclusiveError
 from margo_supplychain.formats.reports import Report, Violation
 from margo_supplychain.verify.trust_store import TrustStore
@@ -118,7 +118,7 @@ def test_init_standard_with_several_holders(vendor: Vendor) -> None:
     b = vendor.key_id("b.key")[:12]
     due = run("repo", "status", "--within", "3000d")
     assert due.status == 5
-    assert f"  Ada or {b} or Cy, in 730 days (root lasts until " in due.out
+    assert f"  2 of Ada, {b}, Cy, in 730 days (root lasts until " in due.out
     assert "root ceremony, which a later version brings)\n" in due.out
     assert [
         one.role for one in Repository.open(Path("trust")).status(within=timedelta(0))
@@ -220,6 +220,18 @@ def test_init_refuses_what_is_in_the_way(vendor: Vendor) -> None:
     assert files_below(vendor.place) == before
 
 
+def test_init_refuses_names_that_the_settings_can_not_say(vendor: Vendor) -> None:
+    vendor.key("offline.key")
+    vendor.key("ci.key")
+    before = files_below(vendor.place)
+    ran = vendor.sign("repo", "init", "tr\nx", *SMALL[3:], *KEYS)
+    assert (ran.status, ran.out) == (2, "")
+    assert "is not printable text for a TOML file [format]\n" in ran.err
+    assert "hint: margo-supplychain.toml must name it: take another name" in ran.err
+    assert files_below(vendor.place) == before
+    assert not (vendor.place / "tr\nx").exists()
+
+
 def test_init_refuses_a_memory_that_is_there(vendor: Vendor) -> None:
     vendor.init()
     (vendor.place / "margo-supplychain.toml").unlink()
@@ -301,7 +313,10 @@ def test_refresh_without_the_offline_key_names_what_is_missing(vendor: Vendor) -
     assert ran.out == ""
     assert ran.err.startswith(
         "note: offline-key offline.key is not on this machine: left out\n"
-        f"error: acme needs 1 more of {offline} [incomplete]\nhint: "
+        f"error: acme needs 1 more of {offline} [incomplete]\n"
+        "hint: give every key that signs: `--key FILE` for each, the online key too, "
+        'or release-key = ["a.key", "b.key"] in margo-supplychain.toml; nothing was '
+        "changed\n"
     )
     assert files_below(vendor.place / "trust") == before
     vendor.must(
@@ -361,7 +376,10 @@ def test_a_due_duty_is_exit_status_5(vendor: Vendor) -> None:
     ran = run("repo", "status", "--within", "366d")
     assert ran.status == 5
     assert ran.err == ""
-    assert f"  {offline}, in 365 days: repo refresh --role acme\n" in ran.out
+    assert (
+        f"  {offline}, in 365 days: margo-supplychain repo refresh --role acme\n"
+        in ran.out
+    )
     assert ran.out.endswith("3 duties within 366 days\n")
     document = run_json("repo-status", "repo", "status", "--within", "366d")
     assert (document["ok"], document["exit"]) == (False, 5)
@@ -381,12 +399,15 @@ def test_the_scheduled_refresh_is_due_when_it_did_not_run(
     move_clock(monkeypatch, 2.5)
     ran = run("repo", "status")
     assert ran.status == 5
-    assert f"  {vendor.key_id('ci.key')[:12]}, in 36 h: repo refresh\n" in ran.out
+    assert (
+        f"  {vendor.key_id('ci.key')[:12]}, in 36 h: margo-supplychain repo refresh\n"
+        in ran.out
+    )
     assert ran.out.endswith("1 duty within 14 days\n")
     move_clock(monkeypatch, 20)
     ran = run("repo", "status", "--within", "0d")
     assert ran.status == 5
-    assert ", expired 16 days ago: repo refresh\n" in ran.out
+    assert ", expired 16 days ago: margo-supplychain repo refresh\n" in ran.out
 
 
 @pytest.mark.parametrize("text", ["14", "d", "-1d", "1w", "1.5d", "99999d", "1d\n"])
@@ -439,7 +460,9 @@ def test_a_thousand_applications_fit_on_a_screen(vendor: Vendor) -> None:
     text = "\n".join(result.lines)
     assert "checked just now: 1 problem\n" in text
     assert "  1000 applications " in text
-    assert "  Ada, in 100 days: repo refresh --role acme.late\n" in text
+    assert (
+        "  Ada, in 100 days: margo-supplychain repo refresh --role acme.late\n" in text
+    )
     assert "  Ada (acme.bad has no signature)\n" in text
     assert len(result.data["roles"]) == 1007
 
@@ -511,6 +534,17 @@ def test_check_lists_all_problems_and_rejects(vendor: Vendor) -> None:
     assert document["report"]["violations"]
 
 
+def test_check_of_an_expired_repository_says_what_to_run(
+    vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vendor.application()
+    move_clock(monkeypatch, 20)
+    ran = run("repo", "check")
+    assert ran.status == 3
+    assert "\n  expired   timestamp v2 expired " in ran.err
+    assert "sign it again with `margo-supplychain repo refresh`" in ran.err
+
+
 def test_an_older_copy_of_the_repository_is_noticed_by_the_memory(
     vendor: Vendor,
 ) -> None:
@@ -562,6 +596,36 @@ def test_a_memory_is_not_begun_from_a_root_of_somebody_else(
     ran = run("repo", "check", "--begin-from", "x/trust/metadata/1.root.json")
     assert ran.status == 3
     assert not (vendor.place / ".margo-supplychain").exists()
+
+
+def test_a_memory_of_another_repository_is_said(vendor: Vendor) -> None:
+    vendor.init()
+    (vendor.place / "x").mkdir()
+    vendor.key("other.key")
+    vendor.key("daily.key")
+    vendor.must(
+        *("repo", "init", "x/trust", *SMALL[3:], "--offline-key", "other.key"),
+        *("--online-key", "daily.key"),
+    )
+    state = "x/.margo-supplychain/state"
+    ran = vendor.sign("repo", "refresh", "--state", state)
+    assert (ran.status, ran.out) == (3, "")
+    assert f"hint: the memory {state} (--state) belongs to another rep" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("needed", "holders", "text"),
+    [
+        (1, ("Ada",), "Ada"),
+        (1, ("Ada", "Bo"), "Ada or Bo"),
+        (2, ("Ada", "Bo"), "Ada and Bo"),
+        (3, ("Ada", "Bo", "Cy"), "Ada, Bo and Cy"),
+        (2, ("Ada", "Bo", "Cy"), "2 of Ada, Bo, Cy"),
+    ],
+)
+def test_who_must_sign(needed: int, holders: tuple[str, ...], text: str) -> None:
+    made = duty("acme", needed=needed, holders=holders, keyids=holders)
+    assert who(made) == text
 
 
 def test_a_memory_of_a_repository_of_several_publishers(vendor: Vendor) -> None:
