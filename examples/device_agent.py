@@ -43,6 +43,7 @@ from margo_supplychain import (
     TrustStore,
     VerificationError,
     VerifiedContent,
+    VerifiedRelease,
     Verifier,
     open_source,
 )
@@ -66,7 +67,7 @@ class Wanted:
 
 
 def install(content: VerifiedContent, slot: str) -> None:
-    """Install and start a release; here it is only read.
+    """Install and start a release; here it is only read. The same twice is no harm.
 
     Take bytes from `content.open(digest)` and from nowhere else, and the images by the
     digests in `content.release.record.images`.
@@ -76,6 +77,15 @@ def install(content: VerifiedContent, slot: str) -> None:
             while stream.read(1 << 20):
                 pass
     log.info("%s: installed %s", slot, content.release.name)
+
+
+def signed_as(release: VerifiedRelease) -> str:
+    """Return what the release is: version, package, components and images, in one.
+
+    The digest of the package alone says nothing of its components: the signed record
+    names all of it by digest.
+    """
+    return str(Digest.of(release.record.to_bytes()))
 
 
 def alarm(wanted: Wanted, code: str, report: Report | None, evidence: Path) -> None:
@@ -99,6 +109,7 @@ class Agent:
         self._wanted = wanted
         self._evidence = state / "evidence"
         self._evidence.mkdir(exist_ok=True)
+        self._installed = state / "installed"
         self._verifiers = {}
         self._running: dict[tuple[ReleaseName, str], Digest] = {}
         for store, verifier in _verifiers(state):
@@ -132,13 +143,18 @@ class Agent:
             wanted.name, wanted.pin, slot=wanted.slot, control=control
         )
         digest = release.manifest.digest
-        if self._running.get((wanted.name, wanted.slot)) == digest:
+        signed = signed_as(release)
+        memo = self._installed / wanted.slot / wanted.name.role
+        same = self._running.get((wanted.name, wanted.slot)) == digest
+        if same and memo.is_file() and memo.read_text() == signed:
             return
         staging = self._state / "staging" / wanted.slot
         content = verifier.fetch(release, staging, control=control)
         install(content, wanted.slot)
         # Only now does the floor rise: had it not started, the old one could come back.
         verifier.confirm_running(digest, slot=wanted.slot)
+        memo.parent.mkdir(parents=True, exist_ok=True)
+        memo.write_text(signed)
         self._running[wanted.name, wanted.slot] = digest
         log.info("%s: runs %s %s", wanted.slot, wanted.name, release.version)
 

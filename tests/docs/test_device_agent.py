@@ -85,6 +85,10 @@ def test_it_installs_confirms_and_then_leaves_alone(
     assert one.poll()
     assert agent(example, state, tiny, "*").poll()  # a restart forgets nothing
     assert len(installed) == count
+    (memo,) = (state / "installed").rglob(tiny.name.role)
+    memo.write_text("sha256:other components under the same package")
+    assert agent(example, state, tiny, "*").poll()
+    assert len(installed) == 2 * count
 
 
 def test_no_is_an_alarm_with_evidence(
