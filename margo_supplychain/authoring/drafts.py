@@ -52,7 +52,13 @@ def draft_bytes(release: Release) -> bytes:
         "elsewhere": sorted(str(one) for one in release.elsewhere),
         "warnings": list(release.warnings),
     }
-    return strict_json.canonical(value)
+    return strict_json.canonical(value | {"checksum": _checksum(value)})
+
+
+def _checksum(value: dict[str, Any]) -> str:
+    # Against hands and scripts, not against whoever can compute it: see `draft_checks`.
+    rest = {name: one for name, one in value.items() if name != "checksum"}
+    return str(Digest.of(strict_json.canonical(rest)))
 
 
 def read_draft(output: Path) -> Release | None:
@@ -75,7 +81,13 @@ def read_draft(output: Path) -> Release | None:
     record = ReleaseRecord.from_dict(inner.value | {"created": format_time(_NO_TIME)})
     elsewhere = fields.list_of("elsewhere", Digest.parse, limit=MAX_WARNINGS)
     warnings = fields.list_of("warnings", _warning, limit=MAX_WARNINGS)
+    checksum = fields.text("checksum")
     fields.done()
+    if checksum != _checksum(fields.value):
+        raise MetadataFormatError(
+            f"{what} was changed since it was built",
+            hint="build it again; nothing in it is meant to be edited",
+        )
     return Release(
         name=record.name,
         version=record.version,

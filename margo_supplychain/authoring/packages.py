@@ -88,7 +88,7 @@ def build_package(
     description = package.description
     release = Release(
         name=ReleaseName(publisher, description.id),
-        version=_version(description, version),
+        version=signed_version(description, version),
         artifact=_package_manifest(package, contents),
         artifact_type=oci.MARGO_APPLICATION,
         application_version=description.version_text,
@@ -169,7 +169,14 @@ def _package_manifest(package: Package, contents: Contents) -> Descriptor:
     return contents.add(manifest, oci.MANIFEST)
 
 
-def _version(description: ApplicationDescription, given: Version | None) -> Version:
+def signed_version(
+    description: ApplicationDescription, given: Version | None
+) -> Version:
+    """Return the version that is signed: the description's own, or the one given.
+
+    Raises:
+        ApplicationFormatError: neither is a version, or they contradict each other.
+    """
     text = description.version_text
     try:
         own = Version.parse(text)

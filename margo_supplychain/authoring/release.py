@@ -119,13 +119,17 @@ class Release:
         """Open what `from_package` left in `output`, and check every byte of it.
 
         Raises:
-            MetadataFormatError, OciFormatError: it is no finished build.
+            MetadataFormatError, OciFormatError: it is no finished build, or its
+                `release.json` was changed.
             DigestMismatchError, LengthMismatchError: somebody changed it since.
             StorageError, FetchError: a part is missing, or can't be read.
         """
+        from margo_supplychain.authoring.draft_checks import check_draft
         from margo_supplychain.authoring.drafts import open_draft
 
-        return open_draft(output)
+        release = open_draft(output)
+        check_draft(release)
+        return release
 
     @classmethod
     def from_artifact(

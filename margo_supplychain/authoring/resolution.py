@@ -80,6 +80,7 @@ class _Closure:
         self._pins = ImagePins(images)
         self._components: list[Component] = []
         self._elsewhere: set[Digest] = set()
+        self._here: set[Digest] = set()
         self._warnings: list[str] = []
         self._missing: list[str] = []
         self._complete = True
@@ -119,6 +120,8 @@ class _Closure:
         if built is None and locked is not None:
             self._elsewhere.add(locked.digest)
             built = Built(locked, opaque=True)
+        elif built is not None:
+            self._here.add(built.content.digest)
         if built is None:  # one of them is there; said for the type checker
             return None
         if locked is not None and locked != built.content:
@@ -155,7 +158,7 @@ class _Closure:
             ),
             closure="complete" if self._complete else "partial",
             warnings=tuple(dict.fromkeys((*self._warnings, *self._pins.warnings()))),
-            elsewhere=frozenset(self._elsewhere),
+            elsewhere=frozenset(self._elsewhere - self._here),
             missing=tuple(dict.fromkeys(self._missing)),
         )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from margo_supplychain.cli.arguments import NONE
-from margo_supplychain.errors import RefusedError
+from margo_supplychain.errors import FetchError, RefusedError, VerificationError
 from margo_supplychain.formats import strict_json
 from margo_supplychain.formats.digests import Digest
 
@@ -56,13 +56,12 @@ class PolicyChanges:
         Raises:
             RefusedError: no such application or release, or a rule against it.
         """
-        require_policy(edit, name)
         releases = edit.releases(name)
         changed = False
         for one in self.reinstate:
             for version in _versions(releases, one, name):
                 changed = edit.reinstate(name, version) or changed
-        policy = require_policy(edit, name)
+        policy = self._standing(edit, name)
         if self.epoch is not None:
             policy = replace(policy, epoch=self.epoch)
         if self.provenance is not None:
@@ -77,6 +76,17 @@ class PolicyChanges:
                 policy, downgrade_to=_digests(releases, self.downgrade_to, name)
             )
         return edit.set_policy(name, policy) or changed
+
+    def _standing(self, edit: Edit, name: ReleaseName) -> PublisherPolicy:
+        """Return the policy as it stands; when its file is lost, what is given."""
+        from margo_supplychain.formats.publisher_policy import PublisherPolicy
+
+        try:
+            return require_policy(edit, name)
+        except (FetchError, VerificationError):
+            if self.epoch is None or self.provenance is None:
+                raise
+            return PublisherPolicy(epoch=self.epoch, provenance=self.provenance)
 
 
 def require_policy(edit: Edit, name: ReleaseName) -> PublisherPolicy:
