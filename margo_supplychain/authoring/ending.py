@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from tuf.api.metadata import Signed
 
+    from margo_supplychain.authoring.overlay import Staged
     from margo_supplychain.authoring.roles import RoleSigners
     from margo_supplychain.authoring.state import State
     from margo_supplychain.authoring.work import Work
@@ -102,7 +103,7 @@ def write_content(sink: DirectorySink, work: Work) -> tuple[int, int]:
     store = sink.content()
     # What killed runs left, before it could be what fills the disk.
     store.clean()
-    clean_temporary(sink.directory / "metadata")
+    _clean(sink.directory, staged)
     new: list[Descriptor] = []
     try:
         for what, opener in staged.blobs.values():
@@ -124,6 +125,15 @@ def write_content(sink: DirectorySink, work: Work) -> tuple[int, int]:
     for name, data in staged.metadata.items():
         sink.put_metadata(name, data)
     return len(new), len(staged.blobs) - len(new)
+
+
+def _clean(directory: Path, staged: Staged) -> None:
+    places = {directory / "metadata", directory / DIRECTORY}
+    # Not all of targets/: that would cost what the repository holds.
+    places.update((directory / "targets" / path).parent for path in staged.targets)
+    for place in places:
+        if place.is_dir():
+            clean_temporary(place)
 
 
 def meta_of(version: int, data: bytes) -> MetaFile:

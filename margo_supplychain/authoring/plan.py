@@ -86,16 +86,15 @@ class RoleKeys:
                 raise KeyFormatError(
                     f"key id {key.keyid[:12]!r} is not computed from its key"
                 )
-        seen: dict[str, str] = {}
-        for key in self.keys:
-            found = threshold.material(key)
-            if found in seen:
-                raise KeyFormatError(
-                    f"key {key.keyid[:12]} is given twice in one role, also as "
-                    f"{seen[found][:12]}",
-                    hint="signatures are counted by key, not by key id",
-                )
-            seen[found] = key.keyid
+        self.materials()  # a key that can't be read is never counted
+        named = {key.keyid: key for key in self.keys}
+        repeated = threshold.repeated_material(named, self.keyids)
+        if repeated is not None:
+            raise KeyFormatError(
+                f"key {repeated[1][:12]} is given twice in one role, also as "
+                f"{repeated[0][:12]}",
+                hint="signatures are counted by key, not by key id",
+            )
 
     @property
     def keyids(self) -> tuple[str, ...]:

@@ -15,30 +15,27 @@ Example:
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC
 from typing import TYPE_CHECKING, Final, Self, final
 
 from margo_supplychain.authoring.edit import Edit
 from margo_supplychain.authoring.ending import finish
 from margo_supplychain.authoring.settings import (
-    DIRECTORY,
     Settings,
     read_settings,
     verified_settings,
-    write_settings,
 )
 from margo_supplychain.authoring.signatures import Signers
 from margo_supplychain.authoring.state import LIMITS, last_issued, load
 from margo_supplychain.authoring.work import Work
 from margo_supplychain.errors import FetchError, FormatError, VerificationError
-from margo_supplychain.storage.durable import clean_temporary, read_file
+from margo_supplychain.storage.durable import read_file
 from margo_supplychain.storage.lock import DirectoryLock
-from margo_supplychain.transport.directory import DirectorySink, DirectorySource
+from margo_supplychain.transport.directory import DirectorySource
 from margo_supplychain.verify.clock import StoppedClock, SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import datetime, timedelta
     from pathlib import Path
 
@@ -74,11 +71,6 @@ class Repository:
     def publisher(self) -> str | None:
         """The one publisher of the profiles small and simple."""
         return self._standing().publisher
-
-    @property
-    def owners(self) -> Mapping[str, str]:
-        """Key id → who holds the key, as far as the author wrote it down."""
-        return self._settings.owners
 
     @property
     def root(self) -> bytes:
@@ -133,14 +125,6 @@ class Repository:
             ) from why
         settings = read_settings(directory) or Settings(profile="standard")
         return cls(directory, settings, root)
-
-    def name_owners(self, owners: Mapping[str, str]) -> None:
-        """Write down who holds keys, for `status`: key id → name."""
-        with DirectoryLock(self.directory, timeout=LOCK_TIMEOUT):
-            current = read_settings(self.directory) or self._settings
-            changed = replace(current, owners={**current.owners, **owners})
-            write_settings(self.directory, changed)
-        self._settings = changed
 
     @contextmanager
     def edit(
@@ -230,17 +214,6 @@ class Repository:
         begun = self._load(now, state)
         settings = verified_settings(self._settings, begun)
         return duties(begun, settings=settings, now=now, within=within)
-
-    def clean(self) -> None:
-        """Remove the temporary files that killed runs left.
-
-        Raises:
-            StorageError: locked by others, or a directory can't be listed.
-        """
-        with DirectoryLock(self.directory, timeout=LOCK_TIMEOUT):
-            DirectorySink(self.directory).clean()
-            if (self.directory / DIRECTORY).is_dir():
-                clean_temporary(self.directory / DIRECTORY)
 
     def _standing(self) -> Settings:
         if self._verified is None:

@@ -122,11 +122,6 @@ def public_pem(key: SSlibKey) -> bytes:
     return str(key.keyval["public"]).encode("ascii")
 
 
-def key_id(key: Key) -> str:
-    """Return the whole key id, 64 hex digits."""
-    return key.keyid
-
-
 def short_id(key: Key) -> str:
     """Return the first 12 hex digits of the key id, for people only."""
     return key.keyid[:12]

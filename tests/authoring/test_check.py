@@ -57,7 +57,7 @@ def test_strangers_in_the_directory_are_no_problem(filled: Vendor) -> None:
     (filled.trust / "metadata/.tmp-0123456789abcdef").write_bytes(b"half")
     (filled.trust / "README").write_text("hello")
     assert check(filled).verdict == "verified"
-    filled.repository.clean()
+    filled.publish("9.0.0")
     assert not (filled.trust / "metadata/.tmp-0123456789abcdef").exists()
 
 

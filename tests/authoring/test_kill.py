@@ -57,7 +57,6 @@ def test_publish(tmp_path: Path) -> None:
         assert newest(vendor) == "1.2.0"
         report = vendor.repository.check(clock=vendor.clock)
         assert report.violations == ()
-        vendor.repository.clean()
         assert not any(".tmp-" in name for name in vendor.files())
 
     writes = crash_points(original.directory, publish, check, scratch=tmp_path)
