@@ -77,6 +77,14 @@ class Edit:
         """Return the role that lists an application's releases."""
         return self._work.deciding(name)
 
+    def require_publisher(self, name: ReleaseName) -> None:
+        """Refuse the application of a publisher that is none here.
+
+        Raises:
+            RefusedError: it is not.
+        """
+        self._work.require_publisher(name)
+
     def standing(self, role: str) -> tuple[int, datetime]:
         """Return a role's version and expiry: as written, once the edit has ended."""
         if self.written is not None and role in self.written.roles:

@@ -84,6 +84,8 @@ def add(
     """Delegate an application to its release key, with the publisher's offline key."""
     from margo_supplychain.formats.publisher_policy import PublisherPolicy
 
+    with author.look() as known:  # before anybody types a passphrase
+        known.require_publisher(name)
     keys = [read_public(uri) for uri in dict.fromkeys(uris)]
     if author.open().profile == "simple":
         needed = 1

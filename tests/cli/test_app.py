@@ -88,6 +88,12 @@ def test_add_refuses(vendor: Vendor, arguments: tuple[str, ...], message: str) -
     assert files_below(vendor.place / "trust") == before
 
 
+def test_an_unknown_publisher_is_found_before_anybody_types(vendor: Vendor) -> None:
+    ran = run("app", "add", "bolt/x", "--release-key", "ci.pub")
+    assert ran.status == 2
+    assert ran.err.startswith("error: there is no publisher bolt here [refused]\n")
+
+
 def test_an_offline_key_that_releases_is_said_aloud(vendor: Vendor) -> None:
     ran = vendor.must("app", "add", NAME, "--release-key", "offline.pub")
     assert "note: key " in ran.err

@@ -29,12 +29,12 @@ Options of `margo-supplychain` itself stand before the command:
 
 """
 _PLACE: Final = """
-`--repo`, `--state`, `--publisher` and keys that are not given come from the environment
-(`MARGO_SUPPLYCHAIN_REPO` for `--repo`, and so on), else from `margo-supplychain.toml` in
-this directory or above it. `--state`, `--source` and `--policy` of the device commands
-come from the environment alone, never from that file: what lies in some directory must
-not choose a device's memory, source or policy. `-v` says which applied. A secret comes
-from neither.
+`--repo`, `--state`, `--publisher` and keys that are not given come from the
+environment (`MARGO_SUPPLYCHAIN_REPO` for `--repo`, and so on), else from
+`margo-supplychain.toml` in this directory or above it. `--state`, `--source` and
+`--policy` of the device commands come from the environment alone, never from that file:
+what lies in some directory must not choose a device's memory, source or policy. `-v`
+says which applied. A secret comes from neither.
 """
 
 
