@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from margo_supplychain.authoring.release import Release
+    from margo_supplychain.formats.application import ApplicationDescription
     from margo_supplychain.formats.digests import Descriptor
     from margo_supplychain.formats.record import Image
 
@@ -27,11 +28,12 @@ _MANY = 6  # components in one line
 def describe_build(release: Release, *, directory: Path, output: str) -> Result:
     """Return what to print after `release build`."""
     file = directory / "margo.yaml"
-    generation = _generation(file)
+    found = _description(file)
+    generation = "Margo" if found is None else _GENERATIONS[found.generation]
     digest = release.artifact.digest
     rows = [
         ("package", f"{digest.algorithm}:{digest.short}  {_package(release)}"),
-        ("components", _components(release)),
+        ("components", _components(release, found)),
         ("images", images_text(release.images, release.closure)),
     ]
     lines = [
@@ -71,10 +73,10 @@ def images_text(images: Iterable[Image], closure: str) -> str:
     return f"{what}: closure {closure}"
 
 
-def _generation(file: Path) -> str:
+def _description(file: Path) -> ApplicationDescription | None:
     data = durable.read_file(file, limit=MAX_DESCRIPTION)
     found, _ = inspect_description(data, files=None)
-    return "Margo" if found is None else _GENERATIONS[found.generation]
+    return found
 
 
 def _package(release: Release) -> str:
@@ -88,9 +90,16 @@ def _package(release: Release) -> str:
     )
 
 
-def _components(release: Release) -> str:
+def _components(release: Release, description: ApplicationDescription | None) -> str:
+    # A record sorts them; their author looks for them as margo.yaml has them.
+    profiles = () if description is None else description.profiles
+    named = [(each.id, one.name) for each in profiles for one in each.components]
+    places = {one: place for place, one in enumerate(named)}
     found: dict[str, str] = {}
-    for one in release.components:
+    for one in sorted(
+        release.components,
+        key=lambda one: places.get((one.profile, one.name), len(places)),
+    ):
         if one.content.digest in release.elsewhere:
             size = "in its own repository"
         else:

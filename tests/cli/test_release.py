@@ -47,7 +47,7 @@ def test_build_as_printed_in_the_first_hour(vendor: Vendor) -> None:
     assert ran.out == (
         f"built {NAME} 1.2.0 from pump-monitor/margo.yaml (Margo v1)\n"
         f"  package     {digest[:19]}  5 layers, 4.3 kB, reproducible\n"
-        "  components  2: historian (compose, 3.2 kB), web-stack (compose, 6.8 kB)\n"
+        "  components  2: web-stack (compose, 6.8 kB), historian (compose, 3.2 kB)\n"
         "  images      3 pinned by images.lock: closure complete\n"
         "next: margo-supplychain release publish dist\n"
     )
@@ -480,7 +480,7 @@ def test_components_may_lie_in_their_own_repositories(published: Vendor) -> None
     (package / "components.lock").write_bytes(lock)
     ran = run("release", "build", "pump-monitor", "--output", "elsewhere")
     assert ran.status == 0, ran.err
-    assert "historian (compose, in its own repository), web-stack (compose" in ran.out
+    assert "web-stack (compose, in its own repository), historian (compose" in ran.out
     build = ("release", "build", "pump-monitor", "--output", "elsewhere")
     components = run_json("release-build", *build)["result"]["components"]
     assert [one["included"] for one in components] == [False, False]
