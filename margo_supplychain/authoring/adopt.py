@@ -68,6 +68,11 @@ def adopt(
 ) -> Release:
     """Make a release of an artifact in `source`; see `Release.from_artifact`."""
     digest, location = parse_reference(reference)
+    if digest.algorithm != "sha256":
+        raise OciFormatError(
+            f"{digest} is no sha256 digest, and a release is named by one",
+            hint="name the same artifact by its sha256 digest",
+        )
     artifact = find_artifact(source, digest)
     shown = f"artifact {digest.short}"
     for part in walk(artifact, lambda what: read_checked(source, what)):
@@ -210,8 +215,15 @@ def _package(
             f"metadata.version is {description.version_text}, and will be released as "
             f"{version}"
         )
+    # What was not read of a profile would be deployed and not signed.
+    profiles = [one for one in description.profiles if one.id not in description.unread]
+    warnings += (
+        f"closure is partial: profile {one or 'without an id'} can't be read in full, "
+        "so it is not part of the release"
+        for one in description.unread
+    )
     resolution = resolve(
-        description.profiles,
+        profiles,
         build=lambda _profile, _wanted: None,
         components=components,
         images=images,
@@ -224,7 +236,8 @@ def _package(
     return _Facts(
         description.version_text,
         resolution._replace(
-            warnings=(*warnings, *description.warnings, *resolution.warnings)
+            closure="partial" if description.unread else resolution.closure,
+            warnings=(*warnings, *description.warnings, *resolution.warnings),
         ),
     )
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from margo_supplychain.authoring.charts import read_chart, wrap_chart
 from margo_supplychain.authoring.inspection import inspect, sole_manifest
-from margo_supplychain.authoring.source_files import read_tree
+from margo_supplychain.authoring.source_files import read_tree, refuse_links_in
 from margo_supplychain.errors import ApplicationFormatError, FormatError
 from margo_supplychain.formats.archives import COMPOSE_FILE, build_compose_archive
 from margo_supplychain.formats.compose import parse_compose
@@ -193,6 +193,7 @@ def _wrap_chart(
 
 
 def _take_layout(place: Path, wanted: Wanted, contents: Contents, shown: str) -> Built:
+    refuse_links_in(place, shown)
     top = sole_manifest(read_layout_index(place), shown=f"{shown}/index.json")
     source = DirectorySource(place)
     found = inspect(source, top, shown=shown)

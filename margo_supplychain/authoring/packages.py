@@ -22,7 +22,11 @@ from margo_supplychain.authoring.contents import Contents
 from margo_supplychain.authoring.output import check_output, write_output
 from margo_supplychain.authoring.release import Release
 from margo_supplychain.authoring.resolution import resolve
-from margo_supplychain.authoring.source_files import read_file, read_tree
+from margo_supplychain.authoring.source_files import (
+    read_file,
+    read_tree,
+    refuse_links,
+)
 from margo_supplychain.errors import ApplicationFormatError, FormatError
 from margo_supplychain.formats import oci
 from margo_supplychain.formats.application import (
@@ -234,10 +238,8 @@ class ComponentSources:
                 `build_component` raises.
         """
         for name in (f"{profile}/{wanted.name}", wanted.name):
-            place = self._base / name
-            if place.is_symlink():
-                raise ApplicationFormatError(f"{COMPONENTS}/{name} is a symbolic link")
-            if place.is_dir():
+            refuse_links(self._base.parent, f"{COMPONENTS}/{name}")
+            if (self._base / name).is_dir():
                 return self._build(name, wanted)
         return None
 
@@ -261,7 +263,7 @@ class ComponentSources:
 
     def strays(self) -> tuple[str, ...]:
         """Return a warning for each directory that no component was built from."""
-        if not self._base.is_dir():
+        if not self._base.is_dir() or self._base.is_symlink():
             return ()
         used = {name.partition("/")[0] for name in self._built}
         return tuple(

@@ -131,6 +131,12 @@ class _Closure:
                 hint="review the change and correct components.lock, or remove the "
                 "entry: what is built here needs none",
             )
+        if built.content.digest.algorithm != "sha256":
+            raise ApplicationFormatError(
+                f"component {one.name} is named by {built.content.digest}, and a "
+                "release names everything by sha256",
+                hint="name the same content by its sha256 digest",
+            )
         self._add_images(wanted.name, built)
         return Component(
             name=one.name,

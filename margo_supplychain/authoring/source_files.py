@@ -92,6 +92,42 @@ def read_tree(base: Path, below: str = "") -> dict[str, SourceFile]:
     return files
 
 
+def refuse_links(base: Path, below: str) -> None:
+    """Refuse a path of which any step below `base` is a symbolic link.
+
+    Raises:
+        ApplicationFormatError: one is.
+    """
+    place, shown = base, ""
+    for step in below.split("/"):
+        place, shown = place / step, f"{shown}/{step}" if shown else step
+        if place.is_symlink():
+            raise ApplicationFormatError(
+                f"{shown} is a symbolic link",
+                hint="replace it by the directory it points to",
+            )
+
+
+def refuse_links_in(directory: Path, shown: str) -> None:
+    """Refuse a directory that holds a symbolic link anywhere below.
+
+    Raises:
+        ApplicationFormatError: it does.
+        StorageError: it can't be listed.
+    """
+    waiting = [directory]
+    with storage_errors(directory, "list"):
+        while waiting:
+            for path in waiting.pop().iterdir():
+                if path.is_symlink():
+                    raise ApplicationFormatError(
+                        f"{shown}/{path.relative_to(directory)} is a symbolic link",
+                        hint="replace it by the file it points to",
+                    )
+                if path.is_dir():
+                    waiting.append(path)
+
+
 def _list(base: Path, below: str, problems: list[str]) -> list[str]:
     names: list[str] = []
     waiting = [below]

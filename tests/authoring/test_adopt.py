@@ -31,6 +31,7 @@ from margo_supplychain.formats.versions import Version
 from margo_supplychain.transport.directory import DirectorySource
 from tests.fixtures import (
     CHARTS,
+    PACKAGES,
     WASM_TYPE,
     copy_package,
     image_index_layout,
@@ -352,3 +353,47 @@ def test_layer_is_no_release(tmp_path: Path) -> None:
     blob.write_bytes(big)
     with pytest.raises(OciFormatError, match="is larger than any manifest"):
         adopt(tmp_path, Digest.of(big))
+
+
+def test_what_cannot_be_read_is_no_part_of_the_release(tmp_path: Path) -> None:
+    data = (PACKAGES / "pump-monitor/margo.yaml").read_bytes()
+    data = data.replace(b"oci://registry.example/acme/historian", b"[1]")
+    what = layout(
+        tmp_path,
+        [(data, oci.MARGO_DESCRIPTION)],
+        artifact_type=oci.MARGO_APPLICATION,
+        layer_annotations={oci.TITLE: "margo.yaml"},
+    )
+    release = adopt(tmp_path, what.digest, "acme/pump-monitor", version="1.2.0")
+    assert (release.closure, release.components) == ("partial", ())
+    assert any(
+        "profile pump-monitor-compose can't be read in full" in one
+        for one in release.warnings
+    )
+
+
+def test_other_digests_than_sha256(tmp_path: Path) -> None:
+    with pytest.raises(OciFormatError, match="a release is named by one"):
+        adopt(tmp_path, Digest.parse(f"sha512:{'0' * 128}"))
+
+
+def test_a_component_named_by_sha512(tmp_path: Path) -> None:
+    package = copy_package("pump-monitor", tmp_path)
+    built = Release.from_package(package, publisher="acme", output=tmp_path / "dist")
+    other = Descriptor(
+        media_type=oci.MANIFEST, digest=Digest.parse(f"sha512:{'0' * 128}"), size=2
+    )
+    lock = ComponentLock(
+        components={
+            ComponentKey(one.name, one.repository, one.revision): other
+            for one in built.components
+        }
+    )
+    with pytest.raises(ApplicationFormatError, match="names everything by sha256"):
+        adopt(
+            tmp_path / "dist",
+            built.artifact.digest,
+            "acme/pump-monitor",
+            version="1.2.0",
+            components=lock,
+        )

@@ -489,6 +489,38 @@ def lock_is_broken(pump: Path) -> None:
     (pump / "images.lock").write_text("format = 2")
 
 
+def components_is_a_link(pump: Path) -> None:
+    (pump / "components").rename(pump.parent / "elsewhere")
+    (pump / "components").symlink_to(pump.parent / "elsewhere")
+
+
+def profile_is_a_link(pump: Path) -> None:
+    (pump / "components").rename(pump.parent / "elsewhere")
+    (pump / "components").mkdir()
+    link = pump / "components/pump-monitor-compose"
+    link.symlink_to(pump.parent / "elsewhere")
+
+
+def layout_has_a_link(pump: Path) -> None:
+    place = pump / "components/historian"
+    shutil.rmtree(place)
+    wasm_layout(place)
+    (place / "blobs/sha256/x").symlink_to("/etc/hostname")
+
+
+def component_lock_is_sha512(pump: Path) -> None:
+    shutil.rmtree(pump / "components/historian")
+    text = (pump / "margo.yaml").read_text()
+    repository = "oci://registry.example/acme/historian"
+    revision = text.split(repository)[1].split("revision:")[1].split()[0].strip('"')
+    key = ComponentKey("historian", repository, revision)
+    what = Descriptor(
+        media_type=oci.MANIFEST, digest=Digest.parse(f"sha512:{'0' * 128}"), size=2
+    )
+    lock = ComponentLock(components={key: what})
+    (pump / "components.lock").write_bytes(lock.to_bytes())
+
+
 def component_lock_contradicts(pump: Path) -> None:
     text = (pump / "margo.yaml").read_text()
     repository = "oci://registry.example/acme/historian"
@@ -511,6 +543,10 @@ def component_lock_contradicts(pump: Path) -> None:
         (resource_is_a_pipe, "resources/pipe is not a regular file"),
         (resource_has_a_bad_name, r"resources/con\.txt' is a reserved name"),
         (component_is_a_link, "components/historian is a symbolic link"),
+        (components_is_a_link, "components is a symbolic link"),
+        (profile_is_a_link, "components/pump-monitor-compose is a symbolic link"),
+        (layout_has_a_link, r"components/historian/blobs/sha256/x is a symbolic link"),
+        (component_lock_is_sha512, "a release names everything by sha256"),
         (component_is_empty, "components/historian holds nothing, expected"),
         (component_is_something_else, r"holds docker-compose\.yml, expected compose"),
         (component_is_a_chart, "is a helm component, and margo.yaml's historian"),
