@@ -357,7 +357,9 @@ def test_layer_is_no_release(tmp_path: Path) -> None:
 
 def test_what_cannot_be_read_is_no_part_of_the_release(tmp_path: Path) -> None:
     data = (PACKAGES / "pump-monitor/margo.yaml").read_bytes()
-    data = data.replace(b"oci://registry.example/acme/historian", b"[1]")
+    data = data.replace(
+        b"- name: historian\n        prop", b"- name: [1]\n        prop"
+    )
     what = layout(
         tmp_path,
         [(data, oci.MARGO_DESCRIPTION)],
