@@ -109,7 +109,7 @@ def test_a_package_that_says_other_than_its_record(vendor: Vendor) -> None:
         package, publisher="acme", output=vendor.directory / "dist"
     )
     lie = replace(release, application_version="9.9")
-    with pytest.raises(DeploymentError, match="metadata.version"):
+    with pytest.raises(DeploymentError, match=r"metadata\.version"):
         publish(vendor.repository, [lie], keys=[key("ci")], clock=vendor.clock)
     lie = replace(release, components=(), images=())
     with pytest.raises(DeploymentError, match="calls itself complete"):
