@@ -12,8 +12,8 @@ import hashlib
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from margo_supplychain.authoring.contents import read_checked
+from margo_supplychain.authoring.descriptions import one_line_each
 from margo_supplychain.authoring.inspection import inspect
-from margo_supplychain.authoring.packages import DESCRIPTION, one_line_each
 from margo_supplychain.authoring.release import Release
 from margo_supplychain.authoring.resolution import ImagePins, Resolution, resolve
 from margo_supplychain.errors import (
@@ -22,7 +22,11 @@ from margo_supplychain.errors import (
     OciFormatError,
     TooLargeError,
 )
-from margo_supplychain.formats.application import MAX_DESCRIPTION, inspect_description
+from margo_supplychain.formats.application import (
+    DESCRIPTION,
+    MAX_DESCRIPTION,
+    inspect_description,
+)
 from margo_supplychain.formats.closure import walk
 from margo_supplychain.formats.digests import Descriptor, Digest
 from margo_supplychain.formats.locks import ComponentLock, ImageLock

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from margo_supplychain.authoring.components import Built
 from margo_supplychain.authoring.contents import read_checked
+from margo_supplychain.authoring.descriptions import signed_version
 from margo_supplychain.authoring.inspection import inspect
-from margo_supplychain.authoring.packages import DESCRIPTION, signed_version
 from margo_supplychain.authoring.resolution import resolve
 from margo_supplychain.errors import (
     ApplicationFormatError,
@@ -21,7 +21,7 @@ from margo_supplychain.errors import (
     MetadataFormatError,
 )
 from margo_supplychain.formats import oci
-from margo_supplychain.formats.application import parse_description
+from margo_supplychain.formats.application import DESCRIPTION, parse_description
 from margo_supplychain.formats.locks import (
     ComponentKey,
     ComponentLock,

@@ -14,11 +14,11 @@ same files give the same bytes. Nothing is written before everything was found r
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from margo_supplychain.authoring.components import build_component
 from margo_supplychain.authoring.contents import Contents
+from margo_supplychain.authoring.descriptions import one_line_each, signed_version
 from margo_supplychain.authoring.output import check_output, write_output
 from margo_supplychain.authoring.release import Release
 from margo_supplychain.authoring.resolution import resolve
@@ -27,9 +27,10 @@ from margo_supplychain.authoring.source_files import (
     read_tree,
     refuse_links,
 )
-from margo_supplychain.errors import ApplicationFormatError, FormatError
+from margo_supplychain.errors import ApplicationFormatError
 from margo_supplychain.formats import oci
 from margo_supplychain.formats.application import (
+    DESCRIPTION,
     MAX_DESCRIPTION,
     parse_description,
 )
@@ -42,7 +43,6 @@ from margo_supplychain.formats.locks import (
 )
 from margo_supplychain.formats.names import ReleaseName
 from margo_supplychain.formats.record import check_location
-from margo_supplychain.formats.versions import Version
 from margo_supplychain.transport.directory import DirectorySource
 
 if TYPE_CHECKING:
@@ -53,15 +53,14 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.source_files import SourceFile
     from margo_supplychain.formats.application import ApplicationDescription
     from margo_supplychain.formats.digests import Descriptor
+    from margo_supplychain.formats.versions import Version
 
-DESCRIPTION: Final = "margo.yaml"
 RESOURCES: Final = "resources"
 COMPONENTS: Final = "components"
 _KNOWN: Final = frozenset(
     {DESCRIPTION, RESOURCES, COMPONENTS, COMPONENTS_LOCK, IMAGES_LOCK}
 )
 _OTHER_RESOURCE: Final = "application/octet-stream"
-_NEARLY: Final = re.compile(r"v?([0-9]{1,9})(?:\.([0-9]{1,9}))?(?:\.([0-9]{1,9}))?")
 
 
 def build_package(
@@ -173,40 +172,6 @@ def _package_manifest(package: Package, contents: Contents) -> Descriptor:
     return contents.add(manifest, oci.MANIFEST)
 
 
-def signed_version(
-    description: ApplicationDescription, given: Version | None
-) -> Version:
-    """Return the version that is signed: the description's own, or the one given.
-
-    Raises:
-        ApplicationFormatError: neither is a version, or they contradict each other.
-    """
-    text = description.version_text
-    try:
-        own = Version.parse(text)
-    except FormatError as why:
-        if given is not None:
-            return given
-        raise ApplicationFormatError(
-            f"{DESCRIPTION}: metadata.version is {text!r}, and pins need SemVer: {why}",
-            hint=f"name the version to sign beside it: --version {_suggestion(text)}",
-        ) from why
-    # `+build` can't be in a tag, so only the caller can add it.
-    if given is not None and not given.same_precedence(own):
-        raise ApplicationFormatError(
-            f"{DESCRIPTION}: metadata.version is {text}, and --version says {given}",
-            hint="leave --version out, or correct margo.yaml",
-        )
-    return given or own
-
-
-def _suggestion(text: str) -> str:
-    found = _NEARLY.fullmatch(text)
-    if found is None:
-        return "1.0.0"
-    return ".".join(str(int(part or 0)) for part in found.groups())
-
-
 def _component_lock(directory: Path) -> ComponentLock:
     found = read_file(directory / COMPONENTS_LOCK, limit=MAX_LOCK)
     return ComponentLock.parse(b"format = 1" if found is None else found.data)
@@ -286,12 +251,3 @@ def _strays(directory: Path, output: Path) -> tuple[str, ...]:
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     shown = ", ".join(names[:5]) + more
     return (f"not part of the package, being outside {RESOURCES}/: {shown}",)
-
-
-def one_line_each(warnings: tuple[str, ...]) -> tuple[str, ...]:
-    """Return each warning once, as one printable line that a draft can hold."""
-    lines = (
-        "".join(one if one.isprintable() else "?" for one in text)[:1_000].strip()
-        for text in warnings
-    )
-    return tuple(dict.fromkeys(line for line in lines if line))[:1_000]

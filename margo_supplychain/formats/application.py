@@ -34,7 +34,7 @@ from margo_supplychain.formats.yaml_positions import MAX_SIZE, Node, parse_yaml,
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-WHAT: Final = "margo.yaml"
+DESCRIPTION: Final = "margo.yaml"
 MAX_DESCRIPTION: Final = MAX_SIZE
 Generation = Literal["v1", "v1-alpha1"]
 ProfileType = Literal["helm", "compose", "custom"]
@@ -161,8 +161,8 @@ def inspect_description(
 def _read(
     data: bytes, files: Collection[str] | None
 ) -> tuple[ApplicationDescription | None, tuple[str, ...]]:
-    root = parse_yaml(data, what=WHAT, limit=MAX_DESCRIPTION)
-    find = Findings(WHAT)
+    root = parse_yaml(data, what=DESCRIPTION, limit=MAX_DESCRIPTION)
+    find = Findings(DESCRIPTION)
     if not find.is_mapping(root, "the document"):
         return None, find.errors
     kind = root.members.get("kind")
