@@ -80,8 +80,17 @@ class BoundedStream(io.RawIOBase):
         return count
 
 
-def read_at_most(stream: BinaryIO, limit: int, *, url: str) -> bytes:
+def read_at_most(
+    stream: BinaryIO,
+    limit: int,
+    *,
+    url: str,
+    tick: Callable[[int], None] | None = None,
+) -> bytes:
     """Read to the end.
+
+    Args:
+        tick: called with the size of each piece; may raise.
 
     Raises:
         TooLargeError: there are more than `limit` bytes.
@@ -95,4 +104,6 @@ def read_at_most(stream: BinaryIO, limit: int, *, url: str) -> bytes:
                 f"{url} is larger than the limit of {limit} bytes", url=url
             )
         pieces.append(piece)
+        if tick is not None:
+            tick(len(piece))
     return b"".join(pieces)

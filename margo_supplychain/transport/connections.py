@@ -1,4 +1,4 @@
-"""urllib3's connections with an end: no server can hold one open by dripping headers.
+"""urllib3's connections, each on a line that can be cut, and its errors in one shape.
 
 The only module that imports urllib3; it is itself imported when the first file is
 fetched over HTTP.
@@ -6,10 +6,11 @@ fetched over HTTP.
 
 from __future__ import annotations
 
-import socket
+import re
+import ssl
 import threading
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from http.client import HTTPException, IncompleteRead
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -20,16 +21,32 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from margo_supplychain.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import socket
+    from collections.abc import Callable
 
     from urllib3.response import BaseHTTPResponse
 
+    from margo_supplychain.transport.line import Line
     from margo_supplychain.transport.network import Network
 
-HTTPError = urllib3.exceptions.HTTPError
-RefusedError = urllib3.exceptions.NewConnectionError
-NoAnswerError = urllib3.exceptions.TimeoutError
-SSLError = urllib3.exceptions.SSLError
+_ON_TLS: Final = re.compile(r"\[[A-Z0-9_: ]{1,80}\] | \(_ssl\.c:[0-9]{1,6}\)", re.ASCII)
+
+
+class BrokenError(Exception):
+    """A connection gave nothing, or nothing more.
+
+    Args:
+        text: why, for people.
+        is_slow: it took too long.
+        is_final: the next attempt would end the same way.
+    """
+
+    def __init__(
+        self, text: str, *, is_slow: bool = False, is_final: bool = False
+    ) -> None:
+        super().__init__(text)
+        self.is_slow = is_slow
+        self.is_final = is_final
 
 
 class Connections:
@@ -44,16 +61,35 @@ class Connections:
         self._timeout = urllib3.Timeout(
             connect=network.connect_timeout, read=network.read_timeout
         )
-        self._pools = _pools(network.response_timeout)
+        # urllib3 picks the connection, and picks it in the thread that asks.
+        self._here = threading.local()
+        self._pools = _pools(self._here)
         self._proxies = getproxies()
         self._managers: dict[str | None, urllib3.PoolManager] = {}
 
-    def get(self, url: str, *, start: int) -> BaseHTTPResponse:
+    def get(
+        self, url: str, *, start: int, line: Line, look: Callable[[], float]
+    ) -> BaseHTTPResponse:
         """Ask for `url` from byte `start`; return when its headers are there.
 
+        Args:
+            line: does it.
+            look: see `Line.call`.
+
         Raises:
-            HTTPError, OSError: from urllib3, without retries.
+            BrokenError: there is no answer; nothing was tried twice.
         """
+
+        def ask() -> BaseHTTPResponse:
+            self._here.line = line
+            try:
+                return self._ask(url, start)
+            except (urllib3.exceptions.HTTPError, OSError) as why:
+                raise _broken(why) from why
+
+        return line.call(ask, look=look, drop=lambda response: response.close())
+
+    def _ask(self, url: str, start: int) -> BaseHTTPResponse:
         headers = {
             "Accept": "*/*",
             # Bytes are hashed as they are: nothing on the way may encode them.
@@ -106,65 +142,102 @@ def _proxy_headers(proxy: str) -> dict[str, str]:
     return dict(urllib3.make_headers(proxy_basic_auth=login))
 
 
-class _TimedConnection(HTTPConnection):
-    """Is cut when the handshake, or the headers, take too long.
+def read(
+    response: BaseHTTPResponse, most: int, *, line: Line, look: Callable[[], float]
+) -> bytes:
+    """Return the next bytes of a response, as many as came; none at its end.
 
-    Timeouts of sockets count from byte to byte: one byte now and then resets them.
+    Raises:
+        BrokenError: the connection ended before the response did.
     """
 
-    response_timeout: float
+    def take() -> bytes:
+        try:
+            return response.read1(most, decode_content=False) or b""
+        except (urllib3.exceptions.HTTPError, OSError) as why:
+            raise _broken(why) from why
+
+    return line.call(take, look=look)
+
+
+# --- errors --------------------------------------------------------------------------
+
+
+def _broken(why: Exception) -> BrokenError:
+    # urllib3 counts a refused connection among the timeouts.
+    is_slow = isinstance(why, urllib3.exceptions.TimeoutError) and not isinstance(
+        why, urllib3.exceptions.NewConnectionError
+    )
+    return BrokenError(
+        _reason(why),
+        is_slow=is_slow,
+        # A certificate that is wrong now is wrong in a second.
+        is_final=isinstance(why, urllib3.exceptions.SSLError),
+    )
+
+
+def _reason(why: BaseException) -> str:
+    """Say what happened, without the objects of urllib3 that stand around it."""
+    inner = why
+    while (deeper := _inside(inner)) is not None:
+        inner = deeper
+    if isinstance(inner, IncompleteRead):
+        return "the connection ended early"
+    if isinstance(inner, HTTPException) and not isinstance(inner, OSError):
+        return "the answer is not HTTP"
+    text = (isinstance(inner, OSError) and inner.strerror) or str(inner)
+    if isinstance(inner, ssl.SSLError):
+        text = _ON_TLS.sub("", text)
+    text = " ".join(text.split())[:200] or type(inner).__name__
+    return text[:1].lower() + text[1:]
+
+
+def _inside(why: BaseException) -> BaseException | None:
+    around = (*why.args, getattr(why, "original_error", None), why.__cause__)
+    return next((one for one in around if isinstance(one, BaseException)), None)
+
+
+# --- lines ---------------------------------------------------------------------------
+
+
+class _LineConnection(HTTPConnection):
+    """Tells the line of its thread which socket it reads."""
+
+    here: threading.local
     _handle: socket.socket | None = None
 
     def _new_conn(self) -> socket.socket:
         opened = super()._new_conn()
         # TLS moves the descriptor to another object; ours stays good until `close`.
         self._handle = opened.dup()
+        self._hold()
         return opened
 
-    def connect(self) -> None:
-        with self._timed():
-            super().connect()
-
     def getresponse(self) -> Any:
-        with self._timed():
-            return super().getresponse()
+        # Another line may have opened the connection.
+        self._hold()
+        return super().getresponse()
 
     def close(self) -> None:
         super().close()
         if self._handle is not None:
             self._handle.close()
 
-    @contextmanager
-    def _timed(self) -> Iterator[None]:
-        late = threading.Event()
-        timer = threading.Timer(self.response_timeout, self._cut, [late])
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-        # http.client takes headers that break off for complete ones.
-        if late.is_set():
-            raise TimeoutError("the headers took too long")
-
-    def _cut(self, late: threading.Event) -> None:
-        late.set()
+    def _hold(self) -> None:
         if self._handle is not None:
-            with suppress(OSError):
-                self._handle.shutdown(socket.SHUT_RDWR)
+            self.here.line.hold(self._handle)
 
 
-class _TimedTlsConnection(_TimedConnection, HTTPSConnection):
+class _LineTlsConnection(_LineConnection, HTTPSConnection):
     pass
 
 
-def _pools(seconds: float) -> dict[str, type[HTTPConnectionPool]]:
-    class Plain(_TimedConnection):
-        response_timeout = seconds
+def _pools(local: threading.local) -> dict[str, type[HTTPConnectionPool]]:
+    class Plain(_LineConnection):
+        here = local
 
-    class Tls(_TimedTlsConnection):
-        response_timeout = seconds
+    class Tls(_LineTlsConnection):
+        here = local
 
     class PlainPool(HTTPConnectionPool):
         ConnectionCls = Plain

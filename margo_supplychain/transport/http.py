@@ -26,7 +26,7 @@ from margo_supplychain.transport.locations import (
 from margo_supplychain.transport.network import DEFAULT_NETWORK, Network
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from margo_supplychain.formats.digests import Descriptor
@@ -80,35 +80,55 @@ class HttpSource:
         """The repository's URL, or that of its metadata; it holds no credentials."""
         return self._content_url or self._metadata_url
 
-    def metadata(self, filename: str, *, limit: int) -> bytes:
+    def metadata(
+        self,
+        filename: str,
+        *,
+        limit: int,
+        tick: Callable[[int], None] | None = None,
+    ) -> bytes:
         """Return a metadata file; see `Source.metadata`."""
         name = metadata_name(filename, url=self._metadata_url)
         url = self._metadata_url + quote(name, safe=_IN_STEP + "%")
-        with self._open(url, size=limit, start=0) as stream:
-            return read_at_most(stream, limit, url=url)
+        with self._open(url, size=limit, start=0, tick=tick) as stream:
+            return read_at_most(stream, limit, url=url, tick=tick)
 
     def target(
-        self, path: TargetPath, what: Descriptor, *, start: int = 0
+        self,
+        path: TargetPath,
+        what: Descriptor,
+        *,
+        start: int = 0,
+        tick: Callable[[int], None] | None = None,
     ) -> AbstractContextManager[BinaryIO]:
         """Open a target file; see `Source.target`."""
         steps = hashed_target(path, what, url=self._targets_url)
-        return self._open_target(steps, what, start=start)
+        return self._open_target(steps, what, start=start, tick=tick)
 
     def plain_target(
         self, path: TargetPath, what: Descriptor
     ) -> AbstractContextManager[BinaryIO]:
         """Open a target file of a repository without consistent snapshots."""
         steps = target_steps(path, url=self._targets_url)
-        return self._open_target(steps, what, start=0)
+        return self._open_target(steps, what, start=0, tick=None)
 
     def _open_target(
-        self, steps: list[str], what: Descriptor, *, start: int
+        self,
+        steps: list[str],
+        what: Descriptor,
+        *,
+        start: int,
+        tick: Callable[[int], None] | None,
     ) -> AbstractContextManager[BinaryIO]:
-        place = "/".join(quote(step, safe=_IN_STEP) for step in steps)
-        return self._open(self._targets_url + place, size=what.size, start=start)
+        url = self._targets_url + "/".join(quote(one, safe=_IN_STEP) for one in steps)
+        return self._open(url, size=what.size, start=start, tick=tick)
 
     def blob(
-        self, what: Descriptor, *, start: int = 0
+        self,
+        what: Descriptor,
+        *,
+        start: int = 0,
+        tick: Callable[[int], None] | None = None,
     ) -> AbstractContextManager[BinaryIO]:
         """Open content of the layout beside; see `Source.blob`."""
         if self._content_url is None:
@@ -117,11 +137,18 @@ class HttpSource:
                 url=self.url,
                 missing=True,
             )
-        place = f"blobs/{what.digest.algorithm}/{what.digest.hex}"
-        return self._open(self._content_url + place, size=what.size, start=start)
+        url = f"{self._content_url}blobs/{what.digest.algorithm}/{what.digest.hex}"
+        return self._open(url, size=what.size, start=start, tick=tick)
 
     @contextmanager
-    def _open(self, url: str, *, size: int, start: int) -> Iterator[BinaryIO]:
+    def _open(
+        self,
+        url: str,
+        *,
+        size: int,
+        start: int,
+        tick: Callable[[int], None] | None,
+    ) -> Iterator[BinaryIO]:
         if start and start >= size:
             # Nothing is left, and a range that begins at the end is refused (416).
             yield io.BytesIO()
@@ -132,7 +159,9 @@ class HttpSource:
 
         if self._connections is None:
             self._connections = Connections(self._network)
-        transfer = Transfer(self._connections, url, network=self._network, start=start)
+        transfer = Transfer(
+            self._connections, url, network=self._network, start=start, tick=tick
+        )
         try:
             transfer.begin()
             read_into = transfer.read_into

@@ -20,11 +20,13 @@ class Network:
     Args:
         connect_timeout: to reach the server.
         read_timeout: without a single byte.
-        response_timeout: for the handshake, and from the request to its last header.
+        response_timeout: for one answer: from looking its server up to the last header.
         deadline: for one file, everything together.
-        minimum_rate: bytes per second, over each `rate_window` of waiting.
+        minimum_rate: bytes per second, over each `rate_window` of waiting after the
+            first answer.
         rate_window: how long a slow stretch is borne.
-        tries: attempts without progress, the first included.
+        tries: attempts without progress, the first included; progress is the minimum
+            rate, pauses included.
         longest_delay: a server that asks for a longer pause is not asked again.
         redirects: how many in a row are followed.
         ca_file: certificates to trust instead of the system's.

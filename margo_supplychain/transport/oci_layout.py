@@ -21,6 +21,7 @@ from margo_supplychain.transport.bounded import read_at_most
 from margo_supplychain.transport.local_files import open_content, open_untrusted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -38,7 +39,13 @@ class LayoutSource:
         """The layout's path, as `oci-layout:PATH`."""
         return f"oci-layout:{self.directory}"
 
-    def metadata(self, filename: str, *, limit: int) -> bytes:  # noqa: ARG002
+    def metadata(
+        self,
+        filename: str,
+        *,
+        limit: int,  # noqa: ARG002
+        tick: Callable[[int], None] | None = None,  # noqa: ARG002
+    ) -> bytes:
         """Raise FetchError: a layout holds no metadata."""
         raise self._none(f"metadata {filename[:160]!r}")
 
@@ -48,12 +55,17 @@ class LayoutSource:
         what: Descriptor,  # noqa: ARG002
         *,
         start: int = 0,  # noqa: ARG002
+        tick: Callable[[int], None] | None = None,  # noqa: ARG002
     ) -> AbstractContextManager[BinaryIO]:
         """Raise FetchError: a layout holds no targets."""
         raise self._none(f"target {path[:160]!r}")
 
     def blob(
-        self, what: Descriptor, *, start: int = 0
+        self,
+        what: Descriptor,
+        *,
+        start: int = 0,
+        tick: Callable[[int], None] | None = None,  # noqa: ARG002 - files don't wait
     ) -> AbstractContextManager[BinaryIO]:
         """Open content by digest; see `Source.blob`."""
         place = blob_path(self.directory, what.digest)

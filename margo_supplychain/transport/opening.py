@@ -23,6 +23,7 @@ from margo_supplychain.transport.network import DEFAULT_NETWORK, Network
 from margo_supplychain.transport.oci_layout import LayoutSource
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
 
     from margo_supplychain.transport.protocols import Sink, Source
@@ -33,12 +34,20 @@ __all__ = ["FixedContent", "Network", "open_sink", "open_source"]
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
 
 
-def open_source(url: str, *, network: Network = DEFAULT_NETWORK) -> Source:
+def open_source(
+    url: str | os.PathLike[str], *, network: Network = DEFAULT_NETWORK
+) -> Source:
     """Return the source for a URL or path.
+
+    Args:
+        url: as above; a path object is always a path.
+        network: limits of what comes over the network.
 
     Raises:
         FormatError: no kind of URL that is known here.
+        TypeError: neither text nor a path.
     """
+    url = _text(url)
     scheme, rest = _split(url)
     if scheme in {"http", "https"}:
         # urllib.parse is not for those who read files.
@@ -53,7 +62,11 @@ def open_source(url: str, *, network: Network = DEFAULT_NETWORK) -> Source:
     return DirectorySource(path)
 
 
-def open_sink(url: str, *, network: Network = DEFAULT_NETWORK) -> Sink:  # noqa: ARG001
+def open_sink(
+    url: str | os.PathLike[str],
+    *,
+    network: Network = DEFAULT_NETWORK,  # noqa: ARG001
+) -> Sink:
     """Return the sink for a path.
 
     Args:
@@ -62,7 +75,9 @@ def open_sink(url: str, *, network: Network = DEFAULT_NETWORK) -> Sink:  # noqa:
 
     Raises:
         FormatError: no kind of URL that can be written.
+        TypeError: neither text nor a path.
     """
+    url = _text(url)
     scheme, rest = _split(url)
     if scheme != "file":
         raise FormatError(
@@ -90,6 +105,18 @@ class FixedContent:
     def sources(self, locations: Sequence[str]) -> Sequence[Source]:  # noqa: ARG002
         """Return the sources to try, best first."""
         return self._sources
+
+
+def _text(url: object) -> str:
+    if isinstance(url, str):
+        return url
+    path = url.__fspath__() if hasattr(url, "__fspath__") else None
+    if not isinstance(path, str):
+        raise TypeError(
+            f"a source or sink is a str or a path, not {type(url).__name__}"
+        )
+    # `a:b` would be a URL; the path of that name is not.
+    return path if path.startswith("/") else f"./{path}"
 
 
 def _split(url: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from margo_supplychain.formats.digests import Descriptor
@@ -19,29 +19,64 @@ if TYPE_CHECKING:
 
 
 class Source(Protocol):
-    """Where untrusted bytes come from."""
+    """Where untrusted bytes come from.
+
+    Who has a deadline, or may be cancelled, gives `tick`: a source that waits for
+    others calls it at least every second while it waits; what it raises ends the call,
+    or the stream, and is raised to its reader. A source that never waits need not.
+    """
 
     @property
     def url(self) -> str:
         """What the source is called in messages; holds no credentials."""
 
-    def metadata(self, filename: str, *, limit: int) -> bytes:
+    def metadata(
+        self,
+        filename: str,
+        *,
+        limit: int,
+        tick: Callable[[int], None] | None = None,
+    ) -> bytes:
         """Return a metadata file: `3.root.json`, `timestamp.json`, `7.acme.json`.
 
         Args:
             filename: as the TUF specification names it, role names percent-encoded.
             limit: most bytes to read; one more is `TooLargeError`.
+            tick: called with the size of each piece, and with 0 while waiting.
         """
 
     def target(
-        self, path: TargetPath, what: Descriptor, *, start: int = 0
+        self,
+        path: TargetPath,
+        what: Descriptor,
+        *,
+        start: int = 0,
+        tick: Callable[[int], None] | None = None,
     ) -> AbstractContextManager[BinaryIO]:
-        """Open a TUF target file from byte `start`, by its path and digest."""
+        """Open a TUF target file from byte `start`, by its path and digest.
+
+        Args:
+            path: from trusted metadata.
+            what: the digest and size that are signed.
+            start: what the reader already has.
+            tick: called with 0 while waiting, here and later in the stream; the reader
+                counts the bytes.
+        """
 
     def blob(
-        self, what: Descriptor, *, start: int = 0
+        self,
+        what: Descriptor,
+        *,
+        start: int = 0,
+        tick: Callable[[int], None] | None = None,
     ) -> AbstractContextManager[BinaryIO]:
-        """Open an OCI blob or manifest from byte `start`, by its digest."""
+        """Open an OCI blob or manifest from byte `start`, by its digest.
+
+        Args:
+            what: the digest and size that are signed.
+            start: what the reader already has.
+            tick: as of `target`.
+        """
 
 
 class Sink(Source, Protocol):

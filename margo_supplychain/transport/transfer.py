@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urljoin, urlsplit
 
 from margo_supplychain.errors import FetchError, TooSlowError
-from margo_supplychain.transport.connections import (
-    HTTPError,
-    NoAnswerError,
-    RefusedError,
-    SSLError,
-)
+from margo_supplychain.transport.connections import BrokenError, read
+from margo_supplychain.transport.line import Line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from urllib3.response import BaseHTTPResponse
 
     from margo_supplychain.transport.connections import Connections
@@ -37,6 +35,7 @@ _RANGE: Final = re.compile(
 _PIECE: Final = 1 << 18
 _FIRST_DELAY: Final = 0.25
 _LONGEST_BACK_OFF: Final = 3.0
+_LOOK: Final = 1.0  # seconds between two looks at the clock and at the caller
 
 
 class Transfer:
@@ -47,21 +46,35 @@ class Transfer:
         url: of the file, without credentials.
         network: the limits.
         start: where to begin.
+        tick: called with 0 at least every second while something is waited for; what
+            it raises ends the transfer.
     """
 
     def __init__(
-        self, connections: Connections, url: str, *, network: Network, start: int
+        self,
+        connections: Connections,
+        url: str,
+        *,
+        network: Network,
+        start: int,
+        tick: Callable[[int], None] | None = None,
     ) -> None:
         self._connections = connections
         self._url = url
         self._network = network
         self._position = start
         self._skip = 0
+        self._tick = tick
+        self._line: Line | None = None
         self._response: BaseHTTPResponse | None = None
+        self._asked = url
+        self._answered = False
+        self._began = self._since = time.monotonic()
+        self._deadline = self._began + network.deadline
+        # In this window of the rate; then in this attempt.
+        self._waited, self._came = 0.0, 0
+        self._spent, self._gained = 0.0, 0
         self._failures = 0
-        self._deadline = time.monotonic() + network.deadline
-        self._waited = 0.0
-        self._came = 0
 
     def begin(self) -> None:
         """Ask until there is an answer.
@@ -71,13 +84,11 @@ class Transfer:
             TooSlowError: no answer in time.
         """
         while self._response is None:
-            began = time.monotonic()
             try:
                 response = self._follow()
-            except (HTTPError, OSError) as why:
-                # A certificate that is wrong now is wrong in a second.
-                again = not isinstance(why, SSLError)
-                self._pause(self._no_answer(why, began), why, again=again)
+            except BrokenError as why:
+                self.close()
+                self._pause(self._no_answer(why), why, again=not why.is_final)
                 continue
             if response.status in _LATER:
                 response.close()
@@ -97,18 +108,14 @@ class Transfer:
         """
         while True:
             self.begin()
-            began = time.monotonic()
             try:
                 data = self._read(min(self._skip + len(buffer), _PIECE))
-            except (HTTPError, OSError) as why:
-                self._count(0, began)
+            except BrokenError as why:
                 self.close()
-                kind = TooSlowError if isinstance(why, NoAnswerError) else FetchError
+                kind = TooSlowError if why.is_slow else FetchError
                 text = f"{self._url} broke off after {self._position} bytes: {why}"
-                self._pause(kind(_line(text), url=self._url), why)
+                self._pause(kind(text, url=self._url), why)
                 continue
-            if data:
-                self._count(len(data), began)
             if self._skip:
                 if not data:
                     raise self._failure(f"has fewer than {self._position} bytes")
@@ -119,27 +126,41 @@ class Transfer:
                     continue
             buffer[: len(data)] = data
             self._position += len(data)
-            if data:
-                self._failures = 0
+            self._gained += len(data)
             return len(data)
 
     def close(self) -> None:
         """Give the connection back, or end it when bytes are left in it."""
-        if self._response is not None:
+        response, self._response = self._response, None
+        line, self._line = self._line, None
+        if line is None:
+            return
+        line.end()
+        if response is not None and not line.is_stuck:
             # A response that was read to its end has already been given back.
-            self._response.close()
-            self._response = None
+            response.close()
 
     def _read(self, most: int) -> bytes:
-        response = self._response
-        if response is None:
+        response, line = self._response, self._line
+        if response is None or line is None:
             raise RuntimeError("read before begin")
-        return response.read1(most, decode_content=False) or b""
+        # The time that the reader spends on its own is not the server's fault.
+        self._since = time.monotonic()
+        data = read(response, most, line=line, look=self._look)
+        self._count(len(data))
+        return data
 
     def _follow(self) -> BaseHTTPResponse:
         url = self._url
         for _ in range(self._network.redirects + 1):
-            response = self._connections.get(url, start=self._position)
+            if self._line is None:
+                self._line = Line()
+            self._asked = url
+            self._began = self._since = time.monotonic()
+            response = self._connections.get(
+                url, start=self._position, line=self._line, look=self._look
+            )
+            self._note(0)
             if response.status not in _REDIRECTS:
                 return response
             response.close()
@@ -174,6 +195,7 @@ class Transfer:
         problem = self._problem(response)
         if problem is None:
             self._response = response
+            self._answered = True
             return
         response.close()
         missing = response.status in _ABSENT
@@ -205,15 +227,16 @@ class Transfer:
             self._skip = 0
         return None
 
-    def _no_answer(self, why: Exception, began: float) -> FetchError:
-        took = time.monotonic() - began
-        # urllib3 counts a refused connection among the timeouts.
-        slow = isinstance(why, NoAnswerError) and not isinstance(why, RefusedError)
-        if slow or took >= self._network.response_timeout:
+    def _no_answer(self, why: BrokenError) -> FetchError:
+        if why.is_slow:
+            took = time.monotonic() - self._began
             text = f"{self._url} did not answer within {took:.1f} s"
             return TooSlowError(text, url=self._url, unreachable=True)
+        parts = urlsplit(self._asked)
         return FetchError(
-            _line(f"can't reach {self._url}: {why}"), url=self._url, unreachable=True
+            f"can't reach {parts.scheme}://{parts.netloc}: {why}",
+            url=self._url,
+            unreachable=True,
         )
 
     def _failure(
@@ -241,6 +264,11 @@ class Transfer:
         asked: float | None = None,
     ) -> None:
         """Wait before the next try, or raise `failure` when there is none."""
+        self._count(0)
+        # One byte per attempt is no progress, however often it comes.
+        if self._gained and self._gained >= self._spent * self._network.minimum_rate:
+            self._failures = 0
+        self._spent, self._gained = 0.0, 0
         self._failures += 1
         back_off = min(_LONGEST_BACK_OFF, _FIRST_DELAY * 2 ** (self._failures - 1))
         # Jitter: devices that lost one server together must not return together.
@@ -253,20 +281,49 @@ class Transfer:
             or time.monotonic() + delay > self._deadline
         ):
             raise failure from why
-        time.sleep(delay)
-        self._waited += delay
+        self._sleep(delay)
+        self._spent += delay
 
-    def _count(self, came: int, began: float) -> None:
-        """Hold the transfer to its deadline and rate; only waiting counts."""
+    def _sleep(self, seconds: float) -> None:
+        while self._tick is not None and seconds > _LOOK:
+            time.sleep(_LOOK)
+            seconds -= _LOOK
+            self._tick(0)
+        time.sleep(seconds)
+
+    def _look(self) -> float:
+        """End what takes too long; return for how long to look away."""
+        self._count(0)
+        if self._tick is not None:
+            self._tick(0)
+        left = self._deadline - self._since
+        if self._response is None:
+            to_answer = self._began + self._network.response_timeout - self._since
+            if to_answer <= 0:
+                raise BrokenError("no answer", is_slow=True)
+            left = min(left, to_answer)
+        if self._answered:
+            left = min(left, self._network.rate_window - self._waited)
+        return min(left, _LOOK)
+
+    def _note(self, came: int) -> None:
         now = time.monotonic()
-        if now > self._deadline:
+        waited, self._since = now - self._since, now
+        self._spent += waited
+        # The first answer has its own time; one that was broken off for has not.
+        if self._answered:
+            self._waited += waited
+            self._came += came
+
+    def _count(self, came: int) -> None:
+        """Hold the transfer to its deadline and rate; only waiting counts."""
+        self._note(came)
+        if self._since > self._deadline:
             raise TooSlowError(
                 f"{self._url} took longer than {self._network.deadline:g} s",
                 url=self._url,
+                unreachable=not self._answered,
             )
-        # The time that the reader spends on its own is not the server's fault.
-        self._waited += now - began
-        self._came += came
         if self._waited < self._network.rate_window:
             return
         if self._came < self._waited * self._network.minimum_rate:
@@ -275,8 +332,7 @@ class Transfer:
                 f"expected {self._network.minimum_rate} per second",
                 url=self._url,
             )
-        self._waited = 0.0
-        self._came = 0
+        self._waited, self._came = 0.0, 0
 
 
 def _retry_after(response: BaseHTTPResponse) -> float | None:
@@ -290,7 +346,3 @@ def _retry_after(response: BaseHTTPResponse) -> float | None:
         return max(0.0, (then - now).total_seconds())
     except (TypeError, ValueError):
         return None
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())[:400]

@@ -114,7 +114,7 @@ def read_manifest(what: Descriptor, sources: Sequence[Source], budget: Budget) -
 
 
 def _read_whole(what: Descriptor, source: Source, budget: Budget) -> bytes:
-    with source.blob(what) as stream:
+    with source.blob(what, tick=lambda _: budget.check()) as stream:
         # check 3.22 (instead: return stream.read()): exact bytes, size and digest
         return read_exact(
             what, stream, subject=f"manifest {what.digest.short}", tick=budget.spend

@@ -125,7 +125,7 @@ class Fetch:
             self._budget.check()
             done = 0
             try:
-                with source.blob(what) as stream:
+                with source.blob(what, tick=tick) as stream:
                     self.content.put(what, stream, tick=tick)
             except (FetchError, VerificationError) as why:
                 problems.append(why)

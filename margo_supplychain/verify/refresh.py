@@ -109,7 +109,7 @@ class Walk:
 
     def _fetch(self, filename: str, limit: int) -> bytes:
         self._budget.check()
-        data = self._source.metadata(filename, limit=limit)
+        data = self._source.metadata(filename, limit=limit, tick=self._tick)
         self._budget.spend(len(data))
         # check 1.60: endless data, whatever the transport promised
         if len(data) > limit:
@@ -117,6 +117,11 @@ class Walk:
                 f"{filename} has more than {limit} bytes", url=self._source.url
             )
         return data
+
+    def _tick(self, size: int) -> None:
+        # Bytes are counted when they are here, whatever the source says of them.
+        del size
+        self._budget.check()
 
     def _roots(self) -> None:
         for _ in range(self._limits.root_rotations):
@@ -246,7 +251,7 @@ class Walk:
         if copy is not None and Digest.of(copy) == what.digest:
             return copy
         self._budget.check()
-        with self._source.target(target_path(path), what) as stream:
+        with self._source.target(target_path(path), what, tick=self._tick) as stream:
             data = stream.read(file.length + 1)
             while len(data) <= file.length and (more := stream.read(CHUNK)):
                 data += more

@@ -23,7 +23,7 @@ from tests.world import MemorySource
 from tests.world.repository import bound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from typing import BinaryIO
 
@@ -60,15 +60,27 @@ class Generous(MemorySource):
     padded = ""
     stream: Endless | None = None
 
-    def metadata(self, filename: str, *, limit: int) -> bytes:
-        data = super().metadata(filename, limit=1 << 30)
+    def metadata(
+        self,
+        filename: str,
+        *,
+        limit: int,
+        tick: Callable[[int], None] | None = None,
+    ) -> bytes:
+        del limit
+        data = super().metadata(filename, limit=1 << 30, tick=tick)
         return data + PADDING if filename == self.padded else data
 
     @contextmanager
     def target(
-        self, path: TargetPath, what: Descriptor, *, start: int = 0
+        self,
+        path: TargetPath,
+        what: Descriptor,
+        *,
+        start: int = 0,
+        tick: Callable[[int], None] | None = None,
     ) -> Iterator[BinaryIO]:
-        with super().target(path, what, start=start) as stream:
+        with super().target(path, what, start=start, tick=tick) as stream:
             self.stream = Endless(stream.read())
             yield self.stream  # type: ignore[misc]
 
@@ -243,9 +255,14 @@ def test_record_in_small_pieces(tmp_path: Path) -> None:
     class Trickling(MemorySource):
         @contextmanager
         def target(
-            self, path: TargetPath, what: Descriptor, *, start: int = 0
+            self,
+            path: TargetPath,
+            what: Descriptor,
+            *,
+            start: int = 0,
+            tick: Callable[[int], None] | None = None,
         ) -> Iterator[BinaryIO]:
-            with super().target(path, what, start=start) as stream:
+            with super().target(path, what, start=start, tick=tick) as stream:
                 whole = stream.read
 
                 def few(size: int = -1) -> bytes:

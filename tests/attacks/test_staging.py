@@ -22,7 +22,7 @@ from tests.attacks.standing import require_true_names, stands
 from tests.world import MemorySource, World
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from margo_supplychain.formats.digests import Descriptor
@@ -216,14 +216,20 @@ class Accomplice(MemorySource):
         self._false = false
 
     @contextmanager
-    def blob(self, what: Descriptor, *, start: int = 0) -> Iterator[BinaryIO]:
+    def blob(
+        self,
+        what: Descriptor,
+        *,
+        start: int = 0,
+        tick: Callable[[int], None] | None = None,
+    ) -> Iterator[BinaryIO]:
         path = blob_path(self._device.staging, self._right)
         if what.digest == self._right:
             path.write_bytes(self._false)
         else:
             path.unlink(missing_ok=True)
             path.write_bytes(self.files.blobs[str(self._right)])
-        with super().blob(what, start=start) as stream:
+        with super().blob(what, start=start, tick=tick) as stream:
             yield stream
 
 

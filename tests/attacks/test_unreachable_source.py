@@ -12,6 +12,7 @@ from tests.attacks.scenes import ROLES, refused, running
 from tests.world import MemorySource
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -21,7 +22,13 @@ class Refusing(MemorySource):
     barred = ""
     status: int | None = 403
 
-    def metadata(self, filename: str, *, limit: int) -> bytes:
+    def metadata(
+        self,
+        filename: str,
+        *,
+        limit: int,
+        tick: Callable[[int], None] | None = None,
+    ) -> bytes:
         if filename == self.barred:
             self.asked.append(filename)
             raise FetchError(
@@ -30,7 +37,7 @@ class Refusing(MemorySource):
                 status=self.status,
                 unreachable=self.status is None,
             )
-        return super().metadata(filename, limit=limit)
+        return super().metadata(filename, limit=limit, tick=tick)
 
 
 @pytest.mark.parametrize("status", [401, 403, 429, 500, 503])

@@ -30,6 +30,7 @@ from margo_supplychain.verify.verifier import Verifier
 from tests.authoring.trust import DEVICE_POLICY, OPEN
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from securesystemslib.signer import Signer
@@ -145,20 +146,35 @@ class CountingSource:
     def url(self) -> str:
         return self._inner.url
 
-    def metadata(self, filename: str, *, limit: int) -> bytes:
-        data = self._inner.metadata(filename, limit=limit)
+    def metadata(
+        self,
+        filename: str,
+        *,
+        limit: int,
+        tick: Callable[[int], None] | None = None,
+    ) -> bytes:
+        data = self._inner.metadata(filename, limit=limit, tick=tick)
         self.asked.append(filename)
         return data
 
     def target(
-        self, path: TargetPath, what: Descriptor, *, start: int = 0
+        self,
+        path: TargetPath,
+        what: Descriptor,
+        *,
+        start: int = 0,
+        tick: Callable[[int], None] | None = None,
     ) -> AbstractContextManager[BinaryIO]:
-        return self._inner.target(path, what, start=start)
+        return self._inner.target(path, what, start=start, tick=tick)
 
     def blob(
-        self, what: Descriptor, *, start: int = 0
+        self,
+        what: Descriptor,
+        *,
+        start: int = 0,
+        tick: Callable[[int], None] | None = None,
     ) -> AbstractContextManager[BinaryIO]:
-        return self._inner.blob(what, start=start)
+        return self._inner.blob(what, start=start, tick=tick)
 
 
 @pytest.mark.alone

@@ -3,7 +3,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,14 +24,18 @@ from margo_supplychain.transport.network import Network
 from margo_supplychain.transport.oci_layout import LayoutSource
 from margo_supplychain.transport.opening import FixedContent, open_sink, open_source
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 MANIFEST = manifest_bytes(
     artifact_type="application/vnd.margo.app.v1+json",
     layers=[Layer(descriptor=EMPTY, title="margo.yaml")],
 )
 WHAT = Descriptor.of(MANIFEST, "application/vnd.oci.image.manifest.v1+json")
+
+
+class PathOfBytes:
+    """Paths of bytes exist, and name no URL."""
+
+    def __fspath__(self) -> bytes:
+        return b"/srv/trust"
 
 
 @pytest.fixture
@@ -136,6 +141,19 @@ def test_open_a_directory(tmp_path: Path, store: ContentStore) -> None:
     (store.directory / "metadata").mkdir()
     for url in (str(store.directory), str(tmp_path / "absent"), "relative/path", "."):
         assert isinstance(open_source(url), DirectorySource)
+
+
+@pytest.mark.parametrize("name", ["trust", "a:b", "https:x", "file:a%20b", "/srv/a:b"])
+def test_path_objects_are_paths(name: str) -> None:
+    assert open_source(Path(name)).url == name
+    assert open_sink(Path(name)).url == name
+
+
+@pytest.mark.parametrize("url", [None, b"/srv/trust", 7, PathOfBytes()])
+def test_neither_text_nor_a_path(url: Any) -> None:
+    for opened in (open_source, open_sink):
+        with pytest.raises(TypeError, match="is a str or a path, not "):
+            opened(url)
 
 
 @pytest.mark.parametrize(

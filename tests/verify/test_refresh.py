@@ -112,9 +112,11 @@ def test_cut_after_a_new_root() -> None:
     walk, source = walk_of(world)
     answer = source.metadata
 
-    def cut(filename: str, *, limit: int) -> bytes:
+    def cut(
+        filename: str, *, limit: int, tick: Callable[[int], None] | None = None
+    ) -> bytes:
         source.down = filename == "3.root.json"
-        return answer(filename, limit=limit)
+        return answer(filename, limit=limit, tick=tick)
 
     source.metadata = cut  # type: ignore[method-assign]
     with pytest.raises(FetchError, match="the wire is cut"):

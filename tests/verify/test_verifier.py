@@ -25,6 +25,7 @@ from tests.world.repository import WASM
 from tests.world.sources import MemorySource
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from margo_supplychain.verify.memory import Memory
@@ -51,7 +52,13 @@ class Interrupting(MemorySource):
         self.device = device
         self.left = times
 
-    def metadata(self, filename: str, *, limit: int) -> bytes:
+    def metadata(
+        self,
+        filename: str,
+        *,
+        limit: int,
+        tick: Callable[[int], None] | None = None,
+    ) -> bytes:
         if filename == "timestamp.json" and self.left:
             self.left -= 1
 
@@ -60,7 +67,7 @@ class Interrupting(MemorySource):
                 return replace(memory, root=memory.root + b"\n")
 
             TrustStore.open(self.device.state).update(count)
-        return super().metadata(filename, limit=limit)
+        return super().metadata(filename, limit=limit, tick=tick)
 
 
 def test_refresh_says_how_fresh(world: World, device: Device) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 from margo_supplychain.errors import FetchError, TooLargeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from margo_supplychain.formats.digests import Descriptor
     from margo_supplychain.formats.names import TargetPath
@@ -48,19 +48,33 @@ class MemorySource:
         if self.forbidden:
             raise FetchError("forbidden", url=self.url, status=403)
 
-    def metadata(self, filename: str, *, limit: int) -> bytes:
+    def metadata(
+        self,
+        filename: str,
+        *,
+        limit: int,
+        tick: Callable[[int], None] | None = None,
+    ) -> bytes:
         self._ask(filename)
         data = self.files.metadata.get(filename)
         if data is None:
             raise FetchError(f"no {filename}", url=self.url, status=404, missing=True)
         if len(data) > limit:
             raise TooLargeError(f"{filename} is above {limit} bytes", url=self.url)
+        if tick is not None:
+            tick(len(data))
         return data
 
     @contextmanager
     def target(
-        self, path: TargetPath, what: Descriptor, *, start: int = 0
+        self,
+        path: TargetPath,
+        what: Descriptor,
+        *,
+        start: int = 0,
+        tick: Callable[[int], None] | None = None,
     ) -> Iterator[BinaryIO]:
+        del tick
         self._ask(path)
         data = self.files.targets.get((path, what.digest.hex))
         if data is None:
@@ -68,7 +82,14 @@ class MemorySource:
         yield io.BytesIO(data[start:])
 
     @contextmanager
-    def blob(self, what: Descriptor, *, start: int = 0) -> Iterator[BinaryIO]:
+    def blob(
+        self,
+        what: Descriptor,
+        *,
+        start: int = 0,
+        tick: Callable[[int], None] | None = None,
+    ) -> Iterator[BinaryIO]:
+        del tick
         self._ask(str(what.digest))
         data = self.files.blobs.get(str(what.digest))
         if data is None:

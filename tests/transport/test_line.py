@@ -1,0 +1,133 @@
+"""A thread whose calls end when their owner has waited enough."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from typing import NoReturn
+
+import pytest
+
+from margo_supplychain.transport import line as line_module
+from margo_supplychain.transport.line import Line
+
+
+class EnoughError(Exception):
+    """What an impatient owner raises."""
+
+
+def patient() -> float:
+    return 1.0
+
+
+def impatient() -> NoReturn:
+    raise EnoughError
+
+
+def test_calls_come_back() -> None:
+    line = Line()
+    assert line.call(lambda: "first", look=patient) == "first"
+    with pytest.raises(ZeroDivisionError):
+        line.call(lambda: 1 // 0, look=patient)
+    assert line.call(lambda: "second", look=patient) == "second"
+    line.end()
+    assert not line.is_stuck
+
+
+def test_looks_away_as_long_as_it_is_told() -> None:
+    looks: list[float] = []
+    go = threading.Event()
+
+    def look() -> float:
+        looks.append(0)
+        if len(looks) == 3:
+            go.set()
+        return -1.0 if len(looks) == 1 else 0.01
+
+    line = Line()
+    assert line.call(lambda: go.wait(10), look=look)
+    line.end()
+    assert len(looks) >= 3
+
+
+def test_reading_is_cut() -> None:
+    """A reader that waits for bytes wakes up and leaves; nothing is left behind."""
+    ours, theirs = socket.socketpair()
+    line = Line()
+
+    def read() -> bytes:
+        line.hold(ours)
+        return ours.recv(1)
+
+    with ours, theirs:
+        begun = threading.active_count()
+        held = iter([0.05])
+        dropped: list[bytes] = []
+        with pytest.raises(StopIteration):
+            line.call(read, look=lambda: next(held), drop=dropped.append)
+        assert not line.is_stuck
+        assert dropped == [b""]
+        assert threading.active_count() < begun
+
+
+def test_what_comes_too_late_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line_module, "_TO_LEAVE", 0.05)
+    go, gone = threading.Event(), threading.Event()
+    dropped: list[str] = []
+
+    def drop(what: str) -> None:
+        dropped.append(what)
+        gone.set()
+
+    def late() -> str:
+        go.wait(10)
+        return "late"
+
+    line = Line()
+    with pytest.raises(EnoughError):
+        line.call(late, look=impatient, drop=drop)
+    assert line.is_stuck
+    assert dropped == []
+    go.set()
+    assert gone.wait(10)
+    assert dropped == ["late"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_came_at_the_last_moment_is_dropped(*, fails: bool) -> None:
+    """The job was done, and nobody had taken what it gave."""
+    dropped: list[str] = []
+
+    def job() -> str:
+        if fails:
+            raise ValueError
+        return "here"
+
+    def slow_to_lose_patience() -> float:
+        time.sleep(0.1)
+        raise EnoughError
+
+    line = Line()
+    with pytest.raises(EnoughError):
+        line.call(job, look=slow_to_lose_patience, drop=dropped.append)
+    assert dropped == ([] if fails else ["here"])
+
+
+def test_socket_that_opens_after_the_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line_module, "_TO_LEAVE", 0.05)
+    ours, theirs = socket.socketpair()
+    go, gone = threading.Event(), threading.Event()
+    line = Line()
+
+    def connect() -> None:
+        go.wait(10)
+        line.hold(ours)
+        gone.set()
+
+    with ours, theirs:
+        with pytest.raises(EnoughError):
+            line.call(connect, look=impatient)
+        go.set()
+        assert gone.wait(10)
+        assert theirs.recv(1) == b""
