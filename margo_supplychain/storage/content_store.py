@@ -144,7 +144,8 @@ class ContentStore:
         """
         path = blob_path(self.directory, digest)
         try:
-            return open_regular(path)
+            # A device that reads this directory as a source follows no link, either.
+            return open_regular(path, follow=False)
         except FileNotFoundError as why:
             raise StorageError(
                 f"{self.directory} does not hold {digest}", path=str(path)
