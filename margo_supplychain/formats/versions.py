@@ -13,20 +13,28 @@ Example:
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Self, final
+from typing import Final, Self, final
 
 from margo_supplychain.errors import FormatError
 
-if TYPE_CHECKING:
-    import semver
-
 MAX_LENGTH: Final = 100
 MAX_NUMBER: Final = (1 << 53) - 1  # what JSON and npm's semver hold exactly
+_NUMBER: Final = r"(0|[1-9][0-9]*)"
+_IDENTIFIER: Final = r"(?:0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
+# The grammar of SemVer 2.0.
+_SEMVER: Final = re.compile(
+    rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}"
+    rf"(?:-({_IDENTIFIER}(?:\.{_IDENTIFIER})*))?"
+    r"(?:\+([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?",
+    re.ASCII,
+)
+_FINAL: Final = (1,)
 
 
 @final
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Version:
     """A SemVer 2.0 version.
 
@@ -34,16 +42,38 @@ class Version:
     which ignores build metadata: of 1.0.0+a and 1.0.0+b neither is less, nor are they
     equal.
 
+    Args:
+        text: the version.
+        numbers: major, minor and patch.
+        prerelease: the pre-release identifiers; empty for a final version.
+        build: the build metadata, without the `+`.
+
     Raises:
         FormatError: if not strict SemVer 2.0, longer than 100 characters, or with a
             number above 2^53-1.
     """
 
     text: str
-    _parsed: semver.Version = field(init=False, compare=False)
+    numbers: tuple[int, int, int] = field(init=False)
+    prerelease: tuple[str, ...] = field(init=False)
+    build: str | None = field(init=False)
+    _precedence: tuple[object, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_parsed", _parse(self.text))
+        numbers, prerelease, build = _parse(self.text)
+        # SemVer 2.0, item 11: numbers order below words, more identifiers above
+        # fewer, and a final version above its pre-releases.
+        words = tuple(
+            (0, int(one), "") if one.isdigit() else (1, 0, one) for one in prerelease
+        )
+        order = (0, words) if words else _FINAL
+        for name, value in (
+            ("numbers", numbers),
+            ("prerelease", prerelease),
+            ("build", build),
+            ("_precedence", (numbers, order)),
+        ):
+            object.__setattr__(self, name, value)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -67,57 +97,49 @@ class Version:
     @property
     def major(self) -> int:
         """The first number."""
-        return self._parsed.major
+        return self.numbers[0]
 
     @property
     def minor(self) -> int:
         """The second number."""
-        return self._parsed.minor
+        return self.numbers[1]
 
     @property
     def patch(self) -> int:
         """The third number."""
-        return self._parsed.patch
-
-    @property
-    def numbers(self) -> tuple[int, int, int]:
-        """Major, minor and patch."""
-        return self.major, self.minor, self.patch
-
-    @property
-    def prerelease(self) -> tuple[str, ...]:
-        """The pre-release identifiers; empty for a final version."""
-        text = self._parsed.prerelease
-        return tuple(text.split(".")) if text is not None else ()
-
-    @property
-    def build(self) -> str | None:
-        """The build metadata, without the `+`."""
-        return self._parsed.build
+        return self.numbers[2]
 
     def same_precedence(self, other: Version) -> bool:
         """Tell whether nothing but build metadata differs."""
-        return self._parsed.compare(other._parsed) == 0
+        return self._precedence == other._precedence
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Version):
+            return NotImplemented
+        return self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
 
     def __lt__(self, other: object) -> bool:
         if not isinstance(other, Version):
             return NotImplemented
-        return self._parsed.compare(other._parsed) < 0
+        return self._precedence < other._precedence
 
     def __le__(self, other: object) -> bool:
         if not isinstance(other, Version):
             return NotImplemented
-        return self._parsed.compare(other._parsed) <= 0
+        return self._precedence <= other._precedence
 
     def __gt__(self, other: object) -> bool:
         if not isinstance(other, Version):
             return NotImplemented
-        return self._parsed.compare(other._parsed) > 0
+        return self._precedence > other._precedence
 
     def __ge__(self, other: object) -> bool:
         if not isinstance(other, Version):
             return NotImplemented
-        return self._parsed.compare(other._parsed) >= 0
+        return self._precedence >= other._precedence
 
     def __str__(self) -> str:
         return self.text
@@ -126,34 +148,24 @@ class Version:
         return f"Version({self.text!r})"
 
 
-def _parse(text: str) -> semver.Version:
-    if not isinstance(text, str):  # python-semver would take bytes as well
+def _parse(text: str) -> tuple[tuple[int, int, int], tuple[str, ...], str | None]:
+    if not isinstance(text, str):
         raise TypeError(f"a version is a str, not {type(text).__name__}")
     # Bounded first: a number of 4,300 digits is a ValueError of Python's own.
     if len(text) > MAX_LENGTH:
         raise FormatError(
             f"version {text[:20]!a}... has {len(text)} characters, above {MAX_LENGTH}"
         )
-    # python-semver parses and orders. Importing it costs 2 ms where dataclasses and re
-    # are loaded already: less than a second parser to keep right is worth.
-    import semver
-
-    try:
-        parsed = semver.Version.parse(text)
-    except ValueError as why:
-        raise FormatError(f"version {text!a} {_defect(text)}") from why
-    # Its older releases and its optional native backend read more than ASCII, or a
-    # line's end; what is not written back as it came is an alias.
-    if not text.isascii() or str(parsed) != text:
+    found = _SEMVER.fullmatch(text)
+    if found is None:
         raise FormatError(f"version {text!a} {_defect(text)}")
-    numbers = [parsed.major, parsed.minor, parsed.patch]
-    if parsed.prerelease is not None:
-        # npm compares longer numbers inexactly: two devices could disagree.
-        parts = parsed.prerelease.split(".")
-        numbers += [int(part) for part in parts if part.isdigit()]
-    if max(numbers) > MAX_NUMBER:
+    numbers = (int(found[1]), int(found[2]), int(found[3]))
+    prerelease = tuple(found[4].split(".")) if found[4] is not None else ()
+    # npm compares longer numbers inexactly: two devices could disagree.
+    most = max(*numbers, *(int(one) for one in prerelease if one.isdigit()))
+    if most > MAX_NUMBER:
         raise FormatError(f"version {text!a} has a number above 2^53-1")
-    return parsed
+    return numbers, prerelease, found[5]
 
 
 def _defect(text: str) -> str:

@@ -116,14 +116,41 @@ def test_only_text(what: object) -> None:
         Version.parse(what)  # type: ignore[arg-type]
 
 
-def test_alias_of_a_lenient_parser(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A python-semver that reads more than SemVer brings no alias in."""
-    lenient = semver.Version(1, 2, 3)
-    monkeypatch.setattr(semver.Version, "parse", lambda _: lenient)
-    assert Version.parse("1.2.3").numbers == (1, 2, 3)
-    for alias in ("1.02.3", "1.2.3\n", "v1.2.3", "1.\u0662.3"):
+IDENTIFIERS = ("0", "1", "10", "2", "rc", "a", "-", "1a", "A", "x-y")
+
+
+@given(
+    st.lists(st.sampled_from([0, 1, 2, 10, 99]), min_size=6, max_size=6),
+    st.lists(st.sampled_from(IDENTIFIERS), max_size=4),
+    st.lists(st.sampled_from(IDENTIFIERS), max_size=4),
+)
+def test_orders_as_python_semver_does(
+    numbers: list[int], one: list[str], other: list[str]
+) -> None:
+    """python-semver is the oracle: it orders, and knows what is no version."""
+    texts = [
+        ".".join(map(str, part)) + (f"-{'.'.join(words)}" if words else "")
+        for part, words in ((numbers[:3], one), (numbers[3:], other))
+    ]
+    ours = [Version.parse(text) for text in texts]
+    theirs = [semver.Version.parse(text) for text in texts]
+    assert (ours[0] < ours[1]) == (theirs[0] < theirs[1])
+    assert (ours[0] <= ours[1]) == (theirs[0] <= theirs[1])
+    assert ours[0].same_precedence(ours[1]) == (theirs[0].compare(theirs[1]) == 0)
+    assert ours[0].prerelease == tuple(one)
+
+
+@given(st.text(alphabet="0123456789.-+_avV \n\u0662", max_size=14))
+def test_takes_what_python_semver_takes(text: str) -> None:
+    try:
+        parsed = semver.Version.parse(text)
+    except ValueError:
         with pytest.raises(FormatError):
-            Version.parse(alias)
+            Version.parse(text)
+        return
+    found = Version.parse(text)
+    assert found.numbers == (parsed.major, parsed.minor, parsed.patch)
+    assert found.build == parsed.build
 
 
 def test_tags() -> None:
