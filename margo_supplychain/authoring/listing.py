@@ -48,6 +48,11 @@ def add_release(work: Work, release: Release) -> bool:
     work.releases.setdefault(name, set()).add(release.version)
     work.applications.add(name)
     work.warnings.extend(release.warnings)
+    if release.elsewhere and not release.locations:
+        work.warnings.append(
+            f"{name} {release.version} names {len(release.elsewhere)} components that "
+            "are not here, and no --location: devices fetch them only from a mirror"
+        )
     if len(listed) >= rules.MANY_RELEASES:
         work.warnings.append(
             f"{role} lists {len(listed) + 1} releases, and devices read all of them "

@@ -126,7 +126,10 @@ def test_components_elsewhere_are_counted(vendor: Vendor) -> None:
     )
     away = release.components[0].content.digest
     apart = replace(release, elsewhere=frozenset({away}))
-    publish(vendor.repository, [apart], keys=[key("ci")], clock=vendor.clock)
+    done = publish(vendor.repository, [apart], keys=[key("ci")], clock=vendor.clock)
+    assert (
+        "names 1 components that are not here, and no --location" in done.warnings[-1]
+    )
     report = vendor.repository.check(clock=vendor.clock)
     assert report.verdict == "verified"
     assert report.steps[-1].facts["components elsewhere"] == 1

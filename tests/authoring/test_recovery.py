@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
+from margo_supplychain.authoring import rules
 from margo_supplychain.authoring.publish import publish
 from margo_supplychain.errors import (
     DigestMismatchError,
     RefusedError,
+    RollbackError,
     SupplyChainError,
     VerificationError,
 )
@@ -193,3 +197,108 @@ def test_content_that_no_device_takes_is_not_published(
     after = filled.files()
     assert after.keys() == before.keys()
     assert after["metadata/timestamp.json"] == before["metadata/timestamp.json"]
+
+
+# --- what else an author is told -----------------------------------------------------
+
+
+def test_status_sees_an_old_copy(filled: Vendor) -> None:
+    store = filled.store()
+    filled.publish("1.1.0", state=store)
+    within = timedelta(days=1)
+    assert filled.repository.status(within=within, clock=filled.clock, state=store)
+    newer = filled.files()
+    (filled.trust / "metadata/timestamp.json").write_bytes(
+        newer["authoring/previous-timestamp.json"]
+    )
+    filled.repository.status(within=within, clock=filled.clock)
+    with pytest.raises(RollbackError):
+        filled.repository.status(within=within, clock=filled.clock, state=store)
+
+
+@pytest.mark.parametrize(
+    ("policy", "warning"),
+    [
+        (replace(OPEN, provenance="required"), "devices refuse every release of acme/"),
+        (
+            replace(OPEN, minimum_version=Version.parse("9.0.0")),
+            (
+                "the minimum 9.0.0 bars every listed release of acme/pump-monitor: the "
+                "newest is 1.1.0"
+            ),
+        ),
+        (
+            replace(OPEN, epoch=1_000_000, minimum_version=Version.parse("1.1.0")),
+            "1000000 is the last epoch that acme/pump-monitor can ever have",
+        ),
+        (replace(OPEN, minimum_version=Version.parse("1.1.0")), None),
+    ],
+)
+def test_policies_that_may_not_be_meant_are_warned_of(
+    filled: Vendor, policy: PublisherPolicy, warning: str | None
+) -> None:
+    filled.publish("1.1.0")
+    with filled.repository.edit(filled.keys, clock=filled.clock) as edit:
+        edit.set_policy(PUMP, policy)
+    assert len(edit.warnings) == (warning is not None)
+    assert warning is None or warning in edit.warnings[0]
+
+
+def test_going_back_below_the_minimum_is_warned_of(filled: Vendor) -> None:
+    filled.publish("1.1.0")
+    policy = replace(
+        OPEN,
+        minimum_version=Version.parse("1.1.0"),
+        downgrade_to=(filled.release("1.0.0").artifact.digest,),
+    )
+    with filled.repository.edit(filled.keys, clock=filled.clock) as edit:
+        edit.set_policy(PUMP, policy)
+    assert edit.warnings == (
+        (
+            "going back to 1.0.0 of acme/pump-monitor stays barred: it is below the "
+            "minimum 1.1.0"
+        ),
+    )
+
+
+def publish_twins(vendor: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """List 1.0.1 with the package of 1.0.0, as other makers may do."""
+    twin = vendor.release("1.0.1", f"{PUMP} 1.0.0".encode())
+    with monkeypatch.context() as patch:
+        patch.setattr(rules, "check_release", lambda *_one, **_two: None)
+        publish(vendor.repository, [twin], keys=[key("ci")], clock=vendor.clock)
+
+
+def test_withdrawing_one_of_two_with_the_same_package(
+    filled: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_twins(filled, monkeypatch)
+    filled.publish("0.9.0")
+    with filled.repository.edit([key("ci")], clock=filled.clock) as edit:
+        with pytest.raises(RefusedError, match=r"instead of 1\.0\.0: it has the same"):
+            edit.withdraw(
+                PUMP,
+                Version.parse("1.0.0"),
+                reason="leaks",
+                use=Version.parse("1.0.1"),
+            )
+        edit.withdraw(PUMP, Version.parse("1.0.0"), reason="leaks")
+    assert edit.warnings == (
+        (
+            "1.0.1 of acme/pump-monitor has the same package as 1.0.0: devices refuse "
+            "it as well"
+        ),
+    )
+    assert fetch(filled) == "0.9.0"
+    # Either of them can be reinstated: it is about the package.
+    with filled.repository.edit(filled.keys, clock=filled.clock) as edit:
+        assert edit.reinstate(PUMP, Version.parse("1.0.1"))
+    assert fetch(filled) == "1.0.1"
+
+
+def test_what_is_below_the_minimum_is_no_replacement(filled: Vendor) -> None:
+    filled.publish("1.1.0")
+    with filled.repository.edit(filled.keys, clock=filled.clock) as edit:
+        edit.set_policy(PUMP, replace(OPEN, minimum_version=Version.parse("1.1.0")))
+    with pytest.raises(RefusedError, match=r"below the publisher's minimum 1\.1\.0"):
+        filled.withdraw("1.1.0", use=Version.parse("1.0.0"))

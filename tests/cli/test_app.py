@@ -247,3 +247,17 @@ def test_next_command_names_another_publisher(place: Path, secret: str) -> None:
     toml.write_text(toml.read_text().replace('"acme"', '"bolt"'))
     ran = vendor.must("app", "add", "acme/other", "--release-key", "ci.pub")
     assert ran.out.endswith("release build DIR --output dist --publisher acme\n")
+
+
+def test_a_lost_policy_is_given_in_full(vendor: Vendor) -> None:
+    add(vendor)
+    place = vendor.place / "trust/targets/acme/policies/pump-monitor"
+    for file in place.iterdir():
+        file.write_bytes(b"damaged")
+    ran = vendor.sign("app", "policy", NAME, "--minimum-version", "1.0.0")
+    assert ran.status == 3
+    assert f"app policy {NAME} --epoch N --provenance none" in ran.err
+    given = ("--epoch", "2", "--provenance", "none", "--minimum-version", "1.0.0")
+    ran = vendor.must("app", "policy", NAME, *given)
+    assert "was damaged or lost" in ran.err
+    vendor.publish()
