@@ -132,7 +132,7 @@ def test_an_image_that_is_mounted_is_an_image() -> None:
         ("web", "registry.example/web:1"),
     ]
     assert read(text).gaps == ()
-    with pytest.raises(ApplicationFormatError, match="volumes.0..source is missing"):
+    with pytest.raises(ApplicationFormatError, match=r"volumes.0..source is missing"):
         read(with_web("    volumes: [{type: image}]\n"))
 
 

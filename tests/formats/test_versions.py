@@ -116,13 +116,13 @@ def test_only_text(what: object) -> None:
         Version.parse(what)  # type: ignore[arg-type]
 
 
-IDENTIFIERS = ("0", "1", "10", "2", "rc", "a", "-", "1a", "A", "x-y")
+WORDS = ("0", "1", "10", "2", "rc", "a", "-", "1a", "A", "x-y")
 
 
 @given(
     st.lists(st.sampled_from([0, 1, 2, 10, 99]), min_size=6, max_size=6),
-    st.lists(st.sampled_from(IDENTIFIERS), max_size=4),
-    st.lists(st.sampled_from(IDENTIFIERS), max_size=4),
+    st.lists(st.sampled_from(WORDS), max_size=4),
+    st.lists(st.sampled_from(WORDS), max_size=4),
 )
 def test_orders_as_python_semver_does(
     numbers: list[int], one: list[str], other: list[str]
