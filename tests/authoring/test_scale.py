@@ -14,7 +14,6 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import TargetFile
 
-from margo_supplychain.authoring.drafts import FILE_NAME, draft_bytes
 from margo_supplychain.authoring.plan import RootPlan
 from margo_supplychain.authoring.repository import Repository
 from margo_supplychain.authoring.testing import artifact_release
@@ -99,9 +98,10 @@ class Place:
         release = artifact_release(
             built, name=NAME, version=f"9.{number}.0", content=content
         )
-        (built / FILE_NAME).write_bytes(draft_bytes(release))
         command = [
-            *(sys.executable, "-c", PROGRAM, "release", "publish", str(built)),
+            *(sys.executable, "-c", PROGRAM, "release", "adopt"),
+            f"{built}@{release.artifact.digest}",
+            *("--name", str(NAME), "--version", str(release.version)),
             *("--repo", str(self.directory / "trust")),
             *("--key", str(self.directory / "release.key")),
             *("--key", str(self.directory / "online.key")),
