@@ -24,7 +24,11 @@ CHUNK: Final = 1 << 16
 MAX_EXTENSION: Final = 1 << 16  # bytes of one pax header or GNU long name
 RATIO_SLACK: Final = 16 << 20  # bytes; small archives of zeros compress very well
 _GZIP_MAGIC: Final = b"\x1f\x8b"
-_OCTAL: Final = re.compile(rb" *([0-7]*)[ \0]*")
+# Of blanks alone, GNU makes an error and others 0.
+_OCTAL: Final = re.compile(rb" *([0-7]+)[ \0]*|\0+", re.ASCII)
+_UNUSED: Final = re.compile(rb"[ \0]*")
+_PAX_ID: Final = re.compile(rb"[0-9]{1,10}")
+_PAX_TIME: Final = re.compile(rb"-?[0-9]{1,12}(?:\.[0-9]{1,20})?")
 _POSIX: Final = b"ustar\x0000"
 _GNU: Final = b"ustar  \x00"
 _V7: Final = bytes(8)
@@ -35,6 +39,22 @@ _KINDS: Final[dict[bytes, Kind]] = {
     b"2": "symbolic link",
     b"5": "directory",
 }
+_MOST_ID: Final = (1 << 32) - 1
+_MOST_TIME: Final = (1 << 33) - 1  # in the year 2242, as far as octal goes
+# Also in headers where nothing uses them: other readers stop at what is no number.
+_NUMBERS: Final = (
+    ("mode", slice(100, 108), _MOST_ID),
+    ("uid", slice(108, 116), _MOST_ID),
+    ("gid", slice(116, 124), _MOST_ID),
+    ("mtime", slice(136, 148), _MOST_TIME),
+)
+_DEVICES: Final = (("devmajor", slice(329, 337)), ("devminor", slice(337, 345)))
+# Some readers take another name, size or type from these; some delete files for them.
+_PAX_REFUSED: Final = re.compile(
+    rb"hdrcharset|GNU\.(?!sparse\.).*|SCHILY\.(?:filetype|realsize|offset|volhdr.*)"
+    rb"|.*xattr\.security\..*",
+    re.DOTALL,
+)
 _REFUSED: Final = {
     b"3": "a character device",
     b"4": "a block device",
@@ -99,7 +119,6 @@ class TarStream:
         self._at = 0  # how much of the buffer was taken
         self._left = 0  # bytes of the current member's data
         self._padding = 0
-        self._extensions = 0
 
     def next(self) -> Header | None:
         """Return the next member's header, or None at the end of the archive."""
@@ -108,17 +127,21 @@ class TarStream:
         self._take(self._padding)
         self._padding = 0
         extended: dict[str, str] = {}
+        flags = b""
         while True:
             block = self._take(BLOCK)
             if block.count(0) == BLOCK:
-                if extended:
+                if flags.strip(b"g"):
                     refuse("is damaged: it ends after an extension header")
                 self._check_end()
                 return None
             _check_sum(block)
+            _check_numbers(block)
             flag = block[156:157]
             if flag not in b"xgLK":
                 return self._header(block, flag, extended)
+            flags += flag
+            _check_extensions(flags)
             self._extend(block, flag, extended)
 
     def data(self) -> Iterator[bytes]:
@@ -152,25 +175,25 @@ class TarStream:
         size = _octal(block[124:136], "size")
         if size > MAX_EXTENSION:
             refuse(f"has an extension header of {size} bytes, above {MAX_EXTENSION}")
-        # Headers without members would be read for ever in constant memory.
-        self._extensions += 1
-        if self._extensions > 4:
-            refuse("has more than 4 extension headers for one member")
+        if _magic(block) not in ((_POSIX,) if flag in b"xg" else (_POSIX, _GNU)):
+            refuse("is damaged: an extension header is neither ustar nor GNU")
         data = self._take(size)
         self._take(-size % BLOCK)
         if flag in b"LK":
             key = "path" if flag == b"L" else "linkpath"
-            found = {key: _name(data.removesuffix(b"\0"))}
+            name = _name(data.removesuffix(b"\0"))
+            if not name:
+                refuse("is damaged: a long name of no length")
+            found = {key: name}
         else:
             found = _pax(data)
         if flag == b"g" and found:
             refuse("has a global header that renames or resizes members")
-        if not found.keys().isdisjoint(extended):
-            refuse("has two extension headers that disagree about one member")
         extended.update(found)
 
     def _header(self, block: bytes, flag: bytes, extended: dict[str, str]) -> Header:
-        name = extended.get("path") or _ustar_name(block)
+        raw = _ustar_name(block)
+        name = extended["path"] if "path" in extended else _name(raw)
         if flag in _REFUSED:
             refuse(f"is {_REFUSED[flag]}", name)
         kind = _KINDS.get(flag)
@@ -182,16 +205,18 @@ class TarStream:
             refuse("states two sizes", name)
         if kind != "file" and size:
             refuse(f"is a {kind} with {size} bytes of data", name)
-        if kind == "file" and name.endswith("/"):
+        # Readers that still know V7 go by the header's own name.
+        of_directory = name.endswith("/") or (flag == b"\0" and raw.endswith(b"/"))
+        if kind == "file" and of_directory:
             refuse("is a file with the name of a directory", name)
+        target = extended.get("linkpath")
         self._left, self._padding = size, -size % BLOCK
-        self._extensions = 0
         return Header(
             name=name,
             kind=kind,
             size=size,
             mode=_octal(block[100:108], "mode"),
-            target=extended.get("linkpath") or _name(_field(block[157:257])),
+            target=_name(_field(block[157:257])) if target is None else target,
         )
 
 
@@ -277,24 +302,53 @@ def _octal(data: bytes, what: str) -> int:
     return int(found[1] or b"0", 8)
 
 
+def _check_numbers(block: bytes) -> None:
+    for what, where, most in _NUMBERS:
+        data = block[where]
+        # GNU writes owners and times in base 256 when octal does not suffice.
+        large = data[:1] == b"\x80"
+        if (int.from_bytes(data[1:]) if large else _octal(data, what)) > most:
+            refuse(f"is damaged: {what} {data!r} is too large")
+    for what, where in _DEVICES:
+        if _UNUSED.fullmatch(block[where]) is None:
+            _octal(block[where], what)
+
+
+def _check_extensions(flags: bytes) -> None:
+    """Refuse extension headers for one member that not all readers put together.
+
+    One pax header, or a GNU long name and a long target; before them, global ones.
+    """
+    # Headers without members would be read for ever in constant memory.
+    if len(flags) > 4:
+        refuse("has more than 4 extension headers for one member")
+    if flags.lstrip(b"g") not in (b"", b"x", b"L", b"K", b"LK", b"KL"):
+        refuse("has two extension headers that disagree about one member")
+
+
 def _check_sum(block: bytes) -> None:
     stated = _octal(block[148:156], "checksum")
     if stated != sum(block[:148]) + sum(block[156:]) + 8 * ord(" "):
         refuse("is damaged: a header's checksum is wrong")
 
 
-def _ustar_name(block: bytes) -> str:
-    name, magic, prefix = _field(block[:100]), block[257:265], block[345:500]
+def _magic(block: bytes) -> bytes:
+    magic = block[257:265]
     if magic not in (_POSIX, _GNU, _V7) or block[500:].count(0) != BLOCK - 500:
-        refuse(
-            "is damaged: a header is neither ustar, GNU nor V7", name.decode("latin1")
-        )
+        name = _field(block[:100]).decode("latin1")
+        refuse("is damaged: a header is neither ustar, GNU nor V7", name)
+    return magic
+
+
+def _ustar_name(block: bytes) -> bytes:
+    magic = _magic(block)
+    name, prefix = _field(block[:100]), block[345:500]
     if magic != _POSIX and prefix.count(0) != len(prefix):
         # GNU keeps times here; some readers take them for a path.
         refuse("has a prefix that readers disagree about", name.decode("latin1"))
     if prefix := _field(prefix):
         name = prefix + b"/" + name
-    return _name(name)
+    return name
 
 
 def _pax(data: bytes) -> dict[str, str]:
@@ -309,16 +363,33 @@ def _pax(data: bytes) -> dict[str, str]:
         key, equals, value = record.partition(b"=")
         if not space or end > len(data) or not equals or not value.endswith(b"\n"):
             refuse("is damaged: a pax record is not LENGTH KEY=VALUE")
+        if not key or b"\0" in key:
+            refuse(f"is damaged: a pax record is called {key[:80]!r}")
         if key in seen:
             refuse(f"has the pax record {key[:80]!r} twice")
         seen.add(key)
-        if key.startswith(b"GNU.sparse."):
-            refuse("has a sparse file")
-        if key == b"hdrcharset" or b"xattr.security." in key:
-            refuse(f"has the pax record {key[:80]!r}")
+        _check_record(key, value[:-1])
         if key in (b"path", b"linkpath", b"size"):
-            if value == b"\n":
-                refuse(f"has the pax record {key[:80]!r} without a value")
             found[key.decode()] = _name(value[:-1])
         at = end
     return found
+
+
+def _check_record(key: bytes, value: bytes) -> None:
+    if key.startswith(b"GNU.sparse."):
+        refuse("has a sparse file")
+    if _PAX_REFUSED.fullmatch(key):
+        refuse(f"has the pax record {key[:80]!r}")
+    if key in (b"path", b"linkpath", b"size") and not value:
+        refuse(f"has the pax record {key[:80]!r} without a value")
+    if key in (b"uname", b"gname") and b"\0" in value:
+        refuse(f"has a NUL in the pax record {key[:80]!r}")
+    is_id, is_time = key in (b"uid", b"gid"), key in (b"mtime", b"atime", b"ctime")
+    if (
+        (is_id and _PAX_ID.fullmatch(value) is None)
+        or (is_id and int(value) > _MOST_ID)
+        or (is_time and _PAX_TIME.fullmatch(value) is None)
+    ):
+        refuse(
+            f"is damaged: {key.decode()} {value[:40]!r} in a pax record is no number"
+        )

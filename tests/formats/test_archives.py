@@ -6,7 +6,7 @@ import tarfile
 import tracemalloc
 import zlib
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -14,8 +14,6 @@ from hypothesis import strategies as st
 
 from margo_supplychain.errors import ApplicationFormatError, UnsafeArchiveError
 from margo_supplychain.formats.archives import (
-    ArchiveLimits,
-    Member,
     build_compose_archive,
     check_archive,
     check_compose_archive,
@@ -28,76 +26,12 @@ from tests.fixtures import (
     pack_chart,
     package_names,
 )
+from tests.formats.tars import END, check, entry, padded, raw, refused, tar
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 COMPOSE = b"services: {web: {image: registry.example/acme/web:1}}\n"
-
-
-def entry(name: str, kind: bytes = tarfile.REGTYPE, **fields: Any) -> tarfile.TarInfo:
-    info = tarfile.TarInfo(name)
-    info.type = kind
-    for key, value in fields.items():
-        setattr(info, key, value)
-    return info
-
-
-def tar(
-    *members: tuple[tarfile.TarInfo, bytes] | tarfile.TarInfo,
-    form: int = tarfile.PAX_FORMAT,
-    **options: Any,
-) -> bytes:
-    target = io.BytesIO()
-    with tarfile.open(fileobj=target, mode="w", format=form, **options) as archive:
-        for member in members:
-            info, data = member if isinstance(member, tuple) else (member, b"")
-            if info.isreg():
-                info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return target.getvalue()
-
-
-def raw(
-    name: bytes, flag: bytes = b"0", size: int | bytes = 0, **parts: bytes
-) -> bytes:
-    """One header block by hand, with a right checksum unless it is given."""
-    digits = size if isinstance(size, bytes) else b"%011o\0" % size
-    block = (
-        name.ljust(100, b"\0")
-        + parts.get("mode", b"0000644\0")
-        + b"0000000\0" * 2
-        + digits
-        + b"00000000000\0"
-    )
-    rest = (
-        flag
-        + parts.get("link", b"").ljust(100, b"\0")
-        + parts.get("magic", b"ustar\x0000")
-        + bytes(80)
-        + parts.get("prefix", b"").ljust(155, b"\0")
-        + parts.get("tail", bytes(12))
-    )
-    total = sum(block) + sum(rest) + 8 * 32
-    return block + parts.get("sum", b"%06o\0 " % total) + rest
-
-
-def padded(data: bytes) -> bytes:
-    return data + bytes(-len(data) % 512)
-
-
-END = bytes(1024)
-
-
-def check(data: bytes, **limits: int) -> tuple[Member, ...]:
-    return check_archive(io.BytesIO(data), limits=ArchiveLimits(**limits))
-
-
-def refused(data: bytes, match: str, **limits: int) -> None:
-    with pytest.raises(UnsafeArchiveError, match=match):
-        check(data, **limits)
-    with pytest.raises(UnsafeArchiveError, match=match):
-        check(gzip.compress(data), **limits)
 
 
 # --- what is fine --------------------------------------------------------------------
@@ -340,120 +274,6 @@ def test_capabilities_and_other_character_sets() -> None:
     refused(data, "has the pax record b'hdrcharset'")
 
 
-# --- ambiguity -----------------------------------------------------------------------
-
-
-def test_two_sizes_for_one_member() -> None:
-    """A reader that prefers the other size sees other members (CVE-2025-62518)."""
-    record = b"12 size=512\n"
-    data = raw(b"p", b"x", len(record)) + padded(record)
-    data += raw(b"web/a", b"0", 0) + raw(b"web/hidden") + END
-    refused(data, "states two sizes")
-
-
-def test_a_repeated_and_an_empty_pax_record() -> None:
-    record = b"14 path=web/a\n"
-    data = raw(b"p", b"x", 28) + padded(record * 2) + raw(b"x") + END
-    refused(data, "has the pax record b'path' twice")
-    data = raw(b"p", b"x", 8) + padded(b"8 path=\n") + raw(b"x") + END
-    refused(data, "has the pax record b'path' without a value")
-
-
-@pytest.mark.parametrize(
-    "record",
-    [
-        b"nonsense",
-        b"99 path=a\n",
-        b"7 path\n",
-        b"8 path=ab",
-        b"0 path=a\n",
-        b"-3 a=b\n",
-    ],
-)
-def test_pax_records_that_are_none(record: bytes) -> None:
-    data = raw(b"p", b"x", len(record)) + padded(record) + raw(b"x") + END
-    refused(data, "a pax record is not LENGTH KEY=VALUE")
-
-
-def test_two_long_names_for_one_member() -> None:
-    record = b"14 path=web/a\n"
-    pax = raw(b"p", b"x", 14) + padded(record)
-    long = raw(b"l", b"L", 6) + padded(b"web/b\0")
-    refused(pax + long + raw(b"x") + END, "two extension headers that disagree")
-
-
-def test_a_global_header_that_renames() -> None:
-    record = b"14 path=web/a\n"
-    data = raw(b"p", b"g", 14) + padded(record) + raw(b"x") + END
-    refused(data, "a global header that renames or resizes")
-
-
-def test_a_prefix_in_a_gnu_header() -> None:
-    """Python joins it to the name, Go takes it for times."""
-    data = raw(b"a", magic=b"ustar  \x00", prefix=b"web") + END
-    refused(data, "has a prefix that readers disagree about")
-
-
-def test_a_header_of_no_known_format() -> None:
-    refused(raw(b"a", magic=b"whatever") + END, "neither ustar, GNU nor V7")
-    refused(raw(b"a", tail=bytes(8) + b"tar\0") + END, "neither ustar, GNU nor V7")
-
-
-def test_data_after_the_end() -> None:
-    good = tar((entry("web/a"), b"1"))
-    refused(good + b"x", "has data after its end")
-    refused(good + raw(b"web/b") + END, "has data after its end")
-    one = raw(b"web/a") + bytes(512) + raw(b"web/b") + END
-    refused(one, "one empty block, then more members")
-
-
-def test_data_after_the_gzip_member() -> None:
-    good = gzip.compress(tar((entry("web/a"), b"1")))
-    for more in (b"x", b"\0", good):
-        with pytest.raises(UnsafeArchiveError, match="has data after its gzip member"):
-            check(good + more)
-
-
-# --- damage --------------------------------------------------------------------------
-
-
-def test_archives_that_end_early() -> None:
-    good = raw(b"web/a", b"0", 600) + bytes(1024)
-    for data in (b"", b"\x1f", good[:300], good[:900], good, good + bytes(512)):
-        with pytest.raises(UnsafeArchiveError, match="is damaged: it ends early"):
-            check(data)
-    packed = gzip.compress(good + END)
-    for size in (2, 5, len(packed) // 2, len(packed) - 1):
-        with pytest.raises(UnsafeArchiveError, match="is damaged: its gzip data ends"):
-            check(packed[:size])
-
-
-def test_damaged_gzip() -> None:
-    packed = bytearray(gzip.compress(tar((entry("web/a"), b"1" * 5000))))
-    packed[-8] ^= 1
-    with pytest.raises(UnsafeArchiveError, match=r"is damaged: .*incorrect data check"):
-        check(bytes(packed))
-
-
-def test_damaged_headers() -> None:
-    refused(raw(b"web/a", sum=b"0000000\0") + END, "header's checksum is wrong")
-    refused(raw(b"web/a", sum=b"99999999") + END, "checksum b'99999999' is not octal")
-    refused(raw(b"web/a", mode=b"rw-r--r-") + END, "mode b'rw-r--r-' is not octal")
-    # Base-256: above 8 GiB, or a negative size.
-    refused(raw(b"web/a", b"0", b"\xff" * 12) + END, "is not octal")
-
-
-def test_an_extension_header_without_a_member() -> None:
-    record = b"14 path=web/a\n"
-    data = raw(b"p", b"x", 14) + padded(record) + END
-    refused(data, "is damaged: it ends after an extension header")
-
-
-def test_an_archive_of_nothing() -> None:
-    refused(END, "archive holds nothing")
-    refused(tar(entry("./", tarfile.DIRTYPE)), "archive holds nothing")
-
-
 # --- bombs ---------------------------------------------------------------------------
 
 
@@ -512,8 +332,9 @@ def test_memory_does_not_grow_with_members() -> None:
 def test_a_pax_header_bomb() -> None:
     refused(raw(b"p", b"x", 70_000) + bytes(70_144) + END, "extension header of 70000")
     refused(raw(b"p", b"L", 70_000) + bytes(70_144) + END, "extension header of 70000")
-    endless = raw(b"p", b"x", 0) * 1000
+    endless = raw(b"p", b"g", 0) * 1000
     refused(endless, "has more than 4 extension headers for one member")
+    assert len(check(raw(b"p", b"g", 0) * 4 + raw(b"web/a") + END)) == 1
 
 
 def test_an_endless_gzip_header() -> None:
@@ -674,35 +495,3 @@ def test_what_is_built_is_what_is_read(files: dict[str, bytes]) -> None:
             if one.isreg()
         }
     assert read == {f"web/{path}": content for path, content in files.items()}
-
-
-SEED = tar(
-    entry("web", tarfile.DIRTYPE),
-    (entry("web/compose.yaml"), COMPOSE),
-    (entry("web/" + "é" * 70), b"x" * 600),
-    entry("web/link", tarfile.SYMTYPE, linkname="compose.yaml"),
-)
-
-
-@given(
-    st.lists(st.tuples(st.integers(0, len(SEED) - 1), st.integers(0, 255)), max_size=6),
-    st.integers(0, len(SEED)),
-)
-def test_damage_never_raises_anything_else(
-    changes: list[tuple[int, int]], size: int
-) -> None:
-    data = bytearray(SEED)
-    for at, value in changes:
-        data[at] = value
-    for bad in (bytes(data), bytes(data[:size]), gzip.compress(bytes(data))[:size]):
-        try:
-            check(bad)
-        except UnsafeArchiveError:
-            continue
-
-
-@given(st.binary(max_size=2000))
-def test_noise_never_raises_anything_else(data: bytes) -> None:
-    for bad in (data, b"\x1f\x8b\x08" + data):
-        with pytest.raises(UnsafeArchiveError):
-            check(bad)
