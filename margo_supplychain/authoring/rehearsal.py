@@ -68,7 +68,7 @@ def rehearse_creation(
     Raises:
         SupplyChainError: as the device finds; nothing was written.
     """
-    device = _Device("a fresh device", Memory(root=root, publishers=frozenset()))
+    device = _Device("a fresh device", Memory(root=root, publishers=None))
     _rehearse(device, {}, overlay, subjects, now)
 
 
@@ -85,7 +85,7 @@ def rehearse_edit(
     """
     workflow = state.walk.workflow
     accepted = state.walk.unexpired()
-    fresh = Memory(root=state.first_root, publishers=frozenset())
+    fresh = Memory(root=state.first_root, publishers=None)
     device = _Device("a fresh device", fresh)
     _rehearse(device, accepted, overlay, subjects, now)
     copies = {role: one.file.data for role, one in workflow.roles.items()}

@@ -9,9 +9,8 @@ profile `simple`, `targets` has no delegations and is the offline and the decidi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from margo_supplychain.errors import AmbiguousRoleError, UnknownTargetError
 from margo_supplychain.formats.names import application_patterns, publisher_patterns
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
 _KINDS: Final = ("releases", "layouts", "policies")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chain:
+class Chain(NamedTuple):
     """The trusted roles that speak for one application.
 
     Args:

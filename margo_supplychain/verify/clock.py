@@ -8,10 +8,9 @@ was ever signed can't be trusted to call metadata expired.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from margo_supplychain.errors import ClockError, ExpiredError
 from margo_supplychain.formats.times import format_time
@@ -41,8 +40,7 @@ class SystemClock:
         return datetime.now(UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class StoppedClock:
+class StoppedClock(NamedTuple):
     """A clock that stands still: one call, or one edit, happens at one time."""
 
     when: datetime
@@ -66,8 +64,7 @@ class Freshness(Enum):
     UNPROVEN = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
+class Moment(NamedTuple):
     """The time that one call uses.
 
     Args:

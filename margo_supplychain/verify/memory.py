@@ -14,7 +14,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 
 from margo_supplychain.errors import BudgetError, FormatError, MetadataFormatError
 from margo_supplychain.formats import strict_json
@@ -40,16 +40,14 @@ MAX_WITHDRAWN: Final = 10_000
 MAX_FETCHED: Final = 256  # releases that may be confirmed; the oldest is forgotten
 
 
-@dataclass(frozen=True, slots=True)
-class FileFloor:
+class FileFloor(NamedTuple):
     """Version and sha256 of the newest accepted file of a role."""
 
     version: int
     sha256: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimestampFloor:
+class TimestampFloor(NamedTuple):
     """The newest accepted timestamp; falls with timestamp's keys alone."""
 
     version: int
@@ -58,8 +56,7 @@ class TimestampFloor:
     signers: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotFloor:
+class SnapshotFloor(NamedTuple):
     """The newest accepted snapshot with every version it lists.
 
     All of it falls together, with snapshot's keys only: otherwise the thief of a
@@ -72,8 +69,7 @@ class SnapshotFloor:
     signers: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class TimeFloor:
+class TimeFloor(NamedTuple):
     """A signed time (`x-issued`) and the key material that signed it."""
 
     when: datetime
@@ -83,8 +79,7 @@ class TimeFloor:
 _Floor = TypeVar("_Floor", TimestampFloor, SnapshotFloor, TimeFloor)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseFloor:
+class ReleaseFloor(NamedTuple):
     """What a slot was confirmed to run; nothing older may be installed there.
 
     Args:
@@ -104,8 +99,7 @@ class ReleaseFloor:
     serial: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FetchedRelease:
+class FetchedRelease(NamedTuple):
     """A release whose content this device fetched whole, and so may confirm.
 
     Args:
@@ -298,12 +292,18 @@ class Memory:
         body = strict_json.canonical(_encode(self, self.publishers))
         data = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
         # check 0.6: a memory that can't be read back is never written
-        if len(body) > LIMIT or Memory.from_bytes(data) != self:
+        if len(body) > LIMIT or not self._reads_back(data):
             raise BudgetError(
                 f"the memory would have {len(body)} bytes (at most {LIMIT}), or could "
                 "not be read back; the old one is kept"
             )
         return data
+
+    def _reads_back(self, data: bytes) -> bool:
+        try:
+            return Memory.from_bytes(data) == self
+        except FormatError:
+            return False
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:

@@ -6,7 +6,6 @@ deny (docs/explanation/trust-model.md).
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from margo_supplychain import threshold
@@ -84,4 +83,4 @@ def floor_today(
     found, keys = delegation(above, offline)
     if threshold.still_met(floor.policy_signers, keys, found.keyids, found.threshold):
         return floor
-    return replace(floor, epoch=policy.epoch)
+    return floor._replace(epoch=policy.epoch)

@@ -78,7 +78,7 @@ def full() -> Memory:
         releases={"default": {PUMP: floor("1.0.0")}},
         withdrawn={PUMP: {digest("bad"): 7}},
         reinstated={PUMP: {digest("bad"): 6}},
-        fetched=(fetched(), replace(fetched(VALVE), passed=floor("0.9.0"))),
+        fetched=(fetched(), fetched(VALVE)._replace(passed=floor("0.9.0"))),
         sequence=12,
     )
 
@@ -99,6 +99,7 @@ floors = st.builds(
     version=versions,
     artifact=digests,
     policy_signers=signers,
+    serial=whole,
 )
 times = st.none() | st.builds(
     TimeFloor,
