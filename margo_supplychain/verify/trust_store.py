@@ -241,12 +241,9 @@ def _first_memory(root: bytes, publishers: frozenset[str] | None) -> Memory:
 
 
 def _neighbours(directory: Path) -> list[tuple[Path, frozenset[str]]]:
-    parent = directory.parent
-    if not parent.is_dir():
-        return []
     return [
         (one, DiskState(one).load().publishers or frozenset())
-        for one in sorted(parent.iterdir())
+        for one in sorted(directory.parent.iterdir())
         if one.name != directory.name
         and any(os.path.lexists(one / name) for name in MEMORY_FILES)
     ]

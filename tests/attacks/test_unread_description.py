@@ -71,6 +71,29 @@ def test_what_the_reader_drops_is_not_called_complete(
         device.fetch()
 
 
+def test_unread_profile_beside_what_a_partial_release_signs(tmp_path: Path) -> None:
+    """An honest adoption: what can't be read is another profile, and it is said."""
+    world = World()
+    text = CASES["a type of the other generation"].encode()
+    package(world, text, closure="partial")
+    world.publish()
+    device = world.device(tmp_path)
+    assert device.install() == "2.0.0"
+
+    twice = CASES["a component that stands twice"].encode()
+    package(
+        world,
+        twice,
+        version="2.1.0",
+        application_version="2.0",
+        closure="partial",
+    )
+    device.source.files = world.publish()
+    device.verify()
+    with refused(device, DeploymentError, "deployment", match="of profile compose"):
+        device.fetch()
+
+
 def test_profile_of_another_type_than_signed(tmp_path: Path) -> None:
     """Called `custom` in the record, its archive would not be checked as Compose."""
     world = World()

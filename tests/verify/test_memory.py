@@ -221,6 +221,17 @@ def test_a_memory_that_lacks_something(
     assert Memory.from_bytes(changed(lambda _: None)) == full()
 
 
+def test_a_memory_for_anybody_is_not_written_down() -> None:
+    with pytest.raises(ValueError, match="for anybody is not written down"):
+        replace(full(), publishers=None).to_bytes()
+
+
+def test_a_memory_with_a_value_that_no_reader_takes() -> None:
+    """Numbers beyond 2^53 - 1 would be refused at the next start."""
+    with pytest.raises(BudgetError, match="or could not be read back"):
+        replace(full(), sequence=1 << 53).to_bytes()
+
+
 def test_a_memory_that_could_not_be_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
     size = len(full().to_bytes().partition(b"\n")[2])
     monkeypatch.setattr(module, "LIMIT", size)
