@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.pins import Pin
     from margo_supplychain.formats.reports import Report, Violation
     from margo_supplychain.formats.versions import Version
-    from margo_supplychain.transport.opening import FixedContent, Network, open_source
+    from margo_supplychain.transport.network import Network
+    from margo_supplychain.transport.opening import FixedContent, open_source
     from margo_supplychain.verify.clock import Clock, Freshness, SystemClock
     from margo_supplychain.verify.limits import Control, Limits
     from margo_supplychain.verify.policy import Facts, Policy, Rule
@@ -89,7 +90,8 @@ __getattr__ = exporter(
         "formats.pins": ("Pin",),
         "formats.reports": ("Report", "Violation"),
         "formats.versions": ("Version",),
-        "transport.opening": ("FixedContent", "Network", "open_source"),
+        "transport.network": ("Network",),
+        "transport.opening": ("FixedContent", "open_source"),
         "verify.clock": ("Clock", "Freshness", "SystemClock"),
         "verify.limits": ("Control", "Limits"),
         "verify.policy": ("Facts", "Policy", "Rule"),

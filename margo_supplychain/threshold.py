@@ -13,8 +13,7 @@ Example:
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
 from securesystemslib.signer import SSlibKey
@@ -30,8 +29,7 @@ if TYPE_CHECKING:
 MAX_SIGNATURES: Final = 256  # per file; bounds the work that a hostile file can ask for
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ThresholdStatus:
+class ThresholdStatus(NamedTuple):
     """Who signed a payload, and how many must.
 
     Args:

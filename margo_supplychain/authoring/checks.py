@@ -196,7 +196,7 @@ class _Check:
     # --- 3 ---------------------------------------------------------------------------
 
     def _applications(self, walk: AuthorWalk) -> Iterator[tuple[ReleaseName, Chain]]:
-        for name in sorted(self._names(walk)):
+        for name in sorted(self._names(walk), key=str):
             try:
                 found = chain.follow(walk, name)
                 offline_role.publisher_policy(walk, found, name, LIMITS)

@@ -125,7 +125,7 @@ def open_draft(output: Path) -> Release:
 
 def _check(release: Release, store: ContentStore) -> None:
     named = {one.content.digest for one in release.components}
-    if loose := sorted(release.elsewhere - named):
+    if loose := sorted(release.elsewhere - named, key=str):
         raise MetadataFormatError(
             f"{FILE_NAME} says that {loose[0]} lies elsewhere, and names no such "
             "component"

@@ -241,7 +241,7 @@ def _is_temporary(path: Path) -> bool:
 
 
 def _remove(output: Path, digests: frozenset[Digest]) -> None:
-    for digest in sorted(digests):
+    for digest in sorted(digests, key=str):
         path = blob_path(output, digest)
         if path.is_file() and not path.is_symlink():
             remove_file(path)

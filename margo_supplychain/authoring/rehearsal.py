@@ -55,7 +55,7 @@ class Subjects(NamedTuple):
             tuple(work.changes.touched),
             {
                 name: frozenset(work.releases.get(name, ()))
-                for name in sorted(work.applications)
+                for name in sorted(work.applications, key=str)
             },
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from margo_supplychain.cli import describe
@@ -80,7 +79,7 @@ def lines_of(content: VerifiedContent, *, explain: bool) -> list[str]:
             facts={"blobs": len(content.digests)},
         )
         report = release.report
-        every = replace(report, steps=(*report.steps, step))
+        every = report._replace(steps=(*report.steps, step))
         lines.extend(f"  {one}" for one in explained(every))
     lines.append(
         "next: install by digest; once it runs, margo-supplychain device confirm "

@@ -7,8 +7,7 @@ lists the exit statuses: 0 done, 1 internal or interrupted, 2 usage or bad local
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
@@ -26,15 +25,17 @@ if TYPE_CHECKING:
 PROGRAM: Final = "margo-supplychain"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+_NO_FACTS: Final[Mapping[str, Any]] = {}
+
+
+class Failure(NamedTuple):
     """Why a command did not do what it was asked, ready to be printed."""
 
     code: str
     message: str
     hint: str | None
     exit_status: int
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = _NO_FACTS
     report: Report | None = None
 
 

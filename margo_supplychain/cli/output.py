@@ -14,9 +14,9 @@ import json
 import os
 import sys
 from contextlib import suppress
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TextIO
 
 from margo_supplychain.formats.times import format_time
 
@@ -37,8 +37,7 @@ _COLOURS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class Result(NamedTuple):
     """What a command returns; `main` prints one half of it.
 
     Args:
@@ -91,6 +90,8 @@ def as_json(value: Any) -> Any:
         return format_time(value)
     if isinstance(value, dict):
         return {str(key): as_json(each) for key, each in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):  # a NamedTuple
+        return {name: as_json(each) for name, each in value._asdict().items()}
     if isinstance(value, list | tuple):
         return [as_json(each) for each in value]
     if isinstance(value, set | frozenset):

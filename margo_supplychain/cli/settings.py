@@ -19,10 +19,9 @@ from __future__ import annotations
 import os
 import re
 import stat
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from margo_supplychain.errors import FormatError, StorageError
 from margo_supplychain.formats.toml import quoted
@@ -54,8 +53,7 @@ NAMES: Final = (*_PLACES, "publisher", *_KEYS)
 DEVICE_NAMES: Final = ("state", "source", "policy")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class Setting(NamedTuple):
     """A value and where it comes from; several values only for keys."""
 
     values: tuple[str, ...]

@@ -26,7 +26,7 @@ _MEDIA_TYPE: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Digest:
     """An OCI digest: `sha256`, `sha384` or `sha512` with lower-case hex.
 

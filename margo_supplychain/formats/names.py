@@ -88,7 +88,7 @@ def target_path(text: str) -> TargetPath:
 
 
 @final
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class ReleaseName:
     """A publisher and one of its applications or artifacts: `acme/pump-monitor`.
 

@@ -18,8 +18,7 @@ Example:
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from margo_supplychain.errors import OciFormatError
 from margo_supplychain.formats import strict_json
@@ -71,17 +70,15 @@ _FORMATS: Final = {"jpg": "jpeg", "md": "markdown", "txt": "plain", "htm": "html
 _NO_ANNOTATIONS: Final[Mapping[str, str]] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
+class Layer(NamedTuple):
     """One layer of a manifest; `title` is its safe relative path, if it has one."""
 
     descriptor: Descriptor
     title: str | None = None
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = _NO_ANNOTATIONS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
+class Manifest(NamedTuple):
     """An image manifest: at least one layer, no two titles that clash."""
 
     media_type: str
@@ -97,14 +94,13 @@ class Manifest:
         return self.artifact_type or self.config.media_type
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(NamedTuple):
     """One manifest that an index lists; `other` holds the members not named here."""
 
     descriptor: Descriptor
     artifact_type: str | None = None
-    annotations: Mapping[str, str] = field(default_factory=dict)
-    other: Mapping[str, Any] = field(default_factory=dict)
+    annotations: Mapping[str, str] = _NO_ANNOTATIONS
+    other: Mapping[str, Any] = _NO_ANNOTATIONS
 
     @property
     def platform(self) -> str | None:
@@ -116,8 +112,7 @@ class Entry:
         return "/".join(part for part in parts if part)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Index:
+class Index(NamedTuple):
     """An image index; only a layout's `index.json` may list nothing."""
 
     media_type: str

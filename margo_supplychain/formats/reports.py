@@ -7,8 +7,7 @@ if at all, by its reader.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from margo_supplychain.formats.times import format_time
 
@@ -17,11 +16,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 FORMAT: Final = 1
+_NO_FACTS: Final[Mapping[str, Any]] = {}
 Verdict = Literal["verified", "rejected", "inconclusive"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Violation:
+class Violation(NamedTuple):
     """One demand of a policy that is not met.
 
     Args:
@@ -36,18 +35,16 @@ class Violation:
     inconclusive: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(NamedTuple):
     """One numbered step of the verification plan and what it found."""
 
     number: int
     title: str
     outcome: Literal["passed", "failed", "not reached"]
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = _NO_FACTS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(NamedTuple):
     """What was asked, what each step found, and the verdict.
 
     Args:

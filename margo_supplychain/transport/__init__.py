@@ -7,12 +7,8 @@ from typing import TYPE_CHECKING
 from margo_supplychain.lazy import exporter
 
 if TYPE_CHECKING:
-    from margo_supplychain.transport.opening import (
-        FixedContent,
-        Network,
-        open_sink,
-        open_source,
-    )
+    from margo_supplychain.transport.network import Network
+    from margo_supplychain.transport.opening import FixedContent, open_sink, open_source
     from margo_supplychain.transport.protocols import ContentSources, Sink, Source
 
 __all__ = [
@@ -28,7 +24,8 @@ __all__ = [
 __getattr__ = exporter(
     __name__,
     {
-        "opening": ("FixedContent", "Network", "open_sink", "open_source"),
+        "network": ("Network",),
+        "opening": ("FixedContent", "open_sink", "open_source"),
         "protocols": ("ContentSources", "Sink", "Source"),
     },
 )

@@ -19,29 +19,26 @@ from typing import TYPE_CHECKING, Final
 
 from margo_supplychain.errors import FormatError
 from margo_supplychain.transport.directory import DirectorySink, DirectorySource
-from margo_supplychain.transport.network import DEFAULT_NETWORK, Network
-from margo_supplychain.transport.oci_layout import LayoutSource
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+    from margo_supplychain.transport.network import Network
     from margo_supplychain.transport.protocols import Sink, Source
-
-__all__ = ["FixedContent", "Network", "open_sink", "open_source"]
 
 # One letter is a Windows drive, and `./a:b` is a path.
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
 
 
 def open_source(
-    url: str | os.PathLike[str], *, network: Network = DEFAULT_NETWORK
+    url: str | os.PathLike[str], *, network: Network | None = None
 ) -> Source:
     """Return the source for a URL or path.
 
     Args:
         url: as above; a path object is always a path.
-        network: limits of what comes over the network.
+        network: limits of what comes over the network; `Network()` if it is left out.
 
     Raises:
         FormatError: no kind of URL that is known here.
@@ -52,12 +49,17 @@ def open_source(
     if scheme in {"http", "https"}:
         # urllib.parse is not for those who read files.
         from margo_supplychain.transport.http import HttpSource
+        from margo_supplychain.transport.network import DEFAULT_NETWORK
 
-        return HttpSource.of(url, network=network)
+        return HttpSource.of(url, network=network or DEFAULT_NETWORK)
     if scheme == "oci-layout":
+        from margo_supplychain.transport.oci_layout import LayoutSource
+
         return LayoutSource(_path(rest, url))
     path = _path(rest, url)
     if (path / "oci-layout").is_file() and not (path / "metadata").is_dir():
+        from margo_supplychain.transport.oci_layout import LayoutSource
+
         return LayoutSource(path)
     return DirectorySource(path)
 
@@ -65,7 +67,7 @@ def open_source(
 def open_sink(
     url: str | os.PathLike[str],
     *,
-    network: Network = DEFAULT_NETWORK,  # noqa: ARG001
+    network: Network | None = None,  # noqa: ARG001
 ) -> Sink:
     """Return the sink for a path.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from margo_supplychain.errors import BudgetError, CancelledError
 
@@ -43,8 +43,7 @@ class Limits:
                 raise ValueError(f"limit {one.name} is {value!r}, expected 1 to {most}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Control:
+class Control(NamedTuple):
     """One call's budget and callbacks.
 
     Args:

@@ -12,8 +12,7 @@ Example:
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, final
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, Self, final
 
 from margo_supplychain.errors import FormatError, PolicyError
 from margo_supplychain.formats.reports import Violation
@@ -35,8 +34,7 @@ OTHER_TABLES: Final = frozenset({"repository"})
 _PATTERN: Final = re.compile(r"[a-z0-9*][a-z0-9*-]*/[a-z0-9*-][a-z0-9.*_-]*", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class Facts(NamedTuple):
     """What a rule may judge; all of it verified.
 
     Args:
@@ -65,8 +63,7 @@ class Rule(Protocol):
         """Return every way in which the facts fall short."""
 
 
-@dataclass(frozen=True, slots=True)
-class Signed:
+class Signed(NamedTuple):
     """Every role of the chain was signed by its threshold."""
 
     id: str = "signed"
@@ -82,8 +79,7 @@ class Signed:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ClosureComplete:
+class ClosureComplete(NamedTuple):
     """Every component and container image is named by digest."""
 
     id: str = "closure-complete"
@@ -102,8 +98,7 @@ class ClosureComplete:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class MaxAge:
+class MaxAge(NamedTuple):
     """The timestamp is younger than a limit."""
 
     limit: timedelta
@@ -120,8 +115,7 @@ class MaxAge:
         return ()
 
 
-@dataclass(frozen=True, slots=True)
-class AllowSimpleProfile:
+class AllowSimpleProfile(NamedTuple):
     """Releases of repositories without delegations are allowed."""
 
     id: str = "allow-simple-profile"

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Protocol, Self, final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self, final
 
 from margo_supplychain.errors import (
     AmbiguousRoleError,
@@ -57,8 +57,7 @@ MAX_COPIES_SIZE: Final = 64 << 20  # bytes
 _COPY_LIMIT: Final = Limits().targets
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreStatus:
+class StoreStatus(NamedTuple):
     """What a store remembers, for people and monitoring.
 
     Args:
