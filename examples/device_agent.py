@@ -176,7 +176,7 @@ class Agent:
             else:
                 wait, pause = min(wait * 2, LONGEST_WAIT), wait
             # A plant's devices must not all come back in the same second.
-            sleep(pause.total_seconds() * random.uniform(0.8, 1.2))  # noqa: S311
+            sleep(pause.total_seconds() * random.uniform(0.8, 1.2))  # noqa: S311 - jitter is no secret
 
 
 def _verifiers(state: Path) -> list[tuple[TrustStore, Verifier]]:
@@ -234,7 +234,7 @@ def main() -> int:
             return 0 if agent.poll() else 4
         agent.run()
     except SupplyChainError as why:
-        log.error("%s [%s]; %s", why, why.code, why.hint)  # noqa: TRY400
+        log.error("%s [%s]; %s", why, why.code, why.hint)  # noqa: TRY400 - the reason is in the text
         return why.exit_status
     return 0
 

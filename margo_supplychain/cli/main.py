@@ -60,10 +60,10 @@ _COMPLETION: Final = "_MARGO_SUPPLYCHAIN_COMPLETE"
 class _LazyGroup(click.Group):
     """Knows its commands by name and imports the one that is used."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click gives it
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click gives it
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
@@ -86,7 +86,7 @@ class _LazyGroup(click.Group):
 
     def format_commands(
         self,
-        ctx: click.Context,  # noqa: ARG002
+        ctx: click.Context,  # noqa: ARG002 - click gives it
         formatter: click.HelpFormatter,
     ) -> None:
         with formatter.section("Commands"):

@@ -59,7 +59,7 @@ class BoundedStream(io.RawIOBase):
                 filled += count
         return bytes(buffer[:filled])
 
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # RawIOBase takes any buffer
         """Fill `buffer` with what comes next; 0 at the end.
 
         Raises:

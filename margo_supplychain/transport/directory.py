@@ -73,7 +73,7 @@ class DirectorySource:
         """Return a metadata file; see `Source.metadata`."""
         path = self.directory / "metadata" / metadata_name(filename, url=self.url)
         with open_untrusted(path, root=path.parent) as file:
-            read_into = file.readinto  # type: ignore[attr-defined]
+            read_into = file.readinto  # type: ignore[attr-defined]  # BinaryIO does not name it
             stream = BoundedStream(read_into, left=limit, url=str(path))
             return read_at_most(stream.as_binary(), limit, url=str(path), tick=tick)
 

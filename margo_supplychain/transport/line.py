@@ -90,7 +90,7 @@ class Line:
         try:
             if error is not None:
                 raise error
-            return result  # type: ignore[no-any-return]
+            return result  # type: ignore[no-any-return]  # the queue holds anything
         finally:
             # An error that its own traceback holds would keep sockets open.
             del error

@@ -66,6 +66,6 @@ def open_content(
             raise FetchError(f"{url} has fewer than {start} bytes", url=url)
         file.seek(start)
         # typeshed: BinaryIO does not tell of readinto, which every real file has.
-        read_into = file.readinto  # type: ignore[attr-defined]
+        read_into = file.readinto  # type: ignore[attr-defined]  # BinaryIO does not name it
         stream = BoundedStream(read_into, left=what.size - start, url=url)
         yield stream.as_binary()

@@ -43,8 +43,8 @@ class LayoutSource:
         self,
         filename: str,
         *,
-        limit: int,  # noqa: ARG002
-        tick: Callable[[int], None] | None = None,  # noqa: ARG002
+        limit: int,  # noqa: ARG002 - the protocol has it
+        tick: Callable[[int], None] | None = None,  # noqa: ARG002 - the protocol has it
     ) -> bytes:
         """Raise FetchError: a layout holds no metadata."""
         raise self._none(f"metadata {filename[:160]!r}")
@@ -52,10 +52,10 @@ class LayoutSource:
     def target(
         self,
         path: TargetPath,
-        what: Descriptor,  # noqa: ARG002
+        what: Descriptor,  # noqa: ARG002 - the protocol has it
         *,
-        start: int = 0,  # noqa: ARG002
-        tick: Callable[[int], None] | None = None,  # noqa: ARG002
+        start: int = 0,  # noqa: ARG002 - the protocol has it
+        tick: Callable[[int], None] | None = None,  # noqa: ARG002 - the protocol has it
     ) -> AbstractContextManager[BinaryIO]:
         """Raise FetchError: a layout holds no targets."""
         raise self._none(f"target {path[:160]!r}")

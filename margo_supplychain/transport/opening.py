@@ -67,7 +67,7 @@ def open_source(
 def open_sink(
     url: str | os.PathLike[str],
     *,
-    network: Network | None = None,  # noqa: ARG001
+    network: Network | None = None,  # noqa: ARG001 - registries will use it
 ) -> Sink:
     """Return the sink for a path.
 
@@ -104,7 +104,7 @@ class FixedContent:
             raise ValueError("content needs at least one source")
         self._sources = tuple(sources)
 
-    def sources(self, locations: Sequence[str]) -> Sequence[Source]:  # noqa: ARG002
+    def sources(self, locations: Sequence[str]) -> Sequence[Source]:  # noqa: ARG002 - the protocol has it
         """Return the sources to try, best first."""
         return self._sources
 

@@ -272,7 +272,7 @@ class Transfer:
         self._failures += 1
         back_off = min(_LONGEST_BACK_OFF, _FIRST_DELAY * 2 ** (self._failures - 1))
         # Jitter: devices that lost one server together must not return together.
-        delay = back_off * random.uniform(0.5, 1)  # noqa: S311
+        delay = back_off * random.uniform(0.5, 1)  # noqa: S311 - jitter is no secret
         delay = max(asked or 0, min(delay, self._network.longest_delay))
         if (
             not again

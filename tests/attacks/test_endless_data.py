@@ -82,7 +82,7 @@ class Generous(MemorySource):
     ) -> Iterator[BinaryIO]:
         with super().target(path, what, start=start, tick=tick) as stream:
             self.stream = Endless(stream.read())
-            yield self.stream  # type: ignore[misc]
+            yield self.stream  # type: ignore[misc]  # a stream that lies
 
 
 def next_state(plant: Plant) -> Generous:
@@ -268,7 +268,7 @@ def test_record_in_small_pieces(tmp_path: Path) -> None:
                 def few(size: int = -1) -> bytes:
                     return whole(min(size, 7))
 
-                stream.read = few  # type: ignore[method-assign]
+                stream.read = few  # type: ignore[method-assign]  # a stream that lies
                 yield stream
 
     next_state(plant)

@@ -102,7 +102,7 @@ def extra_field() -> Pair:
     public: Key = SSlibKey.from_dict("", {**signer.public_key.to_dict(), "x-note": "2"})
     text = encode_canonical(public.to_dict())
     public.keyid = sha256(str(text).encode()).hexdigest()
-    return signer, CryptoSigner(signer._private_key, public)  # type: ignore[arg-type]
+    return signer, CryptoSigner(signer._private_key, public)  # type: ignore[arg-type]  # another encoding of one key
 
 
 TWINS = (

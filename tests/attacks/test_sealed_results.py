@@ -83,7 +83,7 @@ def test_result_changed(tmp_path: Path) -> None:
             with pytest.raises(dataclasses.FrozenInstanceError):
                 delattr(value, one.name)
         with pytest.raises((AttributeError, TypeError)):
-            value.extra = 1  # type: ignore[union-attr]
+            value.extra = 1  # type: ignore[union-attr]  # the attack
         assert not hasattr(value, "__dict__")
     mutable: tuple[Any, Any] = (release.components, content.digests)
     for mapping in mutable:

@@ -405,7 +405,7 @@ def test_reader_that_leaves_gets_no_traceback_and_no_success(
 def test_full_disk_on_stdout_is_no_success(place: Path, secret: str) -> None:
     spawn("key", "generate", "a.key", "--passphrase-file", secret, cwd=place)
     for command, status in (("a.pub", 4), ("absent", 4)):
-        with open("/dev/full", "wb") as full:  # noqa: PTH123
+        with open("/dev/full", "wb") as full:  # noqa: PTH123 - no Path can be full
             ran = subprocess.run(
                 [
                     sys.executable,

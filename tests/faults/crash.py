@@ -328,7 +328,7 @@ def _watch(
         while frame is not None:
             if frame.f_locals.get("self") is crashing:
                 return
-            frame = frame.f_back  # type: ignore[assignment]
+            frame = frame.f_back  # type: ignore[assignment]  # ends in None
         raise AssertionError(f"{event} of {details[0]} does not go through operations")
 
     return hook

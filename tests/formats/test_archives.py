@@ -434,7 +434,7 @@ def test_a_built_archive_is_read_by_others_and_by_us() -> None:
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
         members = archive.getmembers()
         read = {
-            one.name.removeprefix("web-stack/"): archive.extractfile(one).read()  # type: ignore[union-attr]
+            one.name.removeprefix("web-stack/"): archive.extractfile(one).read()  # type: ignore[union-attr]  # regular files only
             for one in members
             if one.isreg()
         }
@@ -490,7 +490,7 @@ def test_what_is_built_is_what_is_read(files: dict[str, bytes]) -> None:
         return
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
         read = {
-            one.name: archive.extractfile(one).read()  # type: ignore[union-attr]
+            one.name: archive.extractfile(one).read()  # type: ignore[union-attr]  # regular files only
             for one in archive
             if one.isreg()
         }

@@ -285,14 +285,14 @@ def test_is_a_value() -> None:
     assert npm("1.0.0") != Pin.exact(Version.parse("1.0.0"))
     assert copy.deepcopy(pin).admits(Version.parse("1.5.0"))
     with pytest.raises(AttributeError):
-        pin.text = "*"  # type: ignore[misc]
+        pin.text = "*"  # type: ignore[misc]  # the misuse under test
     # Made without its class methods it is checked as well.
     with pytest.raises(FormatError, match="is empty"):
         Pin(text="", grammar="npm")
     with pytest.raises(FormatError, match="is not SemVer"):
         Pin(text="", grammar=None)
     with pytest.raises(ValueError, match="range grammar 'cargo' is not 'npm'"):
-        Pin.range("^1", grammar="cargo")  # type: ignore[arg-type]
+        Pin.range("^1", grammar="cargo")  # type: ignore[arg-type]  # the misuse under test
 
 
 ALIASES = ["v1.2.3", "1.\u0662.3", "1.2.3\n", "01.2.3", " 1.2.3", "1.2.3" + " " * 300]

@@ -113,7 +113,7 @@ def test_refused(text: str, message: str) -> None:
 @pytest.mark.parametrize("what", [b"1.2.3", 1.0, None])
 def test_only_text(what: object) -> None:
     with pytest.raises(TypeError, match="a version is a str, not"):
-        Version.parse(what)  # type: ignore[arg-type]
+        Version.parse(what)  # type: ignore[arg-type]  # the misuse under test
 
 
 WORDS = ("0", "1", "10", "2", "rc", "a", "-", "1a", "A", "x-y")
@@ -212,7 +212,7 @@ def test_build_metadata_does_not_order_but_differs() -> None:
 def test_is_a_value() -> None:
     version = Version.parse("1.0.0")
     with pytest.raises(AttributeError):
-        version.text = "2.0.0"  # type: ignore[misc]
+        version.text = "2.0.0"  # type: ignore[misc]  # the misuse under test
     assert copy.deepcopy(version) == version
     for compare in ("__eq__", "__lt__", "__le__", "__gt__", "__ge__"):
         assert getattr(version, compare)("1.0.0") is NotImplemented

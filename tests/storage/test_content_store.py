@@ -66,7 +66,7 @@ class OnlyRead(io.RawIOBase):
     def read(self, size: int | None = -1) -> bytes:
         return self._data.read(min(7, size or 7))
 
-    readinto = None  # type: ignore[assignment]
+    readinto = None  # type: ignore[assignment]  # a stream without it
 
 
 def test_layout_on_disk(store: ContentStore) -> None:
@@ -128,7 +128,7 @@ def test_other_bytes_leave_nothing(
 ) -> None:
     for stream in (io.BytesIO(data), OnlyRead(data)):
         with pytest.raises(error, match=text):
-            store.put(WHAT, stream)  # type: ignore[arg-type]
+            store.put(WHAT, stream)  # type: ignore[arg-type]  # a stream without it
         assert left(store) == []
         assert not store.has(WHAT)
 
@@ -145,7 +145,7 @@ def test_source_that_fails_leaves_nothing(store: ContentStore) -> None:
         def readinto(self, buffer: object) -> int:
             raise FetchError("connection lost", url="https://example.org")
 
-    broken: BinaryIO = Failing()  # type: ignore[assignment]
+    broken: BinaryIO = Failing()  # type: ignore[assignment]  # only what is read
     with pytest.raises(FetchError, match="connection lost"):
         store.put(WHAT, broken)
     assert left(store) == []

@@ -30,7 +30,7 @@ class Conversation(http.server.BaseHTTPRequestHandler):
     def say(self, status: int, body: bytes = b"", **headers: str | None) -> None:
         """Send an honest answer, but for `headers`; None leaves one out."""
         told = {"Content-Length": str(len(body))}
-        told.update({name.replace("_", "-"): text for name, text in headers.items()})  # type: ignore[misc]
+        told.update({name.replace("_", "-"): text for name, text in headers.items()})  # type: ignore[misc]  # headers are texts
         self.send_response(status)
         for name, text in told.items():
             if text is not None:

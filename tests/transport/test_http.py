@@ -624,7 +624,7 @@ def test_chunks_that_never_end(
 
     for path in (TIMESTAMP, BLOB):
         liar.answers_with(path, answer)
-    network = Network(tries=1, **{limit: 0.3})  # type: ignore[arg-type]
+    network = Network(tries=1, **{limit: 0.3})  # type: ignore[arg-type]  # names are parametrised
     source = HttpSource.of(liar.url, network=network)
     text = "took longer than" if limit == "deadline" else "expected 1024 per second"
     for ask in (timestamp, read):

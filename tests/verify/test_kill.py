@@ -130,7 +130,7 @@ def require_not_below(directory: Path, before: dict[str, object]) -> None:
     now = floors(directory)
     for what, floor in before.items():
         assert what in now, what
-        assert now[what] >= floor, what  # type: ignore[operator]
+        assert now[what] >= floor, what  # type: ignore[operator]  # both are versions
 
 
 def require_like(directory: Path, expected: Memory) -> None:

@@ -118,7 +118,7 @@ def test_cut_after_a_new_root() -> None:
         source.down = filename == "3.root.json"
         return answer(filename, limit=limit, tick=tick)
 
-    source.metadata = cut  # type: ignore[method-assign]
+    source.metadata = cut  # type: ignore[method-assign]  # a source that breaks
     with pytest.raises(FetchError, match="the wire is cut"):
         walk.top_level()
     assert walk.accepted == {"root": world.files.metadata["2.root.json"]}
