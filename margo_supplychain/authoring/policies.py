@@ -116,7 +116,15 @@ def drop_void_marks(work: Work) -> None:
     """
     for role in tuple(work.changes.touched):
         for name in work.applications_of(role):
-            policy = work.policy(name)
+            try:
+                policy = work.policy(name)
+            except (FetchError, VerificationError) as why:
+                # Another application's lost policy is no reason to leave this one.
+                work.warnings.append(
+                    f"the policy of {name} can't be read, so a withdrawal that it "
+                    f"makes void would count again: {why}"
+                )
+                continue
             if policy is None:
                 continue
             void = void_marks(work, name, policy)

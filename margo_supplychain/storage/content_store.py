@@ -163,10 +163,16 @@ class ContentStore:
         with self.open_blob(what.digest) as file:
             check_stream(what, file, subject=str(what.digest), tick=tick)
 
-    def keep_intact(self, what: Descriptor) -> bool:
+    def keep_intact(
+        self, what: Descriptor, *, tick: Callable[[int], None] | None = None
+    ) -> bool:
         """Say whether content is there and right; remove it if it is damaged.
 
         The caller holds the directory's lock.
+
+        Args:
+            what: the content.
+            tick: called with the size of each piece that is hashed; may raise to stop.
 
         Raises:
             StorageError: it can't be read or removed.
@@ -178,7 +184,7 @@ class ContentStore:
             raise StorageError(f"{path} is not a regular file", path=str(path))
         try:
             if _is_ours(path):
-                self.verify(what)
+                self.verify(what, tick=tick)
                 # Whoever put it there may have been killed before it synced.
                 durable.operations.sync_directory(path.parent)
                 return True
@@ -187,8 +193,14 @@ class ContentStore:
         remove_file(path)
         return False
 
-    def open_checked(self, what: Descriptor) -> BinaryIO:
+    def open_checked(
+        self, what: Descriptor, *, tick: Callable[[int], None] | None = None
+    ) -> BinaryIO:
         """Open content after its size and digest were checked, on the very same file.
+
+        Args:
+            what: the content.
+            tick: called with the size of each piece that is hashed; may raise to stop.
 
         Raises:
             LengthMismatchError, DigestMismatchError: a disk or somebody changed it.
@@ -196,7 +208,7 @@ class ContentStore:
         """
         file = self.open_blob(what.digest)
         try:
-            check_stream(what, file, subject=str(what.digest))
+            check_stream(what, file, subject=str(what.digest), tick=tick)
             file.seek(0)
         except BaseException:
             file.close()

@@ -344,5 +344,5 @@ def _retry_after(response: BaseHTTPResponse) -> float | None:
         then = parsedate_to_datetime(text)
         now = parsedate_to_datetime(response.headers.get("Date", ""))
         return max(0.0, (then - now).total_seconds())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # an hour or a zone beyond all time
         return None

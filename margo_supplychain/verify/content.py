@@ -75,7 +75,7 @@ class Fetch:
             self._run()
 
     def _run(self) -> None:
-        checks = ContentChecks(self._record, self.content)
+        checks = ContentChecks(self._record, self.content, tick=self._look)
 
         def read(what: Descriptor) -> bytes:
             self._get(what)
@@ -88,7 +88,13 @@ class Fetch:
         checks.run()
         self._list()
 
+    def _look(self, size: int) -> None:
+        """Ask the budget while what is here is hashed; that costs no bytes."""
+        del size
+        self._budget.check()
+
     def _get(self, what: Descriptor) -> None:
+        self._budget.check()
         known = self.digests.get(what.digest)
         if known is not None:
             # check 6.4: the same bytes have one size
@@ -106,7 +112,7 @@ class Fetch:
             raise BudgetError(f"the release has more than {self._limits.content} bytes")
         # check 6.3 (instead: self.content.has(what) or self._fetch(what)): what is here
         # already is hashed again
-        if not self.content.keep_intact(what):
+        if not self.content.keep_intact(what, tick=self._look):
             self._fetch(what)
         self.digests[what.digest] = what
 

@@ -117,6 +117,7 @@ class ContentChecks:
         record: verified.
         content: holds every part of the closure.
         elsewhere: but for these components; a device never leaves any out.
+        tick: called with the size of each piece that is hashed; may raise to stop.
     """
 
     def __init__(
@@ -125,7 +126,9 @@ class ContentChecks:
         content: ContentStore,
         *,
         elsewhere: frozenset[Digest] = NOTHING,
+        tick: Callable[[int], None] | None = None,
     ) -> None:
+        self._tick = tick
         self._record = record
         self._content = content
         self._elsewhere = elsewhere
@@ -182,7 +185,7 @@ class ContentChecks:
         )
         if not is_chart and not is_compose and not is_tar:
             return
-        with self._content.open_checked(layer) as stream:
+        with self._content.open_checked(layer, tick=self._tick) as stream:
             # check 6.10 (instead: pass): archives that must not be extracted end here
             if is_compose:
                 archives.check_compose_archive(stream)

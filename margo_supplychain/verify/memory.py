@@ -281,7 +281,15 @@ class Memory:
             if (one.name, one.artifact, one.slot)
             != (release.name, release.artifact, release.slot)
         )
-        return replace(self, fetched=(*others, release)[-MAX_FETCHED:])
+        kept = (*others, release)
+        if len(kept) > MAX_FETCHED:
+            # What a slot runs needs no entry: its floor says that it was confirmed.
+            kept = tuple(one for one in kept if not self._runs(one))
+        return replace(self, fetched=kept[-MAX_FETCHED:])
+
+    def _runs(self, release: FetchedRelease) -> bool:
+        floor = self.releases.get(release.slot, {}).get(release.name)
+        return floor is not None and floor.artifact == release.artifact
 
     # --- file form -------------------------------------------------------------------
 

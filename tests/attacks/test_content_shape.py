@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from margo_supplychain.errors import (
     BudgetError,
+    CancelledError,
     DigestMismatchError,
     MalformedError,
     UnsafeArchiveError,
@@ -378,3 +380,24 @@ def test_layers_of_a_container_image(tmp_path: Path) -> None:
     world.release("2.0.0", artifact=image, kind=None)
     device.source.files = world.publish()
     assert device.install() == "2.0.0"
+
+
+def test_what_is_there_is_hashed_within_the_budget(tmp_path: Path) -> None:
+    """A fetch begun again reads what lies there: it may be stopped all the same."""
+    world = World()
+    world.release("1.0.0", content=b"x" * 3_000_000)
+    world.publish()
+    device = world.device(tmp_path)
+    verifier = device.verifier
+    release = device.verify()
+    verifier.fetch(release, device.staging)  # sane
+    asked = []
+
+    def cancelled() -> bool:
+        asked.append(1)
+        return len(asked) > 4
+
+    with pytest.raises(CancelledError, match="the caller cancelled"):
+        verifier.fetch(release, device.staging, control=Control(cancelled=cancelled))
+    with pytest.raises(BudgetError, match="took longer than"):
+        verifier.fetch(release, device.staging, control=Control(deadline=timedelta(0)))

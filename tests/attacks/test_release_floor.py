@@ -21,6 +21,7 @@ from margo_supplychain.formats.names import (
 )
 from margo_supplychain.formats.publisher_policy import PublisherPolicy
 from margo_supplychain.formats.versions import Version
+from margo_supplychain.verify import memory as memory_module
 from tests.attacks.standing import refused, stands
 from tests.world import World
 from tests.world.repository import key
@@ -297,3 +298,23 @@ def test_downgrade_passes_nothing_else(tmp_path: Path) -> None:
     assert caught.value.code == "withdrawn"
     role = world.roles[PUMP.role].version
     assert stands(device) == {**before, "withdrawn": {PUMP: {old: role}}}
+
+
+def test_confirmed_at_each_start_after_many_fetches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What runs is confirmed again though other fetches have filled the memory."""
+    monkeypatch.setattr(memory_module, "MAX_FETCHED", 4)
+    world, device = running(tmp_path, "1.1.0")
+    runs = device.memory.fetched[0].artifact
+    world.release("1.0.0", "acme/valve")
+    device.source.files = world.publish()
+    for number in range(6):
+        device.fetch("acme/valve", slot=f"line-{number}")
+    assert runs not in {one.artifact for one in device.memory.fetched}
+
+    before = device.memory
+    device.verifier.confirm_running(runs)
+    assert device.memory == before
+    with pytest.raises(ReleaseFloorError):
+        device.verify(pin="1.0.0")

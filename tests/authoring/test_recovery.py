@@ -17,6 +17,7 @@ from margo_supplychain.errors import (
     SupplyChainError,
     VerificationError,
 )
+from margo_supplychain.formats.names import ReleaseName
 from margo_supplychain.formats.pins import Pin
 from margo_supplychain.formats.publisher_policy import PublisherPolicy
 from margo_supplychain.formats.versions import Version
@@ -302,3 +303,24 @@ def test_what_is_below_the_minimum_is_no_replacement(filled: Vendor) -> None:
         edit.set_policy(PUMP, replace(OPEN, minimum_version=Version.parse("1.1.0")))
     with pytest.raises(RefusedError, match=r"below the publisher's minimum 1\.1\.0"):
         filled.withdraw("1.1.0", use=Version.parse("1.0.0"))
+
+
+def test_two_lost_policies_of_one_role(tmp_path: Path) -> None:
+    """In `simple` one role lists all: each application is mended by itself."""
+    vendor = Vendor(tmp_path, profile="simple")
+    vendor.create_with_pump()
+    valve = ReleaseName.parse("acme/valve")
+    with vendor.repository.edit(vendor.keys, clock=vendor.clock) as edit:
+        edit.add_application(
+            valve, [], policy=PublisherPolicy(epoch=3, provenance="none")
+        )
+    vendor.publish("1.0.0")
+    for path in (vendor.trust / "targets" / "acme" / "policies").rglob("*.json"):
+        path.unlink()
+
+    for name in (PUMP, valve):
+        policy = PublisherPolicy(epoch=9, provenance="none")
+        with vendor.repository.edit(vendor.keys, clock=vendor.clock) as edit:
+            assert edit.set_policy(name, policy)
+    assert not any("can't be read" in one for one in edit.warnings)
+    vendor.publish("1.1.0")

@@ -264,6 +264,8 @@ def test_pauses_grow_with_jitter(liar: Liar, clock: FakeTime) -> None:
         ),
         ({"Retry_After": "Wed, 21 Oct 2015 07:28:00 GMT"}, None),
         ({"Retry_After": "soon"}, None),
+        ({"Retry_After": "Thu, 01 Jan 2026 00:00:00 +99999999999999999999"}, None),
+        ({"Retry_After": "Thu, 01 Jan 9999999999 00:00:00 GMT"}, None),
         ({"Retry_After": "-5"}, None),
     ],
 )
