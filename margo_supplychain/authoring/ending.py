@@ -21,7 +21,12 @@ from margo_supplychain.authoring.roles import kind_of
 from margo_supplychain.authoring.settings import DIRECTORY
 from margo_supplychain.authoring.signatures import require_complete, signed_bytes
 from margo_supplychain.authoring.state import LIMITS, require_plausible_time
-from margo_supplychain.errors import ConflictError, SupplyChainError, VerificationError
+from margo_supplychain.errors import (
+    ConflictError,
+    StorageError,
+    SupplyChainError,
+    VerificationError,
+)
 from margo_supplychain.formats.times import format_time
 from margo_supplychain.formats.tuf_metadata import ISSUED, file_name
 from margo_supplychain.storage.content_store import blob_path
@@ -42,7 +47,6 @@ if TYPE_CHECKING:
 
     from margo_supplychain.authoring.overlay import Staged
     from margo_supplychain.authoring.roles import RoleSigners
-    from margo_supplychain.authoring.state import State
     from margo_supplychain.authoring.work import Work
     from margo_supplychain.formats.digests import Descriptor
     from margo_supplychain.verify.refresh import Walk
@@ -72,7 +76,7 @@ def finish(
     if not work.top:
         if not work.staged.is_empty():
             write_content(sink, work)
-        _remember(store, state, state.walk)
+        _remember(store, work, state.walk)
         return Written(blobs_restored=restored)
     if not time_checked:
         require_plausible_time(state, work.now)
@@ -84,7 +88,7 @@ def finish(
     make_directory(directory / DIRECTORY)
     write_file(directory / DIRECTORY / PREVIOUS, state.timestamp.file.data)
     sink.put_metadata("timestamp.json", work.staged.timestamp)
-    _remember(store, state, walk)
+    _remember(store, work, walk)
     return Written(
         roles=roles, blobs_new=new, blobs_there=there, blobs_restored=restored
     )
@@ -208,9 +212,10 @@ class _Signing:
         return signed.version, data
 
 
-def _remember(store: TrustStore | None, state: State, walk: Walk) -> None:
+def _remember(store: TrustStore | None, work: Work, walk: Walk) -> None:
     if store is None:
         return
+    state = work.state
     accepted = {**state.walk.accepted, **walk.accepted}
     files = {role: data for role, data in accepted.items() if role != "root"}
     try:
@@ -219,3 +224,8 @@ def _remember(store: TrustStore | None, state: State, walk: Walk) -> None:
         # Somebody verified with the same memory in the meantime, and the repository is
         # written already. The memory never falls; the next run brings it up to date.
         return
+    except StorageError as why:
+        # What is written is written: it must not be reported as a failure.
+        work.warnings.append(
+            f"the repository is written, the author's memory of it is not: {why}"
+        )

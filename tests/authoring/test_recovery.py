@@ -14,6 +14,7 @@ from margo_supplychain.errors import (
     DigestMismatchError,
     RefusedError,
     RollbackError,
+    StorageError,
     SupplyChainError,
     VerificationError,
 )
@@ -21,6 +22,7 @@ from margo_supplychain.formats.names import ReleaseName
 from margo_supplychain.formats.pins import Pin
 from margo_supplychain.formats.publisher_policy import PublisherPolicy
 from margo_supplychain.formats.versions import Version
+from margo_supplychain.verify.trust_store import TrustStore
 from tests.authoring.trust import OPEN, PUMP, Vendor, key
 
 if TYPE_CHECKING:
@@ -324,3 +326,22 @@ def test_two_lost_policies_of_one_role(tmp_path: Path) -> None:
             assert edit.set_policy(name, policy)
     assert not any("can't be read" in one for one in edit.warnings)
     vendor.publish("1.1.0")
+
+
+def test_a_memory_that_can_not_be_written_after_the_repository_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What devices see already is not reported as a failure."""
+    vendor = Vendor(tmp_path)
+    vendor.create_with_pump()
+    store = vendor.store()
+
+    def full(*_: object) -> None:
+        raise StorageError("can't write memory-a: no space left", path="memory-a")
+
+    monkeypatch.setattr(TrustStore, "keep", full)
+    found = vendor.publish("1.0.0", state=store)
+    assert found.changed
+    assert any("the author's memory of it is not" in one for one in found.warnings)
+    monkeypatch.undo()
+    assert str(vendor.device().verify(PUMP, ANY).version) == "1.0.0"
