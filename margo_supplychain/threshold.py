@@ -155,6 +155,7 @@ def count(
         if found is None:
             missing.append(keyid)
         else:
+            # check 1.6 (instead: signers[keyid] = keyid): one material counts once
             signers.setdefault(found, keyid)
     return ThresholdStatus(
         role=role,
