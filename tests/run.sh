@@ -200,18 +200,9 @@ install_wheel() {
 run_tests() {
     peers_option=
     if [ "$need_peers" = yes ]; then peers_option=--peers; fi
-    # Tests that measure run alone, and first: pytest's closing line comes at the end.
-    # shellcheck disable=SC2086  # options, or nothing
-    "$VENV/bin/pytest" -q -p no:cacheprovider -m alone $long $peers_option
-    alone=$?
-    case "$alone" in
-    0) ;;
-    5) note "no test is marked alone" ;;
-    *) fail "tests that run alone" ;;
-    esac
     # shellcheck disable=SC2086  # options, or nothing
     COVERAGE_FILE="$scratch/coverage" "$VENV/bin/pytest" -q -p no:cacheprovider \
-        -n 2 --dist worksteal -m "not alone" --cov --cov-report= $long $peers_option
+        -n 2 --dist worksteal --cov --cov-report= $long $peers_option
     tests=$?
     if [ "$tests" != 0 ]; then
         fail "tests"

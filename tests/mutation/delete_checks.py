@@ -180,7 +180,7 @@ def _run_tests(tree: Path, tests: Sequence[str]) -> tuple[int | None, str]:
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
     try:
         done = subprocess.run(
-            [*command, "-m", "not alone", *tests],
+            [*command, *tests],
             cwd=tree,
             env=environment,
             stdin=subprocess.DEVNULL,
