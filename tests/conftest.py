@@ -6,7 +6,7 @@ Warnings are errors and markers are strict by `pyproject.toml`.
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import hypothesis
 import pytest
@@ -15,6 +15,8 @@ from tests.peers.clients import PeerClient, PeerMissingError, find_go, find_node
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+T = TypeVar("T")
 
 # The same examples on every run; --hypothesis-long looks further, at random.
 hypothesis.settings.register_profile(
@@ -75,7 +77,8 @@ def _no_network() -> Any:
     patch.undo()
 
 
-def _peer(find: Callable[[], PeerClient], config: pytest.Config) -> PeerClient:
+def peer_or_skip(find: Callable[[], T], config: pytest.Config) -> T:
+    """Return what `find` finds; where it is not built, skip or, by --peers, fail."""
     try:
         return find()
     except PeerMissingError as why:
@@ -87,10 +90,10 @@ def _peer(find: Callable[[], PeerClient], config: pytest.Config) -> PeerClient:
 @pytest.fixture
 def go_tuf(pytestconfig: pytest.Config) -> PeerClient:
     """go-tuf's client, or a skip that says why not."""
-    return _peer(find_go, pytestconfig)
+    return peer_or_skip(find_go, pytestconfig)
 
 
 @pytest.fixture
 def tuf_js(pytestconfig: pytest.Config) -> PeerClient:
     """The client of tuf-js, or a skip that says why not."""
-    return _peer(find_node, pytestconfig)
+    return peer_or_skip(find_node, pytestconfig)

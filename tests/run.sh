@@ -13,7 +13,7 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
-DEBIAN_COMPONENTS="faketime"
+DEBIAN_COMPONENTS="faketime docker-registry skopeo apache2-utils"
 VENV=.venv-tests
 PEERS=tests/peers
 
@@ -160,9 +160,10 @@ missing_peer() {
     if [ "$need_peers" = yes ]; then fail "peer $1"; fi
 }
 
+# build_go PROGRAM DIRECTORY PACKAGE: at the versions of its go.mod and go.sum alone.
 build_go() {
-    rm -f "$PEERS/.build/go/tuf-client" # an old one must not speak for a new source
-    (cd "$PEERS/go" && within 300 go build -trimpath -o ../.build/go/tuf-client .)
+    rm -f "$PEERS/.build/go/$1" # an old one must not speak for a new source
+    (cd "$PEERS/$2" && within 300 go build -trimpath -o "../.build/go/$1" "$3")
 }
 
 build_node() {
@@ -217,7 +218,11 @@ run_tests() {
 root=$(pwd)
 debian_components
 python_environment
-peer go-tuf go build_go
+peer go-tuf go build_go tuf-client go .
+peer olareg go build_go olareg olareg github.com/olareg/olareg/cmd/olareg
+peer oras go build_go oras oras oras.land/oras/cmd/oras
+peer crane go build_go crane crane \
+    github.com/google/go-containerregistry/cmd/crane
 peer "tuf-js and semver" npm build_node
 check "ruff check" "$VENV/bin/ruff" check --quiet --output-format concise .
 check "ruff format" "$VENV/bin/ruff" format --check .

@@ -94,16 +94,25 @@ class PeerClient:
         )
 
 
-def find_go() -> PeerClient:
-    """Return go-tuf's client as built by `tests/run.sh`.
+def find_program(name: str) -> Path:
+    """Return a program in Go as built by `tests/run.sh`.
 
     Raises:
         PeerMissingError: it is not built.
     """
-    program = HERE / ".build" / "go" / "tuf-client"
+    program = HERE / ".build" / "go" / name
     if not program.is_file():
-        raise PeerMissingError("peer go-tuf is not built (tests/run.sh builds it)")
-    return PeerClient(name="go-tuf", command=(str(program),))
+        raise PeerMissingError(f"peer {name} is not built (tests/run.sh builds it)")
+    return program
+
+
+def find_go() -> PeerClient:
+    """Return go-tuf's client.
+
+    Raises:
+        PeerMissingError: it is not built.
+    """
+    return PeerClient(name="go-tuf", command=(str(find_program("tuf-client")),))
 
 
 def find_node() -> PeerClient:

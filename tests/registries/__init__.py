@@ -1,0 +1,1 @@
+"""The registry client against real registries, other clients, and a hostile one."""
