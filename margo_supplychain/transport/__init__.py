@@ -9,12 +9,18 @@ from margo_supplychain.lazy import exporter
 if TYPE_CHECKING:
     from margo_supplychain.transport.network import Network
     from margo_supplychain.transport.opening import FixedContent, open_sink, open_source
-    from margo_supplychain.transport.protocols import ContentSources, Sink, Source
+    from margo_supplychain.transport.protocols import (
+        ContentSources,
+        Shelf,
+        Sink,
+        Source,
+    )
 
 __all__ = [
     "ContentSources",
     "FixedContent",
     "Network",
+    "Shelf",
     "Sink",
     "Source",
     "open_sink",
@@ -26,6 +32,6 @@ __getattr__ = exporter(
     {
         "network": ("Network",),
         "opening": ("FixedContent", "open_sink", "open_source"),
-        "protocols": ("ContentSources", "Sink", "Source"),
+        "protocols": ("ContentSources", "Shelf", "Sink", "Source"),
     },
 )

@@ -3,8 +3,9 @@
 This is the standard layout of TUF with consistent snapshots (TUF 6.2): each metadata
 file but `timestamp.json` has its version in its name, each target file its digest.
 `DirectorySource` reads it as unverified bytes from a disk, share or stick that anybody
-may have written; `DirectorySink` also writes it. Names are checked before they become
-paths, and only regular files are opened, so that no pipe or device can hang a reader.
+may have written; `DirectorySink` also writes it and looks through it. Names are checked
+before they become paths, and only regular files are opened, so that no pipe or device
+can hang a reader.
 
 Example:
     >>> import pathlib, tempfile
@@ -17,10 +18,11 @@ Example:
 
 from __future__ import annotations
 
+import io
 import os
-import re
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO
 
 from margo_supplychain.errors import StorageError
 from margo_supplychain.formats.names import target_path
@@ -28,24 +30,27 @@ from margo_supplychain.storage.content_store import ContentStore, blob_path
 from margo_supplychain.storage.durable import (
     clean_temporary,
     make_directory,
+    remove_file,
+    storage_errors,
     write_file,
     write_new_file,
 )
 from margo_supplychain.storage.receive import receive
 from margo_supplychain.transport.bounded import BoundedStream, read_at_most
 from margo_supplychain.transport.local_files import open_content, open_untrusted
-from margo_supplychain.transport.locations import hashed_target, metadata_name
+from margo_supplychain.transport.locations import (
+    TIMESTAMP,
+    hashed_target,
+    is_versioned,
+    metadata_name,
+    removable,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterator
 
     from margo_supplychain.formats.digests import Descriptor
     from margo_supplychain.formats.names import TargetPath
-
-# `timestamp.json` alone has no version in its name (TUF 6.2).
-_MOVING: Final = "timestamp.json"
-_VERSIONED: Final = re.compile(r"[1-9][0-9]*\..+\.json", re.ASCII)
 
 
 class DirectorySource:
@@ -103,7 +108,7 @@ class DirectorySource:
 
 
 class DirectorySink(DirectorySource):
-    """Writes a trust repository as files; implements `Sink`.
+    """Writes a trust repository as files; implements `Shelf`.
 
     Each call is durable when it returns. Who makes several holds the directory's lock
     (`DirectoryLock`), and then may call `clean`.
@@ -112,6 +117,14 @@ class DirectorySink(DirectorySource):
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
         self._content: ContentStore | None = None
+
+    def has_blob(self, what: Descriptor) -> bool:
+        """Tell whether content is in the layout beside; see `Sink.has_blob`.
+
+        Raises:
+            StorageError: it can't be read, or is no regular file.
+        """
+        return ContentStore(self.directory).has(what)
 
     def put_blob(self, what: Descriptor, data: BinaryIO) -> None:
         """Store content in the layout beside, unless it is there and right.
@@ -126,6 +139,16 @@ class DirectorySink(DirectorySource):
         content = self.content()
         if not content.keep_intact(what):
             content.put(what, data)
+
+    def put_manifest(
+        self,
+        what: Descriptor,
+        data: bytes,
+        *,
+        tag: str | None = None,  # noqa: ARG002 - files are found by digest alone
+    ) -> None:
+        """Store a manifest as `put_blob` does."""
+        self.put_blob(what, io.BytesIO(data))
 
     def put_target(self, path: TargetPath, what: Descriptor, data: BinaryIO) -> None:
         """Store a target file as `<dir>/<HASH>.<file>`; see `Sink.put_target`.
@@ -146,17 +169,48 @@ class DirectorySink(DirectorySource):
             StorageError: not a metadata file's name, or it can't be written.
         """
         path = self.directory / "metadata" / metadata_name(filename, url=self.url)
-        if filename != _MOVING and _VERSIONED.fullmatch(filename) is None:
+        if filename != TIMESTAMP and not is_versioned(filename):
             raise StorageError(
                 f"{path} would be metadata without a version in its name, "
                 "as only timestamp.json is",
                 path=str(path),
             )
         make_directory(path.parent)
-        if filename == _MOVING:
+        if filename == TIMESTAMP:
             write_file(path, data)
         else:
             write_new_file(path, data)
+
+    def metadata_files(self) -> Iterator[str]:
+        """Yield the names of metadata files; see `Shelf.metadata_files`.
+
+        Raises:
+            StorageError: the directory can't be listed.
+        """
+        directory = self.directory / "metadata"
+        with storage_errors(directory, "list"):
+            found = list(directory.iterdir()) if directory.is_dir() else []
+        for name in (path.name for path in found):
+            if name == TIMESTAMP or is_versioned(name):
+                yield name
+
+    def remove_metadata(self, filename: str) -> None:
+        """Remove a metadata file; see `Shelf.remove_metadata`.
+
+        Raises:
+            ValueError: it is a root, or the timestamp.
+            StorageError: it can't be removed.
+        """
+        name = removable(metadata_name(filename, url=self.url))
+        if (path := self.directory / "metadata" / name).parent.is_dir():
+            remove_file(path)
+
+    def together(self) -> AbstractContextManager[None]:
+        """Change nothing: each file is durable by itself."""
+        return nullcontext()
+
+    def close(self) -> None:
+        """Do nothing: each call was durable when it returned."""
 
     def content(self) -> ContentStore:
         """Return the layout beside, made if it is not there.
@@ -166,6 +220,8 @@ class DirectorySink(DirectorySource):
             StorageError: it can't be written.
         """
         if self._content is None:
+            # Without it, the directory would be taken for a layout that holds all.
+            make_directory(self.directory / "metadata")
             self._content = ContentStore.create(self.directory)
         return self._content
 

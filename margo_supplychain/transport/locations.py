@@ -7,13 +7,18 @@ Example:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 from margo_supplychain.errors import FetchError
 
 if TYPE_CHECKING:
     from margo_supplychain.formats.digests import Descriptor
     from margo_supplychain.formats.names import TargetPath
+
+# `timestamp.json` alone has no version in its name (TUF 6.2).
+TIMESTAMP: Final = "timestamp.json"
+_VERSIONED: Final = re.compile(r"[1-9][0-9]*\.(.+)\.json", re.ASCII)
 
 
 def metadata_name(filename: str, *, url: str) -> str:
@@ -33,6 +38,24 @@ def metadata_name(filename: str, *, url: str) -> str:
             f"metadata {filename[:160]!r} is not a file name that ends in .json",
             url=url,
         )
+    return filename
+
+
+def is_versioned(filename: str) -> bool:
+    """Tell whether a metadata file has its version in its name."""
+    return _VERSIONED.fullmatch(filename) is not None
+
+
+def removable(filename: str) -> str:
+    """Return the name of a metadata file that may be removed.
+
+    Raises:
+        ValueError: it is a root, which a device may need that was off for years, or the
+            timestamp, or no versioned name.
+    """
+    found = _VERSIONED.fullmatch(filename)
+    if found is None or found[1] == "root":
+        raise ValueError(f"{filename[:160]!r} stays: roots and the timestamp always do")
     return filename
 
 

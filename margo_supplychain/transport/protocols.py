@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from margo_supplychain.formats.digests import Descriptor
@@ -80,10 +80,33 @@ class Source(Protocol):
 
 
 class Sink(Source, Protocol):
-    """Where an author's bytes go; each call is durable when it returns."""
+    """Where an author's bytes go; each call is durable when it returns.
+
+    An archive can be read by others only after `close`.
+    """
+
+    def has_blob(self, what: Descriptor) -> bool:
+        """Tell whether content of this digest and size is there; it isn't re-read.
+
+        A hint: what a registry says of itself is not proven.
+        """
 
     def put_blob(self, what: Descriptor, data: BinaryIO) -> None:
         """Store content by digest; does nothing when it is there."""
+
+    def put_manifest(
+        self, what: Descriptor, data: bytes, *, tag: str | None = None
+    ) -> None:
+        """Store a manifest or index whose content is there, and name it.
+
+        Args:
+            what: its media type, digest and size.
+            data: its exact bytes.
+            tag: a name that never moves; files in directories have none.
+
+        Raises:
+            ConflictError: the tag names other bytes.
+        """
 
     def put_target(self, path: TargetPath, what: Descriptor, data: BinaryIO) -> None:
         """Store a target file under its path and digest."""
@@ -93,6 +116,32 @@ class Sink(Source, Protocol):
 
         Raises:
             ConflictError: the versioned name exists with other bytes.
+        """
+
+    def together(self) -> AbstractContextManager[None]:
+        """Allow what is put inside to become durable, and visible, only at the end.
+
+        Each call is quicker then where all names are kept in one file.
+        """
+
+    def close(self) -> None:
+        """Finish what can only be written as a whole; the sink is not used again."""
+
+
+class Shelf(Sink, Protocol):
+    """A sink that can be looked through and cleared out."""
+
+    def metadata_files(self) -> Iterator[str]:
+        """Yield the names of the metadata files that are there, in no order.
+
+        They are what the place calls them: nothing was read or verified.
+        """
+
+    def remove_metadata(self, filename: str) -> None:
+        """Remove a metadata file that nobody needs; one that is not there is fine.
+
+        Raises:
+            ValueError: it is a root, or the timestamp.
         """
 
 
