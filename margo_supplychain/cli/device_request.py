@@ -75,9 +75,12 @@ class Request:
 
     def fetch(self, checked: Checked, to: Path) -> VerifiedContent:
         """Take step 6."""
-        control = Control(progress=self._invocation.progress)
-        with self._answered():
-            return checked.verifier.fetch(checked.release, to, control=control)
+        from margo_supplychain.cli.progress import progress
+
+        with self._answered(), progress(self._invocation) as tell:
+            return checked.verifier.fetch(
+                checked.release, to, control=Control(progress=tell)
+            )
 
     @contextmanager
     def _answered(self) -> Iterator[None]:

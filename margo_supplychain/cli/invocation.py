@@ -11,12 +11,15 @@ import sys
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import click
 
-from margo_supplychain.cli.output import is_terminal, visible
+from margo_supplychain.cli.output import visible
 from margo_supplychain.cli.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @final
@@ -31,7 +34,8 @@ class Invocation:
     def __init__(self, *, form: str = "text", verbosity: int = 0) -> None:
         self.form = form
         self.verbosity = verbosity
-        self._progress = ""
+        # What takes away the progress that is shown; `progress` sets it.
+        self.showing: Callable[[], None] | None = None
 
     @cached_property
     def settings(self) -> Settings:
@@ -48,21 +52,14 @@ class Invocation:
         if self.verbosity > 0:
             self._say(text)
 
-    def progress(self, what: str, done: int, total: int) -> None:
-        """Show progress on a terminal; fits `Control.progress`."""
-        if self.verbosity < 0 or not is_terminal(sys.stderr):
-            return
-        share = f"{100 * done // total} %" if total > 0 else f"{done} bytes"
-        line = f"{visible(what)[:60]}  {share}"
-        if line != self._progress:  # called for each chunk: write only what changed
-            _write(f"\r\x1b[K{line}")
-            self._progress = line
+    def line(self, text: str) -> None:
+        """Say how far long work is, where there is no terminal."""
+        _write(f"{visible(text)}\n")
 
     def end_progress(self) -> None:
-        """Take the line of progress away before anything else is printed."""
-        if self._progress:
-            _write("\r\x1b[K")
-            self._progress = ""
+        """Take the progress away before anything else is printed."""
+        if self.showing is not None:
+            self.showing()
 
     def _say(self, text: str) -> None:
         self.end_progress()

@@ -185,7 +185,7 @@ def test_closed_streams_are_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch) -
     write_failure(FAILURE, form="text")
     invocation = Invocation(verbosity=1)
     invocation.detail("x")
-    invocation.progress("x", 1, 2)
+    invocation.line("x")
 
 
 def test_streams_that_refuse_are_no_reason_to_fail(
@@ -200,7 +200,6 @@ def test_streams_that_refuse_are_no_reason_to_fail(
 
     monkeypatch.setattr(sys, "stderr", Full())
     invocation = Invocation(verbosity=1)
-    invocation.progress("blob", 1, 2)
     invocation.note("x")
     invocation.end_progress()
     write_failure(FAILURE, form="text")
@@ -210,37 +209,11 @@ def test_streams_that_refuse_are_no_reason_to_fail(
     invocation.note("x")
 
 
-def test_progress_is_for_terminals_and_leaves_nothing(show: Show) -> None:
-    def act() -> None:
-        invocation = Invocation()
-        invocation.progress("blob\x1b", 1, 200)
-        invocation.progress("blob\x1b", 1, 200)
-        invocation.progress("blob\x1b", 100, 200)
-        invocation.progress("list", 7, 0)
-        invocation.note("half way")
-        invocation.end_progress()
-
-    clear = "\r\x1b[K"
-    assert show(act) == (
-        f"{clear}blob\\x1b  0 %{clear}blob\\x1b  50 %{clear}list  7 bytes"
-        f"{clear}note: half way\n"
-    )
-
-
-def test_progress_and_notes_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notes_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     for verbosity in (-1, 0, 1):
         invocation = Invocation(verbosity=verbosity)
-        invocation.progress("blob", 1, 2)
         invocation.note(f"note {verbosity}")
         invocation.detail(f"detail {verbosity}")
     assert stream.getvalue() == "note: note 0\nnote: note 1\nnote: detail 1\n"
-
-
-def test_quiet_shows_no_progress(show: Show) -> None:
-    def act() -> None:
-        Invocation(verbosity=-1).progress("blob", 1, 2)
-        write_result(result("x"), form="text")
-
-    assert show(act) == "x\n"
