@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from margo_supplychain.lazy import exporter
 
 if TYPE_CHECKING:
-    from margo_supplychain.transport.network import Network
+    from margo_supplychain.transport.network import Network, RegistryAccess
     from margo_supplychain.transport.opening import FixedContent, open_sink, open_source
     from margo_supplychain.transport.protocols import (
         ContentSources,
@@ -20,6 +20,7 @@ __all__ = [
     "ContentSources",
     "FixedContent",
     "Network",
+    "RegistryAccess",
     "Shelf",
     "Sink",
     "Source",
@@ -30,7 +31,7 @@ __all__ = [
 __getattr__ = exporter(
     __name__,
     {
-        "network": ("Network",),
+        "network": ("Network", "RegistryAccess"),
         "opening": ("FixedContent", "open_sink", "open_source"),
         "protocols": ("ContentSources", "Shelf", "Sink", "Source"),
     },

@@ -1,16 +1,61 @@
-"""How long and how often the network is tried.
+"""How long and how often the network is tried, and how each registry is reached.
 
 Each limit may be changed; none can be removed.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from math import isfinite
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+
+_ORIGIN: Final = re.compile(
+    r"(?:[a-z0-9](?:[a-z0-9._-]{0,253})|\[[0-9a-f:.]{2,45}\])(?::([0-9]{1,5}))?",
+    re.ASCII,
+)
+_LOOPBACK: Final = re.compile(r"localhost|::1|127(?:\.[0-9]{1,3}){3}", re.ASCII)
+_USUAL_PORTS: Final = {"https": 443, "http": 80}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryAccess:
+    """How one registry is reached; nothing of it is used for any other origin.
+
+    Args:
+        ca_file: certificates to trust instead of the network's or the system's, PEM.
+        certificate: what this client shows of itself (mutual TLS), PEM.
+        private_key: of `certificate`, PEM without a passphrase; left out when it
+            stands in the same file.
+        proxy: URL of the proxy to go through instead of the environment's; empty for
+            none at all. It may hold credentials, so it is never shown.
+        plain_http: it speaks no TLS. Credentials go there on loopback only.
+
+    Raises:
+        ValueError: a key without a certificate, or a proxy that is no http(s) URL.
+    """
+
+    ca_file: Path | None = None
+    certificate: Path | None = None
+    private_key: Path | None = None
+    proxy: str | None = field(default=None, repr=False)
+    plain_http: bool = False
+
+    def __post_init__(self) -> None:
+        if self.private_key is not None and self.certificate is None:
+            raise ValueError("private_key is given without its certificate")
+        if self.proxy and not _is_proxy(self.proxy):
+            # Not repeated in the message: it may hold credentials.
+            raise ValueError("proxy is not http(s)://[USER:PASSWORD@]HOST[:PORT]")
+
+
+_PLAIN: Final = RegistryAccess()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,9 +75,14 @@ class Network:
         longest_delay: a server that asks for a longer pause is not asked again.
         redirects: how many in a row are followed.
         ca_file: certificates to trust instead of the system's.
+        registries: what is particular about one registry, by its `host` or
+            `host:port` as in an oci:// URL.
+        docker_config: the file with the registries' credentials; Docker's own if it
+            is left out.
 
     Raises:
-        ValueError: a limit that limits nothing, or lets nothing pass.
+        ValueError: a limit that limits nothing, or lets nothing pass; a registry that
+            is no host.
     """
 
     connect_timeout: float = 10
@@ -45,6 +95,11 @@ class Network:
     longest_delay: float = 30
     redirects: int = 5
     ca_file: Path | None = None
+    # A mapping has no hash; equal networks still have equal ones.
+    registries: Mapping[str, RegistryAccess] = field(
+        default_factory=lambda: MappingProxyType({}), hash=False
+    )
+    docker_config: Path | None = None
 
     def __post_init__(self) -> None:
         for name in (
@@ -65,6 +120,58 @@ class Network:
             )
         if not 0 <= self.redirects <= 20:
             raise ValueError(f"redirects is {self.redirects}, expected 0 to 20")
+        if self.registries:
+            object.__setattr__(self, "registries", _by_origin(self.registries))
+
+    def access(self, url: str) -> RegistryAccess:
+        """Return what `registries` says about the origin of an http(s) URL."""
+        if not self.registries:
+            return _PLAIN
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        host = f"[{host}]" if ":" in host else host
+        usual = _USUAL_PORTS.get(parts.scheme)
+        port = parts.port or usual
+        found = self.registries.get(f"{host}:{port}")
+        if found is None and port == usual:
+            found = self.registries.get(host)
+        return found or _PLAIN
 
 
 DEFAULT_NETWORK: Final = Network()
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host, without port and brackets, is this machine by its name."""
+    return _LOOPBACK.fullmatch(host.lower()) is not None
+
+
+def _by_origin(given: Mapping[str, RegistryAccess]) -> Mapping[str, RegistryAccess]:
+    found: dict[str, RegistryAccess] = {}
+    for name, access in given.items():
+        origin = name.lower()
+        matched = _ORIGIN.fullmatch(origin)
+        if matched is None or not 0 < int(matched[1] or 1) < 1 << 16:
+            raise ValueError(f"registry {name[:80]!r} is not HOST or HOST:PORT")
+        if origin in found:
+            raise ValueError(f"registry {name!r} is there twice")
+        found[origin] = access
+    return MappingProxyType(found)
+
+
+def _is_proxy(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return False
+    return (
+        parts.scheme in _USUAL_PORTS
+        and bool(parts.hostname)
+        and port != 0
+        and parts.path in {"", "/"}
+        and not parts.query
+        and not parts.fragment
+        and text.isprintable()
+        and " " not in text
+    )

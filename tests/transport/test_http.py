@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from cryptography import x509
@@ -1009,7 +1009,7 @@ def test_proxy_of_an_unknown_kind(monkeypatch: pytest.MonkeyPatch) -> None:
         timestamp(source)
 
 
-# --- URLs and limits -----------------------------------------------------------------
+# --- URLs ----------------------------------------------------------------------------
 
 
 def test_url() -> None:
@@ -1043,26 +1043,6 @@ def test_url_that_is_refused(url: str, text: str) -> None:
     assert "secret" not in str(caught.value)
     with pytest.raises(FormatError, match=text):
         HttpSource.of(url)
-
-
-@pytest.mark.parametrize(
-    "limits",
-    [
-        {"connect_timeout": 0},
-        {"read_timeout": -1},
-        {"deadline": float("inf")},
-        {"response_timeout": float("nan")},
-        {"minimum_rate": 0},
-        {"tries": 0},
-        {"longest_delay": -1},
-        {"longest_delay": float("inf")},
-        {"redirects": -1},
-        {"redirects": 21},
-    ],
-)
-def test_limits_limit(limits: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=next(iter(limits))):
-        Network(**limits)
 
 
 def test_threads_share_a_source(liar: Liar, source: HttpSource) -> None:
