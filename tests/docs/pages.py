@@ -4,6 +4,9 @@ A comment that a reader never sees tells the tests what the page takes for grant
 
     <!-- test: package pump-monitor -->     copies a package of tests/fixtures
     <!-- test: artifact DIRECTORY -->       makes an OCI layout with a Wasm module
+    <!-- test: registry NAME [WORDS] -->    runs a registry that the page calls NAME:
+                                            `basic` asks for a login, `tls` and `mutual`
+                                            leave certificates in the directory
     <!-- test: run COMMAND -->              runs a command (also several, one a line)
     <!-- test: write FILE -->               the next block is this file
     <!-- test: append FILE -->              the next block goes to its end
@@ -25,7 +28,10 @@ if TYPE_CHECKING:
 
 DOCS: Final = ROOT / "docs"
 README: Final = ROOT / "README.md"
-VERBS: Final = ("package", "artifact", "run", "write", "append", "skip")
+VERBS: Final = (
+    *("package", "artifact", "registry"),
+    *("run", "write", "append", "skip"),
+)
 _COMMENT: Final = re.compile(r"<!-- test: ([a-z]+) ?(.*?)-->", re.DOTALL)
 _FENCE: Final = re.compile(r"```([a-z]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _EITHER: Final = re.compile(

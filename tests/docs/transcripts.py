@@ -1,9 +1,10 @@
 """Execute a page: its commands in order, in one directory, compared with what it shows.
 
 What changes from run to run is normalised on both sides: key ids and digests, dates and
-spans, sizes, versions of this package; the directory is called /srv/acme. A line `…`
-stands for any number of lines, a line `(exit status 3)` at the end for how the command
-ended. A page is brought up to date, but for outputs with `…` that are still right, by
+spans, sizes, versions of this package; the directory is called /srv/acme, and a
+registry as the page calls it. A line `…` stands for any number of lines, a line
+`(exit status 3)` at the end for how the command ended. A page is brought up to date,
+but for outputs with `…` that are still right, by
 
     python -m tests.docs.transcripts docs/tutorial.md …
 """
@@ -15,6 +16,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,6 +27,7 @@ from margo_supplychain.cli.main import main
 from tests.docs.pages import items, name_of
 from tests.fixtures import copy_package, wasm_layout
 from tests.house.tree import ROOT
+from tests.registries.servers import docker_registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,6 +40,7 @@ _SHELL: Final = re.compile(r"[|<>;&$`(){}*?!~\n]|^[A-Z_]+=")
 _ANY: Final = "…"
 _PLACE: Final = "DOCS_PLACE"
 _CALLED: Final = "/srv/acme"  # what pages call the directory that they work in
+_HOSTS: Final[dict[str, str]] = {}  # what a page calls a registry -> host:port
 _RULES: Final = (
     (re.compile(r"\b[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}Z"), "<time>"),
     (re.compile(r"\b[0-9]{4}-[0-9]{2}-[0-9]{2}( [0-9]{2}:[0-9]{2})?"), "<time>"),
@@ -143,6 +147,7 @@ def run(command: str) -> tuple[str, ...]:
     The product runs in this process, unless the command needs a shell. `cd` and
     `export` last.
     """
+    command = _there(command)
     words = [] if _SHELL.search(command) else shlex.split(command, comments=True)
     if words[:1] == ["cd"]:
         os.chdir(words[1])
@@ -158,7 +163,17 @@ def run(command: str) -> tuple[str, ...]:
     else:
         status, output = _run_in_shell(command)
     ended = [f"(exit status {status})"] if status else []
-    return (*output.replace(str(place_of()), _CALLED).splitlines(), *ended)
+    output = output.replace(str(place_of()), _CALLED)
+    for name, host in _HOSTS.items():
+        output = output.replace(host, name)
+    return (*output.splitlines(), *ended)
+
+
+def _there(text: str) -> str:
+    """Return a page's text with registries by their real names."""
+    for name, host in _HOSTS.items():
+        text = text.replace(name, host)
+    return text
 
 
 def place_of() -> Path:
@@ -200,11 +215,13 @@ def place() -> Iterator[Path]:
                 del os.environ[name]
         os.environ["PATH"] = f"{programs}{os.pathsep}{environment['PATH']}"
         os.environ[_PLACE] = str(work)
+        os.environ["DOCKER_CONFIG"] = str(work / ".docker")
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         os.chdir(work)
         try:
             yield work
         finally:
+            _HOSTS.clear()
             os.chdir(before)
             os.environ.clear()
             os.environ.update(environment)
@@ -217,12 +234,12 @@ def execute(page: Path) -> list[Run]:
         AssertionError: a hidden command or a program failed.
     """
     found: list[Run] = []
-    with place():
+    with place(), contextlib.ExitStack() as servers:
         names: dict[str, object] = {"__name__": "__main__"}
         pending: Item | None = None
         for item in items(page):
             if item.kind != "block":
-                pending = _prepare(item, page)
+                pending = _prepare(item, page, servers)
                 continue
             if pending is not None:
                 _store(pending, item)
@@ -232,17 +249,21 @@ def execute(page: Path) -> list[Run]:
                     for one in exchanges(item.text, item.line)
                 ]
             elif item.language == "python":
-                code = compile(item.text, f"{name_of(page)}:{item.line}", "exec")
+                text = _there(item.text)
+                code = compile(text, f"{name_of(page)}:{item.line}", "exec")
                 exec(code, names)  # noqa: S102  (that is the point)
             pending = None
     return found
 
 
-def _prepare(item: Item, page: Path) -> Item | None:
+def _prepare(item: Item, page: Path, servers: contextlib.ExitStack) -> Item | None:
     if item.kind == "package":
-        copy_package(item.text, Path.cwd())
+        description = copy_package(item.text, Path.cwd()) / "margo.yaml"
+        description.write_text(_there(description.read_text("utf-8")), "utf-8")
     elif item.kind == "artifact":
         wasm_layout(Path(item.text))
+    elif item.kind == "registry":
+        servers.enter_context(_registry(*item.text.split()))
     elif item.kind == "run":
         for command in item.text.splitlines():
             printed = run(command)
@@ -255,13 +276,30 @@ def _prepare(item: Item, page: Path) -> Item | None:
     return None
 
 
+@contextlib.contextmanager
+def _registry(name: str, *words: str) -> Iterator[None]:
+    """Run a registry that the page calls `name`; skips where none is installed."""
+    with docker_registry(
+        place_of().parent / name.replace(":", "-"),
+        auth="basic" if "basic" in words else "none",
+        tls="mutual" if "mutual" in words else "server" if "tls" in words else "none",
+    ) as registry:
+        if registry.authority is not None:
+            shutil.copy(registry.authority.file, "plant-ca.pem")
+        if registry.client is not None:
+            shutil.copy(registry.client.certificate, "device.pem")
+            shutil.copy(registry.client.key, "device.key")
+        _HOSTS[name] = registry.host
+        yield
+
+
 def _store(comment: Item, block: Item) -> None:
     if comment.kind == "skip":
         return
     path = Path(comment.text)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a" if comment.kind == "append" else "w", encoding="utf-8") as file:
-        file.write(block.text)
+        file.write(_there(block.text))
 
 
 def rewrite(page: Path) -> int:
