@@ -186,15 +186,3 @@ def registry_tag(text: str) -> str:
             "begin with . or -"
         )
     return text
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether a host, with or without its port, is this machine itself."""
-    found = _HOST.fullmatch(host)
-    if found is None:
-        return False
-    name = found["name"]
-    if name in {"localhost", "[::1]"}:
-        return True
-    # A name such as 127.evil.example is another machine.
-    return re.fullmatch(r"127(?:\.[0-9]{1,3}){3}", name, re.ASCII) is not None

@@ -36,9 +36,12 @@ class RegistryAccess:
         proxy: URL of the proxy to go through instead of the environment's; empty for
             none at all. It may hold credentials, so it is never shown.
         plain_http: it speaks no TLS. Credentials go there on loopback only.
+        token_host: `host` or `host:port` that its tokens come from, and so may see
+            its password, where that is neither its own host nor a domain above it.
 
     Raises:
-        ValueError: a key without a certificate, or a proxy that is no http(s) URL.
+        ValueError: a key without a certificate, a proxy that is no http(s) URL, or a
+            token host that is no host.
     """
 
     ca_file: Path | None = None
@@ -46,6 +49,7 @@ class RegistryAccess:
     private_key: Path | None = None
     proxy: str | None = field(default=None, repr=False)
     plain_http: bool = False
+    token_host: str | None = None
 
     def __post_init__(self) -> None:
         if self.private_key is not None and self.certificate is None:
@@ -53,6 +57,8 @@ class RegistryAccess:
         if self.proxy and not _is_proxy(self.proxy):
             # Not repeated in the message: it may hold credentials.
             raise ValueError("proxy is not http(s)://[USER:PASSWORD@]HOST[:PORT]")
+        if self.token_host is not None and _ORIGIN.fullmatch(self.token_host) is None:
+            raise ValueError(f"token_host {self.token_host[:80]!r} is no host")
 
 
 _PLAIN: Final = RegistryAccess()

@@ -8,7 +8,6 @@ from margo_supplychain.errors import OciFormatError
 from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.references import (
     RegistryReference,
-    is_loopback,
     registry_host,
     registry_tag,
     repository_name,
@@ -141,18 +140,6 @@ def test_children_and_parents() -> None:
     for name in ("", "../x", "A", "/x", "a" * 250):
         with pytest.raises(OciFormatError, match="repository"):
             found.child(name)
-
-
-@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.9.9.9:80", "[::1]:5"])
-def test_loopback(host: str) -> None:
-    assert is_loopback(host)
-
-
-@pytest.mark.parametrize(
-    "host", ["h", "127.0.0.1.example", "localhost.example", "[::2]", "", "128.0.0.1"]
-)
-def test_not_loopback(host: str) -> None:
-    assert not is_loopback(host)
 
 
 @given(st.text())
