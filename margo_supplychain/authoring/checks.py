@@ -15,8 +15,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Literal
 
+from margo_supplychain.authoring.directory_place import PREVIOUS
 from margo_supplychain.authoring.duties import clock_ahead
-from margo_supplychain.authoring.ending import PREVIOUS
 from margo_supplychain.authoring.overlay import Overlay, Staged
 from margo_supplychain.authoring.settings import DIRECTORY
 from margo_supplychain.authoring.state import LIMITS, AuthorWalk

@@ -119,7 +119,7 @@ def _delegate(work: Work, role: str, wanted: RoleKeys) -> None:
     if work.state.lists(role):
         # Nobody ever believed the keys of a role that was never signed.
         require_no_return(
-            work.source,
+            work.place.source,
             role,
             wanted,
             now=work.changes.who(role),

@@ -1,14 +1,13 @@
 """How an edit ends: sign, let devices judge it, write it, `timestamp.json` last.
 
-Until `timestamp.json` is replaced, in one step, every device sees the old state. A run
-that is killed leaves files that no metadata names, and versions that the next skips.
+Until the timestamp is replaced every device sees the old state. A run that is killed
+leaves files that no metadata names; the next takes them if they are what it would have
+signed itself, or else other versions.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import os
 from typing import TYPE_CHECKING, Final
 
 from tuf.api.metadata import MetaFile, Snapshot, Timestamp
@@ -18,126 +17,61 @@ from margo_supplychain.authoring.overlay import Overlay
 from margo_supplychain.authoring.policies import drop_void_marks
 from margo_supplychain.authoring.rehearsal import Subjects, rehearse_edit
 from margo_supplychain.authoring.roles import kind_of
-from margo_supplychain.authoring.settings import DIRECTORY
 from margo_supplychain.authoring.signatures import require_complete, signed_bytes
-from margo_supplychain.authoring.state import LIMITS, require_plausible_time
-from margo_supplychain.errors import (
-    ConflictError,
-    StorageError,
-    SupplyChainError,
-    VerificationError,
-)
+from margo_supplychain.authoring.state import require_plausible_time
+from margo_supplychain.errors import ConflictError, StorageError
 from margo_supplychain.formats.times import format_time
 from margo_supplychain.formats.tuf_metadata import ISSUED, file_name
-from margo_supplychain.storage.content_store import blob_path
-from margo_supplychain.storage.durable import (
-    clean_temporary,
-    make_directory,
-    remove_file,
-    write_file,
-)
-from margo_supplychain.transport.directory import DirectorySink
-from margo_supplychain.verify.content_checks import check_stored
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from pathlib import Path
 
     from tuf.api.metadata import Signed
 
-    from margo_supplychain.authoring.overlay import Staged
+    from margo_supplychain.authoring.place import Place
     from margo_supplychain.authoring.roles import RoleSigners
     from margo_supplychain.authoring.work import Work
-    from margo_supplychain.formats.digests import Descriptor
     from margo_supplychain.verify.refresh import Walk
     from margo_supplychain.verify.trust_store import TrustStore
 
-PREVIOUS: Final = "previous-timestamp.json"
-"""The timestamp before the last edit, for `Repository.check`; signed, not trusted."""
+MOST_TAKEN: Final = 100  # names in a row that somebody else has written
 
 
-def finish(
-    work: Work, directory: Path, *, time_checked: bool, store: TrustStore | None
-) -> Written:
+def finish(work: Work, *, time_checked: bool, store: TrustStore | None) -> Written:
     """Sign, rehearse and write an edit; nothing if nothing changed.
 
     Raises:
         IncompleteError: keys are missing; names each role.
         ClockError: the author's clock is not plausible.
         SupplyChainError: a device would refuse the result.
+        ConflictError: somebody else published in the meantime.
         StorageError: it can't be written.
     """
-    state = work.state
+    state, place = work.state, work.place
     drop_void_marks(work)
     if work.changes.touched:
         work.top.update(("snapshot", "timestamp"))
-    sink = DirectorySink(directory)
     restored = len(work.restored)
     if not work.top:
         if not work.staged.is_empty():
-            write_content(sink, work)
+            place.write(work)
         _remember(store, work, state.walk)
         return Written(blobs_restored=restored)
     if not time_checked:
         require_plausible_time(state, work.now)
-    roles = _sign(work, directory)
-    overlay = Overlay(work.staged, sink)
+    roles = _sign(work)
+    overlay = Overlay(work.staged, place.source)
     subjects = Subjects.of(work)
     walk = rehearse_edit(overlay, state, subjects, now=work.signed_at)
-    new, there = write_content(sink, work)
-    make_directory(directory / DIRECTORY)
-    write_file(directory / DIRECTORY / PREVIOUS, state.timestamp.file.data)
-    sink.put_metadata("timestamp.json", work.staged.timestamp)
+    stored = place.write(work)
+    place.commit(work)
     _remember(store, work, walk)
     return Written(
-        roles=roles, blobs_new=new, blobs_there=there, blobs_restored=restored
+        roles=roles,
+        blobs_new=stored.new,
+        blobs_there=stored.there,
+        blobs_restored=restored,
     )
-
-
-def write_content(sink: DirectorySink, work: Work) -> tuple[int, int]:
-    """Write everything but the timestamp; return how many blobs were new, and not.
-
-    New content that a device would refuse is taken away again.
-
-    Raises:
-        VerificationError: a blob is not what was signed, or no device takes it.
-        StorageError, FetchError: something can't be written, or read.
-    """
-    staged = work.staged
-    store = sink.content()
-    # What killed runs left, before it could be what fills the disk.
-    store.clean()
-    _clean(sink.directory, staged)
-    new: list[Descriptor] = []
-    try:
-        for what, opener in staged.blobs.values():
-            is_new = not store.has(what)
-            if not store.keep_intact(what):
-                new += [what] if is_new else []
-                with opener() as stream:
-                    sink.put_blob(what, stream)
-        for record, elsewhere in work.records:
-            check_stored(record, store, limits=LIMITS, elsewhere=elsewhere)
-    except SupplyChainError as why:
-        for what in new:
-            remove_file(blob_path(store.directory, what.digest))
-        if isinstance(why, VerificationError):
-            why.hint = "nothing was published: every device would refuse the release"
-        raise
-    for path, (what, data) in staged.targets.items():
-        sink.put_target(path, what, io.BytesIO(data))
-    for name, data in staged.metadata.items():
-        sink.put_metadata(name, data)
-    return len(new), len(staged.blobs) - len(new)
-
-
-def _clean(directory: Path, staged: Staged) -> None:
-    places = {directory / "metadata", directory / DIRECTORY}
-    # Not all of targets/: that would cost what the repository holds.
-    places.update((directory / "targets" / path).parent for path in staged.targets)
-    for place in places:
-        if place.is_dir():
-            clean_temporary(place)
 
 
 def meta_of(version: int, data: bytes) -> MetaFile:
@@ -149,25 +83,31 @@ def meta_of(version: int, data: bytes) -> MetaFile:
     )
 
 
-def next_version(directory: Path, role: str, trusted: int) -> int:
+def next_version(place: Place, role: str, trusted: int) -> int:
     """Return the first version above `trusted` whose name was never written.
 
     A run that was killed leaves files that nobody saw. Their names are not used again:
     a versioned name never has two contents.
+
+    Raises:
+        ConflictError: the place has something else under each name that is asked for.
     """
-    version = trusted + 1
-    while os.path.lexists(directory / "metadata" / file_name(role, version)):
-        version += 1
-    return version
+    for version in range(trusted + 1, trusted + 1 + MOST_TAKEN):
+        if place.written(role, version) is None:
+            return version
+    raise ConflictError(
+        f"{place.url} has files of {role} v{trusted + 1} to v{trusted + MOST_TAKEN} "
+        "that no snapshot names"
+    )
 
 
-def _sign(work: Work, directory: Path) -> dict[str, tuple[int, datetime]]:
+def _sign(work: Work) -> dict[str, tuple[int, datetime]]:
     who = {
         role: work.changes.require_who(role)
         for role in (*work.changes.touched, *sorted(work.top))
     }
     require_complete(list(who.values()), work.signers)
-    signing = _Signing(work, directory, who)
+    signing = _Signing(work, who)
     meta = dict(work.state.snapshot.signed.meta)
     for role in work.changes.touched:
         version, data = signing.sign(role, work.changes.view(role))
@@ -183,11 +123,8 @@ def _sign(work: Work, directory: Path) -> dict[str, tuple[int, datetime]]:
 
 
 class _Signing:
-    def __init__(
-        self, work: Work, directory: Path, who: dict[str, RoleSigners]
-    ) -> None:
+    def __init__(self, work: Work, who: dict[str, RoleSigners]) -> None:
         self._work = work
-        self._directory = directory
         self._who = who
         self.roles: dict[str, tuple[int, datetime]] = {}
 
@@ -198,10 +135,10 @@ class _Signing:
             signed.version = work.state.timestamp.version + 1
         elif role == "snapshot":
             trusted = work.state.snapshot.version
-            signed.version = next_version(self._directory, role, trusted)
+            signed.version = next_version(work.place, role, trusted)
         else:
             trusted = work.state.version(role)
-            signed.version = next_version(self._directory, role, trusted)
+            signed.version = next_version(work.place, role, trusted)
         signed.expires = work.signed_at + work.settings.period(kind_of(role))
         data = signed_bytes(signed, self._who[role], work.signers)
         if role == "timestamp":

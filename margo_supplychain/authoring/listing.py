@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from margo_supplychain.authoring import rules
 from margo_supplychain.authoring.policies import void_marks
 from margo_supplychain.authoring.state import LIMITS
+from margo_supplychain.authoring.work import NewRelease
 from margo_supplychain.errors import FetchError, VerificationError
 from margo_supplychain.formats.record import ReleaseRecord
 from margo_supplychain.formats.release_entry import Withdrawal
-from margo_supplychain.storage.receive import check_stream
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -30,6 +30,7 @@ def add_release(work: Work, release: Release) -> bool:
     """List a release and take its content in; see `Edit.add_release`."""
     name = release.name
     policy = work.require_policy(name)
+    release = work.place.located(release)
     record = release.record(work.now)
     listed = work.listed(name)
     existing = rules.listed_version(listed, release.version)
@@ -42,7 +43,7 @@ def add_release(work: Work, release: Release) -> bool:
     for part in release.parts():
         what = part.descriptor
         work.staged.blobs[what.digest] = (what, _opener(release, what))
-    work.records.append((record, release.elsewhere))
+    work.new.append(NewRelease(record, release))
     custom = record.entry().to_custom()
     work.put(role, record.path, record.to_bytes(), custom=custom)
     work.releases.setdefault(name, set()).add(release.version)
@@ -131,20 +132,16 @@ def _require_same(work: Work, existing: Candidate, record: ReleaseRecord) -> boo
 
 
 def _restore(work: Work, release: Release) -> None:
-    for part in release.parts():
-        what = part.descriptor
-        if what.digest not in work.staged.blobs and not _is_whole(work, what):
-            work.staged.blobs[what.digest] = (what, _opener(release, what))
-            work.restored.add(what.digest)
-
-
-def _is_whole(work: Work, what: Descriptor) -> bool:
-    try:
-        with work.source.blob(what) as stream:
-            check_stream(what, stream, subject=str(what.digest))
-    except (FetchError, VerificationError):
-        return False
-    return True
+    lost = [
+        what
+        for what in work.place.lost(release)
+        if what.digest not in work.staged.blobs
+    ]
+    for what in lost:
+        work.staged.blobs[what.digest] = (what, _opener(release, what))
+        work.restored.add(what.digest)
+    if lost:
+        work.kept.append(release)
 
 
 def _warn_of_siblings(work: Work, name: ReleaseName, one: Candidate) -> None:

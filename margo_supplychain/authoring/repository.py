@@ -1,9 +1,10 @@
-"""A trust repository in a directory, as its author holds it.
+"""A trust repository as its author holds it: in a directory, registry or layout.
 
-The directory is what any web server can serve: `metadata/`, `targets/` and an OCI image
+A directory is what any web server can serve: `metadata/`, `targets/` and an OCI image
 layout beside. `authoring/` in it is a convenience of its author and needs no server.
-Nothing here trusts the directory: each edit starts from metadata that was verified as a
-device would, and ends with metadata that a device has accepted.
+Nothing here trusts the place: each edit starts from metadata that was verified as a
+device would, and ends with metadata that a device has accepted. A registry or layout is
+not even asked for its first root: that comes from the author, or from the memory.
 
 Example:
     >>> repository = Repository.create(Path("trust"), plan=plan, keys=[offline, ci])
@@ -20,18 +21,12 @@ from typing import TYPE_CHECKING, Final, Self, final
 
 from margo_supplychain.authoring.edit import Edit
 from margo_supplychain.authoring.ending import finish
-from margo_supplychain.authoring.settings import (
-    Settings,
-    read_settings,
-    verified_settings,
-)
+from margo_supplychain.authoring.place import open_place
+from margo_supplychain.authoring.settings import Settings, verified_settings
 from margo_supplychain.authoring.signatures import Signers
-from margo_supplychain.authoring.state import LIMITS, last_issued, load
+from margo_supplychain.authoring.state import last_issued, load
 from margo_supplychain.authoring.work import Work
-from margo_supplychain.errors import FetchError, FormatError, VerificationError
-from margo_supplychain.storage.durable import read_file
-from margo_supplychain.storage.lock import DirectoryLock
-from margo_supplychain.transport.directory import DirectorySource
+from margo_supplychain.errors import FetchError, RefusedError, VerificationError
 from margo_supplychain.verify.clock import StoppedClock, SystemClock
 
 if TYPE_CHECKING:
@@ -42,25 +37,34 @@ if TYPE_CHECKING:
     from securesystemslib.signer import Signer
 
     from margo_supplychain.authoring.duties import Duty
+    from margo_supplychain.authoring.place import Place, Progress
     from margo_supplychain.authoring.plan import Profile, RootPlan
     from margo_supplychain.authoring.state import State
     from margo_supplychain.formats.reports import Report
+    from margo_supplychain.transport.network import Network
     from margo_supplychain.verify.clock import Clock
     from margo_supplychain.verify.trust_store import TrustStore
 
-LOCK_TIMEOUT: Final = 60.0  # seconds; another publisher may be copying content
-FIRST_ROOT: Final = "1.root.json"
+_NO_ROOT: Final = (
+    "name a root that you got from somebody you trust (--root FILE), or your memory of "
+    "this repository (--state)"
+)
 
 
 @final
 class Repository:
     """A trust repository; made by `create` or `open`."""
 
-    def __init__(self, directory: Path, settings: Settings, root: bytes) -> None:
-        self.directory = directory
-        self._settings = settings
+    def __init__(self, place: Place, root: bytes | None) -> None:
+        self.place = place
+        self._settings = place.settings()
         self._root = root
         self._verified: Settings | None = None
+
+    @property
+    def url(self) -> str:
+        """What the repository is called in messages: its directory, or its URL."""
+        return self.place.url
 
     @property
     def profile(self) -> Profile:
@@ -74,8 +78,31 @@ class Repository:
 
     @property
     def root(self) -> bytes:
-        """Exact bytes of `1.root.json`: what devices are given out of band."""
+        """Exact bytes of `1.root.json`: what devices are given out of band.
+
+        Of a repository that is no directory: the root that it was opened with.
+
+        Raises:
+            RefusedError: it was opened without one.
+        """
+        if self._root is None:
+            raise RefusedError(
+                f"{self.url} is not asked for its own first root", hint=_NO_ROOT
+            )
         return self._root
+
+    @property
+    def directory(self) -> Path:
+        """Where the repository lies as files.
+
+        Raises:
+            RefusedError: it lies in a registry or layout.
+        """
+        from margo_supplychain.authoring.directory_place import DirectoryPlace
+
+        if not isinstance(self.place, DirectoryPlace):
+            raise RefusedError(f"{self.url} is no directory")
+        return self.place.directory
 
     @classmethod
     def create(
@@ -107,24 +134,28 @@ class Repository:
         return cls.open(directory)
 
     @classmethod
-    def open(cls, directory: Path) -> Self:
+    def open(
+        cls,
+        where: Path | str,
+        *,
+        root: bytes | None = None,
+        network: Network | None = None,
+    ) -> Self:
         """Open a repository; signs, verifies and changes nothing.
 
+        Args:
+            where: a directory, or `oci://host/path` or `oci-layout:PATH`.
+            root: what to believe, in place of a directory's own `1.root.json`. Any
+                other place needs it, or a memory (`state`) with each call.
+            network: limits and credentials of what comes over the network.
+
         Raises:
-            FormatError: there is none.
+            FormatError: there is none, or no kind of place that can be edited.
             StorageError: it can't be read.
         """
-        path = directory / "metadata" / FIRST_ROOT
-        try:
-            root = read_file(path, limit=LIMITS.root)
-        except FileNotFoundError as why:
-            raise FormatError(
-                f"{directory} holds no trust repository: there is no {path}",
-                hint="make one with `margo-supplychain repo init`, or name another "
-                "directory",
-            ) from why
-        settings = read_settings(directory) or Settings(profile="standard")
-        return cls(directory, settings, root)
+        place = open_place(where, network=network)
+        first = place.first_root()
+        return cls(place, first if root is None else root)
 
     @contextmanager
     def edit(
@@ -134,11 +165,13 @@ class Repository:
         clock: Clock | None = None,
         time_checked: bool = False,
         state: TrustStore | None = None,
+        progress: Progress | None = None,
     ) -> Iterator[Edit]:
         """Change the repository: all or nothing, when the `with` block ends well.
 
-        The directory is locked from the beginning, so that a second publisher waits
-        and then starts from what the first one wrote.
+        A directory is locked from the beginning, so that a second publisher waits and
+        then starts from what the first one wrote. A registry has no lock: there the
+        second one is refused, and starts again.
 
         Args:
             keys: private keys of every role that changes, and of snapshot and
@@ -148,32 +181,33 @@ class Repository:
                 when that lies ahead of the clock, as if it were that time: devices
                 have it as a floor.
             state: the author's memory of this repository; without it, what the
-                directory holds is believed from `1.root.json` on.
+                place holds is believed from the root on.
+            progress: told what is being copied, how much of it and how much there is.
 
         Raises:
-            VerificationError: the directory is not what the memory or root says, or
-                a device would refuse the result. Nothing was written.
+            VerificationError: the place is not what the memory or root says, or a
+                device would refuse the result. Nothing was written.
             IncompleteError: a role lacks signatures; names the keys.
             ClockError: the clock is far from the last signed time.
+            ConflictError: somebody else published at the same time; run it again.
             StorageError: locked for a minute by others, or the disk refuses.
         """
-        with DirectoryLock(self.directory, timeout=LOCK_TIMEOUT):
+        with self.place.locked():
             now = _now(clock)
-            source = DirectorySource(self.directory)
             begun = self._load(now, state)
+            self._require_current(begun, state)
             work = Work(
                 state=begun,
-                source=source,
+                place=self.place,
                 settings=verified_settings(self._settings, begun),
                 signers=Signers(keys),
                 now=now,
                 signed_at=max(now, last_issued(begun)) if time_checked else now,
+                progress=progress,
             )
             edit = Edit(work)
             yield edit
-            edit.written = finish(
-                work, self.directory, time_checked=time_checked, store=state
-            )
+            edit.written = finish(work, time_checked=time_checked, store=state)
 
     def check(
         self, *, clock: Clock | None = None, state: TrustStore | None = None
@@ -188,7 +222,7 @@ class Repository:
         """
         from margo_supplychain.authoring.checks import check_all
 
-        return check_all(self.directory, self._root, store=state, now=_now(clock))
+        return check_all(self.directory, self.root, store=state, now=_now(clock))
 
     def status(
         self,
@@ -227,12 +261,35 @@ class Repository:
         return self._verified
 
     def _load(self, now: datetime, store: TrustStore | None) -> State:
+        first = self._root
+        if first is None:
+            if store is None:
+                raise RefusedError(
+                    f"{self.url} can't be believed by itself: nothing says which keys "
+                    "are its own",
+                    hint=_NO_ROOT,
+                )
+            first = store.load().root
         return load(
-            DirectorySource(self.directory),
-            first_root=self._root,
-            store=store,
-            clock=StoppedClock(now),
+            self.place.source, first_root=first, store=store, clock=StoppedClock(now)
         )
+
+    def _require_current(self, begun: State, store: TrustStore | None) -> None:
+        """Refuse to sign on top of what may be an old copy.
+
+        Raises:
+            ExpiredError, ClockError: the timestamp has expired, and only a memory
+                could tell that nothing newer was ever signed.
+        """
+        why = begun.walk.expired.get("timestamp")
+        if why is None or store is not None or self.place.is_own:
+            return
+        why.hint = (
+            f"{self.url} may show an old copy for your key to sign on top of; edit it "
+            "where your memory of it is (--state), or begin one from a copy that you "
+            "trust: margo-supplychain repo check --begin-from FILE"
+        )
+        raise why
 
 
 def _now(clock: Clock | None) -> datetime:

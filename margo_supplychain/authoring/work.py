@@ -6,7 +6,7 @@ or written.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from tuf.api.metadata import TargetFile
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from margo_supplychain.authoring.place import Place, Progress
+    from margo_supplychain.authoring.release import Release
     from margo_supplychain.authoring.settings import Settings
     from margo_supplychain.authoring.signatures import Signers
     from margo_supplychain.authoring.state import State
@@ -37,10 +39,16 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.record import ReleaseRecord
     from margo_supplychain.formats.release_entry import ReleaseEntry
     from margo_supplychain.formats.versions import Version
-    from margo_supplychain.transport.protocols import Source
     from margo_supplychain.verify.resolve import Candidate
 
 _OCTETS: Final = "application/octet-stream"
+
+
+class NewRelease(NamedTuple):
+    """A release that this edit lists, and the record that says so."""
+
+    record: ReleaseRecord
+    release: Release
 
 
 @final
@@ -49,20 +57,23 @@ class Work:
 
     Args:
         state: the verified state that it starts from.
-        source: the repository itself, unverified.
+        place: where the repository lies.
         settings: profile and periods.
         signers: the private keys at hand.
         now: when all of it happens, in whole seconds.
         signed_at: `x-issued`, from which signatures last: `now`; or the last signed
             time, when a machine whose clock was ahead has signed. Devices keep that
             as a floor, and would find anything expired that ends before it.
+        progress: told what is being copied.
 
     Attributes:
         changes: the targets roles.
         staged: content and target files.
         releases: application → versions that are new.
-        records: of those, with the components that lie elsewhere.
-        restored: content that is listed already and was damaged or missing.
+        new: those, with their records.
+        kept: releases that are listed already, and of which content was damaged or
+            missing.
+        restored: that content.
         applications: those that a device must be able to follow afterwards.
         top: `snapshot` and `timestamp`, as far as they must be signed.
         withdrawn: paths that this edit marks as withdrawn.
@@ -73,22 +84,25 @@ class Work:
         self,
         *,
         state: State,
-        source: Source,
+        place: Place,
         settings: Settings,
         signers: Signers,
         now: datetime,
         signed_at: datetime,
+        progress: Progress | None = None,
     ) -> None:
         self.state = state
-        self.source = source
+        self.place = place
         self.settings = settings
         self.signers = signers
         self.now = now
         self.signed_at = signed_at
+        self.progress = progress
         self.changes = Changes(state)
         self.staged = Staged()
         self.releases: dict[ReleaseName, set[Version]] = {}
-        self.records: list[tuple[ReleaseRecord, frozenset[Digest]]] = []
+        self.new: list[NewRelease] = []
+        self.kept: list[Release] = []
         self.restored: set[Digest] = set()
         self.applications: set[ReleaseName] = set()
         self.top: set[str] = set()

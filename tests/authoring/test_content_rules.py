@@ -93,7 +93,7 @@ def test_what_was_published_anyway_is_found_by_check(
     release = evil_archive(vendor.directory / "layout")
     with monkeypatch.context() as patch:
         patch.setattr(
-            "margo_supplychain.authoring.ending.check_stored",
+            "margo_supplychain.authoring.directory_place.check_stored",
             lambda *_one, **_two: None,
         )
         publish(vendor.repository, [release], keys=[key("ci")], clock=vendor.clock)

@@ -1,0 +1,166 @@
+"""A trust repository in a directory: what any web server can serve.
+
+Until `timestamp.json` is replaced, in one step, every device sees the old state. A run
+that is killed leaves files that no metadata names, and versions that the next skips.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import TYPE_CHECKING, Final, final
+
+from margo_supplychain.authoring.place import Stored
+from margo_supplychain.authoring.settings import DIRECTORY, Settings, read_settings
+from margo_supplychain.authoring.state import LIMITS
+from margo_supplychain.errors import (
+    FetchError,
+    FormatError,
+    SupplyChainError,
+    VerificationError,
+)
+from margo_supplychain.formats.tuf_metadata import file_name
+from margo_supplychain.storage.content_store import blob_path
+from margo_supplychain.storage.durable import (
+    clean_temporary,
+    make_directory,
+    read_file,
+    remove_file,
+    write_file,
+)
+from margo_supplychain.storage.lock import DirectoryLock
+from margo_supplychain.storage.receive import check_stream
+from margo_supplychain.transport.directory import DirectorySink, DirectorySource
+from margo_supplychain.verify.content_checks import check_stored
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from margo_supplychain.authoring.overlay import Staged
+    from margo_supplychain.authoring.release import Release
+    from margo_supplychain.authoring.work import Work
+    from margo_supplychain.formats.digests import Descriptor
+
+LOCK_TIMEOUT: Final = 60.0  # seconds; another publisher may be copying content
+FIRST_ROOT: Final = "1.root.json"
+PREVIOUS: Final = "previous-timestamp.json"
+"""The timestamp before the last edit, for `Repository.check`; signed, not trusted."""
+
+
+@final
+class DirectoryPlace:
+    """A repository's directory; implements `Place`."""
+
+    is_own = True
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.source = DirectorySource(directory)
+
+    @property
+    def url(self) -> str:
+        """The directory's path."""
+        return str(self.directory)
+
+    def locked(self) -> DirectoryLock:
+        """Keep other publishers out; see `Place.locked`."""
+        return DirectoryLock(self.directory, timeout=LOCK_TIMEOUT)
+
+    def first_root(self) -> bytes:
+        """Return `1.root.json`; see `Place.first_root`."""
+        path = self.directory / "metadata" / FIRST_ROOT
+        try:
+            return read_file(path, limit=LIMITS.root)
+        except FileNotFoundError as why:
+            raise FormatError(
+                f"{self.directory} holds no trust repository: there is no {path}",
+                hint="make one with `margo-supplychain repo init`, or name another "
+                "directory",
+            ) from why
+
+    def settings(self) -> Settings:
+        """Return what the directory's settings file says; see `Place.settings`."""
+        return read_settings(self.directory) or Settings(profile="standard")
+
+    def written(self, role: str, version: int) -> bytes | None:
+        """Say whether a versioned name was ever written; see `Place.written`."""
+        path = self.directory / "metadata" / file_name(role, version)
+        return b"" if os.path.lexists(path) else None
+
+    def located(self, release: Release) -> Release:
+        """Return the release as it is: its content is copied in here."""
+        return release
+
+    def lost(self, release: Release) -> tuple[Descriptor, ...]:
+        """Return what is damaged or missing, by hashing all of it."""
+        parts = (part.descriptor for part in release.parts())
+        return tuple(what for what in parts if not self._is_whole(what))
+
+    def _is_whole(self, what: Descriptor) -> bool:
+        try:
+            with self.source.blob(what) as stream:
+                check_stream(what, stream, subject=str(what.digest))
+        except (FetchError, VerificationError):
+            return False
+        return True
+
+    def write(self, work: Work) -> Stored:
+        """Write everything but the timestamp; see `Place.write`.
+
+        New content that a device would refuse is taken away again.
+        """
+        staged = work.staged
+        sink = DirectorySink(self.directory)
+        store = sink.content()
+        # What killed runs left, before it could be what fills the disk.
+        store.clean()
+        self._clean(staged)
+        new: list[Descriptor] = []
+        try:
+            for what, opener in staged.blobs.values():
+                is_new = not store.has(what)
+                if not store.keep_intact(what):
+                    new += [what] if is_new else []
+                    with opener() as stream:
+                        sink.put_blob(what, stream)
+            for record, release in work.new:
+                check_stored(record, store, limits=LIMITS, elsewhere=release.elsewhere)
+        except SupplyChainError as why:
+            for what in new:
+                remove_file(blob_path(store.directory, what.digest))
+            if isinstance(why, VerificationError):
+                why.hint = (
+                    "nothing was published: every device would refuse the release"
+                )
+            raise
+        for path, (what, data) in staged.targets.items():
+            sink.put_target(path, what, io.BytesIO(data))
+        for name, data in staged.metadata.items():
+            sink.put_metadata(name, data)
+        return Stored(len(new), len(staged.blobs) - len(new))
+
+    def _clean(self, staged: Staged) -> None:
+        places = {self.directory / "metadata", self.directory / DIRECTORY}
+        # Not all of targets/: that would cost what the repository holds.
+        places.update(
+            (self.directory / "targets" / path).parent for path in staged.targets
+        )
+        for place in places:
+            if place.is_dir():
+                clean_temporary(place)
+
+    def commit(self, work: Work) -> None:
+        """Replace `timestamp.json` in one step; see `Place.commit`."""
+        make_directory(self.directory / DIRECTORY)
+        before = work.state.timestamp.file.data
+        write_file(self.directory / DIRECTORY / PREVIOUS, before)
+        sink = DirectorySink(self.directory)
+        sink.put_metadata("timestamp.json", work.staged.timestamp)
+
+    def previous(self) -> bytes | None:
+        """Return the timestamp before the last edit; see `Place.previous`."""
+        path = self.directory / DIRECTORY / PREVIOUS
+        try:
+            return read_file(path, limit=LIMITS.timestamp)
+        except FileNotFoundError:
+            return None

@@ -1,0 +1,129 @@
+"""Where a trust repository lies, as its author needs it: read, written and committed.
+
+`Repository`, `ending` and `checks` know what an edit is; a `Place` knows how it gets
+there. A directory has a lock and can be believed as far as its author believes the
+disk. A registry has neither: names there are checked, read back and healed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from margo_supplychain.errors import FormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from margo_supplychain.authoring.release import Release
+    from margo_supplychain.authoring.settings import Settings
+    from margo_supplychain.authoring.work import Work
+    from margo_supplychain.formats.digests import Descriptor
+    from margo_supplychain.transport.network import Network
+    from margo_supplychain.transport.protocols import Source
+
+    Progress = Callable[[str, int, int], None]
+    """What is being copied, how much of it, and how much there is; as `Control`'s."""
+
+
+class Stored(NamedTuple):
+    """How many blobs of content were new, and how many lay there already."""
+
+    new: int = 0
+    there: int = 0
+
+
+class Place(Protocol):
+    """One trust repository, wherever it lies."""
+
+    @property
+    def url(self) -> str:
+        """What it is called in messages: a path or a URL, without credentials."""
+
+    @property
+    def source(self) -> Source:
+        """What lies there, unverified."""
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the author's own disk, and not what somebody else shows."""
+
+    def locked(self) -> AbstractContextManager[object]:
+        """Keep other publishers out, as far as that can be done there.
+
+        Raises:
+            StorageError: another one is at work.
+        """
+
+    def first_root(self) -> bytes | None:
+        """Return `1.root.json`; None where it must come from somebody else.
+
+        Raises:
+            FormatError: there is no trust repository.
+            StorageError: it can't be read.
+        """
+
+    def settings(self) -> Settings:
+        """Return what was written down of profile and owners; nothing to rely on."""
+
+    def written(self, role: str, version: int) -> bytes | None:
+        """Return what has a versioned name already; None if the name is free.
+
+        Empty if the name is taken and what has it is not to be adopted.
+
+        Raises:
+            FetchError: that can't be found out.
+        """
+
+    def located(self, release: Release) -> Release:
+        """Return a release with the locations that its record shall have.
+
+        Raises:
+            RefusedError: it can't be put where it says it is.
+        """
+
+    def lost(self, release: Release) -> tuple[Descriptor, ...]:
+        """Return those parts of a listed release that are damaged or missing."""
+
+    def write(self, work: Work) -> Stored:
+        """Write everything but the timestamp: content, target files, metadata.
+
+        Raises:
+            VerificationError: a blob is not what was signed, or no device takes it.
+            ConflictError: somebody else published in the meantime.
+            StorageError, FetchError: something can't be written, or read.
+        """
+
+    def commit(self, work: Work) -> None:
+        """Write the timestamp: from now on devices see the new state.
+
+        Raises:
+            ConflictError: somebody else published in the meantime.
+            StorageError, FetchError: it can't be written.
+        """
+
+    def previous(self) -> bytes | None:
+        """Return the timestamp before the last edit, unverified; None if not kept."""
+
+
+def open_place(where: Path | str, *, network: Network | None = None) -> Place:
+    """Return the place for a path or URL; nothing is read yet.
+
+    Args:
+        where: a path object is always a directory.
+        network: limits and credentials of what comes over the network.
+
+    Raises:
+        FormatError: no kind of URL that can be edited.
+    """
+    from margo_supplychain.authoring.directory_place import DirectoryPlace
+    from margo_supplychain.transport.directory import DirectorySink
+    from margo_supplychain.transport.opening import open_sink
+
+    if isinstance(where, Path):
+        return DirectoryPlace(where)
+    sink = open_sink(where, network=network)
+    if isinstance(sink, DirectorySink):
+        return DirectoryPlace(sink.directory)
+    raise FormatError(f"{sink.url} is no trust repository that can be edited")
