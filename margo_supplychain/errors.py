@@ -28,7 +28,7 @@ are attributes. `str(error)` is one lower-case line without a full stop.
         DeploymentError           differs from the signed release
         UnsafeArchiveError        an archive that must not be extracted
       InconclusiveError           we could not decide; a retry may help
-        FetchError, TooLargeError, TooSlowError
+        FetchError, TooLargeError, TooSlowError, ManifestRefusedError
         StorageError, StateLostError
         ClockError, ConflictError
         BudgetError, CancelledError
@@ -561,6 +561,13 @@ class TooSlowError(FetchError):
     """The source is slower than the limit (slow retrieval)."""
 
     code = "too-slow"
+
+
+class ManifestRefusedError(FetchError):
+    """A registry takes no manifest of this form."""
+
+    code = "manifest-refused"
+    default_hint = "the registry's settings decide which types of artifact it takes"
 
 
 class StorageError(InconclusiveError):
