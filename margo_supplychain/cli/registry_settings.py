@@ -1,0 +1,156 @@
+"""The tables `[mirrors]` and `[registry."HOST"]`, of a device and of an author alike.
+
+    [mirrors]
+    "oci://registry.acme.example/acme" = ["oci://mirror.plant:5000/acme", "stick"]
+
+    [registry."mirror.plant:5000"]
+    ca_file = "plant-ca.pem"
+
+Where content lies instead of where releases say, and how a registry is reached. Neither
+decides what is trusted. A relative path starts where the file lies. Credentials come
+from Docker's configuration and its helpers, never from here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from margo_supplychain.errors import FormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from margo_supplychain.transport.mirrors import MirrorMap
+    from margo_supplychain.transport.network import Network, RegistryAccess
+
+TABLES: Final = ("mirrors", "registry")
+MAX_REGISTRIES: Final = 1_000
+_MAX_PLACE: Final = 2_048
+_FILES: Final = ("ca_file", "certificate", "private_key")
+_KEYS: Final = (*_FILES, "proxy", "plain_http")
+# One letter is a Windows drive, as transport.opening has it.
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)")
+
+
+class RegistrySettings(NamedTuple):
+    """What the two tables say.
+
+    Args:
+        mirrors: where locations really lie.
+        network: how registries are reached; None if nothing is said of any.
+    """
+
+    mirrors: MirrorMap
+    network: Network | None = None
+
+
+def parse_registry_tables(
+    tables: Mapping[str, Any], base: Path, where: str
+) -> RegistrySettings:
+    """Read both tables; what else stands in the file is not looked at.
+
+    Args:
+        tables: a whole parsed TOML file.
+        base: what relative paths start from.
+        where: the file, for messages.
+
+    Raises:
+        FormatError: an unknown key, or a value of another kind.
+    """
+    try:
+        return RegistrySettings(
+            mirrors=_mirrors(tables.get("mirrors", {}), base),
+            network=_network(tables.get("registry", {}), base),
+        )
+    except FormatError as why:
+        raise FormatError(f"{where}: {why}", where=where, hint=why.hint) from why
+
+
+def locate(text: str, base: Path) -> str:
+    """Return a URL or absolute path as it is, a relative path from `base`."""
+    found = _SCHEME.fullmatch(text)
+    if found is None:
+        return str(base / text)
+    scheme, rest = found[1].lower(), found[2]
+    if scheme in {"oci-layout", "oci-archive"}:
+        return f"{scheme}:{base / rest}"
+    if scheme == "file" and not rest.startswith("/"):
+        from urllib.parse import unquote
+
+        return str(base / unquote(rest))
+    return text
+
+
+def is_location(text: object) -> bool:
+    """Say whether a value may be a path or URL."""
+    return isinstance(text, str) and 0 < len(text) <= _MAX_PLACE and text.isprintable()
+
+
+def _mirrors(table: Any, base: Path) -> MirrorMap:
+    from margo_supplychain.transport.mirrors import NO_MIRRORS, MirrorMap
+
+    if not isinstance(table, dict):
+        raise FormatError("mirrors is not a table")
+    if not table:
+        return NO_MIRRORS
+    for prefix, places in table.items():
+        if not isinstance(places, list) or not all(map(is_location, places)):
+            raise FormatError(
+                f"mirrors.{prefix[:160]!r} is not a list of paths or URLs",
+                hint='write "oci://HOST/PATH" = ["oci://MIRROR/PATH"]',
+            )
+    return MirrorMap(
+        {
+            prefix: [locate(one, base) for one in places]
+            for prefix, places in table.items()
+        }
+    )
+
+
+def _network(table: Any, base: Path) -> Network | None:
+    if not isinstance(table, dict) or len(table) > MAX_REGISTRIES:
+        raise FormatError('registry is not tables like [registry."HOST:PORT"]')
+    if not table:
+        return None
+    from margo_supplychain.transport.network import Network
+
+    found = {}
+    for host, values in table.items():
+        where = f"registry.{host[:160]!r}"
+        if not isinstance(values, dict):
+            raise FormatError(f"{where} is not a table")
+        found[host] = _access(values, where, base)
+    try:
+        return Network(registries=found)
+    except ValueError as why:
+        raise FormatError(str(why)) from why
+
+
+def _access(values: Mapping[str, Any], where: str, base: Path) -> RegistryAccess:
+    from margo_supplychain.transport.network import RegistryAccess
+
+    unknown = sorted(values.keys() - set(_KEYS))
+    if unknown:
+        raise FormatError(
+            f"{where} has an unknown key {unknown[0][:80]!r}, expected one of "
+            f"{', '.join(_KEYS)}",
+            hint="credentials come from Docker's configuration: run `docker login`"
+            if unknown[0] in {"username", "password", "token"}
+            else None,
+        )
+    plain_http = values.get("plain_http", False)
+    if type(plain_http) is not bool:
+        raise FormatError(f"{where}.plain_http is not true or false")
+    for key in _FILES:
+        if key in values and not is_location(values[key]):
+            raise FormatError(f"{where}.{key} is not a path")
+    files = {key: base / values[key] for key in _FILES if key in values}
+    # Empty: no proxy at all. Never repeated in a message: it may hold credentials.
+    if not isinstance(values.get("proxy", ""), str):
+        raise FormatError(f"{where}.proxy is not a URL")
+    try:
+        return RegistryAccess(**files, proxy=values.get("proxy"), plain_http=plain_http)
+    except ValueError as why:
+        raise FormatError(f"{where}: {why}") from why
