@@ -2,9 +2,11 @@
 # The first hour in a minute: a vendor signs a package, a device verifies it, an attacker
 # brings the older release back, and the device refuses.
 #
-#   sh examples/quickstart.sh [--keep]
+#   sh examples/quickstart.sh [--keep] [--registry HOST:PORT]
 #
-#   --keep   leave the directory with everything that was made
+#   --keep      leave the directory with everything that was made
+#   --registry  the same in that registry, which is the attacker's: 127.0.0.1:5000, say.
+#               It speaks http without a login; what is pushed stays there.
 #
 # Needs Python 3.11 or newer and nothing else: a virtual environment is made in
 # .venv-quickstart/ (or in a temporary directory where that can't be written) and the
@@ -13,15 +15,24 @@
 set -eu
 
 keep=no
-for argument in "$@"; do
-    case "$argument" in
+registry=
+while [ $# -gt 0 ]; do
+    case "$1" in
     --keep) keep=yes ;;
-    *)
-        echo "usage: sh examples/quickstart.sh [--keep]" >&2
-        exit 2
+    --registry=?*) registry=${1#--registry=} ;;
+    --registry)
+        registry=${2:-}
+        [ -n "$registry" ] || break
+        shift
         ;;
+    *) break ;;
     esac
+    shift
 done
+if [ $# -gt 0 ]; then
+    echo "usage: sh examples/quickstart.sh [--keep] [--registry HOST:PORT]" >&2
+    exit 2
+fi
 
 examples=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 root=$(dirname -- "$examples")
@@ -127,6 +138,12 @@ do_it() {
     "$@"
 }
 
+# What somebody does who runs the registry, in examples/repoint_tag.py.
+attack() {
+    type_out python3 "$examples/repoint_tag.py" "$@"
+    "$python" "$examples/repoint_tag.py" "$@"
+}
+
 # --- the story -------------------------------------------------------------------------
 
 mkdir "$place/vendor" "$place/device"
@@ -136,6 +153,14 @@ cd "$place/vendor"
 umask 077
 "$python" -c 'import secrets; print(secrets.token_urlsafe(24))' >passphrase
 
+where=trust
+if [ -n "$registry" ]; then
+    ours=$registry/quickstart-$(date +%s)-$$
+    where=oci://$ours/trust
+    sed "s|oci://registry.example/acme/|oci://$ours/|" pump-monitor/margo.yaml >margo.yaml
+    mv margo.yaml pump-monitor/margo.yaml
+fi
+
 part "The vendor makes two keys: one for a safe, one for CI."
 run key generate offline.key --passphrase-file passphrase
 run key generate ci.key --passphrase-file passphrase
@@ -144,19 +169,32 @@ part "As the operator, it makes a trust repository, and says which key may relea
 run repo init trust --profile small --publisher acme \
     --offline-key offline.key --online-key ci.key --passphrase-file passphrase
 run app add acme/pump-monitor --release-key ci.pub --passphrase-file passphrase
+if [ -n "$registry" ]; then
+    part "It goes to the registry; from here on that is where it is edited."
+    run repo push "$where"
+    sed "s|^repo = .*|repo = \"$where\"|" margo-supplychain.toml >settings
+    mv settings margo-supplychain.toml
+fi
 
 part "The CI builds a Margo package and publishes it, with the online key alone."
 do_it mv offline.key ../safe
 sed 's/^  version: "1\.2\.0"$/  version: "1.1.0"/' pump-monitor/margo.yaml >margo.yaml
+mv pump-monitor/margo.yaml ../margo.yaml
 mv margo.yaml pump-monitor/margo.yaml
 run release build pump-monitor --output dist-1.1.0
 run release publish dist-1.1.0 --passphrase-file passphrase
 
-part "An attacker on the way to the devices keeps a copy, for later."
-do_it cp -R trust ../copy-of-1.1.0
+if [ -n "$registry" ]; then
+    part "The registry's own attacker notes what two tags name, for later."
+    attack "$ours/trust" timestamp | tee "$place/old-timestamp"
+    attack "$ours/pump-monitor" 1.1.0 | tee "$place/old-package"
+else
+    part "An attacker on the way to the devices keeps a copy, for later."
+    do_it cp -R trust ../copy-of-1.1.0
+fi
 
 part "The next release mends a hole."
-cp "$examples/pump-monitor/margo.yaml" pump-monitor/margo.yaml
+mv ../margo.yaml pump-monitor/margo.yaml
 run release build pump-monitor --output dist-1.2.0
 run release publish dist-1.2.0 --passphrase-file passphrase
 run repo check
@@ -164,14 +202,24 @@ run repo check
 part "A device gets the root by hand, once; everything else comes over any channel."
 cd "$place/device"
 cp ../vendor/trust/metadata/1.root.json root.json
-run device init --root root.json --source ../vendor/trust --publisher acme --state .
+source=$where
+[ -n "$registry" ] || source=../vendor/trust
+run device init --root root.json --source "$source" --publisher acme --state .
 run device verify acme/pump-monitor --pin '^1.0'
 run device fetch acme/pump-monitor --pin '^1.0' --to staging
 run device confirm acme/pump-monitor
 
-part "The attacker puts the old repository in the place of the new one: 1.1.0, well signed."
-do_it mv ../vendor/trust ../vendor/trust-of-today
-do_it mv ../copy-of-1.1.0 ../vendor/trust
+if [ -n "$registry" ]; then
+    part "The attacker points the package's tag 1.2.0 at 1.1.0: no device asks for tags."
+    attack "$ours/pump-monitor" 1.2.0 "$(sed 1d "$place/old-package")"
+    run device fetch acme/pump-monitor --pin '^1.0' --to staging-2
+    part "So they bring back the old state of everything: 1.1.0, well signed."
+    attack "$ours/trust" timestamp "$(sed 1d "$place/old-timestamp")"
+else
+    part "The attacker puts the old repository in the place of the new one: 1.1.0, well signed."
+    do_it mv ../vendor/trust ../vendor/trust-of-today
+    do_it mv ../copy-of-1.1.0 ../vendor/trust
+fi
 status=0
 run device verify acme/pump-monitor --pin '^1.0' || status=$?
 echo "(exit status $status)"
@@ -179,3 +227,4 @@ echo "(exit status $status)"
 
 part "The device refused it, and what runs keeps running."
 run device status
+[ -z "$registry" ] || printf '\nleft in the registry: %s/…\n' "$ours"
