@@ -8,6 +8,7 @@ Memory is one buffer and one header, whatever the archive holds.
 
 from __future__ import annotations
 
+import os
 import re
 import zlib
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Literal, NoReturn
 from margo_supplychain.errors import UnsafeArchiveError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 BLOCK: Final = 512
 CHUNK: Final = 1 << 16
@@ -107,21 +108,33 @@ class TarStream:
 
     Args:
         stream: unverified bytes of a tar, or of a tar inside one gzip member.
-        limits: bounds of what is decompressed.
+        limits: bounds of what is read, and decompressed.
+        skip: pass over members' bytes in `stream`, which can seek, without reading.
     """
 
-    def __init__(self, stream: BinaryIO, limits: ArchiveLimits) -> None:
+    def __init__(
+        self, stream: BinaryIO, limits: ArchiveLimits, *, skip: bool = False
+    ) -> None:
         first = _read(stream, len(_GZIP_MAGIC))
         self.compressed = first == _GZIP_MAGIC
+        self._seek = stream.seek if skip and not self.compressed else None
         opened = _inflated if self.compressed else _plain
         self._pieces = opened(stream, first, limits)
         self._buffer = b""
         self._at = 0  # how much of the buffer was taken
         self._left = 0  # bytes of the current member's data
         self._padding = 0
+        self._passed = 0
+
+    @property
+    def offset(self) -> int:
+        """Where what comes next begins in the tar: at first, the member's data."""
+        return self._passed
 
     def next(self) -> Header | None:
         """Return the next member's header, or None at the end of the archive."""
+        if self._seek is not None:
+            self._pass_over(self._seek)
         for _ in self.data():
             pass
         self._take(self._padding)
@@ -161,7 +174,16 @@ class TarStream:
             self._at = size - len(taken)
             taken += self._buffer[: self._at]
             self._at = min(self._at, len(self._buffer))
+        self._passed += size
         return taken
+
+    def _pass_over(self, seek: Callable[[int, int], int]) -> None:
+        # The last byte is read: only so a tar that ends early is found out.
+        if (beyond := self._left - 1 - (len(self._buffer) - self._at)) > 0:
+            self._buffer, self._at = b"", 0
+            seek(beyond, os.SEEK_CUR)
+            self._passed += self._left - 1
+            self._left = 1
 
     def _check_end(self) -> None:
         if self._take(BLOCK).count(0) != BLOCK:

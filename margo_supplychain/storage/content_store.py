@@ -29,7 +29,6 @@ from margo_supplychain.errors import (
 )
 from margo_supplychain.formats import strict_json
 from margo_supplychain.formats.oci import (
-    MAX_MANIFEST,
     REFERENCE_NAME,
     Entry,
     Index,
@@ -54,8 +53,10 @@ if TYPE_CHECKING:
 
     from margo_supplychain.formats.digests import Descriptor, Digest
 
-MAX_INDEX: Final = MAX_MANIFEST
-_LAYOUT: Final = strict_json.canonical({"imageLayoutVersion": "1.0.0"})
+# A layout that holds a trust repository lists one manifest for each of its files.
+MAX_INDEX: Final = 16 << 20
+MAX_LAYOUT: Final = 4096  # bytes of `oci-layout`
+LAYOUT: Final = strict_json.canonical({"imageLayoutVersion": "1.0.0"})
 _NO_ANNOTATIONS: Final[Mapping[str, str]] = {}
 
 
@@ -73,23 +74,30 @@ def read_layout_index(directory: Path) -> Index:
         StorageError: not readable.
     """
     try:
-        version = strict_json.parse(
-            read_file(directory / "oci-layout", limit=4096),
-            what=f"{directory}/oci-layout",
-            limit=4096,
-            error=OciFormatError,
-        ).get("imageLayoutVersion")
+        version = read_file(directory / "oci-layout", limit=MAX_LAYOUT)
         data = read_file(directory / "index.json", limit=MAX_INDEX)
     except FileNotFoundError as why:
         absent = os.path.basename(why.filename)
         raise OciFormatError(
             f"{directory} is not an OCI image layout: it has no {absent}"
         ) from why
-    if not isinstance(version, str) or version.split(".")[0] != "1":
+    return parse_layout(version, data, what=str(directory))
+
+
+def parse_layout(version: bytes, index: bytes, *, what: str) -> Index:
+    """Parse the unverified `oci-layout` and `index.json` of an OCI image layout.
+
+    Raises:
+        OciFormatError: not version 1, or not an index.
+    """
+    found = strict_json.parse(
+        version, what=f"{what}/oci-layout", limit=MAX_LAYOUT, error=OciFormatError
+    ).get("imageLayoutVersion")
+    if not isinstance(found, str) or found.split(".")[0] != "1":
         raise OciFormatError(
-            f"{directory}/oci-layout has version {version!r:.40}, expected 1.0.0"
+            f"{what}/oci-layout has version {found!r:.40}, expected 1.0.0"
         )
-    return parse_layout_index(data, limit=MAX_INDEX)
+    return parse_layout_index(index, limit=MAX_INDEX)
 
 
 @final
@@ -114,7 +122,7 @@ class ContentStore:
         if not os.path.lexists(directory / "index.json"):
             write_new_file(directory / "index.json", index_bytes(()))
         if not os.path.lexists(directory / "oci-layout"):
-            write_new_file(directory / "oci-layout", _LAYOUT)
+            write_new_file(directory / "oci-layout", LAYOUT)
         return cls.open(directory)
 
     @classmethod

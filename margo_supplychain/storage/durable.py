@@ -22,6 +22,7 @@ import os
 import re
 import stat
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from margo_supplychain.errors import ConflictError, StorageError
@@ -29,7 +30,6 @@ from margo_supplychain.storage.operations import Operations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 operations: Operations = Operations()
 """Does every write of the package; the kill tests put their own here."""
@@ -146,6 +146,29 @@ def remove_file(path: Path) -> None:
     with storage_errors(path, "remove"):
         with suppress(FileNotFoundError):
             operations.unlink(path)
+        operations.sync_directory(path.parent)
+
+
+def remove_directory(path: Path) -> None:
+    """Remove a directory and all that is in it; one that is not there is fine.
+
+    Links in it are removed, not followed.
+
+    Raises:
+        StorageError: it is no directory, or could not be removed.
+    """
+    with storage_errors(path, "remove"):
+        if not os.path.lexists(path):
+            return
+        if path.is_symlink():
+            raise StorageError(f"{path} is a symbolic link", path=str(path))
+        for directory, names, files in os.walk(path, topdown=False):
+            for name in files:
+                operations.unlink(Path(directory, name))
+            for name in names:
+                one = Path(directory, name)
+                (operations.unlink if one.is_symlink() else operations.rmdir)(one)
+        operations.rmdir(path)
         operations.sync_directory(path.parent)
 
 

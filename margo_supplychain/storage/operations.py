@@ -27,6 +27,12 @@ class Operations:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(path, flags, mode)
 
+    def reopen(self, path: Path) -> int:
+        """Open a file that is there and return a descriptor to read and go on."""
+        # Not waiting: a pipe of that name would hang whoever opens it.
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        return os.open(path, flags)
+
     def open_lock(self, path: Path, mode: int) -> int:
         """Open a lock file, creating it when it is not there."""
         # Reading is enough for flock, so others than the file's owner can wait too.
@@ -53,6 +59,10 @@ class Operations:
     def unlink(self, path: Path) -> None:
         """Remove a file's name."""
         os.unlink(path)
+
+    def rmdir(self, path: Path) -> None:
+        """Remove one directory, which must be empty."""
+        os.rmdir(path)
 
     def sync_directory(self, path: Path) -> None:
         """Return when the directory's names would survive a power failure."""

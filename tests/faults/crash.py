@@ -135,8 +135,10 @@ class CrashingOperations(Operations):
         for descriptor, synced in self._files.values():
             os.ftruncate(descriptor, synced)
         if self._loss is Loss.UNSYNCED:
-            for _, undo in reversed(self._undo):
-                undo()
+            for directory, undo in reversed(self._undo):
+                # What was in a directory is gone with it, once that is synced.
+                if directory.exists():
+                    undo()
 
     def _keep(self, path: Path) -> Path | None:
         # A second name outside the state, under which a lost one is found again.
@@ -211,6 +213,11 @@ class CrashingOperations(Operations):
         super().unlink(path)
         if kept is not None:
             self._on_undo(path.parent, lambda: _restore(kept, path))
+
+    def rmdir(self, path: Path) -> None:
+        self._next("rmdir", path)
+        super().rmdir(path)
+        self._on_undo(path.parent, path.mkdir)
 
     def sync_directory(self, path: Path) -> None:
         self._next("sync_directory", path)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from margo_supplychain.errors import UnsafeArchiveError
+from margo_supplychain.formats.tar_stream import ArchiveLimits, TarStream
 from tests.formats.tars import END, check, entry, padded, pax, raw, refused, tar
 
 # --- ambiguity -----------------------------------------------------------------------
@@ -357,3 +358,46 @@ def test_noise_never_raises_anything_else(data: bytes) -> None:
     for bad in (data, b"\x1f\x8b\x08" + data):
         with pytest.raises(UnsafeArchiveError):
             check(bad)
+
+
+# --- passing over members ------------------------------------------------------------
+
+
+def members(data: bytes, *, skip: bool) -> list[tuple[str, int, int]]:
+    stream = TarStream(io.BytesIO(data), ArchiveLimits(), skip=skip)
+    found = []
+    while (header := stream.next()) is not None:
+        found.append((header.name, stream.offset, header.size))
+    return found
+
+
+@given(st.lists(st.integers(0, 200_000), max_size=6))
+def test_members_that_are_passed_over_are_where_they_are(sizes: list[int]) -> None:
+    data = tar(
+        *((entry(f"m{n}"), bytes([n + 1]) * size) for n, size in enumerate(sizes))
+    )
+    found = members(data, skip=True)
+    assert found == members(data, skip=False)
+    assert [size for _, _, size in found] == sizes
+    for number, (_, offset, size) in enumerate(found):
+        assert data[offset : offset + size] == bytes([number + 1]) * size
+
+
+def test_passing_over_reads_next_to_nothing() -> None:
+    data = tar((entry("large"), b"x" * (8 << 20)), (entry("small"), b"y"))
+    limits = ArchiveLimits(total=1 << 20)
+    stream = TarStream(io.BytesIO(data), limits, skip=True)
+    found = [stream.next(), stream.next(), stream.next()]
+    assert [header and header.name for header in found] == ["large", "small", None]
+
+
+@pytest.mark.parametrize("size", [512, 1 << 19, (1 << 20) + 511, (1 << 20) + 512])
+def test_a_member_that_is_cut_off_is_not_passed_over(size: int) -> None:
+    data = tar((entry("large"), b"x" * (1 << 20)))
+    with pytest.raises(UnsafeArchiveError, match="it ends early"):
+        members(data[:size], skip=True)
+
+
+def test_compressed_members_are_read() -> None:
+    data = gzip.compress(tar((entry("a"), b"x" * 100_000), (entry("b"), b"y")))
+    assert [name for name, _, _ in members(data, skip=True)] == ["a", "b"]

@@ -15,6 +15,7 @@ from margo_supplychain.storage.durable import (
     make_directory,
     open_regular,
     read_file,
+    remove_directory,
     remove_file,
     write_file,
     write_new_file,
@@ -403,3 +404,48 @@ def test_removal_is_for_good(tmp_path: Path) -> None:
         assert names(directory) in ([[]] if crash.finished else [[], ["file"]])
 
     crash_points(state, lambda d: remove_file(d / "file"), check, scratch=tmp_path)
+
+
+# --- removing a directory ------------------------------------------------------------
+
+
+def test_remove_directory(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_bytes(b"")
+    directory = tmp_path / "a"
+    (directory / "b" / "c").mkdir(parents=True)
+    (directory / "b" / "file").write_bytes(b"x")
+    (directory / "link").symlink_to(outside)
+    (directory / "b" / "broken").symlink_to("nowhere")
+    remove_directory(directory)
+    assert [path.name for path in tmp_path.iterdir()] == ["outside"]
+    assert (outside / "kept").exists()
+    remove_directory(directory)
+
+
+def test_remove_what_is_no_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "link").symlink_to("kept")
+    with pytest.raises(StorageError, match=r"can't remove .*Not a directory"):
+        remove_directory(tmp_path / "file")
+    with pytest.raises(StorageError, match="is a symbolic link"):
+        remove_directory(tmp_path / "link")
+    assert (tmp_path / "kept").exists()
+
+
+def test_a_crash_while_removing_leaves_less(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    (state / "a" / "b").mkdir(parents=True)
+    (state / "a" / "b" / "file").write_bytes(b"x")
+
+    def action(directory: Path) -> None:
+        remove_directory(directory / "a")
+
+    def check(directory: Path, crash: Crash) -> None:
+        assert not (crash.finished and (directory / "a").exists())
+        action(directory)
+        assert list(directory.iterdir()) == []
+
+    assert crash_points(state, action, check, scratch=tmp_path) == 4

@@ -1,0 +1,171 @@
+"""Large content that comes in several runs: what broke off is gone on with.
+
+A part lies beside the content, under the digest that it is to become, and is no content:
+its bytes are hashed again before the rest follows, and it gets its final name only when
+the whole is right. What turns out wrong is thrown away, and begun anew once, since the
+beginning may have come from somewhere else. The caller holds the directory's lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import stat
+from contextlib import suppress
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from margo_supplychain.errors import StorageError, VerificationError
+from margo_supplychain.storage import durable
+from margo_supplychain.storage.receive import BUFFER, Begun, check_stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from margo_supplychain.formats.digests import Descriptor, Digest
+
+WORTH_KEEPING: Final = BUFFER  # bytes; less is fetched again as fast
+_NAME: Final = re.compile(r"\.part-([0-9a-f]{32,128})", re.ASCII)
+
+
+def part_path(path: Path) -> Path:
+    """Return where the part of the content at `path` lies."""
+    return path.with_name(f".part-{path.name}")
+
+
+def receive_part(
+    path: Path,
+    what: Descriptor,
+    open_at: Callable[[int], AbstractContextManager[BinaryIO]],
+    *,
+    subject: str,
+    mode: int = 0o644,
+    look: Callable[[int], None] | None = None,
+    tick: Callable[[int], None] | None = None,
+) -> None:
+    """Write unverified bytes to `path` if they are exactly `what`, by and by.
+
+    When reading ends early, whatever raised, the part stays for the next call.
+
+    Args:
+        path: of the content.
+        what: size and digest that it must have.
+        open_at: opens the unverified bytes from a byte on.
+        subject: what it is called in messages.
+        mode: of the file.
+        look: called with the size of each piece of an earlier run that is hashed.
+        tick: called with the size of each piece that comes.
+
+    Raises:
+        LengthMismatchError, DigestMismatchError: other bytes; nothing is left.
+        StorageError: the file could not be written; nothing is left.
+    """
+    part = part_path(path)
+    durable.make_directory(path.parent)
+    while True:
+        with durable.storage_errors(path, "write"):
+            descriptor, size = _opened(part, what, mode)
+        try:
+            begun = _hashed(descriptor, size, what, look)
+            _go_on(descriptor, what, open_at, begun, subject=subject, tick=tick)
+            with durable.storage_errors(path, "write"):
+                durable.operations.sync_file(descriptor)
+                durable.operations.replace(part, path)
+                durable.operations.sync_directory(path.parent)
+            return
+        except VerificationError:
+            _remove(part)
+            if not size:
+                raise
+        except StorageError:
+            _remove(part)
+            raise
+        except BaseException:
+            if os.fstat(descriptor).st_size < WORTH_KEEPING:
+                _remove(part)
+            raise
+        finally:
+            os.close(descriptor)
+
+
+def remove_parts(directory: Path, *, but: Collection[Digest] = ()) -> None:
+    """Remove the parts in a directory that nobody goes on with.
+
+    Args:
+        directory: where content of one digest algorithm lies; locked by the caller.
+        but: digests of the parts to keep.
+
+    Raises:
+        StorageError: the directory can't be listed or written.
+    """
+    kept = {one.hex for one in but}
+    with durable.storage_errors(directory, "clean"):
+        for name in os.listdir(directory):
+            found = _NAME.fullmatch(name)
+            if found is not None and found[1] not in kept:
+                durable.operations.unlink(directory / name)
+
+
+def _opened(part: Path, what: Descriptor, mode: int) -> tuple[int, int]:
+    """Return a descriptor of the part, and how many bytes it begins with."""
+    if os.path.lexists(part):
+        # A link is not followed, and what nobody could have left here is not used.
+        with suppress(OSError):
+            descriptor = durable.operations.reopen(part)
+            size = _usable(os.fstat(descriptor), what)
+            if size:
+                return descriptor, size
+            os.close(descriptor)
+        durable.operations.unlink(part)
+    return durable.operations.create(part, mode), 0
+
+
+def _usable(found: os.stat_result, what: Descriptor) -> int:
+    """Return the size of a part that is ours alone and not too large, or 0."""
+    ours = (
+        stat.S_ISREG(found.st_mode)
+        and found.st_uid == os.geteuid()
+        and found.st_nlink == 1
+        and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    )
+    return found.st_size if ours and found.st_size <= what.size else 0
+
+
+def _hashed(
+    descriptor: int, size: int, what: Descriptor, look: Callable[[int], None] | None
+) -> Begun:
+    hasher = hashlib.new(what.digest.algorithm)
+    if size:
+        buffer = memoryview(bytearray(BUFFER))
+        with io.FileIO(descriptor, closefd=False) as file:
+            left = size
+            while left and (count := file.readinto(buffer[: min(left, BUFFER)])):
+                hasher.update(buffer[:count])
+                left -= count
+                if look is not None:
+                    look(count)
+    return Begun(hasher, size)
+
+
+def _go_on(
+    descriptor: int,
+    what: Descriptor,
+    open_at: Callable[[int], AbstractContextManager[BinaryIO]],
+    begun: Begun,
+    *,
+    subject: str,
+    tick: Callable[[int], None] | None,
+) -> None:
+    def write(piece: memoryview) -> None:
+        with durable.storage_errors(part_name, "write"):
+            durable.write_all(descriptor, piece)
+
+    ...
+
+
+def _remove(part: Path) -> None:
+    with suppress(FileNotFoundError):
+        durable.operations.unlink(part)
