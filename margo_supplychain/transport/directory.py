@@ -205,6 +205,20 @@ class DirectorySink(DirectorySource):
         if (path := self.directory / "metadata" / name).parent.is_dir():
             remove_file(path)
 
+    def restore_metadata(self, filename: str, data: bytes) -> None:
+        """Put a versioned metadata file back; see `Shelf.restore_metadata`.
+
+        Raises:
+            ValueError: it is the timestamp.
+            StorageError: it can't be written.
+        """
+        name = metadata_name(filename, url=self.url)
+        if not is_versioned(name):
+            raise ValueError(f"{name} is no versioned metadata file")
+        path = self.directory / "metadata" / name
+        make_directory(path.parent)
+        write_file(path, data)
+
     def together(self) -> AbstractContextManager[None]:
         """Change nothing: each file is durable by itself."""
         return nullcontext()

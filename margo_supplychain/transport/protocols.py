@@ -144,6 +144,28 @@ class Shelf(Sink, Protocol):
             ValueError: it is a root, or the timestamp.
         """
 
+    def restore_metadata(self, filename: str, data: bytes) -> None:
+        """Put back the bytes that signed metadata names, whatever has their name now.
+
+        For a file that was damaged, or that a racing publisher overwrote: the only way
+        in which a versioned name gets other bytes.
+
+        Raises:
+            ValueError: it is the timestamp, which `put_metadata` moves.
+        """
+
+
+class TaggedShelf(Shelf, Protocol):
+    """A shelf where names are tags: a registry, an OCI image layout or a tar of one."""
+
+    def resolve(self, reference: str) -> Descriptor:
+        """Return what a tag, or `@sha256:…`, names; for authors, never for a device.
+
+        Raises:
+            FetchError: `missing` if there is no such thing.
+            OciFormatError: it is no manifest or index.
+        """
+
 
 class ContentSources(Protocol):
     """Where content lies: the record's hints, mapped by the device's owner."""
