@@ -1,106 +1,149 @@
 """urllib3's connections, each on a line that can be cut, and its errors in one shape.
 
-The only module that imports urllib3; it is itself imported when the first file is
-fetched over HTTP.
+Certificates and proxies are chosen by the origin of each request, so nothing of one
+registry reaches another.
+
+With `wire`, `direct`, `response` and `broken` the only module that imports urllib3; all
+of them are themselves imported when the first file is fetched over HTTP.
 """
 
 from __future__ import annotations
 
 import re
-import ssl
 import threading
-from http.client import HTTPException, IncompleteRead
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from margo_supplychain.transport import tls
+from margo_supplychain.transport.broken import BrokenError, broken
+from margo_supplychain.transport.line import Line
+from margo_supplychain.transport.network import is_loopback
+from margo_supplychain.transport.request import Body
+from margo_supplychain.transport.response import Response
+from margo_supplychain.transport.wire import pools
 from margo_supplychain.version import __version__
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable
+    import ssl
+    from collections.abc import Callable, Mapping
 
     from urllib3.response import BaseHTTPResponse
 
-    from margo_supplychain.transport.line import Line
-    from margo_supplychain.transport.network import Network
+    from margo_supplychain.transport.network import Network, RegistryAccess
+    from margo_supplychain.transport.request import Request
 
-_ON_TLS: Final = re.compile(r"\[[A-Z0-9_: ]{1,80}\] | \(_ssl\.c:[0-9]{1,6}\)", re.ASCII)
+    Key = tuple[RegistryAccess, str | None, str]
 
-
-class BrokenError(Exception):
-    """A connection gave nothing, or nothing more.
-
-    Args:
-        text: why, for people.
-        is_slow: it took too long.
-        is_final: the next attempt would end the same way.
-    """
-
-    def __init__(
-        self, text: str, *, is_slow: bool = False, is_final: bool = False
-    ) -> None:
-        super().__init__(text)
-        self.is_slow = is_slow
-        self.is_final = is_final
+_MOST_IDLE: Final = 8  # connections to one server that wait for the next request
+_HEADER: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_TWO_WAYS: Final = re.compile(r"[\\@\x00-\x20\x7f]")
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 
 
 class Connections:
-    """Sends GET requests; decides nothing about the answers.
+    """Sends requests; decides nothing about the answers. Thread-safe.
 
     Args:
-        network: the limits.
+        network: the limits, and how each registry is reached.
+        plain_http: whether http:// goes to everybody; else only to loopback and to
+            registries that the network names for it.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, *, plain_http: bool = False) -> None:
         self._network = network
+        self._plain_http = plain_http
         self._timeout = urllib3.Timeout(
             connect=network.connect_timeout, read=network.read_timeout
         )
         # urllib3 picks the connection, and picks it in the thread that asks.
         self._here = threading.local()
-        self._pools = _pools(self._here)
+        self._pools = pools(self._here, patience=network.read_timeout)
         self._proxies = getproxies()
-        self._managers: dict[str | None, urllib3.PoolManager] = {}
+        self._lock = threading.Lock()
+        self._managers: dict[Key, urllib3.PoolManager] = {}
 
-    def get(
-        self, url: str, *, start: int, line: Line, look: Callable[[], float]
-    ) -> BaseHTTPResponse:
-        """Ask for `url` from byte `start`; return when its headers are there.
+    def send(self, request: Request, *, look: Callable[[], float]) -> Response:
+        """Ask, and return when the headers of the answer are there.
 
         Args:
-            line: does it.
+            request: nothing in it is looked at but where it goes. Of a body that was
+                not sent to its end, more may be read as long as the line is stuck.
             look: see `Line.call`.
 
         Raises:
             BrokenError: there is no answer; nothing was tried twice.
+            FetchError: a file that TLS needs can't be used.
+            StorageError: the body can't be read.
         """
+        self._check(request)
+        body = Body.of(request.body) if isinstance(request.body, bytes) else None
+        body = body or request.body  # type: ignore[assignment]  # no longer bytes
+        line = Line()
 
         def ask() -> BaseHTTPResponse:
-            self._here.line = line
+            here = self._here
+            here.line, here.body = line, body
             try:
-                return self._ask(url, start)
+                return self._ask(request, body)
             except (urllib3.exceptions.HTTPError, OSError) as why:
-                raise _broken(why) from why
+                raise broken(why) from why
+            finally:
+                # The thread lives longer than the line.
+                del here.line, here.body
 
-        return line.call(ask, look=look, drop=lambda response: response.close())
+        try:
+            response = line.call(ask, look=look, drop=lambda late: late.close())
+        except BaseException as why:
+            line.end()
+            if line.is_stuck and body is not None and isinstance(why, BrokenError):
+                # Who is stuck may go on reading the body: it can't be sent again.
+                raise BrokenError(str(why), is_slow=why.is_slow, is_final=True) from why
+            raise
+        return Response(
+            response, request.url, line=line, patience=self._network.read_timeout
+        )
 
-    def _ask(self, url: str, start: int) -> BaseHTTPResponse:
+    def _check(self, request: Request) -> None:
+        parts = urlsplit(request.url)
+        if _TWO_WAYS.search(parts.netloc):
+            # urllib3 would go to one host, and credentials are chosen for the other.
+            raise BrokenError("its URL can be read in two ways", is_final=True)
+        is_open = (
+            parts.scheme == "https"
+            or self._plain_http
+            or is_loopback(parts.hostname or "")
+            or self._network.access(request.url).plain_http
+        )
+        if not is_open:
+            raise BrokenError(
+                "plain http is not used for it",
+                is_final=True,
+                hint="use https; a registry that has none must be named for it with "
+                "plain_http = true",
+            )
+        for name, text in request.headers.items():
+            if not _NAME.fullmatch(name) or not _HEADER.fullmatch(text):
+                # Not repeated: it may be a token.
+                raise BrokenError(f"{name[:40]!r} can't be sent", is_final=True)
+
+    def _ask(self, request: Request, body: Body | None) -> BaseHTTPResponse:
         headers = {
             "Accept": "*/*",
             # Bytes are hashed as they are: nothing on the way may encode them.
             "Accept-Encoding": "identity",
             "User-Agent": f"margo-supplychain/{__version__}",
+            **request.headers,
         }
-        if start:
-            headers["Range"] = f"bytes={start}-"
-        return self._manager(url).request(
-            "GET",
-            url,
+        if body is not None:
+            body.begin()
+            headers["Content-Length"] = str(body.size)
+        return self._manager(request.url).request(
+            request.method,
+            request.url,
+            body=body,
             headers=headers,
             preload_content=False,
             decode_content=False,
@@ -111,138 +154,48 @@ class Connections:
 
     def _manager(self, url: str) -> urllib3.PoolManager:
         parts = urlsplit(url)
-        proxy = self._proxies.get(parts.scheme) or self._proxies.get("all")
-        if proxy is not None and proxy_bypass(parts.hostname or ""):
-            proxy = None
-        manager = self._managers.get(proxy)
-        if manager is None:
-            manager = self._managers[proxy] = self._new_manager(proxy)
+        access = self._network.access(url)
+        proxy = access.proxy
+        if proxy is None:
+            proxy = self._proxies.get(parts.scheme) or self._proxies.get("all")
+            if proxy is not None and proxy_bypass(parts.hostname or ""):
+                proxy = None
+        # Registries with equal access still differ in their names: urllib3 keeps
+        # connections by host and port.
+        key = (access, proxy or None, parts.scheme)
+        with self._lock:
+            manager = self._managers.get(key)
+            if manager is None:
+                manager = self._managers[key] = self._new_manager(*key, url=url)
         return manager
 
-    def _new_manager(self, proxy: str | None) -> urllib3.PoolManager:
-        options: dict[str, Any] = {}
-        if self._network.ca_file is not None:
-            options["ca_certs"] = str(self._network.ca_file)
+    def _new_manager(
+        self, access: RegistryAccess, proxy: str | None, scheme: str, *, url: str
+    ) -> urllib3.PoolManager:
+        options: dict[str, Any] = {"maxsize": _MOST_IDLE}
+        if scheme == "https":
+            options["ssl_context"] = tls.context(self._network, access, url=url)
         manager: urllib3.PoolManager
         if proxy is None:
             manager = urllib3.PoolManager(**options)
         else:
             manager = urllib3.ProxyManager(
-                proxy, proxy_headers=_proxy_headers(proxy), **options
+                proxy,
+                proxy_headers=_proxy_headers(proxy),
+                proxy_ssl_context=self._to_proxy(proxy, url),
+                **options,
             )
         manager.pool_classes_by_scheme = self._pools
         return manager
 
+    def _to_proxy(self, proxy: str, url: str) -> ssl.SSLContext | None:
+        is_tls = urlsplit(proxy).scheme == "https"
+        return tls.proxy_context(self._network, url=url) if is_tls else None
 
-def _proxy_headers(proxy: str) -> dict[str, str]:
+
+def _proxy_headers(proxy: str) -> Mapping[str, str]:
     parts = urlsplit(proxy)
     if parts.username is None:
         return {}
     login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
     return dict(urllib3.make_headers(proxy_basic_auth=login))
-
-
-def read(
-    response: BaseHTTPResponse, most: int, *, line: Line, look: Callable[[], float]
-) -> bytes:
-    """Return the next bytes of a response, as many as came; none at its end.
-
-    Raises:
-        BrokenError: the connection ended before the response did.
-    """
-
-    def take() -> bytes:
-        try:
-            return response.read1(most, decode_content=False) or b""
-        except (urllib3.exceptions.HTTPError, OSError) as why:
-            raise _broken(why) from why
-
-    return line.call(take, look=look)
-
-
-# --- errors --------------------------------------------------------------------------
-
-
-def _broken(why: Exception) -> BrokenError:
-    # urllib3 counts a refused connection among the timeouts.
-    is_slow = isinstance(why, urllib3.exceptions.TimeoutError) and not isinstance(
-        why, urllib3.exceptions.NewConnectionError
-    )
-    return BrokenError(
-        _reason(why),
-        is_slow=is_slow,
-        # A certificate that is wrong now is wrong in a second.
-        is_final=isinstance(why, urllib3.exceptions.SSLError),
-    )
-
-
-def _reason(why: BaseException) -> str:
-    """Say what happened, without the objects of urllib3 that stand around it."""
-    inner = why
-    while (deeper := _inside(inner)) is not None:
-        inner = deeper
-    if isinstance(inner, IncompleteRead):
-        return "the connection ended early"
-    if isinstance(inner, HTTPException) and not isinstance(inner, OSError):
-        return "the answer is not HTTP"
-    text = (isinstance(inner, OSError) and inner.strerror) or str(inner)
-    if isinstance(inner, ssl.SSLError):
-        text = _ON_TLS.sub("", text)
-    text = " ".join(text.split())[:200] or type(inner).__name__
-    return text[:1].lower() + text[1:]
-
-
-def _inside(why: BaseException) -> BaseException | None:
-    around = (*why.args, getattr(why, "original_error", None), why.__cause__)
-    return next((one for one in around if isinstance(one, BaseException)), None)
-
-
-# --- lines ---------------------------------------------------------------------------
-
-
-class _LineConnection(HTTPConnection):
-    """Tells the line of its thread which socket it reads."""
-
-    here: threading.local
-    _handle: socket.socket | None = None
-
-    def _new_conn(self) -> socket.socket:
-        opened = super()._new_conn()
-        # TLS moves the descriptor to another object; ours stays good until `close`.
-        self._handle = opened.dup()
-        self._hold()
-        return opened
-
-    def getresponse(self) -> Any:
-        # Another line may have opened the connection.
-        self._hold()
-        return super().getresponse()
-
-    def close(self) -> None:
-        super().close()
-        if self._handle is not None:
-            self._handle.close()
-
-    def _hold(self) -> None:
-        if self._handle is not None:
-            self.here.line.hold(self._handle)
-
-
-class _LineTlsConnection(_LineConnection, HTTPSConnection):
-    pass
-
-
-def _pools(local: threading.local) -> dict[str, type[HTTPConnectionPool]]:
-    class Plain(_LineConnection):
-        here = local
-
-    class Tls(_LineTlsConnection):
-        here = local
-
-    class PlainPool(HTTPConnectionPool):
-        ConnectionCls = Plain
-
-    class TlsPool(HTTPSConnectionPool):
-        ConnectionCls = Tls
-
-    return {"http": PlainPool, "https": TlsPool}

@@ -158,7 +158,7 @@ class HttpSource:
         from margo_supplychain.transport.transfer import Transfer
 
         if self._connections is None:
-            self._connections = Connections(self._network)
+            self._connections = Connections(self._network, plain_http=True)
         transfer = Transfer(
             self._connections, url, network=self._network, start=start, tick=tick
         )

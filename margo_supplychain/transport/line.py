@@ -1,9 +1,11 @@
 """Blocking calls that end when their owner has waited enough.
 
 Time-outs of sockets count from byte to byte, and some calls (a name look-up,
-http.client on chunk sizes and trailers) read as often as the server likes. So each
-attempt makes its calls in a thread of its own, while the owner's thread looks at the
-clock and cuts the connection when that says so. Knows nothing of HTTP.
+http.client on headers, chunk sizes and trailers) read as often as the server likes. So
+they are made in another thread, while the owner's thread looks at the clock and cuts
+the connection when that says so. Knows nothing of HTTP.
+
+A thread serves one line after the other: starting one costs more than a small request.
 
 Example:
     >>> line = Line()
@@ -14,10 +16,11 @@ Example:
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from contextlib import suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
@@ -29,6 +32,8 @@ Result = TypeVar("Result")
 
 SHORTEST_LOOK: Final = 0.001
 _TO_LEAVE: Final = 1.0  # seconds that a call may take to notice that it was cut
+_TO_STAY: Final = 5.0  # seconds that a thread without a line waits for the next
+_MOST_IDLE: Final = 8
 
 
 class Line:
@@ -43,10 +48,7 @@ class Line:
         self._lock = threading.Lock()
         self._handle: socket.socket | None = None
         self._is_cut = False
-        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        # A daemon: a look-up that hangs must not keep the process from ending.
-        self._thread = threading.Thread(target=_work, args=(self._jobs,), daemon=True)
-        self._thread.start()
+        self._worker: _Worker | None = _hire()
 
     def call(
         self,
@@ -64,6 +66,8 @@ class Line:
                 use any more.
             drop: takes what `job` returned to a line that was cut.
         """
+        if self._worker is None:
+            raise RuntimeError("called after the end")
         # In a box: the thread keeps nothing alive that the owner has taken out.
         box: list[Outcome] = []
         done = threading.Event()
@@ -76,7 +80,7 @@ class Line:
                     return
             _drop(box.pop(), drop)
 
-        self._jobs.put(work)
+        self._worker.jobs.put(work)
         is_done = False
         try:
             while not is_done:
@@ -103,23 +107,95 @@ class Line:
                 _shut(handle)
 
     def end(self) -> None:
-        """Let the thread go."""
-        self._jobs.put(None)
+        """Let the thread go; nothing is called after this."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.rest()
 
     def _cut(self) -> None:
         with self._lock:
             self._is_cut = True
             if self._handle is not None:
                 _shut(self._handle)
-        self.end()
-        # Who still reads holds locks: closing its response now would hang.
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            # Who still reads holds locks: closing its response now would hang.
+            self.is_stuck = not worker.leave()
+
+
+# --- threads -------------------------------------------------------------------------
+
+
+class _Worker:
+    """A thread that does one job after the other."""
+
+    def __init__(self) -> None:
+        self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        # A daemon: a look-up that hangs must not keep the process from ending.
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def rest(self) -> None:
+        """Wait for the next line, or leave when enough others do."""
+        with _idle_lock:
+            if len(_idle) < _MOST_IDLE:
+                _idle.append(self)
+                # Its patience begins anew.
+                self.jobs.put(_nothing)
+                return
+        self.jobs.put(None)
+
+    def leave(self) -> bool:
+        """Return whether the thread ended soon."""
+        self.jobs.put(None)
         self._thread.join(_TO_LEAVE)
-        self.is_stuck = self._thread.is_alive()
+        return not self._thread.is_alive()
+
+    def _work(self) -> None:
+        while True:
+            try:
+                job = self.jobs.get(timeout=_TO_STAY)
+            except Empty:
+                if self._is_spare():
+                    return
+                continue
+            if job is None:
+                return
+            job()
+            # What it used must not live on until the next one comes.
+            del job
+
+    def _is_spare(self) -> bool:
+        with _idle_lock:
+            if self not in _idle:
+                return False
+            _idle.remove(self)
+            return True
 
 
-def _work(jobs: SimpleQueue[Callable[[], None] | None]) -> None:
-    while (job := jobs.get()) is not None:
-        job()
+_idle: list[_Worker] = []
+_idle_lock = threading.Lock()
+
+
+def _hire() -> _Worker:
+    with _idle_lock:
+        if _idle:
+            return _idle.pop()
+    return _Worker()
+
+
+def _forget() -> None:
+    """Threads don't come along into a forked process."""
+    global _idle_lock  # noqa: PLW0603 - it may be held by a thread that is not here
+    _idle_lock = threading.Lock()
+    _idle.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def _nothing() -> None:
+    return
 
 
 def _outcome(job: Callable[[], Any]) -> Outcome:
@@ -136,5 +212,7 @@ def _drop(outcome: Outcome, drop: Callable[[Any], None] | None) -> None:
 
 
 def _shut(handle: socket.socket) -> None:
+    # Not `handle.shutdown`: that of TLS forgets its keys, and who still reads would be
+    # given the bytes as they came.
     with suppress(OSError):
-        handle.shutdown(socket.SHUT_RDWR)
+        socket.socket.shutdown(handle, socket.SHUT_RDWR)

@@ -12,7 +12,7 @@ import pytest
 from margo_supplychain.errors import BudgetError, CancelledError
 from margo_supplychain.formats.names import ReleaseName
 from margo_supplychain.formats.pins import Pin
-from margo_supplychain.transport import transfer
+from margo_supplychain.transport import attempts
 from margo_supplychain.transport.http import HttpSource
 from margo_supplychain.transport.opening import FixedContent
 from margo_supplychain.verify.limits import Control
@@ -39,7 +39,7 @@ LONG = 30.0  # seconds; far below what the source itself would bear
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(transfer, "_LOOK", 0.02)
+    monkeypatch.setattr(attempts, "_LOOK", 0.02)
 
 
 @pytest.fixture

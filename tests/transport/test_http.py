@@ -28,7 +28,7 @@ from margo_supplychain.errors import (
 from margo_supplychain.formats.digests import Descriptor
 from margo_supplychain.formats.names import TargetPath
 from margo_supplychain.storage.content_store import ContentStore
-from margo_supplychain.transport import line, transfer
+from margo_supplychain.transport import attempts, line
 from margo_supplychain.transport.http import HttpSource
 from margo_supplychain.transport.network import Network
 from margo_supplychain.version import __version__
@@ -88,7 +88,7 @@ class FakeTime:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
     fake = FakeTime()
-    monkeypatch.setattr(transfer, "time", fake)
+    monkeypatch.setattr(attempts, "time", fake)
     return fake
 
 
@@ -564,7 +564,7 @@ def test_dripping_handshake() -> None:
 
 
 def test_dripping_body(liar: Liar, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "time", FakeTime(step=20))
+    monkeypatch.setattr(attempts, "time", FakeTime(step=20))
 
     def answer(talk: Conversation) -> None:
         talk.say(200, Content_Length="1000000")
@@ -596,7 +596,7 @@ def test_fast_enough(liar: Liar, clock: FakeTime) -> None:
 
 
 def test_deadline_of_one_file(liar: Liar, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "time", FakeTime(step=20))
+    monkeypatch.setattr(attempts, "time", FakeTime(step=20))
     liar.serves(BLOB, DATA)
     with pytest.raises(TooSlowError, match="took longer than 50 s"):
         read(HttpSource.of(liar.url, network=Network(deadline=50)))
@@ -736,7 +736,7 @@ def test_stopped_while_waiting(
     liar: Liar, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
     """Far below a second here; neither time-out nor deadline comes into it."""
-    monkeypatch.setattr(transfer, "_LOOK", 0.01)
+    monkeypatch.setattr(attempts, "_LOOK", 0.01)
 
     def silent(talk: Conversation) -> None:
         talk.keep_waiting()
