@@ -15,9 +15,14 @@ Example:
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from margo_supplychain.errors import OciFormatError
+from margo_supplychain.errors import (
+    FormatError,
+    OciFormatError,
+    UnknownTargetError,
+)
 from margo_supplychain.formats.oci import (
     INDEX_TYPES,
     MANIFEST_TYPES,
@@ -31,10 +36,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from margo_supplychain.formats.digests import Descriptor, Digest
+    from margo_supplychain.formats.oci import Entry
 
 Role = Literal["config", "layer", "manifest"]
 MAX_DEPTH: Final = 8
 MAX_PARTS: Final = 10_000
+_MAX_PLATFORM: Final = 80
+# Values of GOOS and GOARCH, and containerd's variants.
+_PLATFORM: Final = re.compile(r"[a-z0-9_]+/[a-z0-9_]+(?:/[a-z0-9_.]+)?", re.ASCII)
 
 
 class Part(NamedTuple):
@@ -49,16 +58,76 @@ def is_manifest(what: Descriptor) -> bool:
     return what.media_type in MANIFEST_TYPES or what.media_type in INDEX_TYPES
 
 
-def children(what: Descriptor, data: bytes) -> tuple[Part, ...]:
+def platform_name(text: str) -> str:
+    """Return `text` if it is a platform, such as `linux/arm64` or `linux/arm/v7`.
+
+    Raises:
+        FormatError: if it is not.
+    """
+    if len(text) > _MAX_PLATFORM or _PLATFORM.fullmatch(text) is None:
+        raise FormatError(
+            f"platform {text[:80]!r} is not os/architecture or "
+            "os/architecture/variant, such as linux/arm64"
+        )
+    return text
+
+
+def chosen(
+    index: Index, platforms: frozenset[str] | None, *, what: Descriptor
+) -> tuple[Entry, ...]:
+    """Return the entries of an index for the platforms that somebody asks for.
+
+    An entry without a platform is for all of them. `linux/arm` takes every variant,
+    `linux/arm/v7` that one alone.
+
+    Args:
+        index: parsed.
+        platforms: `os/architecture` or `os/architecture/variant`; None for all.
+        what: the index's descriptor, for messages.
+
+    Raises:
+        UnknownTargetError: the index names platforms, and none of these.
+    """
+    if platforms is None:
+        return index.manifests
+    named = {one.platform for one in index.manifests if one.platform is not None}
+    taken = {one for one in named if _is_for(one, platforms)}
+    if named and not taken:
+        raise UnknownTargetError(
+            f"index {what.digest.short} has nothing for "
+            f"{' or '.join(sorted(platforms))}, only for "
+            f"{', '.join(sorted(named))[:160]}",
+            name=str(what.digest),
+            hint="ask for a platform that the release has, or for all",
+        )
+    return tuple(
+        one for one in index.manifests if one.platform is None or one.platform in taken
+    )
+
+
+def _is_for(platform: str, asked: frozenset[str]) -> bool:
+    # containerd, platforms.Normalize: arm64 is v8 whether it says so or not.
+    plain = platform.removesuffix("/v8") if "/arm64/" in platform else platform
+    return any(
+        plain == one or plain.startswith(f"{one}/")
+        for one in (one.replace("/arm64/v8", "/arm64") for one in asked)
+    )
+
+
+def children(
+    what: Descriptor, data: bytes, *, platforms: frozenset[str] | None = None
+) -> tuple[Part, ...]:
     """Return what a manifest or index names, in its order, each digest once.
 
     Args:
         what: the descriptor that led here.
         data: unverified bytes.
+        platforms: of an index that names platforms, these alone; None for all.
 
     Raises:
         OciFormatError: not a manifest or index, not the kind that `what` promised, or
             one digest under two sizes.
+        UnknownTargetError: as `chosen`.
     """
     found = parse_manifest(data, what=f"manifest {what.digest.short}")
     if found.media_type != what.media_type:
@@ -67,13 +136,17 @@ def children(what: Descriptor, data: bytes) -> tuple[Part, ...]:
             f"{what.media_type}"
         )
     parts: dict[Digest, Part] = {}
-    for part in _named(found):
+    for part in _named(found, platforms, what):
         _merge(parts, part)
     return tuple(parts.values())
 
 
 def walk(
-    top: Descriptor, read: Callable[[Descriptor], bytes], *, depth: int = MAX_DEPTH
+    top: Descriptor,
+    read: Callable[[Descriptor], bytes],
+    *,
+    depth: int = MAX_DEPTH,
+    platforms: frozenset[str] | None = None,
 ) -> Iterator[Part]:
     """Yield the closure of a manifest or index, parts before what names them.
 
@@ -84,8 +157,10 @@ def walk(
         top: descriptor of the manifest or index.
         read: returns the checked bytes of a manifest; called for manifests only.
         depth: how many indexes may lie in one another.
+        platforms: of an index that names platforms, these alone; None for all.
 
     Raises:
+        UnknownTargetError: as `chosen`.
         OciFormatError: as `children`; deeper than `depth`, above 10,000 parts, a
             manifest above 4 MiB.
     """
@@ -109,7 +184,8 @@ def walk(
                 f"{part.descriptor.size} bytes, more than {MAX_MANIFEST}"
             )
         data = read(part.descriptor)
-        levels.append((part, iter(children(part.descriptor, data))))
+        named = children(part.descriptor, data, platforms=platforms)
+        levels.append((part, iter(named)))
 
     first = Part("manifest", top)
     _merge(seen, first)
@@ -131,13 +207,15 @@ def walk(
                 yield part
 
 
-def _named(found: Manifest | Index) -> Iterator[Part]:
+def _named(
+    found: Manifest | Index, platforms: frozenset[str] | None, what: Descriptor
+) -> Iterator[Part]:
     if isinstance(found, Manifest):
         yield Part("config", found.config)
         for layer in found.layers:
             yield Part("layer", layer.descriptor)
         return
-    for entry in found.manifests:
+    for entry in chosen(found, platforms, what=what):
         # An index may list artifacts of any type; only manifests can be followed.
         role: Role = "manifest" if is_manifest(entry.descriptor) else "layer"
         yield Part(role, entry.descriptor)

@@ -45,10 +45,17 @@ from margo_supplychain.storage.durable import (
     write_file,
     write_new_file,
 )
+from margo_supplychain.storage.parts import (
+    WORTH_KEEPING,
+    part_path,
+    receive_part,
+    remove_parts,
+)
 from margo_supplychain.storage.receive import check_stream, receive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from margo_supplychain.formats.digests import Descriptor, Digest
@@ -57,6 +64,7 @@ if TYPE_CHECKING:
 MAX_INDEX: Final = 16 << 20
 MAX_LAYOUT: Final = 4096  # bytes of `oci-layout`
 LAYOUT: Final = strict_json.canonical({"imageLayoutVersion": "1.0.0"})
+_PARTS: Final = ".parts"  # of content that is on its way
 _NO_ANNOTATIONS: Final[Mapping[str, str]] = {}
 
 
@@ -247,6 +255,50 @@ class ContentStore:
             return
         path = blob_path(self.directory, what.digest)
         receive(path, what, data, subject=str(what.digest), tick=tick)
+
+    def put_resumable(
+        self,
+        what: Descriptor,
+        open_at: Callable[[int], AbstractContextManager[BinaryIO]],
+        *,
+        look: Callable[[int], None] | None = None,
+        tick: Callable[[int], None] | None = None,
+    ) -> None:
+        """Store unverified bytes if they are exactly `what`, over several runs.
+
+        Of large content, what came before it broke off is kept for the next call. The
+        caller holds the directory's lock, and knows that the content is not there.
+
+        Args:
+            what: size and digest that the bytes must have.
+            open_at: opens them from a byte on.
+            look: called with the size of each piece that came before and is hashed
+                again; may raise to stop.
+            tick: called with the size of each piece that comes; may raise to stop.
+
+        Raises:
+            LengthMismatchError, DigestMismatchError: other bytes; nothing is stored.
+            StorageError: it can't be written.
+        """
+        path = blob_path(self.directory, what.digest)
+        subject = str(what.digest)
+        if what.size < WORTH_KEEPING:
+            with open_at(0) as data:
+                receive(path, what, data, subject=subject, tick=tick)
+            return
+        part = part_path(self.directory / _PARTS, what.digest)
+        receive_part(path, part, what, open_at, subject=subject, look=look, tick=tick)
+
+    def remove_parts(self, *, but: Collection[Digest] = ()) -> None:
+        """Remove what `put_resumable` kept; the caller holds the directory's lock.
+
+        Args:
+            but: content that somebody still wants.
+
+        Raises:
+            StorageError: they can't be listed or removed.
+        """
+        remove_parts(self.directory / _PARTS, but=but)
 
     def index(self) -> Index:
         """Return `index.json`, parsed.

@@ -1,7 +1,7 @@
 """Large content that comes in several runs: what broke off is gone on with.
 
-A part lies beside the content, under the digest that it is to become, and is no content:
-its bytes are hashed again before the rest follows, and it gets its final name only when
+A part lies apart from content, under the digest that it is to become, and is none: its
+bytes are hashed again before the rest follows, and it gets the content's name only when
 the whole is right. What turns out wrong is thrown away, and begun anew once, since the
 beginning may have come from somewhere else. The caller holds the directory's lock.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
 import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -28,16 +27,16 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.digests import Descriptor, Digest
 
 WORTH_KEEPING: Final = BUFFER  # bytes; less is fetched again as fast
-_NAME: Final = re.compile(r"\.part-([0-9a-f]{32,128})", re.ASCII)
 
 
-def part_path(path: Path) -> Path:
-    """Return where the part of the content at `path` lies."""
-    return path.with_name(f".part-{path.name}")
+def part_path(directory: Path, digest: Digest) -> Path:
+    """Return where a directory of parts keeps the one of a digest."""
+    return directory / f"{digest.algorithm}-{digest.hex}"
 
 
 def receive_part(
     path: Path,
+    part: Path,
     what: Descriptor,
     open_at: Callable[[int], AbstractContextManager[BinaryIO]],
     *,
@@ -52,6 +51,7 @@ def receive_part(
 
     Args:
         path: of the content.
+        part: of what is not the whole yet, on the same file system.
         what: size and digest that it must have.
         open_at: opens the unverified bytes from a byte on.
         subject: what it is called in messages.
@@ -63,19 +63,27 @@ def receive_part(
         LengthMismatchError, DigestMismatchError: other bytes; nothing is left.
         StorageError: the file could not be written; nothing is left.
     """
-    part = part_path(path)
     durable.make_directory(path.parent)
+    durable.make_directory(part.parent, mode=0o700)
+    _require_own(part.parent)
     while True:
         with durable.storage_errors(path, "write"):
             descriptor, size = _opened(part, what, mode)
         try:
             begun = _hashed(descriptor, size, what, look)
-            _go_on(descriptor, what, open_at, begun, subject=subject, tick=tick)
+
+            def write(piece: memoryview, to: int = descriptor) -> None:
+                with durable.storage_errors(path, "write"):
+                    durable.write_all(to, piece)
+
+            with open_at(size) if size < what.size else io.BytesIO() as data:
+                check_stream(
+                    what, data, subject=subject, write=write, tick=tick, begun=begun
+                )
             with durable.storage_errors(path, "write"):
                 durable.operations.sync_file(descriptor)
                 durable.operations.replace(part, path)
                 durable.operations.sync_directory(path.parent)
-            return
         except VerificationError:
             _remove(part)
             if not size:
@@ -87,26 +95,41 @@ def receive_part(
             if os.fstat(descriptor).st_size < WORTH_KEEPING:
                 _remove(part)
             raise
+        else:
+            return
         finally:
             os.close(descriptor)
 
 
 def remove_parts(directory: Path, *, but: Collection[Digest] = ()) -> None:
-    """Remove the parts in a directory that nobody goes on with.
+    """Remove the parts that nobody goes on with, and their directory with the last.
 
     Args:
-        directory: where content of one digest algorithm lies; locked by the caller.
+        directory: where parts lie, if there are any; locked by the caller.
         but: digests of the parts to keep.
 
     Raises:
         StorageError: the directory can't be listed or written.
     """
-    kept = {one.hex for one in but}
+    if not os.path.lexists(directory):
+        return
+    _require_own(directory)
+    kept = {part_path(directory, one).name for one in but}
     with durable.storage_errors(directory, "clean"):
-        for name in os.listdir(directory):
-            found = _NAME.fullmatch(name)
-            if found is not None and found[1] not in kept:
-                durable.operations.unlink(directory / name)
+        found = set(os.listdir(directory))
+        for name in sorted(found - kept):
+            durable.operations.unlink(directory / name)
+        if not found & kept:
+            durable.operations.rmdir(directory)
+
+
+def _require_own(directory: Path) -> None:
+    """Refuse what somebody else may have put there: it would be emptied."""
+    found = os.lstat(directory)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise StorageError(
+            f"{directory} is not a directory of this user", path=str(directory)
+        )
 
 
 def _opened(part: Path, what: Descriptor, mode: int) -> tuple[int, int]:
@@ -148,22 +171,6 @@ def _hashed(
                 if look is not None:
                     look(count)
     return Begun(hasher, size)
-
-
-def _go_on(
-    descriptor: int,
-    what: Descriptor,
-    open_at: Callable[[int], AbstractContextManager[BinaryIO]],
-    begun: Begun,
-    *,
-    subject: str,
-    tick: Callable[[int], None] | None,
-) -> None:
-    def write(piece: memoryview) -> None:
-        with durable.storage_errors(part_name, "write"):
-            durable.write_all(descriptor, piece)
-
-    ...
 
 
 def _remove(part: Path) -> None:

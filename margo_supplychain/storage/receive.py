@@ -12,7 +12,7 @@ Example:
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
 from margo_supplychain.errors import DigestMismatchError, LengthMismatchError
 from margo_supplychain.storage import durable
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 BUFFER: Final = 1 << 20
 
 
+class Begun(NamedTuple):
+    """What was read before, of content that goes on: its hash, and how much it is."""
+
+    hasher: Any
+    size: int
+
+
 def check_stream(
     what: Descriptor,
     data: BinaryIO,
@@ -33,6 +40,7 @@ def check_stream(
     subject: str,
     write: Callable[[memoryview], None] | None = None,
     tick: Callable[[int], None] | None = None,
+    begun: Begun | None = None,
 ) -> None:
     """Read unverified `data` to its end and compare it with `what`.
 
@@ -42,15 +50,15 @@ def check_stream(
         subject: what they are called in errors.
         write: takes each piece before anything is known about the whole.
         tick: called with the size of each piece.
+        begun: what comes before `data`.
 
     Raises:
         LengthMismatchError: it ends early or goes on.
         DigestMismatchError: other bytes of the same size.
     """
-    hasher = hashlib.new(what.digest.algorithm)
-    buffer = memoryview(bytearray(min(BUFFER, what.size + 1)))
+    hasher, seen = begun or Begun(hashlib.new(what.digest.algorithm), 0)
+    buffer = memoryview(bytearray(min(BUFFER, what.size + 1 - seen)))
     read_into = getattr(data, "readinto", None) or _by_copy(data)
-    seen = 0
     # The one byte more tells a stream that ends from one that goes on.
     while count := read_into(buffer[: what.size + 1 - seen]):
         seen += count

@@ -54,18 +54,27 @@ def tops_of(record: ReleaseRecord) -> list[Descriptor]:
 
 
 def parts_of(
-    top: Descriptor, read: Callable[[Descriptor], bytes]
+    top: Descriptor,
+    read: Callable[[Descriptor], bytes],
+    *,
+    platforms: frozenset[str] | None = None,
 ) -> Iterator[closure.Part]:
-    """Yield the closure below one top; `read` returns the checked bytes of a manifest.
+    """Yield the closure below one top.
+
+    Args:
+        top: where it begins.
+        read: returns the checked bytes of a manifest.
+        platforms: of an index that names platforms, these alone; None for all.
 
     Raises:
         MalformedError: a manifest is none, or the closure is beyond its limits.
+        UnknownTargetError: an index has nothing for any of the platforms.
     """
     if not closure.is_manifest(top):
         yield closure.Part("layer", top)
         return
     with remote(f"closure of {top.digest.short}"):
-        yield from closure.walk(top, read)
+        yield from closure.walk(top, read, platforms=platforms)
 
 
 def check_stored(
@@ -118,6 +127,7 @@ class ContentChecks:
         content: holds every part of the closure.
         elsewhere: but for these components; a device never leaves any out.
         tick: called with the size of each piece that is hashed; may raise to stop.
+        platforms: of an index, the entries for these alone are there; None for all.
     """
 
     def __init__(
@@ -127,8 +137,10 @@ class ContentChecks:
         *,
         elsewhere: frozenset[Digest] = NOTHING,
         tick: Callable[[int], None] | None = None,
+        platforms: frozenset[str] | None = None,
     ) -> None:
         self._tick = tick
+        self._platforms = platforms
         self._record = record
         self._content = content
         self._elsewhere = elsewhere
@@ -166,7 +178,7 @@ class ContentChecks:
         with remote(f"manifest {what.digest.short}"):
             manifest = oci.parse_manifest(data)
         if not isinstance(manifest, Manifest):
-            for entry in manifest.manifests:
+            for entry in closure.chosen(manifest, self._platforms, what=what):
                 if not closure.is_manifest(entry.descriptor):
                     self._check_layer("", entry.descriptor)
             return

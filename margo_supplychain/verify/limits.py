@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Never
 
 from margo_supplychain.errors import BudgetError, CancelledError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from margo_supplychain.errors import InconclusiveError
+
 _MIB: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Most bytes or items that a device reads of each kind.
+    """Most bytes or items that a device reads of each kind; `parallel` at once.
 
     Raises:
         ValueError: for a limit below 1 or above its default.
@@ -34,6 +37,7 @@ class Limits:
     delegations: int = 32
     blobs: int = 10_000
     content: int = 1 << 40
+    parallel: int = 4
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -44,7 +48,7 @@ class Limits:
 
 
 class Control(NamedTuple):
-    """One call's budget and callbacks.
+    """One call's budget and callbacks; these are never called by two threads at once.
 
     Args:
         deadline: how long the call may take in all.
@@ -60,28 +64,27 @@ class Control(NamedTuple):
 
 
 class Budget:
-    """What is left of one call's `Control`; the only clock here is monotonic."""
+    """What is left of one call's `Control`; the only clock here is monotonic.
+
+    Thread-safe. Once the call must end, it stays so: every thread is told the same.
+    """
 
     def __init__(self, control: Control | None) -> None:
         self._control = control if control is not None else Control()
         self._ends = time.monotonic() + self._control.deadline.total_seconds()
         self._left = self._control.max_bytes
+        self._over: Callable[[], InconclusiveError] | None = None
+        self._lock = threading.Lock()
 
     def check(self) -> None:
         """Raise if the call must end now.
 
         Raises:
-            BudgetError: past the deadline.
+            BudgetError: past the deadline, or too much was read.
             CancelledError: the caller cancelled.
         """
-        cancelled = self._control.cancelled
-        if cancelled is not None and cancelled():
-            raise CancelledError("the caller cancelled")
-        if time.monotonic() >= self._ends:
-            raise BudgetError(
-                f"the call took longer than its {self._control.deadline}",
-                hint="give it more time, or look why the source is slow",
-            )
+        with self._lock:
+            self._check()
 
     def spend(self, size: int) -> None:
         """Count bytes that were read.
@@ -89,14 +92,39 @@ class Budget:
         Raises:
             BudgetError: more than the call may read.
         """
-        self._left -= size
-        if self._left < 0:
-            raise BudgetError(
-                f"the call read more than its {self._control.max_bytes} bytes",
-                hint="give it more bytes, or look what the source sends",
-            )
+        with self._lock:
+            self._spend(size)
 
     def report(self, what: str, done: int, total: int) -> None:
         """Tell the caller how far it is."""
-        if self._control.progress is not None:
-            self._control.progress(what, done, total)
+        with self._lock:
+            if self._control.progress is not None:
+                self._control.progress(what, done, total)
+
+    def _check(self) -> None:
+        cancelled = self._control.cancelled
+        if self._over is not None:
+            raise self._over()
+        if cancelled is not None and cancelled():
+            self._end(lambda: CancelledError("the caller cancelled"))
+        if time.monotonic() >= self._ends:
+            self._end(
+                lambda: BudgetError(
+                    f"the call took longer than its {self._control.deadline}",
+                    hint="give it more time, or look why the source is slow",
+                )
+            )
+
+    def _spend(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            self._end(
+                lambda: BudgetError(
+                    f"the call read more than its {self._control.max_bytes} bytes",
+                    hint="give it more bytes, or look what the source sends",
+                )
+            )
+
+    def _end(self, why: Callable[[], InconclusiveError]) -> Never:
+        self._over = why  # each thread raises an error of its own
+        raise why()

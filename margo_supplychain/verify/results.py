@@ -102,11 +102,13 @@ class VerifiedContent(_Sealed):
     Args:
         release: what it is the content of.
         digests: every blob and manifest that was fetched.
+        platforms: the only ones that were taken of image indexes; None for all.
     """
 
     release: VerifiedRelease
     digests: Mapping[Digest, Descriptor]
     content: ContentStore
+    platforms: frozenset[str] | None
     seal: InitVar[object]
 
     def __post_init__(self, seal: object) -> None:

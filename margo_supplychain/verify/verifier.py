@@ -360,25 +360,39 @@ class Verifier:
     # --- step 6 ----------------------------------------------------------------------
 
     def fetch(
-        self, release: VerifiedRelease, to: Path, *, control: Control | None = None
+        self,
+        release: VerifiedRelease,
+        to: Path,
+        *,
+        control: Control | None = None,
+        platforms: frozenset[str] | None = None,
     ) -> VerifiedContent:
         """Fetch every byte of a verified release into an OCI image layout.
 
-        What is there already is hashed again, what is missing is fetched; nothing is
-        extracted, and nothing appears under its name before it was checked.
+        What is there already is hashed again, what is missing is fetched, a large blob
+        from where an earlier call broke off; nothing is extracted, and nothing appears
+        under its name before it was checked.
+
+        A release of which some platforms were fetched can be confirmed like any other:
+        what runs is named by its manifest, and that is the same for all of them.
 
         Args:
             release: from this verifier.
             to: the layout's directory; made if need be.
+            control: budget and callbacks of this call.
+            platforms: of image indexes that name platforms, these alone, such as
+                `linux/arm64`; None for all.
 
         Raises:
-            VerificationError: bytes differ, an archive is unsafe, or the package
-                disagrees with its record.
+            VerificationError: bytes differ, an archive is unsafe, the package
+                disagrees with its record, or an index has none of the platforms.
             InconclusiveError: a source, the disk or the budget gave out.
-            OciFormatError: `to` holds something that is no OCI image layout.
+            FormatError: `to` holds something that is no OCI image layout; no platform.
         """
         if release.store != self._store.where:
             raise ValueError("the release was verified by another store")
+        if platforms is not None:
+            _check_platforms(platforms)
         from margo_supplychain.verify.content import Fetch
 
         trace = Trace(f"content of {release.name} {release.version}")
@@ -387,11 +401,14 @@ class Verifier:
             with trace.step(6) as facts:
                 fetch = Fetch(
                     release.record,
-                    self._content.sources(release.record.locations),
+                    self._content,
                     to,
                     limits=self._limits,
                     budget=Budget(control),
+                    copies=self._store.copy,
+                    platforms=platforms,
                 )
+                facts["platforms"] = sorted(platforms or ("all",))
                 fetch.run()
                 facts["blobs"] = len(fetch.digests)
                 fetched = FetchedRelease(
@@ -411,6 +428,7 @@ class Verifier:
             release=release,
             digests=MappingProxyType(fetch.digests),
             content=fetch.content,
+            platforms=platforms,
             seal=SEAL,
         )
 
@@ -472,6 +490,15 @@ class Verifier:
         if any(memory.stands_withdrawn(name, digest) for name in known):
             return trace.report("rejected", "withdrawn")
         return trace.report("verified", "verified")
+
+
+def _check_platforms(platforms: frozenset[str]) -> None:
+    from margo_supplychain.formats.closure import platform_name
+
+    if not platforms:
+        raise ValueError("expected at least one platform; None is for all of them")
+    for one in platforms:
+        platform_name(one)
 
 
 def _confirmed(memory: Memory, one: FetchedRelease, slot: str) -> ReleaseFloor:

@@ -162,6 +162,15 @@ class CrashingOperations(Operations):
         self._created(path, descriptor)
         return descriptor
 
+    def reopen(self, path: Path) -> int:
+        self._next("reopen", path)
+        descriptor = super().reopen(path)
+        found = os.fstat(descriptor)
+        key = found.st_dev, found.st_ino
+        # Nothing says that what is there was ever synced.
+        self._files.setdefault(key, (os.dup(descriptor), 0))
+        return descriptor
+
     def open_lock(self, path: Path, mode: int) -> int:
         self._next("open_lock", path)
         is_new = not path.exists()

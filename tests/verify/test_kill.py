@@ -19,6 +19,7 @@ from margo_supplychain.storage import durable
 from margo_supplychain.storage.operations import Operations
 from margo_supplychain.transport.directory import DirectorySource
 from margo_supplychain.transport.opening import FixedContent
+from margo_supplychain.verify.limits import Limits
 from margo_supplychain.verify.policy import Policy
 from margo_supplychain.verify.trust_store import MEMORY_FILES, TrustStore
 from margo_supplychain.verify.verifier import Verifier
@@ -68,6 +69,8 @@ class Plant:
             content=FixedContent([source]),
             policy=Policy.from_toml(SIGNED),
             clock=self.world.clock,
+            # Each run makes the same writes in the same order.
+            limits=Limits(parallel=1),
         )
 
     def verify(self, directory: Path) -> VerifiedRelease:
