@@ -1,0 +1,320 @@
+"""oras-py behind our own doors: the only module that imports it.
+
+Its `Registry` is the base of our client, and its back ends answer a registry's
+challenge with what Docker's configuration holds. Nothing of it reaches the network but
+through `exchange`, and nothing of it that moves content can be called:
+docs/adr/0011-seams-of-oras-py.md lists the seams.
+"""
+
+from __future__ import annotations
+
+import time
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
+from urllib.parse import urlsplit
+
+from oras.auth import utils as oras_auth
+from oras.auth.base import AuthBackend
+from oras.auth.basic import BasicAuth
+from oras.auth.ecr import EcrAuth
+from oras.auth.token import TokenAuth
+from oras.container import Container
+from oras.provider import Registry
+
+from margo_supplychain.errors import TooSlowError
+from margo_supplychain.transport.exchange import exchange
+from margo_supplychain.transport.line import Line
+from margo_supplychain.transport.oci_registry.challenges import realm_may_see_password
+from margo_supplychain.transport.oci_registry.credential_helper import ask_helper
+from margo_supplychain.transport.oci_registry.docker_config import (
+    check_user,
+    login_config,
+    server_address,
+)
+from margo_supplychain.transport.oci_registry.tokens import TokenSession
+from margo_supplychain.transport.request import ANONYMOUS, NO_HEADERS, Request
+from margo_supplychain.transport.transfer import Transfer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from margo_supplychain.transport.connections import Connections
+    from margo_supplychain.transport.exchange import Answer
+    from margo_supplychain.transport.network import Network
+    from margo_supplychain.transport.oci_registry.challenges import Challenge
+    from margo_supplychain.transport.oci_registry.tokens import Asked, Tick
+    from margo_supplychain.transport.request import Body, Caller
+
+MAX_ANSWER: Final = 1 << 20  # of anything that is neither a manifest nor a blob
+_ECR: Final = "ecr.amazonaws.com"
+
+
+class HardenedRegistry(Registry):
+    """oras-py's client with our request path, and nothing else of it.
+
+    Thread-safe: it keeps no headers, no token and no cookies.
+
+    Args:
+        host: of the registry, as its oci:// URL has it.
+        is_plain: http and not https.
+        network: the limits.
+        connections: send the requests.
+    """
+
+    def __init__(
+        self, host: str, *, is_plain: bool, network: Network, connections: Connections
+    ) -> None:
+        super().__init__(hostname=host, insecure=is_plain)
+        self.url = f"{self.prefix}://{host}"
+        self.session = _NoSession()  # type: ignore[assignment]  # no network but ours
+        # Each repository and kind of request has its own back end: `Authorization`.
+        self.auth = _NoSession()
+        self._network = network
+        self._connections = connections
+
+    # An Answer and no response of requests: nothing inherited reads it.
+    def do_request(
+        self,
+        url: str,
+        method: str = "GET",
+        data: bytes | Body | None = None,
+        headers: Mapping[str, str] | None = None,
+        json: object = None,
+        stream: bool = False,  # noqa: FBT001, FBT002 - oras-py's signature
+        *,
+        caller: Caller = ANONYMOUS,
+        limit: int = MAX_ANSWER,
+        repeat: bool | None = None,
+        tick: Tick = None,
+    ) -> Answer:
+        """Ask this registry and nobody else; see `exchange`.
+
+        Raises:
+            ValueError: the URL is another origin's.
+            TypeError: `json` or `stream`, which only oras-py's own methods use.
+            FetchError: no answer.
+        """
+        if json is not None or stream:
+            raise TypeError("bodies are exact bytes, and answers are bounded")
+        return exchange(
+            self._connections,
+            Request(method, self._own(url), headers or NO_HEADERS, data),
+            network=self._network,
+            limit=limit,
+            caller=caller,
+            repeat=repeat,
+            tick=tick,
+        )
+
+    def transfer(
+        self,
+        url: str,
+        *,
+        start: int,
+        caller: Caller,
+        headers: Mapping[str, str] = NO_HEADERS,
+        tick: Tick = None,
+    ) -> Transfer:
+        """Return a transfer from this registry, not begun yet; see `Transfer`."""
+        return Transfer(
+            self._connections,
+            self._own(url),
+            network=self._network,
+            start=start,
+            tick=tick,
+            caller=caller,
+            headers=headers,
+        )
+
+    def _own(self, url: str) -> str:
+        if not url.startswith(f"{self.url}/"):
+            raise ValueError(f"{url[:160]!r} is not a URL of {self.url}")
+        return url
+
+    def __str__(self) -> str:
+        return self.url
+
+    def _never(self, *args: object, **kwargs: object) -> NoReturn:
+        del args, kwargs
+        raise NotImplementedError(
+            "this part of oras-py checks nothing of what it moves; use "
+            "RegistryRepository"
+        )
+
+    # Everything else that oras-py 0.2 has; a test finds what an upgrade adds.
+    chunked_upload = _chunked_upload = put_upload = _put_upload = _never
+    upload_blob = _upload_blob = upload_manifest = _upload_manifest = _never
+    download_blob = _download_blob = get_blob = blob_exists = _never
+    push = pull = get_manifest = get_tags = delete_tag = delete_tags = _never
+    login = logout = set_header = version = get_container = _never
+    _do_paginated_request = _get_location = _parse_manifest_ref = _never
+    _check_200_response = _parse_response_errors = _validate_path = _never
+
+
+class _NoSession:
+    """Stands where oras-py keeps what could reach the network by itself."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise NotImplementedError(f"oras-py asked for {name} past our request path")
+
+
+# --- answers to a challenge ----------------------------------------------------------
+
+
+class Shown(NamedTuple):
+    """A value of `Authorization`, and for how many seconds it is good."""
+
+    value: str
+    seconds: int | None
+
+    def __repr__(self) -> str:
+        """Show nothing of it."""
+        return "Shown(…)"
+
+
+class _Bounded(AuthBackend):
+    """A back end that knows the login of one registry, from Docker's configuration."""
+
+    _basic_auth: str
+
+    def __init__(self, asked: Asked) -> None:
+        # BasicAuth's own would show ORAS_USER and ORAS_PASS to every registry.
+        AuthBackend.__init__(self)  # type: ignore[no-untyped-call]  # typed in part
+        self._asked = asked
+        self._tls_verify = True
+        self._auth_config = login_config(asked.host, asked.network)
+        self.load_configs(Container(f"{asked.host}/{asked.path}"))
+
+    @property
+    def has_login(self) -> bool:
+        """Whether there is a user and password."""
+        return bool(getattr(self, "_basic_auth", None))
+
+    def _get_auth_from_creds_store(self, suffix: str, hostname: str) -> str | None:
+        asked = self._asked
+        # oras-py also asks for 127.0.0.1 on behalf of localhost: another origin.
+        if hostname != asked.host:
+            return None
+        found = ask_helper(
+            suffix,
+            server_address(asked.host),
+            seconds=asked.network.response_timeout,
+            tick=asked.tick,
+        )
+        if found is None:
+            return None
+        check_user(found.user, asked.host)
+        return str(oras_auth.get_basic_auth(found.user, found.password))
+
+
+class _Basic(_Bounded, BasicAuth):
+    pass
+
+
+class _Token(_Bounded, TokenAuth):
+    # What TokenAuth's own constructor sets.
+    token = None  # type: ignore[assignment]  # a str for oras-py's base class
+
+
+def show_login(challenge: Challenge, asked: Asked) -> Shown | None:
+    """Answer a Basic challenge from Docker's configuration, or as ECR wants it.
+
+    Raises:
+        FetchError: the configuration, a helper or AWS failed.
+    """
+    back_end = _Basic(asked)
+    if back_end.has_login:
+        shown = back_end.get_auth_header()  # type: ignore[no-untyped-call]  # as above
+        return Shown(shown["Authorization"], None)
+    if challenge.service == _ECR and EcrAuth.AWS_ECR_PATTERN.fullmatch(asked.host):
+        return _show_ecr(challenge, asked)
+    return None
+
+
+def show_token(challenge: Challenge, scope: str, asked: Asked) -> Shown:
+    """Answer a Bearer challenge with a token for `scope`, anonymously if need be.
+
+    Raises:
+        FetchError: the realm may not be asked, or gives no token.
+    """
+    realm = challenge.realm
+    access = asked.network.access(asked.url)
+    try:
+        is_trusted = realm_may_see_password(
+            realm, registry=asked.url, token_host=access.token_host
+        )
+    except ValueError as why:
+        raise asked.failure(str(why)) from why
+    back_end = _Token(asked)
+    if back_end.has_login and not is_trusted:
+        host = urlsplit(realm).netloc[:80]
+        raise asked.failure(
+            f"sends clients to {host} for tokens, which may not see its password",
+            hint=f"if that is right, set token_host = {host!r} for {asked.host}",
+        )
+    session = TokenSession(realm, asked, has_login=back_end.has_login)
+    back_end.session = session  # type: ignore[assignment]  # the only way out
+    headers, _ = back_end.authenticate_request(
+        _Challenged("Bearer", realm, challenge.service, scope),  # type: ignore[arg-type]  # of a response, oras-py reads the headers
+        {},
+    )
+    return Shown(headers["Authorization"], session.lifetime)
+
+
+class _Challenged:
+    """What oras-py's back ends read of a response: a challenge, spelt by us."""
+
+    def __init__(
+        self, scheme: str, realm: str, service: str | None, scope: str | None
+    ) -> None:
+        given = {"realm": realm, "service": service, "scope": scope}
+        text = ",".join(f'{name}="{value}"' for name, value in given.items() if value)
+        self.headers = {"Www-Authenticate": f"{scheme} {text}"}
+
+
+def _show_ecr(challenge: Challenge, asked: Asked) -> Shown:
+    """Ask AWS through oras-py's back end, which needs the package boto3."""
+    hint = (
+        f"run `docker login {asked.host}` with a password of `aws ecr "
+        "get-login-password`, or install docker-credential-ecr-login or boto3"
+    )
+    if urlsplit(challenge.realm).hostname != asked.host:
+        raise asked.failure("names a realm that is another registry", hint=hint)
+    try:
+        import_module("boto3")
+        failures = import_module("botocore.exceptions")
+    except ImportError as why:
+        raise asked.failure("wants a login of AWS; there is none", hint=hint) from why
+    back_end = EcrAuth()  # type: ignore[no-untyped-call]  # as above
+    challenged = _Challenged("Basic", challenge.realm, challenge.service, None)
+    deadline = time.monotonic() + asked.network.response_timeout
+
+    def look() -> float:
+        if asked.tick is not None:
+            asked.tick(0)
+        if time.monotonic() > deadline:
+            where = f"oci://{asked.host}/{asked.path}"
+            raise TooSlowError(f"AWS gave no login for {where} in time", url=where)
+        return 1.0
+
+    line = Line()
+    try:
+        # boto3 has its own connections; a thread bounds what it may take.
+        headers, _ = line.call(
+            lambda: back_end.authenticate_request(challenged, {}),  # type: ignore[arg-type]  # as in show_token
+            look=look,
+        )
+    except (
+        failures.BotoCoreError,
+        failures.ClientError,
+        LookupError,
+        TypeError,
+    ) as why:
+        text = f"got no login from AWS: {type(why).__name__}"
+        raise asked.failure(text, hint=hint) from why
+    finally:
+        line.end()
+    value = headers.get("Authorization")
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+        raise asked.failure("got no usable login from AWS", hint=hint)
+    return Shown(value, None)
