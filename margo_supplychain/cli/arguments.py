@@ -66,6 +66,12 @@ def _publisher(text: str) -> str:
     return publisher_name(text)
 
 
+def _platform(text: str) -> str:
+    from margo_supplychain.formats.closure import platform_name
+
+    return platform_name(text)
+
+
 def _version(text: str) -> Version:
     from margo_supplychain.formats.versions import Version
 
@@ -106,4 +112,5 @@ VERSION: Final = _Parsed("version", _version)
 VERSION_OR_NONE: Final = _Parsed("version|none", _version_or_none)
 ARTIFACT: Final = _Parsed("version|digest", _artifact)
 ARTIFACT_OR_NONE: Final = _Parsed("version|digest|none", _artifact_or_none)
+PLATFORM: Final = _Parsed("platform", _platform)
 SPAN: Final = _Parsed("span", _span)

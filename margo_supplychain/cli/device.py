@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from margo_supplychain.cli.arguments import PLATFORM
 from margo_supplychain.cli.invocation import Invocation, pass_invocation
 from margo_supplychain.cli.options import epilog, setting_option
 from margo_supplychain.cli.output import Result
@@ -112,7 +113,7 @@ def init(
     if root is not None:
         data = device_init.root_from_file(Path(root))
     else:
-        data = device_init.root_from_source(source, root_sha256 or "")
+        data = device_init.root_from_source(directory, source, root_sha256 or "")
     chosen = name or publishers[0]
     made = device_init.initialise(
         directory,
@@ -201,6 +202,10 @@ def verify(invocation: Invocation, /, *, name: str, pin: str, **options: Any) ->
     epilog=epilog(
         examples=[
             "device fetch acme/pump-monitor --pin '^1.0' --to staging",
+            (
+                "device fetch acme/pump-monitor --pin 1.2.0 --to staging --platform "
+                "linux/arm64"
+            ),
             "--format json device fetch acme/pump-monitor --pin 1.2.0 --to staging",
         ],
         exits=[0, 2, 3, 4],
@@ -210,6 +215,14 @@ def verify(invocation: Invocation, /, *, name: str, pin: str, **options: Any) ->
 @click.argument("name")
 @_pin_option
 @click.option("--to", required=True, metavar="DIR", help="OCI image layout to fill.")
+@click.option(
+    "--platform",
+    "platforms",
+    type=PLATFORM,
+    multiple=True,
+    metavar="OS/ARCH",
+    help="Of image indexes, this platform alone, such as linux/arm64; may be repeated.",
+)
 @_slot_option
 @_source_option
 @_policy_option
@@ -217,7 +230,14 @@ def verify(invocation: Invocation, /, *, name: str, pin: str, **options: Any) ->
 @_state_option
 @pass_invocation
 def fetch(
-    invocation: Invocation, /, *, name: str, pin: str, to: str, **options: Any
+    invocation: Invocation,
+    /,
+    *,
+    name: str,
+    pin: str,
+    to: str,
+    platforms: tuple[str, ...],
+    **options: Any,
 ) -> Result:
     """Verify a release and fetch every byte of it."""
     from margo_supplychain.cli.device_content import data_of, lines_of
@@ -228,7 +248,7 @@ def fetch(
         )
     request = _request(invocation, name, pin, options)
     checked = request.verify()
-    content = request.fetch(checked, Path(to))
+    content = request.fetch(checked, Path(to), frozenset(platforms) or None)
     return Result(
         data=data_of(content), lines=lines_of(content, explain=request.explain)
     )

@@ -65,6 +65,8 @@ def lines_of(content: VerifiedContent, *, explain: bool) -> list[str]:
             f"{len(content.digests)} blobs, {size} in {content.content.directory}"
         ),
     ]
+    if content.platforms is not None:
+        lines.append(f"  platforms  {', '.join(sorted(content.platforms))} alone")
     for one in pieces_of(content):
         said = [one.owner, one.kind, one.title]
         name = ", ".join(each for each in said if each is not None)
@@ -72,11 +74,14 @@ def lines_of(content: VerifiedContent, *, explain: bool) -> list[str]:
         lines.append(f"    {one.path}")
     lines += [f"  image {_image(one)}" for one in release.record.images]
     if explain:
+        facts: dict[str, Any] = {"blobs": len(content.digests)}
+        if content.platforms is not None:
+            facts["platforms"] = sorted(content.platforms)
         step = Step(
             number=_CONTENT,
             title=TITLES[_CONTENT],
             outcome="passed",
-            facts={"blobs": len(content.digests)},
+            facts=facts,
         )
         report = release.report
         every = report._replace(steps=(*report.steps, step))
@@ -112,6 +117,7 @@ def data_of(content: VerifiedContent) -> dict[str, Any]:
             for one in pieces_of(content)
         ],
         "images": images_data(release),
+        "platforms": None if content.platforms is None else sorted(content.platforms),
         "blobs": len(content.digests),
         "report": release.report.to_dict(),
     }

@@ -1,6 +1,6 @@
 """A device's directory: `device.toml`, and one trust store per repository beside it.
 
-    device.toml        the owner's: sources and policy
+    device.toml        the owner's: sources, policy, mirrors and registries
     stores/<name>/     what the device remembers of a repository (verify.TrustStore)
 
 Finds the one store that may speak for a publisher, and makes verifiers. Nothing here is
@@ -33,7 +33,7 @@ from margo_supplychain.verify.trust_store import TrustStore
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from margo_supplychain.transport.protocols import Source
+    from margo_supplychain.transport.protocols import ContentSources, Source
     from margo_supplychain.verify.memory import FetchedRelease
     from margo_supplychain.verify.verifier import Verifier
 
@@ -160,9 +160,7 @@ class DeviceDirectory:
             name: the repository.
             given: what the command line says instead of the file.
         """
-        from margo_supplychain.transport.opening import open_source
-
-        return open_source(given or self._locations(name).source)
+        return self._opened(given or self._locations(name).source)
 
     def verifier(
         self,
@@ -184,19 +182,50 @@ class DeviceDirectory:
             FormatError: the repository has no source, or a file is not what it should
                 be.
         """
-        from margo_supplychain.transport.opening import FixedContent, open_source
         from margo_supplychain.verify.verifier import Verifier
 
-        metadata = self.source(name, source)
-        content = [metadata] if source else []
-        known = self.settings.repositories.get(name)
-        if known is not None:
-            content += [open_source(one) for one in known.content]
+        where = source or self._locations(name).source
+        metadata = self._opened(where)
         return Verifier(
             store=store,
             source=metadata,
-            content=FixedContent(content or [metadata]),
+            content=self._content(name, where, metadata, given=bool(source)),
             policy=self.policy(policy),
+        )
+
+    def _opened(self, where: str) -> Source:
+        from margo_supplychain.transport.mirrors import open_mirrored_source
+
+        mirrors, network = self.settings.registries
+        return open_mirrored_source(where, mirrors, network=network)
+
+    def _content(
+        self, name: str, where: str, metadata: Source, *, given: bool
+    ) -> ContentSources:
+        """Return where content is looked for.
+
+        Args:
+            name: the repository.
+            where: its source.
+            metadata: the same, opened.
+            given: whether the source was typed, and so comes before all others.
+        """
+        from margo_supplychain.transport.mirrors import MirroredContent
+        from margo_supplychain.transport.opening import FixedContent, open_source
+
+        known = self.settings.repositories.get(name)
+        mirrors, network = self.settings.registries
+        if known is not None and known.content:
+            named = [open_source(one, network=network) for one in known.content]
+            return FixedContent([metadata, *named] if given else named)
+        # Files beside the metadata cost nothing to look at, and nobody else is asked
+        # for what is there. A registry keeps content in repositories of its own.
+        beside = not where.startswith("oci:")
+        return MirroredContent(
+            mirrors,
+            network=network,
+            before=[metadata] if beside else [],
+            always=[] if beside else [metadata],
         )
 
     def policy(self, given: Path | None) -> Policy:

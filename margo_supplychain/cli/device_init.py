@@ -18,7 +18,6 @@ from margo_supplychain.cli.device_directory import STORES
 from margo_supplychain.cli.device_settings import (
     FILE_NAME,
     DeviceSettings,
-    locate,
     parse_settings,
     read_settings,
     render_policy,
@@ -27,6 +26,7 @@ from margo_supplychain.cli.device_settings import (
     repository_name,
 )
 from margo_supplychain.cli.files import read_named
+from margo_supplychain.cli.registry_settings import locate
 from margo_supplychain.errors import (
     DigestMismatchError,
     FormatError,
@@ -75,10 +75,12 @@ def root_from_file(path: Path) -> bytes:
     return read_named(path, limit=Limits().root, what="a root")
 
 
-def root_from_source(source: str, sha256: str) -> bytes:
+def root_from_source(state: Path, source: str, sha256: str) -> bytes:
     """Fetch the first root, and take it only if it is the one that is named.
 
     Args:
+        state: the device's directory; its `device.toml`, if it has one already, says
+            how registries are reached and mirrored.
         source: where from.
         sha256: digest that arrived out of band; the only thing that is trusted here.
 
@@ -87,11 +89,13 @@ def root_from_source(source: str, sha256: str) -> bytes:
         DigestMismatchError: the source has another root.
         FetchError: it has none, or can't be reached.
     """
-    from margo_supplychain.transport.opening import open_source
+    from margo_supplychain.transport.mirrors import NO_MIRRORS, open_mirrored_source
 
     with typed("give all 64 digits that `sha256sum 1.root.json` prints"):
         expected = Digest.parse(f"sha256:{sha256.removeprefix('sha256:')}")
-    opened = open_source(source)
+    before = _existing(state / FILE_NAME)
+    mirrors, network = (NO_MIRRORS, None) if before is None else before.registries
+    opened = open_mirrored_source(source, mirrors, network=network)
     data = opened.metadata(_FIRST_ROOT, limit=Limits().root)
     found = Digest.of(data)
     if found != expected:

@@ -73,13 +73,18 @@ class Request:
             release = verifier.verify(self._name, self.pin, slot=self._slot)
         return Checked(release, verifier, repository)
 
-    def fetch(self, checked: Checked, to: Path) -> VerifiedContent:
+    def fetch(
+        self, checked: Checked, to: Path, platforms: frozenset[str] | None
+    ) -> VerifiedContent:
         """Take step 6."""
         from margo_supplychain.cli.progress import progress
 
         with self._answered(), progress(self._invocation) as tell:
             return checked.verifier.fetch(
-                checked.release, to, control=Control(progress=tell)
+                checked.release,
+                to,
+                control=Control(progress=tell),
+                platforms=platforms,
             )
 
     @contextmanager

@@ -5,11 +5,17 @@ writes it, and nothing is demanded or allowed that does not stand there. A relat
 starts where the file lies.
 
     [repository.acme]
-    source = "https://updates.example.org/acme"
-    content = ["/media/stick", "https://mirror.example.org/acme"]
+    source = "oci://registry.acme.example/acme/trust"
 
     [policy."acme/*"]
     require = ["signed"]
+
+    [mirrors]
+    "oci://registry.acme.example/acme" = ["oci://mirror.plant:5000/acme"]
+
+`registry_settings` reads the tables about mirrors and registries. Content is looked for
+where releases say, through the mirrors; `content` of a repository names other places
+instead: `content = ["/media/stick"]`.
 """
 
 from __future__ import annotations
@@ -17,6 +23,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from margo_supplychain.cli.registry_settings import (
+    RegistrySettings,
+    is_location,
+    locate,
+    parse_registry_tables,
+)
 from margo_supplychain.errors import FormatError, StateLostError
 from margo_supplychain.formats.toml import quoted
 from margo_supplychain.storage.durable import read_file
@@ -29,11 +41,8 @@ if TYPE_CHECKING:
 FILE_NAME: Final = "device.toml"
 MAX_REPOSITORIES: Final = 1_000
 MAX_CONTENT: Final = 32
-_MAX_LOCATION: Final = 2_048
 _KEYS: Final = ("source", "content")
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?", re.ASCII)
-# One letter is a Windows drive, as transport.opening has it.
-_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)")
 
 
 class Locations(NamedTuple):
@@ -50,11 +59,13 @@ class DeviceSettings(NamedTuple):
         data: the file's bytes.
         repositories: by name.
         patterns: the policy's patterns.
+        registries: mirrors, and how registries are reached.
     """
 
     data: bytes
     repositories: dict[str, Locations]
     patterns: frozenset[str]
+    registries: RegistrySettings
 
 
 def is_repository_name(text: str) -> bool:
@@ -119,6 +130,7 @@ def parse_settings(data: bytes, path: Path) -> DeviceSettings:
             name: _locations(name, table, path) for name, table in found.items()
         },
         patterns=frozenset(tables.get("policy", {})),
+        registries=parse_registry_tables(tables, path.parent, str(path)),
     )
 
 
@@ -140,11 +152,11 @@ def render_repository(name: str, source: str) -> str:
     Raises:
         FormatError: a source that `parse_settings` would refuse.
     """
-    if not _is_location(source):
+    if not is_location(source):
         raise FormatError(f"source {source[:160]!r} is not a path or URL")
     return (
         f"\n[repository.{name}]\nsource = {quoted(source)}\n"
-        "# Where content lies, best first; else where the source is.\n"
+        "# Where content lies instead of where releases say, best first.\n"
         '# content = ["/media/stick", "https://mirror.example.org"]\n'
     )
 
@@ -167,21 +179,6 @@ def render_start(repository: str, policies: Sequence[str]) -> str:
         "#   allow-simple-profile  true takes repositories without delegations\n"
         f"{''.join(policies)}"
     )
-
-
-def locate(text: str, base: Path) -> str:
-    """Return a URL or absolute path as it is, a relative path from `base`."""
-    found = _SCHEME.fullmatch(text)
-    if found is None:
-        return str(base / text)
-    scheme, rest = found[1].lower(), found[2]
-    if scheme == "oci-layout":
-        return f"{scheme}:{base / rest}"
-    if scheme == "file" and not rest.startswith("/"):
-        from urllib.parse import unquote
-
-        return str(base / unquote(rest))
-    return text
 
 
 def _locations(name: str, table: Any, path: Path) -> Locations:
@@ -215,13 +212,9 @@ def _locations(name: str, table: Any, path: Path) -> Locations:
 
 
 def _location(value: Any, where: str, path: Path) -> str:
-    if not isinstance(value, str) or not _is_location(value):
+    if not is_location(value):
         raise _wrong(path, f"{where} is {value!r:.80}, expected a path or URL")
     return locate(value, path.parent)
-
-
-def _is_location(text: str) -> bool:
-    return 0 < len(text) <= _MAX_LOCATION and text.isprintable()
 
 
 def _wrong(path: Path, text: str) -> FormatError:

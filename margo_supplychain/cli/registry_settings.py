@@ -29,7 +29,7 @@ TABLES: Final = ("mirrors", "registry")
 MAX_REGISTRIES: Final = 1_000
 _MAX_PLACE: Final = 2_048
 _FILES: Final = ("ca_file", "certificate", "private_key")
-_KEYS: Final = (*_FILES, "proxy", "plain_http")
+_KEYS: Final = (*_FILES, "proxy", "token_host", "plain_http")
 # One letter is a Windows drive, as transport.opening has it.
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)")
 
@@ -147,10 +147,16 @@ def _access(values: Mapping[str, Any], where: str, base: Path) -> RegistryAccess
         if key in values and not is_location(values[key]):
             raise FormatError(f"{where}.{key} is not a path")
     files = {key: base / values[key] for key in _FILES if key in values}
-    # Empty: no proxy at all. Never repeated in a message: it may hold credentials.
-    if not isinstance(values.get("proxy", ""), str):
-        raise FormatError(f"{where}.proxy is not a URL")
+    for key in ("proxy", "token_host"):
+        # An empty proxy is none. Never repeated in a message: it may hold credentials.
+        if not isinstance(values.get(key, ""), str):
+            raise FormatError(f"{where}.{key} is not a text")
     try:
-        return RegistryAccess(**files, proxy=values.get("proxy"), plain_http=plain_http)
+        return RegistryAccess(
+            **files,
+            proxy=values.get("proxy"),
+            token_host=values.get("token_host"),
+            plain_http=plain_http,
+        )
     except ValueError as why:
         raise FormatError(f"{where}: {why}") from why

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 LIMIT: Final = 1 << 20  # bytes of a policy file
 MAX_PATTERNS: Final = 1_000
 # Other tables of `device.toml`, read by the command line.
-OTHER_TABLES: Final = frozenset({"repository"})
+OTHER_TABLES: Final = frozenset({"repository", "mirrors", "registry"})
 _PATTERN: Final = re.compile(r"[a-z0-9*][a-z0-9*-]*/[a-z0-9*-][a-z0-9.*_-]*", re.ASCII)
 
 

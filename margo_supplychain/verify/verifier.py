@@ -408,7 +408,8 @@ class Verifier:
                     copies=self._store.copy,
                     platforms=platforms,
                 )
-                facts["platforms"] = sorted(platforms or ("all",))
+                if platforms is not None:
+                    facts["platforms"] = sorted(platforms)
                 fetch.run()
                 facts["blobs"] = len(fetch.digests)
                 fetched = FetchedRelease(

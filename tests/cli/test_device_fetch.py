@@ -130,6 +130,53 @@ def test_fetch_of_an_image_index(plant: Plant) -> None:
     assert "\n  content, " in ran.out
 
 
+def with_platforms(plant: Plant, *platforms: str) -> dict[str, str]:
+    """Publish 1.5.0, an index of these; return the digest of each one's module."""
+    entries, modules = [], {}
+    for platform in platforms:
+        data = f"for {platform}".encode()
+        os_name, architecture = platform.split("/")
+        named = {"os": os_name, "architecture": architecture}
+        entries.append(
+            oci.Entry(descriptor=plant.world.artifact(data), other={"platform": named})
+        )
+        modules[platform] = hashlib.sha256(data).hexdigest()
+    what = plant.world.add_blob(oci.index_bytes(entries), oci.INDEX)
+    plant.world.release("1.5.0", APPLICATION, artifact=what, kind=None)
+    write_files(plant.world.publish(), plant.trust)
+    return modules
+
+
+def test_fetch_of_the_platforms_asked_for(plant: Plant) -> None:
+    modules = with_platforms(plant, "linux/amd64", "linux/arm64", "wasi/wasm")
+    blobs = plant.place / "staging" / "blobs" / "sha256"
+    ran = plant.fetch("1.5.0", "--platform", "linux/arm64", "--explain")
+    assert (ran.status, ran.err) == (0, "")
+    assert "\n  platforms  linux/arm64 alone\n" in ran.out
+    assert "passed  blobs 4, platforms linux/arm64\n" in ran.out
+    here = {platform: (blobs / name).exists() for platform, name in modules.items()}
+    assert here == {"linux/amd64": False, "linux/arm64": True, "wasi/wasm": False}
+    # What runs is named by the index, whoever else it is for.
+    assert plant.run("confirm", APPLICATION).status == 0
+    both = ("--platform", "linux/amd64", "--platform", "wasi/wasm")
+    document = plant.fetch("1.5.0", *both, json=True).json
+    validate(document, "device-fetch")
+    assert document["result"]["platforms"] == ["linux/amd64", "wasi/wasm"]
+    assert all((blobs / name).exists() for name in modules.values())
+
+
+def test_fetch_of_a_platform_that_is_none(plant: Plant) -> None:
+    with_platforms(plant, "linux/amd64", "linux/arm64")
+    ran = plant.fetch("1.5.0", "--platform", "linux/riscv64")
+    assert (ran.status, ran.out) == (3, "rejected content of acme/pump-monitor 1.5.0\n")
+    assert "has nothing for linux/riscv64, only for linux/amd64, linux/arm64" in ran.err
+    assert "ask for a platform that the release has" in ran.err
+    assert plant.run("confirm", APPLICATION).status == 3
+    ran = plant.fetch("1.5.0", "--platform", "arm64")
+    assert ran.status == 2
+    assert "platform 'arm64' is not os/architecture" in ran.err
+
+
 def test_fetch_of_other_bytes_is_refused(plant: Plant) -> None:
     assert plant.verify().status == 0
     for blob in (plant.trust / "blobs" / "sha256").iterdir():

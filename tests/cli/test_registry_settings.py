@@ -41,6 +41,7 @@ def test_both_tables() -> None:
         certificate = "/etc/ssl/device.pem"
         private_key = "device.key"
         proxy = "http://proxy:3128"
+        token_host = "auth.acme.example"
 
         [registry.localhost]
         proxy = ""
@@ -58,6 +59,7 @@ def test_both_tables() -> None:
             certificate=Path("/etc/ssl/device.pem"),
             private_key=BASE / "device.key",
             proxy="http://proxy:3128",
+            token_host="auth.acme.example",
         ),
         "localhost": RegistryAccess(proxy=""),
     }
@@ -86,8 +88,10 @@ def test_nothing_said(text: str) -> None:
         ("[registry.a]\nplain_http = 1", "plain_http is not true or false"),
         ("[registry.a]\nca_file = 1", "ca_file is not a path"),
         ("[registry.a]\ncertificate = ''", "certificate is not a path"),
-        ("[registry.a]\nproxy = 1", "proxy is not a URL"),
+        ("[registry.a]\nproxy = 1", "proxy is not a text"),
         ("[registry.a]\nproxy = 'ftp://secret@b'", "registry.'a': proxy is not"),
+        ("[registry.a]\ntoken_host = 1", "token_host is not a text"),
+        ("[registry.a]\ntoken_host = 'a/b'", "token_host"),
         ("[registry.a]\nprivate_key = 'k'", "without its certificate"),
         ("[registry.'a/b']\n", "is not HOST or HOST:PORT"),
     ],
