@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 BLOCK: Final = 512
 CHUNK: Final = 1 << 16
+_HEADERS: Final = 1 << 12  # bytes read at once where only headers are
 MAX_EXTENSION: Final = 1 << 16  # bytes of one pax header or GNU long name
 RATIO_SLACK: Final = 16 << 20  # bytes; small archives of zeros compress very well
 _GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -118,8 +119,11 @@ class TarStream:
         first = _read(stream, len(_GZIP_MAGIC))
         self.compressed = first == _GZIP_MAGIC
         self._seek = stream.seek if skip and not self.compressed else None
-        opened = _inflated if self.compressed else _plain
-        self._pieces = opened(stream, first, limits)
+        if self.compressed:
+            self._pieces = _inflated(stream, first, limits)
+        else:
+            size = CHUNK if self._seek is None else _HEADERS
+            self._pieces = _plain(stream, first, limits, size)
         self._buffer = b""
         self._at = 0  # how much of the buffer was taken
         self._left = 0  # bytes of the current member's data
@@ -252,14 +256,16 @@ def _read(stream: BinaryIO, size: int) -> bytes:
     return found
 
 
-def _plain(stream: BinaryIO, first: bytes, limits: ArchiveLimits) -> Iterator[bytes]:
+def _plain(
+    stream: BinaryIO, first: bytes, limits: ArchiveLimits, size: int
+) -> Iterator[bytes]:
     total = 0
     piece = first
     while piece:
         total += len(piece)
         _check_total(total, limits)
         yield piece
-        piece = stream.read(CHUNK)
+        piece = stream.read(size)
 
 
 def _inflated(stream: BinaryIO, first: bytes, limits: ArchiveLimits) -> Iterator[bytes]:

@@ -1,8 +1,12 @@
 """From what a person or a configuration writes to a source or a sink.
 
-    PATH, file:PATH       a trust repository as files, or else an OCI image layout
+    PATH, file:PATH       a directory: an OCI image layout if it has `oci-layout` and no
+                          `metadata`, else a trust repository as files;
+                          or a file: an OCI image layout in a tar
     oci-layout:PATH       an OCI image layout
-    https://…, http://…   a trust repository behind a web server
+    oci-archive:PATH      an OCI image layout in a tar
+    oci://HOST/PATH       a repository of an OCI registry
+    https://…, http://…   a trust repository behind a web server, which can't be written
 
 Nothing is fetched yet; that somebody answers there shows with the first file.
 
@@ -25,10 +29,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from margo_supplychain.transport.network import Network
-    from margo_supplychain.transport.protocols import Sink, Source
+    from margo_supplychain.transport.oci_registry import RegistryRepository
+    from margo_supplychain.transport.protocols import Shelf, Source
 
 # One letter is a Windows drive, and `./a:b` is a path.
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
+
+_SCHEMES: Final = {"file", "http", "https", "oci", "oci-archive", "oci-layout"}
 
 
 def open_source(
@@ -52,28 +59,29 @@ def open_source(
         from margo_supplychain.transport.network import DEFAULT_NETWORK
 
         return HttpSource.of(url, network=network or DEFAULT_NETWORK)
-    if scheme == "oci-layout":
-        from margo_supplychain.transport.oci_layout import LayoutSource
+    if scheme == "oci":
+        from margo_supplychain.transport.tagged import TaggedSource
 
-        return LayoutSource(_path(rest, url))
+        return TaggedSource(_registry(url, network))
     path = _path(rest, url)
-    if (path / "oci-layout").is_file() and not (path / "metadata").is_dir():
+    kind = _kind(path) if scheme == "file" else scheme
+    if kind == "oci-layout":
         from margo_supplychain.transport.oci_layout import LayoutSource
 
         return LayoutSource(path)
+    if kind == "oci-archive":
+        from margo_supplychain.transport.layout_archive import ArchiveSource
+
+        return ArchiveSource(path)
     return DirectorySource(path)
 
 
-def open_sink(
-    url: str | os.PathLike[str],
-    *,
-    network: Network | None = None,  # noqa: ARG001 - registries will use it
-) -> Sink:
-    """Return the sink for a path.
+def open_sink(url: str | os.PathLike[str], *, network: Network | None = None) -> Shelf:
+    """Return the sink for a URL or path; a new path is made when the first file comes.
 
     Args:
-        url: a path or `file:` URL of a directory, made when the first file comes.
-        network: for registries, which come with a later release.
+        url: as above; a path object is always a path.
+        network: limits of what goes over the network; `Network()` if it is left out.
 
     Raises:
         FormatError: no kind of URL that can be written.
@@ -81,12 +89,26 @@ def open_sink(
     """
     url = _text(url)
     scheme, rest = _split(url)
-    if scheme != "file":
+    if scheme in {"http", "https"}:
         raise FormatError(
             f"{scheme}: URLs can be read, not written",
-            hint="publish to a directory and let a web server show it",
+            hint="publish to a directory and let a web server show it, or to oci://",
         )
-    return DirectorySink(_path(rest, url))
+    if scheme == "oci":
+        from margo_supplychain.transport.tagged_sink import TaggedSink
+
+        return TaggedSink(_registry(url, network))
+    path = _path(rest, url)
+    kind = _kind(path) if scheme == "file" else scheme
+    if kind == "oci-layout":
+        from margo_supplychain.transport.layout_sink import LayoutSink
+
+        return LayoutSink(path)
+    if kind == "oci-archive":
+        from margo_supplychain.transport.archive_sink import ArchiveSink
+
+        return ArchiveSink(path)
+    return DirectorySink(path)
 
 
 class FixedContent:
@@ -127,15 +149,10 @@ def _split(url: str) -> tuple[str, str]:
     if found is None:
         return "file", url
     scheme, rest = found[1].lower(), found[2]
-    if scheme == "oci":
-        raise FormatError(
-            "oci:// registries come with a later release",
-            hint="use a directory, an OCI image layout or an https URL",
-        )
-    if scheme not in {"file", "http", "https", "oci-layout"}:
+    if scheme not in _SCHEMES:
         raise FormatError(
             f"{scheme[:40]}: is no kind of source; expected a path, file:, "
-            "oci-layout: or https:",
+            "oci-layout:, oci-archive:, oci:// or https://",
             hint="write ./ in front of a path that holds a colon",
         )
     if scheme == "file" and rest.startswith("//"):
@@ -152,5 +169,28 @@ def _split(url: str) -> tuple[str, str]:
 
 def _path(text: str, url: str) -> Path:
     if not text or "\0" in text:
-        raise FormatError(f"{url[:160]!r} names no directory")
+        raise FormatError(f"{url[:160]!r} names no path")
     return Path(text)
+
+
+def _kind(path: Path) -> str:
+    """Return what a path is by what lies there."""
+    if path.is_file():
+        return "oci-archive"
+    is_layout = (path / "oci-layout").is_file() and not (path / "metadata").is_dir()
+    return "oci-layout" if is_layout else "file"
+
+
+def _registry(url: str, network: Network | None) -> RegistryRepository:
+    # Only those who ask a registry load a client of one.
+    from margo_supplychain.formats.references import RegistryReference
+    from margo_supplychain.transport.network import DEFAULT_NETWORK
+    from margo_supplychain.transport.oci_registry import RegistryRepository
+
+    reference = RegistryReference.parse(url)
+    if reference.tag is not None or reference.digest is not None:
+        raise FormatError(
+            f"{url[:160]!r} names one manifest, expected a repository",
+            hint=f"write {reference.repository}",
+        )
+    return RegistryRepository(reference, network=network or DEFAULT_NETWORK)
