@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from margo_supplychain.transport.oci_registry.tokens import Tick
 
 _PAGE: Final = 1000
+_MOST_STALE: Final = 4
 # 401: Harbor before it had them. 403 and 405: proxies that let few paths through.
 _UNSUPPORTED: Final = frozenset({400, 401, 403, 404, 405, 406, 410, 501})
 
@@ -44,6 +45,7 @@ def list_tags(
     """
     url: str | None = f"{client.origin}/v2/{access.path}/tags/list?n={_PAGE}"
     seen: set[str] = set()
+    pages = _Pages(name)
     while url is not None:
         answer = client.ask("GET", url, access, limit=MAX_MANIFEST, tick=tick)
         if answer.status != 200:
@@ -62,9 +64,8 @@ def list_tags(
         if len(seen) > most:
             raise TooLargeError(f"{name} has more than {most} tags", url=name)
         yield from new
+        pages.turn(is_new=bool(new))
         url = next_page(answer, origin=client.origin, what=name)
-        if url is not None and not new:
-            raise FetchError(f"{name} lists its tags in circles", url=name)
 
 
 def list_referrers(
@@ -86,6 +87,7 @@ def list_referrers(
     if artifact_type is not None:
         url = f"{url}?artifactType={quote(artifact_type, safe='')}"
     found: dict[Digest, Entry] = {}
+    pages = _Pages(name)
     while url is not None:
         answer = client.ask("GET", url, access, limit=MAX_MANIFEST)
         if answer.status in _UNSUPPORTED and not found:
@@ -100,9 +102,8 @@ def list_referrers(
             raise FetchError(f"{name} has no list: {why}", url=name) from why
         if len(found) > most:
             raise TooLargeError(f"{name} has more than {most} referrers", url=name)
+        pages.turn(is_new=len(found) > before)
         url = next_page(answer, origin=client.origin, what=name)
-        if url is not None and len(found) == before:
-            raise FetchError(f"{name} lists its referrers in circles", url=name)
     return of_type(found.values(), artifact_type)
 
 
@@ -113,3 +114,24 @@ def of_type(entries: Iterable[Entry], artifact_type: str | None) -> list[Entry]:
         for one in entries
         if artifact_type is None or one.artifact_type == artifact_type
     ]
+
+
+class _Pages:
+    """Counts the pages that bring nothing new: a list may go in circles."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._stale = 0
+
+    def turn(self, *, is_new: bool) -> None:
+        """Take note of a page.
+
+        Raises:
+            FetchError: too many in a row brought nothing new.
+        """
+        self._stale = 0 if is_new else self._stale + 1
+        if self._stale > _MOST_STALE:
+            raise FetchError(
+                f"{self._name} lists nothing new on {self._stale} pages in a row",
+                url=self._name,
+            )

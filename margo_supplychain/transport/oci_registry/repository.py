@@ -336,27 +336,27 @@ class RegistryRepository:
             most=most,
         )
         if found is None:
-            try:
-                found = of_type(self._fallback(digest) or (), artifact_type)
-            except FetchError as why:
-                if not why.missing:
-                    raise
-                found = []
+            found = of_type(self._fallback(digest), artifact_type)
             if len(found) > most:
                 raise TooLargeError(f"{name} has more than {most} entries", url=name)
         return tuple(found)
 
-    def _fallback(self, subject: Digest) -> tuple[Entry, ...] | None:
-        """Return what the subject's own tag lists; None where it can't list anything.
+    def _fallback(self, subject: Digest) -> tuple[Entry, ...]:
+        """Return what the subject's own tag lists, if there is one.
 
         Raises:
-            FetchError: no answer, or no list; `missing` if there is no such tag.
+            FetchError: no answer, or no list.
         """
         tag = fallback_tag(subject)
-        data, _ = self.manifest(tag)
+        try:
+            data, _ = self.manifest(tag)
+        except FetchError as why:
+            if why.missing:
+                return ()
+            raise
         # GitLab takes the tag for the digest, and answers with the subject itself.
         if _digest(data, subject.algorithm) == subject:
-            return None
+            return ()
         what = self._named(tag)
         try:
             listed = oci.parse_layout_index(data, limit=MAX_MANIFEST).manifests
@@ -374,19 +374,13 @@ class RegistryRepository:
         """
         tag = fallback_tag(subject)
         for _ in range(_MOST_TRIES):
-            try:
-                listed = self._fallback(subject)
-            except FetchError as why:
-                if not why.missing:
-                    raise
-                listed = ()
-            if listed is None or entry.descriptor.digest in {
-                one.descriptor.digest for one in listed
-            }:
+            listed = self._fallback(subject)
+            if any(one.descriptor.digest == entry.descriptor.digest for one in listed):
                 return
             self.put_manifest(oci.index_bytes([*listed, entry]), oci.INDEX, tag=tag)
         raise ConflictError(
-            f"{self._named(tag)} does not keep what it lists: others write it, too"
+            f"{self._named(tag)} does not keep what it lists",
+            hint="others write it too, or the registry reserves the tag; run it again",
         )
 
     # --- parts -----------------------------------------------------------------------
