@@ -21,8 +21,28 @@ class Conversation(http.server.BaseHTTPRequestHandler):
     server: Liar
 
     def do_GET(self) -> None:
+        self.server.connections.add(self.client_address)
         self.server.requests.append((self.path, dict(self.headers.items())))
         self.server.answer(self.path)(self)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_PUT(self) -> None:
+        self.do_GET()
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def do_PATCH(self) -> None:
+        self.do_GET()
+
+    def do_DELETE(self) -> None:
+        self.do_GET()
+
+    def body(self) -> bytes:
+        """Read what came with the request, to its announced end."""
+        return self.rfile.read(int(self.headers["Content-Length"]))
 
     def log_message(self, *_: object) -> None:
         """Stay silent."""
@@ -36,7 +56,8 @@ class Conversation(http.server.BaseHTTPRequestHandler):
             if text is not None:
                 self.send_header(name, text)
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def hang_up(self) -> None:
         """End the connection as a crash would, without a word."""
@@ -78,6 +99,7 @@ class Liar(socketserver.ThreadingMixIn, http.server.HTTPServer):
         self.scheme = "http" if tls is None else "https"
         self.answers: dict[str, list[Answer]] = {}
         self.requests: list[tuple[str, dict[str, str]]] = []
+        self.connections: set[tuple[str, int]] = set()
         self.over = threading.Event()
 
     @property
