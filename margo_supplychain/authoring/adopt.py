@@ -4,6 +4,9 @@ Any OCI artifact: a Margo package, a chart, a Compose archive, an image or image
 a Wasm module. It is named by digest, every byte of its closure is read and checked, and
 none is changed. What is unusual about it becomes a warning; what every device would
 refuse is an error.
+
+What is adopted where it lies, in its registry, stays there and is not pushed again. Its
+components are looked for where margo.yaml says, by the digests of `components.lock`.
 """
 
 from __future__ import annotations
@@ -11,8 +14,10 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from margo_supplychain.authoring.components import Built
 from margo_supplychain.authoring.contents import read_checked
 from margo_supplychain.authoring.descriptions import one_line_each
+from margo_supplychain.authoring.fetched import FetchedContent
 from margo_supplychain.authoring.inspection import inspect
 from margo_supplychain.authoring.release import Release
 from margo_supplychain.authoring.resolution import ImagePins, Resolution, resolve
@@ -29,28 +34,43 @@ from margo_supplychain.formats.application import (
 )
 from margo_supplychain.formats.closure import walk
 from margo_supplychain.formats.digests import Descriptor, Digest
-from margo_supplychain.formats.locks import ComponentLock, ImageLock
+from margo_supplychain.formats.locks import ComponentKey, ComponentLock, ImageLock
 from margo_supplychain.formats.oci import (
+    MANIFEST,
     MARGO_DESCRIPTION,
     MAX_MANIFEST,
     Manifest,
     parse_manifest,
 )
 from margo_supplychain.formats.record import check_location
+from margo_supplychain.formats.references import RegistryReference
 from margo_supplychain.storage.receive import check_stream
+from margo_supplychain.transport.directory import DirectorySource
+from margo_supplychain.transport.oci_layout import LayoutSource
+from margo_supplychain.transport.opening import open_source
 
 if TYPE_CHECKING:
+    from margo_supplychain.authoring.components import Wanted
     from margo_supplychain.authoring.inspection import Inspection
+    from margo_supplychain.authoring.place import Progress
     from margo_supplychain.formats.names import ReleaseName
+    from margo_supplychain.formats.oci import Index
     from margo_supplychain.formats.versions import Version
+    from margo_supplychain.transport.network import Network
     from margo_supplychain.transport.protocols import Source
 
-_UNKNOWN: Final = "application/octet-stream"
 _HINT: Final = (
     "a tag can move; name the digest that you reviewed, as in {example} "
     "(index.json of an OCI layout lists digests, and so do "
     "`oras resolve REFERENCE` and `skopeo inspect`)"
 )
+
+
+class Locks(NamedTuple):
+    """What was reviewed: digests of components and of images."""
+
+    components: ComponentLock = ComponentLock(components={})
+    images: ImageLock = ImageLock(images={})
 
 
 class _Facts(NamedTuple):
@@ -60,15 +80,78 @@ class _Facts(NamedTuple):
     resolution: Resolution
 
 
+class _Found(NamedTuple):
+    """Where an artifact and its components are looked at.
+
+    Args:
+        source: holds the artifact.
+        fetched: takes what is read from registries; None for what lies on a disk.
+        network: how registries are reached.
+        progress: told what is fetched.
+    """
+
+    source: Source
+    fetched: FetchedContent | None
+    network: Network | None
+    progress: Progress | None
+
+    @classmethod
+    def of(
+        cls,
+        source: Source,
+        artifact: Descriptor,
+        *,
+        network: Network | None,
+        progress: Progress | None,
+    ) -> _Found:
+        """Read and check every byte of an artifact; fetch it if it is not on a disk."""
+        if isinstance(source, (DirectorySource, LayoutSource)):
+            for part in walk(artifact, lambda what: read_checked(source, what)):
+                what = part.descriptor
+                with source.blob(what) as stream:
+                    check_stream(what, stream, subject=str(what.digest))
+            return cls(source, None, network, progress)
+        fetched = FetchedContent()
+        shown = f"artifact {artifact.digest.short}"
+        fetched.fetch(source, artifact, shown=shown, progress=progress)
+        return cls(fetched, fetched, network, progress)
+
+    def component(self, wanted: Wanted, locked: Descriptor | None) -> Built | None:
+        """Return a component's content, read where devices will read it.
+
+        None if its digest is not known, or if the artifact itself lies elsewhere: then
+        whoever publishes it says where its components are.
+
+        Raises:
+            OciFormatError: its repository is none that can be asked.
+            FetchError, VerificationError: it is not there, or is other bytes.
+        """
+        if locked is None or self.fetched is None:
+            return None
+        shown = f"component {wanted.name}"
+        place = RegistryReference.parse(wanted.repository).repository
+        there = open_source(place, network=self.network)
+        self.fetched.fetch(there, locked, shown=shown, progress=self.progress)
+        found = inspect(self.fetched, locked, shown=shown)
+        return Built(
+            locked,
+            images=found.images,
+            opaque=found.opaque or found.kind == "artifact",
+            gaps=found.gaps,
+            warnings=found.warnings,
+        )
+
+
 def adopt(
     source: Source,
     reference: str,
     *,
     name: ReleaseName,
     version: Version,
-    components: ComponentLock | None,
-    images: ImageLock | None,
+    locks: Locks,
     locations: tuple[str, ...],
+    network: Network | None,
+    progress: Progress | None,
 ) -> Release:
     """Make a release of an artifact in `source`; see `Release.from_artifact`."""
     digest, location = parse_reference(reference)
@@ -79,28 +162,21 @@ def adopt(
         )
     artifact = find_artifact(source, digest)
     shown = f"artifact {digest.short}"
-    for part in walk(artifact, lambda what: read_checked(source, what)):
-        with source.blob(part.descriptor) as stream:
-            check_stream(part.descriptor, stream, subject=str(part.descriptor.digest))
-    found = inspect(source, artifact, shown=shown)
-    empty_components, empty_images = ComponentLock(components={}), ImageLock(images={})
+    place = _Found.of(source, artifact, network=network, progress=progress)
+    found = inspect(place.source, artifact, shown=shown)
     if found.kind == "package":
-        facts = _package(
-            source,
-            found,
-            name,
-            version,
-            components or empty_components,
-            images or empty_images,
-        )
+        facts = _package(place, found, name, version, locks)
     else:
-        facts = _bare(found, name, images or empty_images)
+        facts = _bare(found, name, locks.images)
     warnings = list(found.warnings)
     if found.version is not None and found.version != str(version):
         warnings.append(
             f"{shown} calls itself {found.version[:80]}, and will be released as "
             f"{version}"
         )
+    components = facts.resolution.components
+    tops = {artifact.digest, *(one.content.digest for one in components)}
+    in_place = place.fetched is not None and source.url == location
     places = dict.fromkeys((*([location] if location else []), *locations))
     return Release(
         name=name,
@@ -109,12 +185,13 @@ def adopt(
         artifact_type=found.document.artifact_type,
         application_version=facts.application_version,
         locations=tuple(check_location(one) for one in places),
-        components=facts.resolution.components,
+        components=components,
         images=facts.resolution.images,
         closure=facts.resolution.closure,
         warnings=one_line_each((*warnings, *facts.resolution.warnings)),
         elsewhere=facts.resolution.elsewhere,
-        source=source,
+        source=place.source,
+        in_place=frozenset(tops if in_place else ()),
     )
 
 
@@ -151,8 +228,8 @@ def find_artifact(source: Source, digest: Digest) -> Descriptor:
         DigestMismatchError: it gives other bytes.
         OciFormatError: it is not a manifest or index.
     """
-    # The size is not known yet: ask for as much as a manifest may have.
-    what = Descriptor(media_type=_UNKNOWN, digest=digest, size=MAX_MANIFEST)
+    # Kind and size are not known yet: ask for as much as a manifest may have.
+    what = Descriptor(media_type=MANIFEST, digest=digest, size=MAX_MANIFEST)
     pieces: list[bytes] = []
     try:
         with source.blob(what) as stream:
@@ -191,15 +268,14 @@ def _bare(found: Inspection, name: ReleaseName, lock: ImageLock) -> _Facts:
 
 
 def _package(
-    source: Source,
+    place: _Found,
     found: Inspection,
     name: ReleaseName,
     version: Version,
-    components: ComponentLock,
-    images: ImageLock,
+    locks: Locks,
 ) -> _Facts:
     warnings: list[str] = []
-    data, files = _description(source, found, warnings)
+    data, files = read_description(place.source, found.document, warnings)
     description, problems = inspect_description(data, files=files)
     warnings += problems
     if description is None:
@@ -226,11 +302,15 @@ def _package(
         "so it is not part of the release"
         for one in description.unread
     )
+    known = locks.components.components
     resolution = resolve(
         profiles,
-        build=lambda _profile, _wanted: None,
-        components=components,
-        images=images,
+        build=lambda _profile, wanted: place.component(
+            wanted,
+            known.get(ComponentKey(wanted.name, wanted.repository, wanted.revision)),
+        ),
+        components=locks.components,
+        images=locks.images,
     )
     warnings += (
         f"closure is partial: component {one} has no digest in components.lock, so its "
@@ -246,10 +326,20 @@ def _package(
     )
 
 
-def _description(
-    source: Source, found: Inspection, warnings: list[str]
+def read_description(
+    source: Source, manifest: Manifest | Index, warnings: list[str]
 ) -> tuple[bytes, frozenset[str]]:
-    manifest = found.document
+    """Return a package's margo.yaml, checked by digest, and the names of its files.
+
+    Args:
+        source: where the package lies.
+        manifest: the package's.
+        warnings: takes what is unusual about it.
+
+    Raises:
+        ApplicationFormatError: it has none, or one that is too large.
+        FetchError, VerificationError: `source` does not give it.
+    """
     layers = manifest.layers if isinstance(manifest, Manifest) else ()
     layer = next((one for one in layers if one.title == DESCRIPTION), None)
     if layer is None:

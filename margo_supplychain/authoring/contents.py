@@ -15,9 +15,10 @@ import io
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
+from margo_supplychain.errors import FetchError, VerificationError
 from margo_supplychain.formats.closure import walk
 from margo_supplychain.formats.digests import Descriptor
-from margo_supplychain.storage.receive import read_exact
+from margo_supplychain.storage.receive import check_stream, read_exact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +37,16 @@ def read_checked(source: Source, what: Descriptor) -> bytes:
     """
     with source.blob(what) as stream:
         return read_exact(what, stream, subject=str(what.digest))
+
+
+def is_whole(source: Source, what: Descriptor) -> bool:
+    """Say whether a source gives exactly `what`, by hashing all of it."""
+    try:
+        with source.blob(what) as stream:
+            check_stream(what, stream, subject=str(what.digest))
+    except (FetchError, VerificationError):
+        return False
+    return True
 
 
 class Contents:

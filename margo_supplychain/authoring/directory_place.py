@@ -10,11 +10,11 @@ import io
 import os
 from typing import TYPE_CHECKING, Final, final
 
+from margo_supplychain.authoring.contents import is_whole
 from margo_supplychain.authoring.place import Stored
 from margo_supplychain.authoring.settings import DIRECTORY, Settings, read_settings
 from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.errors import (
-    FetchError,
     FormatError,
     SupplyChainError,
     VerificationError,
@@ -29,7 +29,6 @@ from margo_supplychain.storage.durable import (
     write_file,
 )
 from margo_supplychain.storage.lock import DirectoryLock
-from margo_supplychain.storage.receive import check_stream
 from margo_supplychain.transport.directory import DirectorySink, DirectorySource
 from margo_supplychain.verify.content_checks import check_stored
 
@@ -94,15 +93,7 @@ class DirectoryPlace:
     def lost(self, release: Release) -> tuple[Descriptor, ...]:
         """Return what is damaged or missing, by hashing all of it."""
         parts = (part.descriptor for part in release.parts())
-        return tuple(what for what in parts if not self._is_whole(what))
-
-    def _is_whole(self, what: Descriptor) -> bool:
-        try:
-            with self.source.blob(what) as stream:
-                check_stream(what, stream, subject=str(what.digest))
-        except (FetchError, VerificationError):
-            return False
-        return True
+        return tuple(what for what in parts if not is_whole(self.source, what))
 
     def write(self, work: Work) -> Stored:
         """Write everything but the timestamp; see `Place.write`.

@@ -73,6 +73,11 @@ class Edit:
         """What the author should know, one line each."""
         return tuple(self._work.warnings)
 
+    @property
+    def is_simple(self) -> bool:
+        """Whether `targets` decides everything itself (the profile simple)."""
+        return self._work.is_simple
+
     def deciding_role(self, name: ReleaseName) -> str:
         """Return the role that lists an application's releases."""
         return self._work.deciding(name)

@@ -17,7 +17,11 @@ from margo_supplychain.authoring.overlay import Overlay
 from margo_supplychain.authoring.policies import drop_void_marks
 from margo_supplychain.authoring.rehearsal import Subjects, rehearse_edit
 from margo_supplychain.authoring.roles import kind_of
-from margo_supplychain.authoring.signatures import require_complete, signed_bytes
+from margo_supplychain.authoring.signatures import (
+    require_complete,
+    same_but_for_expiry,
+    signed_bytes,
+)
 from margo_supplychain.authoring.state import require_plausible_time
 from margo_supplychain.errors import ConflictError, StorageError
 from margo_supplychain.formats.times import format_time
@@ -28,7 +32,6 @@ if TYPE_CHECKING:
 
     from tuf.api.metadata import Signed
 
-    from margo_supplychain.authoring.place import Place
     from margo_supplychain.authoring.roles import RoleSigners
     from margo_supplychain.authoring.work import Work
     from margo_supplychain.verify.refresh import Walk
@@ -83,24 +86,6 @@ def meta_of(version: int, data: bytes) -> MetaFile:
     )
 
 
-def next_version(place: Place, role: str, trusted: int) -> int:
-    """Return the first version above `trusted` whose name was never written.
-
-    A run that was killed leaves files that nobody saw. Their names are not used again:
-    a versioned name never has two contents.
-
-    Raises:
-        ConflictError: the place has something else under each name that is asked for.
-    """
-    for version in range(trusted + 1, trusted + 1 + MOST_TAKEN):
-        if place.written(role, version) is None:
-            return version
-    raise ConflictError(
-        f"{place.url} has files of {role} v{trusted + 1} to v{trusted + MOST_TAKEN} "
-        "that no snapshot names"
-    )
-
-
 def _sign(work: Work) -> dict[str, tuple[int, datetime]]:
     who = {
         role: work.changes.require_who(role)
@@ -131,22 +116,42 @@ class _Signing:
     def sign(self, role: str, signed: Signed) -> tuple[int, bytes]:
         """Sign and stage one role; return its version and bytes."""
         work = self._work
+        signed.expires = work.signed_at + work.settings.period(kind_of(role))
         if role == "timestamp":
             signed.version = work.state.timestamp.version + 1
-        elif role == "snapshot":
-            trusted = work.state.snapshot.version
-            signed.version = next_version(work.place, role, trusted)
-        else:
-            trusted = work.state.version(role)
-            signed.version = next_version(work.place, role, trusted)
-        signed.expires = work.signed_at + work.settings.period(kind_of(role))
-        data = signed_bytes(signed, self._who[role], work.signers)
-        if role == "timestamp":
+            data = signed_bytes(signed, self._who[role], work.signers)
             work.staged.timestamp = data
         else:
+            data = self._versioned(role, signed)
             work.staged.metadata[file_name(role, signed.version)] = data
         self.roles[role] = (signed.version, signed.expires)
         return signed.version, data
+
+    def _versioned(self, role: str, signed: Signed) -> bytes:
+        """Sign a role under the first version whose name nobody has written.
+
+        A run that was killed, or a publisher who was slower, leaves files that no
+        snapshot names, and a versioned name never has two contents. What says the same
+        as ours and verifies is taken as it is; any other name is passed over.
+        """
+        work, who = self._work, self._who[role]
+        if role == "snapshot":
+            trusted = work.state.snapshot.version
+        else:
+            trusted = work.state.version(role)
+        for version in range(trusted + 1, trusted + 1 + MOST_TAKEN):
+            found = work.place.written(role, version)
+            signed.version = version
+            if found is None:
+                return signed_bytes(signed, who, work.signers)
+            expires = same_but_for_expiry(found, signed, who, now=work.signed_at)
+            if expires is not None:
+                signed.expires = expires
+                return found
+        raise ConflictError(
+            f"{work.place.url} has files of {role} v{trusted + 1} to "
+            f"v{trusted + MOST_TAKEN} that no snapshot names"
+        )
 
 
 def _remember(store: TrustStore | None, work: Work, walk: Walk) -> None:

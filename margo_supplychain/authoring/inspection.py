@@ -80,9 +80,9 @@ def inspect(source: Source, what: Descriptor, *, shown: str) -> Inspection:
         FetchError, DigestMismatchError, LengthMismatchError: `source` does not give it.
     """
     document = parse_manifest(read_checked(source, what), what=shown)
+    kind = kind_of(document)
     if isinstance(document, Index):
-        return Inspection("image", document)
-    kind = _kind(document)
+        return Inspection(kind, document)
     if kind == "compose":
         return _compose(source, document, shown)
     if kind == "helm":
@@ -90,7 +90,10 @@ def inspect(source: Source, what: Descriptor, *, shown: str) -> Inspection:
     return Inspection(kind, document)
 
 
-def _kind(manifest: Manifest) -> Kind:
+def kind_of(manifest: Manifest | Index) -> Kind:
+    """Say what a manifest or index is of."""
+    if isinstance(manifest, Index):
+        return "image"
     if manifest.artifact_type == MARGO_APPLICATION:
         return "package"
     if manifest.artifact_type == COMPOSE_COMPONENT:

@@ -8,7 +8,7 @@ disk. A registry has neither: names there are checked, read back and healed.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 
 from margo_supplychain.errors import FormatError
 
@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.work import Work
     from margo_supplychain.formats.digests import Descriptor
     from margo_supplychain.transport.network import Network
-    from margo_supplychain.transport.protocols import Source
+    from margo_supplychain.transport.protocols import Source, TaggedShelf
 
     Progress = Callable[[str, int, int], None]
     """What is being copied, how much of it, and how much there is; as `Control`'s."""
+
+
+_ARCHIVE: Final = "oci-archive:"
 
 
 class Stored(NamedTuple):
@@ -117,7 +120,9 @@ def open_place(where: Path | str, *, network: Network | None = None) -> Place:
     Raises:
         FormatError: no kind of URL that can be edited.
     """
+    from margo_supplychain.authoring.content_targets import ContentTargets
     from margo_supplychain.authoring.directory_place import DirectoryPlace
+    from margo_supplychain.authoring.tagged_place import TaggedPlace
     from margo_supplychain.transport.directory import DirectorySink
     from margo_supplychain.transport.opening import open_sink
 
@@ -126,4 +131,12 @@ def open_place(where: Path | str, *, network: Network | None = None) -> Place:
     sink = open_sink(where, network=network)
     if isinstance(sink, DirectorySink):
         return DirectoryPlace(sink.directory)
-    raise FormatError(f"{sink.url} is no trust repository that can be edited")
+    if sink.url.startswith(_ARCHIVE):
+        raise FormatError(
+            f"{sink.url} is a tar, which is written as a whole and not edited",
+            hint="edit the repository where it is, and copy it: margo-supplychain "
+            "repo push",
+        )
+    # Whatever else can be written has tags.
+    shelf = cast("TaggedShelf", sink)
+    return TaggedPlace(shelf, ContentTargets(shelf, network=network))

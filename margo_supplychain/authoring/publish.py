@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from securesystemslib.signer import Signer
 
     from margo_supplychain.authoring.edit import Edit
+    from margo_supplychain.authoring.place import Progress
     from margo_supplychain.authoring.release import Release
     from margo_supplychain.authoring.repository import Repository
     from margo_supplychain.formats.digests import Digest
@@ -87,6 +88,7 @@ def publish(
     clock: Clock | None = None,
     time_checked: bool = False,
     state: TrustStore | None = None,
+    progress: Progress | None = None,
 ) -> Published:
     """Publish releases in one edit: all of them, or none.
 
@@ -94,7 +96,7 @@ def publish(
         repository: where.
         releases: at least one, each of another version.
         keys: the applications' keys, and those of snapshot and timestamp.
-        clock, time_checked, state: see `Repository.edit`.
+        clock, time_checked, state, progress: see `Repository.edit`.
 
     Raises:
         RefusedError: nothing to publish, or a release that can't be listed.
@@ -108,7 +110,11 @@ def publish(
 
     def attempt() -> Published:
         with repository.edit(
-            keys, clock=clock, time_checked=time_checked, state=state
+            keys,
+            clock=clock,
+            time_checked=time_checked,
+            state=state,
+            progress=progress,
         ) as edit:
             new = [edit.add_release(one) for one in releases]
         return _result(edit, releases, new)
@@ -116,7 +122,7 @@ def publish(
     try:
         return attempt()
     except ConflictError:
-        # Somebody wrote without the lock, from another machine: start from theirs.
+        # A registry has no lock, and neither has a second machine: start from theirs.
         return attempt()
 
 

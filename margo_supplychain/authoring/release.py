@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from margo_supplychain.authoring.place import Progress
     from margo_supplychain.formats.closure import Part
     from margo_supplychain.formats.digests import Descriptor, Digest
     from margo_supplychain.formats.locks import ComponentLock, ImageLock
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         Image,
     )
     from margo_supplychain.formats.versions import Version
+    from margo_supplychain.transport.network import Network
     from margo_supplychain.transport.protocols import Source
 
 
@@ -60,6 +62,8 @@ class Release:
         warnings: what its author should know, one line each.
         elsewhere: components that `source` does not hold; `components.lock` pins them.
         source: where the bytes lie.
+        in_place: what was found where devices will look for it; a registry is not
+            given it again.
     """
 
     name: ReleaseName
@@ -74,6 +78,7 @@ class Release:
     warnings: tuple[str, ...]
     elsewhere: frozenset[Digest]
     source: Source
+    in_place: frozenset[Digest] = frozenset()
 
     @classmethod
     def from_package(
@@ -142,33 +147,41 @@ class Release:
         components: ComponentLock | None = None,
         images: ImageLock | None = None,
         locations: Sequence[str] = (),
+        network: Network | None = None,
+        progress: Progress | None = None,
     ) -> Release:
         """Adopt an artifact that lies in `source`, without changing a byte.
 
         Args:
             source: an OCI layout or registry.
-            reference: `sha256:…`, or `oci://host/path@sha256:…`; never a tag.
+            reference: `sha256:…`, or `oci://host/path@sha256:…`; never a tag. What
+                `source` itself has under that URL stays there: publishing in a registry
+                does not push it again.
             name: what it will be released as.
             version: what pins are resolved against.
             components: digests of the components of a Margo package.
             images: digests of the container images.
             locations: more hints where devices will find the content.
+            network: limits and credentials, for components in their own registries.
+            progress: told what is being fetched.
 
         Raises:
             OciFormatError: a tag, or not a manifest or index.
             FetchError: a part of the artifact is missing.
             DigestMismatchError, LengthMismatchError: a part is other bytes.
         """
-        from margo_supplychain.authoring.adopt import adopt
+        from margo_supplychain.authoring.adopt import Locks, adopt
 
+        locks = Locks()
         return adopt(
             source,
             reference,
             name=name,
             version=version,
-            components=components,
-            images=images,
+            locks=Locks(components or locks.components, images or locks.images),
             locations=tuple(locations),
+            network=network,
+            progress=progress,
         )
 
     def parts(self) -> Iterator[Part]:
@@ -183,10 +196,14 @@ class Release:
         """
         seen: set[Digest] = set()
         for top in self.tops():
-            for part in walk(top, lambda what: read_checked(self.source, what)):
+            for part in self.parts_of(top):
                 if part.descriptor.digest not in seen:
                     seen.add(part.descriptor.digest)
                     yield part
+
+    def parts_of(self, top: Descriptor) -> Iterator[Part]:
+        """Yield one manifest that `source` holds and all that it names; see `parts`."""
+        return walk(top, lambda what: read_checked(self.source, what))
 
     def open(self, what: Descriptor) -> AbstractContextManager[BinaryIO]:
         """Open one of `parts`; who copies it checks its digest."""

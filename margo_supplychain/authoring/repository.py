@@ -59,22 +59,39 @@ class Repository:
         self.place = place
         self._settings = place.settings()
         self._root = root
-        self._verified: Settings | None = None
+        self._standing: Settings | None = None
 
     @property
     def url(self) -> str:
         """What the repository is called in messages: its directory, or its URL."""
         return self.place.url
 
+    def standing(self, *, state: TrustStore | None = None) -> Settings:
+        """Return profile, publisher and periods, as the verified metadata has them.
+
+        What can't be verified now is as it is written down: whoever does anything with
+        the repository will hear about that.
+
+        Args:
+            state: the author's memory of this repository.
+        """
+        if self._standing is None:
+            try:
+                begun = self._load(_now(None), state)
+            except (VerificationError, FetchError, RefusedError):
+                return self._settings
+            self._standing = verified_settings(self._settings, begun)
+        return self._standing
+
     @property
     def profile(self) -> Profile:
         """`standard`, `small` or `simple`, as the verified delegations have it."""
-        return self._standing().profile
+        return self.standing().profile
 
     @property
     def publisher(self) -> str | None:
         """The one publisher of the profiles small and simple."""
-        return self._standing().publisher
+        return self.standing().publisher
 
     @property
     def root(self) -> bytes:
@@ -248,17 +265,6 @@ class Repository:
         begun = self._load(now, state)
         settings = verified_settings(self._settings, begun)
         return duties(begun, settings=settings, now=now, within=within)
-
-    def _standing(self) -> Settings:
-        if self._verified is None:
-            try:
-                state = self._load(_now(None), None)
-                self._verified = verified_settings(self._settings, state)
-            except (VerificationError, FetchError):
-                # Whoever does anything with it will hear about that; to name it, what
-                # is written down is enough.
-                return self._settings
-        return self._verified
 
     def _load(self, now: datetime, store: TrustStore | None) -> State:
         first = self._root

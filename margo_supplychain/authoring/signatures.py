@@ -10,12 +10,18 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from margo_supplychain import threshold
-from margo_supplychain.errors import IncompleteError, SignerError
+from margo_supplychain.errors import (
+    FormatError,
+    IncompleteError,
+    SignerError,
+    ThresholdError,
+)
 from margo_supplychain.formats import strict_json
-from margo_supplychain.formats.tuf_metadata import canonical_payload
+from margo_supplychain.formats.tuf_metadata import canonical_payload, parse_role
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
     from securesystemslib.signer import Signature, Signer
     from tuf.api.metadata import Signed
@@ -103,6 +109,45 @@ def signed_bytes(signed: Signed, who: RoleSigners, signers: Signers) -> bytes:
         head = strict_json.canonical({"signatures": made, "signed": {}})
         return head.removesuffix(b"{}}\n") + payload + b"}\n"
     return strict_json.canonical({"signatures": made, "signed": content})
+
+
+def same_but_for_expiry(
+    found: bytes, ours: Signed, who: RoleSigners, *, now: datetime
+) -> datetime | None:
+    """Return when a file expires that says what we would sign, if it verifies.
+
+    Args:
+        found: unverified, whatever a place has under the name of `ours`.
+        ours: what would be signed, with its version and expiry.
+        who: the role's keys.
+        now: when.
+
+    Returns:
+        None unless a threshold of the role's keys signed it, every field but the
+        expiry is ours, and it lasts nearly as long: what expires soon is no renewal.
+    """
+    try:
+        file = parse_role(found, role=who.role, limit=max(len(found), 1))
+        status = threshold.count(
+            file.payload,
+            file.metadata.signatures,
+            who.keys,
+            who.keys,
+            who.threshold,
+            role=who.role,
+        )
+    except (FormatError, ThresholdError):
+        return None
+    theirs: dict[str, Any] = strict_json.parse(found, what=who.role, limit=len(found))[
+        "signed"
+    ]
+    expected: dict[str, Any] = ours.to_dict()
+    theirs.pop("expires")
+    expected.pop("expires")
+    least = ours.expires - (ours.expires - now) / 10
+    if not status.met or theirs != expected or not least <= file.expires:
+        return None
+    return file.expires
 
 
 def _sign(payload: bytes, keyid: str, signer: Signer, who: RoleSigners) -> Signature:

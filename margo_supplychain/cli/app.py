@@ -87,7 +87,7 @@ def add(
     with author.look() as known:  # before anybody types a passphrase
         known.require_publisher(name)
     keys = [read_public(uri) for uri in dict.fromkeys(uris)]
-    if author.open().profile == "simple":
+    if known.is_simple:
         needed = 1
     elif not keys:
         raise click.UsageError("--release-key is missing: who signs its releases?")
@@ -186,7 +186,7 @@ def show(author: Author, *, name: ReleaseName) -> Result:
         found = require_policy(edit, name)
         releases = edit.releases(name)
         deciding = edit.deciding_role(name)
-    duties = author.open().status(within=timedelta(0))
+    duties = author.open().status(within=timedelta(0), state=author.memory())
     role = next(one for one in duties if one.role == deciding)
     withdrawn = [one for one in releases.values() if one.withdrawn is not None]
     newest = next(iter(releases), None)

@@ -1,6 +1,6 @@
 """Who works on which repository, with what: the options of all authoring commands.
 
-`@signs` gives a command its `Author` with `--repo`, `--state`, `--key`,
+`@signs` gives a command its `Author` with `--repo`, `--state`, `--root`, `--key`,
 `--time-checked` and the passphrase options; `@reads` one that opens no key.
 
 Example:
@@ -14,15 +14,21 @@ Example:
 from __future__ import annotations
 
 import functools
+import re
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 import click
 
+from margo_supplychain.cli.files import read_named
 from margo_supplychain.cli.invocation import Invocation
-from margo_supplychain.cli.options import passphrase_options, setting_option
+from margo_supplychain.cli.options import (
+    missing_setting,
+    passphrase_options,
+    setting_option,
+)
 from margo_supplychain.cli.signing_keys import open_signers
 from margo_supplychain.errors import (
     IncompleteError,
@@ -41,6 +47,7 @@ if TYPE_CHECKING:
     from margo_supplychain.cli.output import Result
     from margo_supplychain.cli.passphrases import Passphrases
     from margo_supplychain.signing.keyring import Keyring
+    from margo_supplychain.transport.network import Network
     from margo_supplychain.verify.trust_store import TrustStore
 
 
@@ -53,25 +60,52 @@ class Author:
 
     Args:
         invocation: notes, settings.
-        directory: the repository.
+        place: the repository: a directory or a URL.
         state: the author's memory of it, or None.
+        root: a file with the root to believe, in place of a directory's own.
         keys: the values of `--key`.
         pin: answers for passphrases.
         time_checked: somebody looked at a clock.
     """
 
     invocation: Invocation
-    directory: Path
+    place: str
     state: Path | None
+    root: Path | None = None
     keys: tuple[str, ...] = ()
     pin: Passphrases | None = None
     time_checked: bool = False
 
     def open(self) -> Repository:
-        """Open the repository."""
+        """Open the repository.
+
+        Raises:
+            click.UsageError: none is named.
+            FormatError: there is none, or the file of `--root` can't be read.
+        """
         from margo_supplychain.authoring.repository import Repository
 
-        return Repository.open(self.directory)
+        if not self.place:
+            raise click.UsageError(missing_setting("repo"))
+        from margo_supplychain.verify.limits import Limits
+
+        root = None
+        if self.root is not None:
+            root = read_named(self.root, limit=Limits().root, what="a root")
+        return Repository.open(self.place, root=root, network=self.network)
+
+    @property
+    def network(self) -> Network | None:
+        """How registries are reached, as the settings of this place say."""
+        return self.invocation.settings.registries.network
+
+    def is_simple(self) -> bool:
+        """Say whether the repository has the profile simple."""
+        return self.open().standing(state=self.memory()).profile == "simple"
+
+    def at(self, place: str) -> Author:
+        """Return the same author at another repository."""
+        return replace(self, place=place)
 
     def memory(self) -> TrustStore | None:
         """Open the author's memory, if the place has one.
@@ -161,21 +195,44 @@ class Author:
             raise
 
 
+class _Place(TypedDict):
+    place: str
+    state: Path | None
+    root: Path | None
+
+
+def _place_options(command: Callable[..., Result]) -> Callable[..., Result]:
+    """Give a command `--repo`, `--state` and `--root`, as one argument `place`."""
+
+    # A command may name its repository otherwise: who opens it asks for it.
+    @setting_option("repo", help="The repository: DIR or oci://…", required=False)
+    @setting_option("state", help="Your memory of it.", required=False)
+    @setting_option(
+        "root",
+        help="A root that you trust, of a repository that is no directory.",
+        required=False,
+    )
+    @functools.wraps(command)
+    def with_place(
+        *arguments: Any,
+        repo: str | None,
+        state: str | None,
+        root: str | None,
+        **options: Any,
+    ) -> Result:
+        place = _Place(place=repo or "", state=_path(state), root=_path(root))
+        return command(*arguments, place=place, **options)
+
+    return with_place
+
+
 def reads(command: Callable[..., Result]) -> Callable[..., Result]:
     """Give a command `--repo` and `--state`, and an `Author` without keys."""
 
-    @setting_option("repo", help="The repository's directory.")
-    @setting_option("state", help="Your memory of it.", required=False)
+    @_place_options
     @functools.wraps(command)
-    def with_author(
-        *arguments: Any,
-        repo: str,
-        state: str | None,
-        **options: Any,
-    ) -> Result:
-        author = Author(
-            invocation=_invocation(), directory=Path(repo), state=_path(state)
-        )
+    def with_author(*arguments: Any, place: _Place, **options: Any) -> Result:
+        author = Author(invocation=_invocation(), **place)
         return command(author, *arguments, **options)
 
     return with_author
@@ -184,8 +241,7 @@ def reads(command: Callable[..., Result]) -> Callable[..., Result]:
 def signs(command: Callable[..., Result]) -> Callable[..., Result]:
     """Give a command what `reads` gives it, and keys to sign with."""
 
-    @setting_option("repo", help="The repository's directory.")
-    @setting_option("state", help="Your memory of it.", required=False)
+    @_place_options
     @click.option(
         "--key",
         "keys",
@@ -203,8 +259,7 @@ def signs(command: Callable[..., Result]) -> Callable[..., Result]:
     @functools.wraps(command)
     def with_author(
         *arguments: Any,
-        repo: str,
-        state: str | None,
+        place: _Place,
         keys: tuple[str, ...],
         time_checked: bool,
         pin: Passphrases,
@@ -212,8 +267,7 @@ def signs(command: Callable[..., Result]) -> Callable[..., Result]:
     ) -> Result:
         author = Author(
             invocation=_invocation(),
-            directory=Path(repo),
-            state=_path(state),
+            **place,
             keys=keys,
             pin=pin,
             time_checked=time_checked,
@@ -221,6 +275,11 @@ def signs(command: Callable[..., Result]) -> Callable[..., Result]:
         return command(author, *arguments, **options)
 
     return with_author
+
+
+def is_url(text: str) -> bool:
+    """Say whether an argument names a place by URL, and not by path."""
+    return re.match(r"(oci|https?)://|(oci-layout|oci-archive|file):", text) is not None
 
 
 def _invocation() -> Invocation:

@@ -80,11 +80,7 @@ def setting_option(
         setting = invocation.settings.find(name, device=device)
         if setting is None:
             if required:
-                raise click.UsageError(
-                    f"{option} is missing, and neither {variable_of(name)} nor a "
-                    f"{FILE_NAME} here or above gives it",
-                    ctx=context,
-                )
+                raise click.UsageError(missing_setting(name, option), ctx=context)
             return value
         invocation.detail(f"{name} is {', '.join(setting.values)} ({setting.origin})")
         if multiple:
@@ -99,6 +95,14 @@ def setting_option(
 
     return click.option(
         option, multiple=multiple, callback=resolve, help=help, metavar=_metavar(name)
+    )
+
+
+def missing_setting(name: str, option: str | None = None) -> str:
+    """Return what to say when a setting is needed and nothing gives it."""
+    return (
+        f"{option or f'--{name}'} is missing, and neither {variable_of(name)} nor a "
+        f"{FILE_NAME} here or above gives it"
     )
 
 
@@ -143,6 +147,10 @@ def passphrase_options(
 def _metavar(name: str) -> str:
     if name.endswith("-key"):
         return "KEY"
-    return {"repo": "DIR", "state": "DIR", "source": "URL", "policy": "FILE"}.get(
-        name, name.upper()
-    )
+    return {
+        "repo": "PLACE",
+        "state": "DIR",
+        "root": "FILE",
+        "source": "URL",
+        "policy": "FILE",
+    }.get(name, name.upper())

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from margo_supplychain.cli.arguments import DIGEST_HINT, RELEASE_NAME, VERSION, typed
-from margo_supplychain.cli.author import Author, reads, signs, warn
+from margo_supplychain.cli.arguments import RELEASE_NAME, VERSION
+from margo_supplychain.cli.author import Author, is_url, reads, signs, warn
 from margo_supplychain.cli.invocation import Invocation, pass_invocation
 from margo_supplychain.cli.options import epilog, setting_option
 
 if TYPE_CHECKING:
     from margo_supplychain.cli.output import Result
-    from margo_supplychain.formats.locks import ComponentLock, ImageLock
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.versions import Version
 
@@ -87,74 +86,81 @@ def build(
     epilog=epilog(
         examples=[
             "release adopt layout@sha256:0efd…a313 --name acme/x --version 1.0.0",
-            "release adopt layout@sha256:77d1…93b4 --name acme/guard --version 2.1.0",
+            "release adopt oci://registry.example/acme/x --from-tags",
         ],
         exits=[0, 2, 3, 4, 5, 6],
         follow="release show acme/x 1.0.0",
     )
 )
-@click.argument("reference", metavar="LAYOUT@sha256:…")
-@click.option(
-    "--name", type=RELEASE_NAME, required=True, help="What it is released as."
-)
-@click.option("--version", type=VERSION, required=True, help="What pins go by.")
+@click.argument("reference", metavar="PLACE@sha256:…")
+@click.option("--name", type=RELEASE_NAME, help="What it is released as.")
+@click.option("--version", type=VERSION, help="What pins go by.")
 @click.option("--components-lock", metavar="FILE", help="Digests of its components.")
 @click.option("--images-lock", metavar="FILE", help="Digests of the images it names.")
+@click.option(
+    "--from-tags",
+    is_flag=True,
+    help="Sign nothing: list what a registry's tags name, for review.",
+)
 @_location_option
 @signs
 def adopt(
     author: Author,
     *,
     reference: str,
-    name: ReleaseName,
-    version: Version,
-    components_lock: str | None,
-    images_lock: str | None,
-    locations: tuple[str, ...],
+    name: ReleaseName | None,
+    version: Version | None,
+    from_tags: bool,
+    **options: Any,
 ) -> Result:
-    """Sign and publish an artifact of an OCI layout as it is, by its digest."""
-    from margo_supplychain.authoring.release import Release
-    from margo_supplychain.cli.release_publish import publish_releases
-    from margo_supplychain.formats.digests import Digest
-    from margo_supplychain.transport.opening import open_source
+    """Sign an artifact of a registry or OCI layout as it is, by its digest.
 
-    layout, _, digest = reference.rpartition("@")
-    if not layout:
-        raise click.UsageError(
-            f"{reference!r:.200} is not LAYOUT@sha256:…: a tag can move, so name the "
-            "digest that you reviewed (index.json of the layout lists it)"
-        )
-    with typed(f"{DIGEST_HINT}, as index.json of the layout lists it"):
-        Digest.parse(digest)
-    adopted = Release.from_artifact(
-        open_source(layout),
-        digest,
-        name=name,
-        version=version,
-        components=_component_lock(components_lock),
-        images=_image_lock(images_lock),
-        locations=locations,
-    )
-    return publish_releases(author, [adopted])
+    What lies in a registry stays there and is not pushed again.
+    """
+    from margo_supplychain.cli import release_adopt
+
+    if from_tags:
+        given = [one for one in (version, *options.values()) if one]
+        if given:
+            raise click.UsageError("--from-tags lists, and takes no more than --name")
+        return release_adopt.list_candidates(author, reference, name)
+    if name is None or version is None:
+        missing = "--name" if name is None else "--version"
+        raise click.UsageError(f"{missing} is missing: what is it released as?")
+    return release_adopt.adopt_one(author, reference, name, version, **options)
 
 
 @release.command(
     epilog=epilog(
-        examples=["release publish dist", "release publish dist --key ci.key"],
+        examples=[
+            "release publish dist",
+            "release publish dist oci://registry.example/acme/trust --key ci.key",
+        ],
         exits=[0, 2, 3, 4, 5, 6],
         follow="repo refresh",
     )
 )
-@click.argument("outputs", nargs=-1, required=True, metavar="DIST...")
+@click.argument("outputs", nargs=-1, required=True, metavar="DIST... [PLACE]")
 @signs
 def publish(author: Author, *, outputs: tuple[str, ...]) -> Result:
-    """Sign what `release build` made, and publish it: all of it, or nothing."""
+    """Sign what `release build` made, and publish it: all of it, or nothing.
+
+    PLACE, an oci:// URL, is the repository, as --repo is. Content is pushed beside it,
+    then signatures, timestamp last.
+    """
     from margo_supplychain.authoring.release import Release
     from margo_supplychain.cli.release_publish import publish_releases
 
-    return publish_releases(
-        author, [Release.from_build(Path(one)) for one in dict.fromkeys(outputs)]
-    )
+    *built, last = dict.fromkeys(outputs)
+    if is_url(last):
+        author = author.at(last)
+    else:
+        built.append(last)
+    if not built:
+        raise click.UsageError(
+            f"{last} is a repository: which DIST is published there?"
+        )
+    return publish_releases(author, [Release.from_build(Path(one)) for one in built])
 
 
 @release.command(
@@ -206,22 +212,3 @@ def show(author: Author, *, name: ReleaseName, version: Version | None) -> Resul
     if version is None:
         return show_releases(author, name)
     return show_release(author, name, version)
-
-
-def _component_lock(file: str | None) -> ComponentLock | None:
-    from margo_supplychain.formats.locks import ComponentLock
-
-    return None if file is None else ComponentLock.parse(_read_lock(file))
-
-
-def _image_lock(file: str | None) -> ImageLock | None:
-    from margo_supplychain.formats.locks import ImageLock
-
-    return None if file is None else ImageLock.parse(_read_lock(file))
-
-
-def _read_lock(file: str) -> bytes:
-    from margo_supplychain.cli.files import read_named
-    from margo_supplychain.formats.locks import MAX_LOCK
-
-    return read_named(Path(file), limit=MAX_LOCK, what="a lock file")

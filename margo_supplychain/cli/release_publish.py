@@ -9,6 +9,7 @@ from margo_supplychain.cli.app_policy import command_to_allow
 from margo_supplychain.cli.arguments import typed
 from margo_supplychain.cli.author import edit_data, signed_line, warn
 from margo_supplychain.cli.output import Result
+from margo_supplychain.cli.progress import progress
 from margo_supplychain.formats.release_entry import Withdrawal
 
 if TYPE_CHECKING:
@@ -28,13 +29,16 @@ def publish_releases(author: Author, releases: Sequence[Release]) -> Result:
 
     repository, memory = author.open(), author.memory()
     with author.explained(), author.keyring() as keyring:
-        published = publish(
-            repository,
-            releases,
-            keys=author.signers(keyring, *_keys(author)),
-            time_checked=author.time_checked,
-            state=memory,
-        )
+        keys = author.signers(keyring, *_keys(author))
+        with progress(author.invocation) as tell:
+            published = publish(
+                repository,
+                releases,
+                keys=keys,
+                time_checked=author.time_checked,
+                state=memory,
+                progress=tell,
+            )
     warn(author.invocation, published.warnings)
     return Result(
         data=_data(author, published), lines=_lines(author, published, releases)
@@ -94,7 +98,7 @@ def _going_back(
 
 
 def _keys(author: Author) -> tuple[str, ...]:
-    simple = author.open().profile == "simple"
+    simple = author.is_simple()
     release = signing_keys.RELEASE_SIMPLE if simple else signing_keys.RELEASE
     return (*release, *signing_keys.ONLINE)
 
@@ -119,7 +123,7 @@ def _lines(
         f"{describe.date(published.fresh_until)}; `repo refresh` keeps it so (a "
         "scheduled job: docs/how-to/ci.md)"
     )
-    where = str(author.directory)
+    where = author.place
     if published.changed:
         where += (
             f"  ({describe.counted(published.blobs_new, 'blob')} new, "
@@ -138,7 +142,7 @@ def _record(one: PublishedRelease, release: Release, now: Any) -> str:
 
 def _data(author: Author, published: Published) -> dict[str, Any]:
     return {
-        "directory": str(author.directory),
+        "repository": author.place,
         "changed": published.changed,
         "releases": [
             {

@@ -52,7 +52,7 @@ def refresh(author: Author, *, role: str | None) -> Result:
     written, now = edit.written, describe.now()
     roles = {} if written is None else written.roles
     first = min((expires for _, expires in roles.values()), default=None)
-    lines = [f"refreshed {author.directory}: {signed_line(edit)}"]
+    lines = [f"refreshed {author.place}: {signed_line(edit)}"]
     lines += describe.table(
         (name, f"until {describe.date(expires)}, {describe.distance(expires, at=now)}")
         for name, (_, expires) in roles.items()
@@ -64,7 +64,7 @@ def refresh(author: Author, *, role: str | None) -> Result:
         )
     lines.append("next: margo-supplychain repo status --within 14d")
     return Result(
-        data={"directory": str(author.directory), **edit_data(edit)},
+        data={"repository": author.place, **edit_data(edit)},
         lines=lines,
     )
 
@@ -123,7 +123,7 @@ def check(author: Author, *, first_root: str | None) -> Result:
         memory = TrustStore.unsafe_without_memory(root=began.root)
     report = repository.check(state=memory)
     if report.verdict != "verified":
-        raise _refusal(report, str(author.directory))
+        raise _refusal(report, author.place)
     if began is not None:
         TrustStore.create(
             began.state, root=began.root, publishers=frozenset({began.publisher})
@@ -131,9 +131,9 @@ def check(author: Author, *, first_root: str | None) -> Result:
         author.invocation.note(f"began {began.state} from {first_root}")
     rows = [(one.title, _facts(one)) for one in report.steps]
     return Result(
-        data={"directory": str(author.directory), "report": report.to_dict()},
+        data={"repository": author.place, "report": report.to_dict()},
         lines=[
-            f"verified {author.directory}: no problem found",
+            f"verified {author.place}: no problem found",
             *describe.table(rows),
         ],
     )

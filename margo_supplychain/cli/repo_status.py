@@ -53,13 +53,13 @@ def describe_status(
         f"checked just now: {verdict}",
     )
     lines = [
-        f"{repository.directory}  {' · '.join(facts)}",
+        f"{repository.url}  {' · '.join(facts)}",
         *describe.table([_HEADER, *_rows(duties, now)]),
         f"{counted} within {describe.span(within)}",
     ]
     return Result(
         data={
-            "directory": str(repository.directory),
+            "repository": repository.url,
             "profile": repository.profile,
             "withinSeconds": int(within.total_seconds()),
             "duties": number,

@@ -30,6 +30,8 @@ from margo_supplychain.storage import durable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from margo_supplychain.cli.registry_settings import RegistrySettings
+
 FILE_NAME: Final = "margo-supplychain.toml"
 FILE_VARIABLE: Final = "MARGO_SUPPLYCHAIN_SETTINGS"
 _PREFIX: Final = "MARGO_SUPPLYCHAIN_"
@@ -38,7 +40,7 @@ _LIMIT: Final = 64 * 1024
 _MAX_KEYS: Final = 32  # of one setting; no role has more keys than a person can name
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:", re.ASCII)
 
-_PLACES: Final = ("repo", "state")
+_PLACES: Final = ("repo", "state", "root")
 _KEYS: Final = (
     "offline-key",
     "online-key",
@@ -47,6 +49,7 @@ _KEYS: Final = (
     "publisher-key",
     "release-key",
 )
+_TABLES: Final = ("mirrors", "registry")  # see cli.registry_settings
 NAMES: Final = (*_PLACES, "publisher", *_KEYS)
 # A device has a file of its own, `device.toml`; what lies in some working directory
 # must not choose its memory, its source or its policy.
@@ -113,12 +116,27 @@ class Settings:
         return None
 
     @cached_property
-    def _file_values(self) -> Mapping[str, tuple[str, ...]]:
+    def registries(self) -> RegistrySettings:
+        """The file's tables `[mirrors]` and `[registry."HOST"]`."""
+        from margo_supplychain.cli.registry_settings import parse_registry_tables
+
+        if self.file is None:
+            return parse_registry_tables({}, self._directory, FILE_NAME)
+        base = self.file.parent
+        return parse_registry_tables(self._document, base, str(self.file))
+
+    @cached_property
+    def _document(self) -> Mapping[str, Any]:
         if self.file is None:
             return {}
         chosen = FILE_VARIABLE in self._environment
-        data = _read(self.file, trusted=chosen)
-        found = parse(data, what=str(self.file))
+        return _load(_read(self.file, trusted=chosen), what=str(self.file))
+
+    @cached_property
+    def _file_values(self) -> Mapping[str, tuple[str, ...]]:
+        if self.file is None:
+            return {}
+        found = _values_of(self._document, what=str(self.file))
         base = self.file.parent
         if base == self._directory:
             return found  # paths stay as short as they were written
@@ -136,28 +154,39 @@ def variable_of(name: str) -> str:
 
 
 def parse(data: bytes, *, what: str) -> dict[str, tuple[str, ...]]:
-    """Parse the bytes of a settings file.
+    """Parse the bytes of a settings file; its tables are not looked into.
 
     Raises:
         FormatError: not TOML, an unknown key, or a value that is not a text (or, for
             keys, a list of texts).
     """
+    return _values_of(_load(data, what=what), what=what)
+
+
+def _load(data: bytes, *, what: str) -> dict[str, Any]:
     import tomllib
 
     try:
-        document: dict[str, Any] = tomllib.loads(data.decode("utf-8"))
+        return tomllib.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as why:  # ValueError: also a number too long
         raise FormatError(
             f"{what} is not TOML: {_lower(str(why))}", where=what
         ) from why
-    unknown = sorted(set(document) - set(NAMES))
+
+
+def _values_of(document: Mapping[str, Any], *, what: str) -> dict[str, tuple[str, ...]]:
+    unknown = sorted(set(document) - {*NAMES, *_TABLES})
     if unknown:
         raise FormatError(
             f"{what} has the unknown setting {unknown[0][:80]!r}, expected one of "
-            f"{', '.join(NAMES)}",
+            f"{', '.join((*NAMES, *_TABLES))}",
             where=what,
         )
-    return {name: _values(name, value, what) for name, value in document.items()}
+    return {
+        name: _values(name, value, what)
+        for name, value in document.items()
+        if name not in _TABLES
+    }
 
 
 def render(values: Mapping[str, str | Sequence[str]]) -> bytes:
@@ -222,6 +251,8 @@ def _values(name: str, value: object, what: str) -> tuple[str, ...]:
 def _from(base: Path, value: str) -> str:
     if value.startswith("file:"):
         return str(base / value.removeprefix("file:"))
+    if value.startswith("oci-layout:"):
+        return f"oci-layout:{base / value.removeprefix('oci-layout:')}"
     return value if _URL.match(value) else str(base / value)
 
 

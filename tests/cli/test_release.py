@@ -298,7 +298,7 @@ def test_adopt_an_artifact_by_its_digest(vendor: Vendor) -> None:
     assert files_below(vendor.place / "layout") == before
     ran = vendor.sign("release", "adopt", "layout:1.0.0", *release)
     assert ran.status == 2
-    assert ran.err.startswith("error: 'layout:1.0.0' is not LAYOUT@sha256:…: a tag can")
+    assert ran.err.startswith("error: 'layout:1.0.0' is not PLACE@sha256:…: a tag can")
 
 
 def test_adopt_what_does_not_conform_says_so(vendor: Vendor) -> None:

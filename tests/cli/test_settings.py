@@ -265,7 +265,7 @@ def test_help_does_not_look_for_settings(probe: Path) -> None:
     ran = ask("--help")
     assert ran.status == 0
     assert "--key KEY" in ran.out
-    assert "--repo DIR" in ran.out
+    assert "--repo PLACE" in ran.out
 
 
 def test_lost_current_directory_is_told(

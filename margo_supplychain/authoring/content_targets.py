@@ -1,0 +1,268 @@
+"""Where the content of releases goes when their trust repository is a registry.
+
+    package      the release's first oci:// location, else <parent of trust>/<name>,
+                 under the tag of its version
+    component    its own repository under its revision, if that lies below the parent
+                 of trust: the vendor owns it. Else it must be there already, by digest
+
+Parts go before what names them, the manifest with its tag last. A tag that names other
+bytes is never moved: all of them are looked at before anything is pushed. What is there
+is skipped and counted. In a layout content lies beside the trust metadata, as in a
+directory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, NamedTuple, cast, final
+
+from margo_supplychain.authoring.contents import is_whole, read_checked
+from margo_supplychain.authoring.place import Stored
+from margo_supplychain.authoring.pushing import Pushing
+from margo_supplychain.authoring.stored_checks import check_release
+from margo_supplychain.errors import (
+    FetchError,
+    OciFormatError,
+    RefusedError,
+    VerificationError,
+)
+from margo_supplychain.formats.closure import walk
+from margo_supplychain.formats.references import SCHEME, RegistryReference, registry_tag
+from margo_supplychain.transport.opening import open_sink
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from margo_supplychain.authoring.release import Release
+    from margo_supplychain.authoring.work import Work
+    from margo_supplychain.formats.digests import Descriptor
+    from margo_supplychain.formats.record import Component
+    from margo_supplychain.transport.network import Network
+    from margo_supplychain.transport.protocols import TaggedShelf
+
+_LOCATION_HINT: Final = (
+    "say where its content goes: --location oci://HOST/PATH when you build it"
+)
+
+
+class Home(NamedTuple):
+    """One manifest of a release, and where devices will look for it.
+
+    Args:
+        what: the artifact, or a component's manifest.
+        shown: what it is called in messages.
+        repository: `oci://…`; None for beside the trust metadata.
+        tag: what it is called there.
+        is_pushed: whether it is put there, or must be there already.
+    """
+
+    what: Descriptor
+    shown: str
+    repository: str | None
+    tag: str
+    is_pushed: bool
+
+    @property
+    def where(self) -> str:
+        """Repository and tag, for people."""
+        return f"{self.repository or 'beside'}:{self.tag}"
+
+
+@final
+class ContentTargets:
+    """The homes of releases, for one trust repository.
+
+    Args:
+        trust: where the trust metadata lies.
+        network: limits and credentials.
+    """
+
+    def __init__(self, trust: TaggedShelf, *, network: Network | None = None) -> None:
+        self._trust = trust
+        self._network = network
+        self._parent: RegistryReference | None = None
+        if trust.url.startswith(SCHEME):
+            self._parent = RegistryReference.parse(trust.url).parent
+        self._sinks: dict[str | None, TaggedShelf] = {None: trust}
+
+    # --- where -----------------------------------------------------------------------
+
+    def located(self, release: Release) -> Release:
+        """Return a release whose first location is where its package goes.
+
+        Raises:
+            RefusedError: its name is none that a registry takes, and no location says
+                another.
+        """
+        if self._parent is None or _location(release) is not None:
+            return release
+        try:
+            home = self._parent.child(release.name.name).repository
+        except OciFormatError as why:
+            raise RefusedError(
+                f"{release.name} can't be the name of a repository: {why}",
+                hint=_LOCATION_HINT,
+            ) from why
+        return replace(release, locations=(home, *release.locations))
+
+    def homes(self, release: Release) -> Iterator[Home]:
+        """Yield where each manifest of a located release goes, the package last.
+
+        Raises:
+            RefusedError: a component's repository or revision is none that a registry
+                has.
+        """
+        pushed = release.artifact.digest not in release.in_place
+        shown = f"package {release.artifact.digest.short}"
+        version = release.version.tag
+        if self._parent is None:
+            yield from dict.fromkeys(
+                Home(one.content, one.name, None, _name(one), is_pushed=True)
+                for one in release.components
+                if one.content.digest not in release.elsewhere
+            )
+            tag = f"{release.name}:{version}"
+            yield Home(release.artifact, shown, None, tag, is_pushed=True)
+            return
+        yield from dict.fromkeys(
+            self._home(release, one, self._parent) for one in release.components
+        )
+        yield Home(release.artifact, shown, _location(release), version, pushed)
+
+    def _home(
+        self, release: Release, one: Component, parent: RegistryReference
+    ) -> Home:
+        shown = f"component {one.name}"
+        try:
+            found = RegistryReference.parse(one.repository)
+            # Helm writes the + of a version as _, since no tag can hold it.
+            tag = registry_tag(one.revision.replace("+", "_"))
+        except OciFormatError as why:
+            raise RefusedError(
+                f"{shown} lies where no registry has it: {why}",
+                hint="correct its repository and revision in margo.yaml: devices pull "
+                "it from there",
+            ) from why
+        is_own = found.host == parent.host and found.path.startswith(f"{parent.path}/")
+        absent = one.content.digest in (release.elsewhere | release.in_place)
+        return Home(
+            one.content, shown, found.repository, tag, is_pushed=is_own and not absent
+        )
+
+    def _sink(self, home: Home) -> TaggedShelf:
+        where = home.repository
+        if where not in self._sinks:
+            opened = open_sink(str(where), network=self._network)
+            # Whatever an oci:// URL opens has tags.
+            self._sinks[where] = cast("TaggedShelf", opened)
+        return self._sinks[where]
+
+    # --- putting it there ------------------------------------------------------------
+
+    def put(self, work: Work) -> Stored:
+        """Check new content as devices do, and put it where they will look for it.
+
+        Raises:
+            VerificationError: every device would refuse it; nothing was pushed.
+            RefusedError: a tag names other bytes, or a component that is not the
+                vendor's is not there; nothing was pushed.
+            FetchError, StorageError: something can't be written, or read.
+        """
+        for new in work.new:
+            check_release(new, progress=work.progress)
+        pushing = Pushing(work.progress)
+        for release in (*(one.release for one in work.new), *work.kept):
+            for home in self.homes(release):
+                sink = self._sink(home)
+                if home.is_pushed:
+                    self._require_tag(sink, home)
+                    pushing.add(sink, release, home.what, tag=home.tag)
+                else:
+                    pushing.there += self._require_there(sink, home)
+        pushing.run()
+        return Stored(pushing.new, pushing.there)
+
+    def lost(self, release: Release) -> tuple[Descriptor, ...]:
+        """Return what is not where a listed release's content must be.
+
+        A registry is asked whether it has each part; files beside are hashed.
+        """
+        found: dict[Descriptor, None] = {}
+        for home in self.homes(release):
+            if not home.is_pushed:
+                continue
+            sink = self._sink(home)
+            for part in walk(
+                home.what, lambda what: read_checked(release.source, what)
+            ):
+                what = part.descriptor
+                there = sink.has_blob(what)
+                if there and home.repository is None:
+                    there = is_whole(sink, what)
+                if not there:
+                    found[what] = None
+            if self._tagged(sink, home) is None:
+                found[home.what] = None
+        return tuple(found)
+
+    def _tagged(self, sink: TaggedShelf, home: Home) -> Descriptor | None:
+        try:
+            return sink.resolve(home.tag)
+        except FetchError as why:
+            if why.missing:
+                return None
+            raise
+
+    def _require_tag(self, sink: TaggedShelf, home: Home) -> None:
+        known = self._tagged(sink, home)
+        if known is not None and known.digest != home.what.digest:
+            raise RefusedError(
+                f"{home.where} is {known.digest.short}, and {home.shown} is "
+                f"{home.what.digest.short}: tags are never moved",
+                hint="raise the version or revision; or sign what is there: "
+                "margo-supplychain release adopt",
+            )
+
+    def _require_there(self, sink: TaggedShelf, home: Home) -> int:
+        """Refuse a manifest that is not where it should be; return how many parts are.
+
+        Raises:
+            RefusedError: it, or a part of it, is not there.
+        """
+        count = 0
+        try:
+            for part in walk(home.what, lambda what: read_checked(sink, what)):
+                what = part.descriptor
+                if part.role != "manifest" and not sink.has_blob(what):
+                    raise FetchError(
+                        f"there is no {what.digest}", url=sink.url, missing=True
+                    )
+                count += 1
+        except FetchError as why:
+            if not why.missing:
+                raise
+            raise self._not_there(home, str(why)) from why
+        except (OciFormatError, VerificationError) as why:
+            raise self._not_there(home, str(why)) from why
+        return count
+
+    def _not_there(self, home: Home, why: str) -> RefusedError:
+        return RefusedError(
+            f"{home.shown} is not in {home.repository} by its digest "
+            f"{home.what.digest.short}: {why}",
+            hint="it is not below this repository's parent, so it is not pushed: push "
+            "it there yourself, then run this again",
+        )
+
+
+def _location(release: Release) -> str | None:
+    """Return the repository of the first location in a registry."""
+    for location in release.locations:
+        if location.startswith(SCHEME):
+            return RegistryReference.parse(location).repository
+    return None
+
+
+def _name(one: Component) -> str:
+    """Return what a component is called in a layout, where one index names all."""
+    return f"{one.repository.removeprefix(SCHEME)}:{one.revision}"

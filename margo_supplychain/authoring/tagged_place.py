@@ -1,0 +1,175 @@
+"""A trust repository in a registry or layout, edited there; nothing there is believed.
+
+A registry has no lock, and a tag can be written by whoever may push. So names are
+looked at before and after they are written, and one name decides: `timestamp`.
+
+    1  content, then target files: named by digest, so nobody is in the way
+    2  versioned metadata: a free name only, read back and compared
+    3  `timestamp` still what the edit began from? else: somebody was faster
+    4  write `timestamp`, read it back
+    5  look once more at what it names: what a racing publisher overwrote is put back
+
+Who was slower puts back what it may have overwritten of the winner's, and raises
+`ConflictError`: run again, it starts from the winner's state. Killed anywhere, it has
+written names that no timestamp names, or all of it.
+"""
+
+from __future__ import annotations
+
+import io
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Final, final
+
+from margo_supplychain.authoring.mending import MendingSource
+from margo_supplychain.authoring.settings import Settings
+from margo_supplychain.authoring.state import LIMITS, load
+from margo_supplychain.errors import (
+    ConflictError,
+    FetchError,
+    InconclusiveError,
+    SupplyChainError,
+    TooLargeError,
+)
+from margo_supplychain.formats.tuf_metadata import file_name
+from margo_supplychain.verify.clock import StoppedClock
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from margo_supplychain.authoring.content_targets import ContentTargets
+    from margo_supplychain.authoring.place import Stored
+    from margo_supplychain.authoring.release import Release
+    from margo_supplychain.authoring.work import Work
+    from margo_supplychain.formats.digests import Descriptor
+    from margo_supplychain.transport.protocols import TaggedShelf
+
+TIMESTAMP: Final = "timestamp.json"
+
+
+@final
+class TaggedPlace:
+    """A repository whose files are tagged manifests; implements `Place`.
+
+    Args:
+        shelf: where the trust metadata lies.
+        content: where the content of releases goes.
+    """
+
+    is_own = False
+
+    def __init__(self, shelf: TaggedShelf, content: ContentTargets) -> None:
+        self._shelf = shelf
+        self._content = content
+        self.source = MendingSource(shelf)
+
+    @property
+    def url(self) -> str:
+        """The registry's or layout's URL."""
+        return self._shelf.url
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Return at once: there is no lock that everybody would ask for."""
+        return nullcontext()
+
+    def first_root(self) -> None:
+        """Return None: whoever serves a repository must not choose its keys."""
+
+    def settings(self) -> Settings:
+        """Return what holds without any; see `Place.settings`."""
+        return Settings(profile="standard")
+
+    def written(self, role: str, version: int) -> bytes | None:
+        """Return what has a versioned name already; see `Place.written`."""
+        limit = LIMITS.snapshot if role == "snapshot" else LIMITS.targets
+        try:
+            return self._shelf.metadata(file_name(role, version), limit=limit)
+        except TooLargeError:
+            return b""
+        except FetchError as why:
+            if why.missing:
+                return None
+            raise
+
+    def located(self, release: Release) -> Release:
+        """Return a release with the locations of its record; see `Place.located`."""
+        return self._content.located(release)
+
+    def lost(self, release: Release) -> tuple[Descriptor, ...]:
+        """Return what the registry says it does not hold; see `Place.lost`."""
+        return self._content.lost(release)
+
+    def write(self, work: Work) -> Stored:
+        """Write everything but the timestamp; see `Place.write`."""
+        stored = self._content.put(work)
+        for name, data in self.source.mended.items():
+            self._shelf.restore_metadata(name, data)
+        for path, (what, data) in work.staged.targets.items():
+            self._shelf.put_target(path, what, io.BytesIO(data))
+        for name, data in work.staged.metadata.items():
+            self._shelf.put_metadata(name, data)
+            if self._read(name, len(data)) != data:
+                raise self._conflict(f"somebody else wrote {name} at the same time")
+        return stored
+
+    def commit(self, work: Work) -> None:
+        """Write the timestamp, unless somebody was faster; see `Place.commit`."""
+        before, ours = work.state.timestamp.file.data, work.staged.timestamp
+        if self._read(TIMESTAMP) != before:
+            raise self._give_way(work)
+        try:
+            self._shelf.put_metadata(TIMESTAMP, ours)
+        except FetchError:
+            # The answer may be what got lost, and not the timestamp.
+            if self._read(TIMESTAMP) != ours:
+                raise
+        if self._read(TIMESTAMP) != ours:
+            raise self._give_way(work)
+        try:
+            for name, data in work.staged.metadata.items():
+                if self._read(name, len(data)) != data:
+                    self._shelf.restore_metadata(name, data)
+        except InconclusiveError as why:
+            # What is published is published: it must not be reported as a failure.
+            work.warnings.append(
+                f"published, and what a racing publisher may have written over it is "
+                f"not looked for: {why}"
+            )
+
+    def previous(self) -> None:
+        """Return None: the author's memory knows; see `Place.previous`."""
+
+    def _read(self, name: str, size: int = LIMITS.timestamp) -> bytes | None:
+        try:
+            return self._shelf.metadata(name, limit=max(size, 1))
+        except TooLargeError:
+            return None
+        except FetchError as why:
+            if why.missing:
+                return None
+            raise
+
+    def _give_way(self, work: Work) -> ConflictError:
+        """Put back what the winner's timestamp names and we may have overwritten.
+
+        The bytes are still there under their digest. Only what verifies is put back; if
+        it does not, this is no race, and the next edit will say what it is.
+        """
+        mending = MendingSource(self._shelf)
+        try:
+            load(
+                mending,
+                first_root=work.state.root.file.data,
+                store=None,
+                clock=StoppedClock(work.now),
+            )
+            for name in work.staged.metadata:
+                if mending.names(name):
+                    mending.metadata(name, limit=LIMITS.targets)
+            for name, data in mending.mended.items():
+                self._shelf.restore_metadata(name, data)
+        except SupplyChainError as why:
+            return self._conflict(f"timestamp is not what this began from: {why}")
+        return self._conflict("somebody else published at the same time")
+
+    def _conflict(self, what: str) -> ConflictError:
+        return ConflictError(f"{self.url}: {what}")
