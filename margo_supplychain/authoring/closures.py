@@ -1,0 +1,227 @@
+"""Copying what a signed manifest names: only what is missing, several blobs at once.
+
+Every byte is checked against the digest that led to it while it goes from a source to a
+sink, parts before what names them. What the sink says it has is believed here, as it is
+only a matter of work: devices, and `repo check` where content lies in files, hash it.
+
+Example:
+    >>> with Copier(budget) as copier:
+    ...     copier.copy(record.artifact, "1.2.0", sink, lambda: [source])
+    >>> copier.counts.new, copier.counts.there
+    (4, 11)
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self, final
+
+from margo_supplychain.errors import CancelledError, FetchError, VerificationError
+from margo_supplychain.storage.receive import read_exact
+from margo_supplychain.transport.bounded import BoundedStream
+from margo_supplychain.verify.artifact import first_of
+from margo_supplychain.verify.content_checks import parts_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import TracebackType
+    from typing import BinaryIO
+
+    from margo_supplychain.errors import SupplyChainError
+    from margo_supplychain.formats.digests import Descriptor, Digest
+    from margo_supplychain.transport.protocols import Sink, Source
+    from margo_supplychain.verify.limits import Budget
+
+    Sources = Callable[[], Iterable[Source]]
+    """Where to try, best first; asked only when something is missing."""
+
+AT_ONCE: Final = 4
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was copied so far.
+
+    Args:
+        new, there: blobs and manifests that were copied, and that lay there already.
+        size: bytes of the new ones.
+    """
+
+    new: int = 0
+    there: int = 0
+    size: int = 0
+
+
+@final
+class Copier:
+    """Copies closures; a context manager, since it owns threads.
+
+    Args:
+        budget: of the whole work.
+        at_once: how many blobs travel at the same time.
+    """
+
+    def __init__(self, budget: Budget, *, at_once: int = AT_ONCE) -> None:
+        self.counts = Counts()
+        self._budget = budget
+        self._pool = ThreadPoolExecutor(max_workers=at_once)
+        self._lock = threading.Lock()
+        self._stopped = False
+        # What one sink was found, or made, to hold in this run.
+        self._held: set[tuple[str, Digest]] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stopped = True
+        self._pool.shutdown(cancel_futures=True)
+
+    def copy(
+        self, top: Descriptor, tag: str | None, sink: Sink, sources: Sources
+    ) -> None:
+        """Copy a manifest and all that it names, and tag it.
+
+        Raises:
+            FetchError: no source has a part, or the sink can't be reached.
+            VerificationError: no source has the right bytes of a part.
+            ConflictError: the tag names something else.
+            StorageError: the sink can't be written.
+        """
+        manifests: dict[Digest, bytes] = {}
+
+        def read(what: Descriptor) -> bytes:
+            data = self._manifest(what, sink, sources)
+            manifests[what.digest] = data
+            return data
+
+        blobs: list[Descriptor] = []
+        named: list[Descriptor] = []
+        for part in parts_of(top, read):
+            what = part.descriptor
+            (named if what.digest in manifests else blobs).append(what)
+        self._copy_blobs(blobs, sink, sources)
+        for what in named:
+            data = manifests[what.digest]
+            self._put_manifest(what, data, tag if what == top else None, sink)
+
+    def _copy_blobs(
+        self, blobs: list[Descriptor], sink: Sink, sources: Sources
+    ) -> None:
+        pending = [
+            self._pool.submit(self._copy_blob, what, sink, sources)
+            for what in blobs
+            if (sink.url, what.digest) not in self._held
+        ]
+        try:
+            for one in as_completed(pending):
+                one.result()
+        except BaseException:
+            # The others end at their next piece; the first reason is what is said.
+            self._stopped = True
+            for one in pending:
+                one.cancel()
+            raise
+
+    def _copy_blob(self, what: Descriptor, sink: Sink, sources: Sources) -> None:
+        self._look()
+        if sink.has_blob(what):
+            self._count(what, sink, new=False)
+            return
+        problems: list[SupplyChainError] = []
+        for source in sources():
+            self._look()
+            try:
+                with source.blob(what, tick=self._look) as stream:
+                    sink.put_blob(what, self._counted(what, stream))
+            except (FetchError, VerificationError) as why:
+                problems.append(why)
+            else:
+                self._count(what, sink, new=True)
+                return
+        raise first_of(problems, what)
+
+    def _manifest(self, what: Descriptor, sink: Sink, sources: Sources) -> bytes:
+        """Return a manifest's exact bytes, from the sink if it has them."""
+        problems: list[SupplyChainError] = []
+        if sink.has_blob(what):
+            try:
+                return _read(what, sink, self._look)
+            except (FetchError, VerificationError) as why:
+                problems.append(why)
+        for source in sources():
+            try:
+                return _read(what, source, self._look)
+            except (FetchError, VerificationError) as why:
+                problems.append(why)
+        raise first_of(problems, what)
+
+    def _put_manifest(
+        self, what: Descriptor, data: bytes, tag: str | None, sink: Sink
+    ) -> None:
+        if tag is None and (sink.url, what.digest) in self._held:
+            return
+        there = sink.has_blob(what)
+        # With a tag also when it is there: the tag may not be.
+        if tag is not None or not there:
+            sink.put_manifest(what, data, tag=tag)
+        self._count(what, sink, new=not there)
+
+    def _counted(self, what: Descriptor, stream: BinaryIO) -> BinaryIO:
+        """Return the stream, with its bytes counted and told as they pass."""
+        done = 0
+        name = str(what.digest)
+        fill = into(stream)
+
+        def read_into(buffer: memoryview) -> int:
+            nonlocal done
+            self._look()
+            count = fill(buffer)
+            done += count
+            with self._lock:
+                self._budget.spend(count)
+            self._budget.report(name, done, what.size)
+            return count
+
+        return BoundedStream(read_into, left=what.size, url=name).as_binary()
+
+    def _count(self, what: Descriptor, sink: Sink, *, new: bool) -> None:
+        with self._lock:
+            key = sink.url, what.digest
+            if key not in self._held:
+                self._held.add(key)
+                self.counts.new += new
+                self.counts.there += not new
+                self.counts.size += what.size if new else 0
+
+    def _look(self, size: int = 0) -> None:
+        del size
+        if self._stopped:
+            raise CancelledError("another part could not be copied")
+        self._budget.check()
+
+
+def into(stream: BinaryIO) -> Callable[[memoryview], int]:
+    """Return what fills a buffer from a stream, without a copy if the stream can."""
+    fill: Callable[[memoryview], int] | None = getattr(stream, "readinto", None)
+    if fill is not None:
+        return fill
+
+    def by_copy(buffer: memoryview) -> int:
+        piece = stream.read(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    return by_copy
+
+
+def _read(what: Descriptor, source: Source, tick: Callable[[int], None]) -> bytes:
+    with source.blob(what, tick=tick) as stream:
+        return read_exact(what, stream, subject=f"manifest {what.digest.short}")

@@ -1,0 +1,441 @@
+"""Copying releases with all trust metadata from one place to another, and verified.
+
+The source is read as a device would read it, from a root or memory that the caller
+trusts; the target is written so that a device sees its old state or the new one and
+nothing between: content, then target files, roles, snapshot, roots, and `timestamp`
+last. Only what is missing is copied, so a run that was killed is simply run again.
+
+Trust metadata is always whole: every root, role, policy and record. Content can be
+narrowed by name and version; that of withdrawn releases is left out, for no device
+takes it. A target that shows a newer state than the source is never put back.
+
+Example:
+    >>> done = copy_releases(source, target, trust=store, content=content)
+    >>> done.releases, done.blobs_new, done.mirrors
+    (12, 31, {'oci://registry.example/acme': ('oci://mirror.plant:5000/acme',)})
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from datetime import UTC, timedelta
+from typing import TYPE_CHECKING, Final, final
+
+from margo_supplychain.authoring.closures import Copier
+from margo_supplychain.authoring.overlay import Nowhere, Overlay, Staged
+from margo_supplychain.authoring.placement import Placement
+from margo_supplychain.authoring.selection import EVERYTHING, choose
+from margo_supplychain.authoring.state import LIMITS, AuthorWalk
+from margo_supplychain.authoring.survey import survey
+from margo_supplychain.errors import (
+    ConflictError,
+    ExpiredError,
+    FetchError,
+    MalformedError,
+    RefusedError,
+    RollbackError,
+    StorageError,
+    TooLargeError,
+    VerificationError,
+)
+from margo_supplychain.formats.references import SCHEME
+from margo_supplychain.storage.receive import read_exact
+from margo_supplychain.transport.locations import TIMESTAMP
+from margo_supplychain.verify import artifact
+from margo_supplychain.verify.clock import StoppedClock, SystemClock
+from margo_supplychain.verify.limits import Budget, Control
+from margo_supplychain.verify.memory import Memory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from margo_supplychain.authoring.placement import Mirrored, Spot
+    from margo_supplychain.authoring.selection import Chosen, Selection
+    from margo_supplychain.authoring.survey import Listed, Survey
+    from margo_supplychain.formats.record import ReleaseRecord
+    from margo_supplychain.transport.protocols import ContentSources, Sink, Source
+    from margo_supplychain.verify.clock import Clock
+    from margo_supplychain.verify.trust_store import TrustStore
+
+LONG: Final = Control(deadline=timedelta(days=7))
+"""What a copy may cost by default: over a slow line to a plant it takes days."""
+_TOP_LEVEL: Final[tuple[str, ...]] = ("timestamp", "snapshot", "targets")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copied:
+    """What a copy did.
+
+    Args:
+        root, snapshot, timestamp: versions that the target now shows.
+        fresh_until: when the timestamp expires, there as everywhere.
+        listed: how many releases the metadata names.
+        releases: of how many of them the content is there.
+        files_new, files_there: metadata and target files that were copied, and that
+            lay there already.
+        blobs_new, blobs_there: content, likewise.
+        size: bytes of new content.
+        mirrors: what devices must be told, see `Placement.mirrors`.
+        warnings: what devices would refuse, one line each.
+    """
+
+    root: int
+    snapshot: int
+    timestamp: int
+    fresh_until: datetime
+    listed: int
+    releases: int
+    files_new: int
+    files_there: int
+    blobs_new: int
+    blobs_there: int
+    size: int
+    mirrors: Mapping[str, tuple[str, ...]]
+    warnings: tuple[str, ...]
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was missing."""
+        return self.files_new > 0 or self.blobs_new > 0
+
+
+def copy_releases(
+    source: Source,
+    target: Sink,
+    *,
+    trust: TrustStore,
+    content: ContentSources | None = None,
+    select: Selection = EVERYTHING,
+    open_repository: Callable[[str], Sink] | None = None,
+    mirrored: Mirrored | None = None,
+    clock: Clock | None = None,
+    control: Control = LONG,
+) -> Copied:
+    """Copy a repository; the caller holds the target's lock, if it has one.
+
+    Args:
+        source: unverified; content that lies beside its metadata is taken from there.
+        target: where it goes.
+        trust: the root that the source is believed from, and what was seen before;
+            takes in what the source shows now.
+        content: where else content lies, by the record's locations.
+        select: whose content is copied.
+        open_repository: opens `oci://…` for content, if the target is in a registry.
+        mirrored: see `Placement`.
+        clock: the machine's by default.
+        control: budget, progress and cancelling of the whole copy.
+
+    Raises:
+        ExpiredError, VerificationError: the source is not what devices accept, or a
+            part of it has other bytes; what is copied by then does no harm.
+        RollbackError: the target shows a newer state.
+        ConflictError: the target has other bytes under a versioned name, or somebody
+            else writes there.
+        FetchError, StorageError: something is missing, or can't be reached or written;
+            run it again.
+    """
+    if source.url.rstrip("/") == target.url.rstrip("/"):
+        raise RefusedError(f"{source.url} is the place that it shall be copied to")
+    now = (clock or SystemClock()).now().astimezone(UTC).replace(microsecond=0)
+    placement = Placement(source.url, target.url, mirrored=mirrored)
+    budget = Budget(control)
+    with Copier(budget) as copier:
+        contents = _Contents(source, content, target, open_repository, copier)
+        copy = _Copy(source, target, contents, placement, budget)
+        try:
+            found = copy.survey(trust, StoppedClock(now))
+            return copy.run(found, select, StoppedClock(now))
+        finally:
+            contents.close()
+
+
+@final
+class _Contents:
+    """Where content comes from and goes to."""
+
+    def __init__(
+        self,
+        source: Source,
+        content: ContentSources | None,
+        target: Sink,
+        open_repository: Callable[[str], Sink] | None,
+        copier: Copier,
+    ) -> None:
+        # A trust repository in a registry holds no content, all others may.
+        self._near = () if source.url.startswith(SCHEME) else (source,)
+        self._content = content
+        self._target = target
+        self._open = open_repository
+        self._opened: dict[str, Sink] = {}
+        self._copier = copier
+        self.counts = copier.counts
+
+    def copy(self, spot: Spot) -> None:
+        """Copy one manifest with all that it names to its spot."""
+        sink = self._sink(spot.repository)
+        self._copier.copy(
+            spot.what, spot.tag, sink, lambda: self._sources(spot.locations)
+        )
+
+    def close(self) -> None:
+        """Close what was opened here."""
+        for one in self._opened.values():
+            one.close()
+
+    def _sources(self, locations: Sequence[str]) -> Iterator[Source]:
+        yield from self._near
+        if self._content is not None:
+            yield from self._content.sources(locations)
+
+    def _sink(self, repository: str | None) -> Sink:
+        if repository is None:
+            return self._target
+        if self._open is None:
+            raise TypeError("a copy to a registry opens repositories of content")
+        if repository not in self._opened:
+            self._opened[repository] = self._open(repository)
+        return self._opened[repository]
+
+
+@final
+class _Copy:
+    """One copy, in the order that keeps every device on one whole state."""
+
+    def __init__(
+        self,
+        source: Source,
+        target: Sink,
+        contents: _Contents,
+        placement: Placement,
+        budget: Budget,
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._contents = contents
+        self._placement = placement
+        self._budget = budget
+        self._new = 0
+        self._there = 0
+
+    def survey(self, trust: TrustStore, clock: Clock) -> Survey:
+        """Verify the source, and remember what it showed."""
+        try:
+            found = survey(self._source, trust=trust, clock=clock)
+        except ExpiredError as why:
+            why.hint = (
+                "a copy is made only of what devices accept today; sign it again at "
+                "its origin (`repo refresh`), or ask the publisher. Nothing was copied"
+            )
+            raise
+        workflow = found.walk.workflow
+        accepted = found.walk.accepted
+        files = {role: accepted[role] for role in _TOP_LEVEL if role in accepted}
+        try:
+            trust.keep(found.before, workflow.complete(), files, {})
+        except ConflictError:
+            # Somebody verified with the same memory just now, which never falls.
+            pass
+        except StorageError as why:
+            found.warnings.append(f"what {self._source.url} shows is copied, and {why}")
+        return found
+
+    def run(self, found: Survey, select: Selection, clock: Clock) -> Copied:
+        """Copy what is missing."""
+        begun = self._shown()
+        self._require_not_older(found, clock)
+        chosen = choose(found, select)
+        listed = 0
+        with self._target.together():
+            for one in found.targets():
+                listed += one.path.split("/")[1:2] == ["releases"]
+                self._copy_target(found, one, chosen.get(one.path))
+        with self._target.together():
+            for name, data in found.roles.items():
+                self._put(name, data)
+            self._put(found.snapshot_file, found.snapshot.file.data)
+            for name, data in found.roots.items():
+                self._put(name, data)
+        self._commit(found.timestamp.file.data, begun)
+        counts = self._contents.counts
+        return Copied(
+            root=found.walk.workflow.root.version,
+            snapshot=found.snapshot.version,
+            timestamp=found.timestamp.version,
+            fresh_until=found.timestamp.file.expires,
+            listed=listed,
+            releases=len(chosen),
+            files_new=self._new,
+            files_there=self._there,
+            blobs_new=counts.new,
+            blobs_there=counts.there,
+            size=counts.size,
+            mirrors=self._placement.mirrors,
+            warnings=tuple(found.warnings),
+        )
+
+    # --- the target's own state ------------------------------------------------------
+
+    def _shown(self) -> bytes | None:
+        """Return the target's timestamp as it is; None if there is none."""
+        try:
+            return self._target.metadata(
+                TIMESTAMP, limit=LIMITS.timestamp, tick=self._look
+            )
+        except TooLargeError:
+            return b""  # whatever that is, no device takes it
+        except FetchError as why:
+            if not why.missing:
+                raise
+            return None
+
+    def _require_not_older(self, found: Survey, clock: Clock) -> None:
+        """Let a device that holds the target's state judge what is about to come."""
+        memory = self._memory_of_target(found, clock)
+        root = found.walk.workflow.root.version
+        before = AuthorWalk(memory, _no_copies, Nowhere(self._target.url), clock=clock)
+        trusted = before.workflow.root.version
+        hint = (
+            f"{self._target.url} shows a newer state or another one than "
+            f"{self._source.url}; nothing was copied. Is the source an old copy?"
+        )
+        if trusted > root:
+            raise RollbackError(
+                f"root v{root} is older than v{trusted} of {self._target.url}",
+                role="root",
+                trusted=trusted,
+                offered=root,
+                hint=hint,
+            )
+        staged = Staged(
+            metadata={
+                **found.roots,
+                **found.roles,
+                found.snapshot_file: found.snapshot.file.data,
+            },
+            timestamp=found.timestamp.file.data,
+        )
+        overlay = Overlay(staged, Nowhere(self._source.url))
+        try:
+            AuthorWalk(memory, _no_copies, overlay, clock=clock).top_level()
+        except VerificationError as why:
+            why.hint = hint
+            raise
+
+    def _memory_of_target(self, found: Survey, clock: Clock) -> Memory:
+        """Return the floors of a device that follows the target.
+
+        What is missing or broken there is no floor for anybody.
+        """
+        memory = Memory(root=found.before.root, publishers=None)
+        walk = AuthorWalk(memory, _no_copies, self._target, clock=clock)
+        try:
+            walk.top_level()
+        except FetchError as why:
+            if not why.missing:
+                raise
+        except VerificationError:
+            pass
+        return walk.workflow.memory
+
+    # --- files -----------------------------------------------------------------------
+
+    def _copy_target(
+        self, found: Survey, listed: Listed, release: Chosen | None
+    ) -> None:
+        self._budget.check()
+        known = found.walk.accepted_targets.get(listed.what.digest.hex)
+        there = self._target_at(self._target, listed)
+        data = there or known or self._target_at(self._source, listed, needed=True)
+        if data is None:
+            raise FetchError(
+                f"{self._source.url} has no {listed.path}",
+                url=self._source.url,
+                missing=True,
+            )
+        if release is not None:
+            self._copy_content(found, release, data)
+        self._count(is_new=there is None)
+        if there is None:
+            self._target.put_target(listed.path, listed.what, io.BytesIO(data))
+
+    def _target_at(
+        self, place: Source, listed: Listed, *, needed: bool = False
+    ) -> bytes | None:
+        """Return a target file's exact bytes; None if they are not there."""
+        try:
+            with place.target(listed.path, listed.what, tick=self._look) as stream:
+                return read_exact(
+                    listed.what, stream, subject=listed.path, tick=self._look
+                )
+        except FetchError as why:
+            if needed or not why.missing:
+                raise
+        except VerificationError:
+            if needed:
+                raise
+        return None
+
+    def _copy_content(self, found: Survey, release: Chosen, data: bytes) -> None:
+        try:
+            record = _record(found, release, data)
+        except MalformedError as why:
+            found.warnings.append(f"devices refuse {release.name}: {why}")
+            return
+        for spot in self._placement.spots(record):
+            self._contents.copy(spot)
+
+    def _put(self, name: str, data: bytes) -> None:
+        there: bytes | None = None
+        try:
+            there = self._target.metadata(name, limit=len(data), tick=self._look)
+        except TooLargeError:
+            pass  # other bytes: the target will say so
+        except FetchError as why:
+            if not why.missing:
+                raise
+        self._count(is_new=there != data)
+        if there != data:
+            self._target.put_metadata(name, data)
+
+    def _commit(self, data: bytes, begun: bytes | None) -> None:
+        """Write the timestamp, unless somebody else was here in the meantime."""
+        shown = self._shown()
+        if shown != begun:
+            raise ConflictError(
+                f"{self._target.url} shows another timestamp than when this began"
+            )
+        self._count(is_new=shown != data)
+        if shown == data:
+            return
+        self._target.put_metadata(TIMESTAMP, data)
+        if self._shown() != data:
+            raise ConflictError(
+                f"{self._target.url} shows another timestamp than was written there"
+            )
+
+    def _count(self, *, is_new: bool) -> None:
+        self._new += is_new
+        self._there += not is_new
+
+    def _look(self, size: int) -> None:
+        del size
+        self._budget.check()
+
+
+def _record(found: Survey, release: Chosen, data: bytes) -> ReleaseRecord:
+    """Return a release's record, judged as a device does, from bytes at hand."""
+    digest = release.candidate.file.hashes["sha256"]
+    found.held[digest] = data
+    try:
+        return artifact.fetch_record(
+            found.walk, release.name, release.candidate, LIMITS
+        )
+    finally:
+        del found.held[digest]
+
+
+def _no_copies(name: str) -> bytes | None:
+    del name
+    return None

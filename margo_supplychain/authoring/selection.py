@@ -1,0 +1,123 @@
+"""Which releases' content a copy takes: by name, by version, and never withdrawn ones.
+
+Trust metadata is whole in every copy, so a device can always tell what there is; this
+narrows only which bytes lie beside it.
+
+Example:
+    >>> pin = Pin.range("^1.0", grammar="npm")
+    >>> select = Selection(names=frozenset({ReleaseName.parse("acme/pump")}), pin=pin)
+    >>> [str(one.candidate.version) for one in choose(found, select).values()]
+    ['1.2.0', '1.1.0']
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from margo_supplychain.authoring.state import LIMITS
+from margo_supplychain.errors import (
+    FormatError,
+    NoMatchingVersionError,
+    VerificationError,
+)
+from margo_supplychain.formats.names import ReleaseName
+from margo_supplychain.verify import chain, offline_role, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from margo_supplychain.authoring.survey import Survey
+    from margo_supplychain.formats.pins import Pin
+    from margo_supplychain.verify.resolve import Candidate
+
+
+class Selection(NamedTuple):
+    """What is asked for.
+
+    Args:
+        names: these applications; all of them if there are none.
+        pin: these versions of them; all of them without one.
+    """
+
+    names: frozenset[ReleaseName] = frozenset()
+    pin: Pin | None = None
+
+
+EVERYTHING: Final = Selection()
+
+
+class Chosen(NamedTuple):
+    """One release whose content is copied."""
+
+    name: ReleaseName
+    candidate: Candidate
+
+
+def choose(found: Survey, select: Selection) -> dict[str, Chosen]:
+    """Return the releases that devices may take and that were asked for, by path.
+
+    An application that every device refuses has no content to copy, which becomes a
+    warning; asked for by name, it is an error.
+
+    Raises:
+        UnknownTargetError, VerificationError: of a name that was asked for.
+        NoMatchingVersionError: names or a pin were given, and nothing is inside.
+        FetchError: a policy is missing.
+    """
+    chosen: dict[str, Chosen] = {}
+    for name in sorted(select.names or _names(found), key=str):
+        try:
+            candidates = list(_usable(found, name))
+        except VerificationError as why:
+            if name in select.names:
+                raise
+            found.warnings.append(f"devices refuse {name}, so without content: {why}")
+            continue
+        for one in candidates:
+            if select.pin is None or (
+                select.pin.admits(one.version)
+                and (one.artifact is None or select.pin.admits_artifact(one.artifact))
+            ):
+                chosen[one.path] = Chosen(name, one)
+    if select != EVERYTHING and not chosen:
+        asked = ", ".join(sorted(map(str, select.names))) or "any application"
+        within = "" if select.pin is None else f" inside {select.pin}"
+        raise NoMatchingVersionError(
+            f"there is no release of {asked}{within} that devices may take",
+            hint="widen --pin, or name another application; nothing was copied",
+            name=asked,
+            pin="*" if select.pin is None else str(select.pin),
+        )
+    return chosen
+
+
+def _names(found: Survey) -> set[ReleaseName]:
+    names = set()
+    for one in found.walk.workflow.roles.values():
+        for path in one.signed.targets:
+            steps = path.split("/")
+            if len(steps) == 4 and steps[1] == "releases":
+                try:
+                    names.add(ReleaseName(steps[0], steps[2]))
+                except FormatError as why:
+                    found.warnings.append(f"{one.file.label}: {why}")
+    return names
+
+
+def _usable(found: Survey, name: ReleaseName) -> Iterator[Candidate]:
+    walk = found.walk
+    roles = chain.follow(walk, name)
+    policy = offline_role.publisher_policy(walk, roles, name, LIMITS)
+    candidates = resolve.listed(roles.deciding.signed, name)
+    void = {one.artifact: one.up_to for one in policy.reinstated}
+    # Withdrawn are bytes, under whatever version they come back.
+    barred = {
+        digest
+        for digest in resolve.withdrawn_in(candidates)
+        if roles.deciding.version > void.get(digest, 0)
+    }
+    for one in candidates:
+        if one.entry is None:
+            found.warnings.append(f"{one.path} has a malformed entry: without content")
+        elif one.entry.artifact not in barred:
+            yield one

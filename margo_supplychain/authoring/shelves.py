@@ -1,0 +1,77 @@
+"""Places to write to, opened for as long as one command works on them.
+
+A directory has a lock and may hold what killed writers left; a tar is whole only when
+it is closed; a registry has neither, and what others do there meanwhile shows.
+
+Example:
+    >>> with open_shelf("/media/stick", network=network) as shelf:
+    ...     copy_releases(source, shelf, trust=store)
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from margo_supplychain.errors import RefusedError
+from margo_supplychain.storage.durable import make_directory, storage_errors
+from margo_supplychain.storage.lock import FILE_NAME as LOCK_FILE
+from margo_supplychain.storage.lock import DirectoryLock
+from margo_supplychain.transport.directory import DirectorySink
+from margo_supplychain.transport.opening import open_sink
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from margo_supplychain.transport.network import Network
+    from margo_supplychain.transport.protocols import Shelf
+
+LOCK_TIMEOUT: Final = 60.0  # seconds; another copy may be at work
+# What a copy, or one that was killed, has in a directory.
+_OURS: Final = frozenset({"metadata", "targets", "blobs", "oci-layout", "authoring"})
+
+
+@contextmanager
+def open_shelf(url: str, *, network: Network | None = None) -> Iterator[Shelf]:
+    """Open a place to write to, alone in it as far as that can be had.
+
+    Raises:
+        RefusedError: a directory that holds something else.
+        FormatError: no kind of place that can be written.
+        StorageError: another process works there, or the disk refuses.
+    """
+    shelf = open_sink(url, network=network)
+    try:
+        if isinstance(shelf, DirectorySink):
+            with _locked(shelf):
+                yield shelf
+        else:
+            yield shelf
+    finally:
+        shelf.close()
+
+
+@contextmanager
+def _locked(shelf: DirectorySink) -> Iterator[None]:
+    directory = shelf.directory
+    _refuse_foreign(directory)
+    make_directory(directory / "metadata")
+    with DirectoryLock(directory, timeout=LOCK_TIMEOUT):
+        shelf.clean()
+        yield
+
+
+def _refuse_foreign(directory: Path) -> None:
+    """Refuse to put a repository between somebody's files."""
+    with storage_errors(directory, "list", missing_passes=True):
+        try:
+            found = {one.name for one in directory.iterdir()}
+        except FileNotFoundError:
+            return
+    found = {one for one in found if one != LOCK_FILE and not one.startswith(".tmp-")}
+    if found and not found & _OURS:
+        raise RefusedError(
+            f"{directory} is not empty, and no copy: it holds {min(found)[:80]}",
+            hint="name a new or empty directory; nothing was changed",
+        )
