@@ -14,7 +14,7 @@ directory.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, NamedTuple, cast, final
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from margo_supplychain.authoring.contents import is_whole, read_checked
 from margo_supplychain.authoring.place import Stored
@@ -22,6 +22,7 @@ from margo_supplychain.authoring.pushing import Pushing
 from margo_supplychain.authoring.stored_checks import check_release
 from margo_supplychain.errors import (
     FetchError,
+    FormatError,
     OciFormatError,
     RefusedError,
     VerificationError,
@@ -29,6 +30,7 @@ from margo_supplychain.errors import (
 from margo_supplychain.formats.closure import walk
 from margo_supplychain.formats.references import SCHEME, RegistryReference, registry_tag
 from margo_supplychain.transport.opening import open_sink
+from margo_supplychain.transport.tagged_sink import TaggedSink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.digests import Descriptor
     from margo_supplychain.formats.record import Component
     from margo_supplychain.transport.network import Network
-    from margo_supplychain.transport.protocols import TaggedShelf
 
 _LOCATION_HINT: Final = (
     "say where its content goes: --location oci://HOST/PATH when you build it"
@@ -77,13 +78,13 @@ class ContentTargets:
         network: limits and credentials.
     """
 
-    def __init__(self, trust: TaggedShelf, *, network: Network | None = None) -> None:
+    def __init__(self, trust: TaggedSink, *, network: Network | None = None) -> None:
         self._trust = trust
         self._network = network
         self._parent: RegistryReference | None = None
         if trust.url.startswith(SCHEME):
             self._parent = RegistryReference.parse(trust.url).parent
-        self._sinks: dict[str | None, TaggedShelf] = {None: trust}
+        self._sinks: dict[str | None, TaggedSink] = {None: trust}
 
     # --- where -----------------------------------------------------------------------
 
@@ -149,12 +150,10 @@ class ContentTargets:
             one.content, shown, found.repository, tag, is_pushed=is_own and not absent
         )
 
-    def _sink(self, home: Home) -> TaggedShelf:
+    def _sink(self, home: Home) -> TaggedSink:
         where = home.repository
         if where not in self._sinks:
-            opened = open_sink(str(where), network=self._network)
-            # Whatever an oci:// URL opens has tags.
-            self._sinks[where] = cast("TaggedShelf", opened)
+            self._sinks[where] = open_tagged(str(where), network=self._network)
         return self._sinks[where]
 
     # --- putting it there ------------------------------------------------------------
@@ -205,7 +204,7 @@ class ContentTargets:
                 found[home.what] = None
         return tuple(found)
 
-    def _tagged(self, sink: TaggedShelf, home: Home) -> Descriptor | None:
+    def _tagged(self, sink: TaggedSink, home: Home) -> Descriptor | None:
         try:
             return sink.resolve(home.tag)
         except FetchError as why:
@@ -213,7 +212,7 @@ class ContentTargets:
                 return None
             raise
 
-    def _require_tag(self, sink: TaggedShelf, home: Home) -> None:
+    def _require_tag(self, sink: TaggedSink, home: Home) -> None:
         known = self._tagged(sink, home)
         if known is not None and known.digest != home.what.digest:
             raise RefusedError(
@@ -223,7 +222,7 @@ class ContentTargets:
                 "margo-supplychain release adopt",
             )
 
-    def _require_there(self, sink: TaggedShelf, home: Home) -> int:
+    def _require_there(self, sink: TaggedSink, home: Home) -> int:
         """Refuse a manifest that is not where it should be; return how many parts are.
 
         Raises:
@@ -266,3 +265,15 @@ def _location(release: Release) -> str | None:
 def _name(one: Component) -> str:
     """Return what a component is called in a layout, where one index names all."""
     return f"{one.repository.removeprefix(SCHEME)}:{one.revision}"
+
+
+def open_tagged(url: str, *, network: Network | None) -> TaggedSink:
+    """Open a repository of a registry to put content there.
+
+    Raises:
+        FormatError: no URL of one.
+    """
+    opened = open_sink(url, network=network)
+    if not isinstance(opened, TaggedSink):
+        raise FormatError(f"{url[:200]} is no place where content has tags")
+    return opened

@@ -8,7 +8,7 @@ disk. A registry has neither: names there are checked, read back and healed.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from margo_supplychain.errors import FormatError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.work import Work
     from margo_supplychain.formats.digests import Descriptor
     from margo_supplychain.transport.network import Network
-    from margo_supplychain.transport.protocols import Source, TaggedShelf
+    from margo_supplychain.transport.protocols import Source
 
     Progress = Callable[[str, int, int], None]
     """What is being copied, how much of it, and how much there is; as `Control`'s."""
@@ -125,6 +125,7 @@ def open_place(where: Path | str, *, network: Network | None = None) -> Place:
     from margo_supplychain.authoring.tagged_place import TaggedPlace
     from margo_supplychain.transport.directory import DirectorySink
     from margo_supplychain.transport.opening import open_sink
+    from margo_supplychain.transport.tagged_sink import TaggedSink
 
     if isinstance(where, Path):
         return DirectoryPlace(where)
@@ -137,6 +138,6 @@ def open_place(where: Path | str, *, network: Network | None = None) -> Place:
             hint="edit the repository where it is, and copy it: margo-supplychain "
             "repo push",
         )
-    # Whatever else can be written has tags.
-    shelf = cast("TaggedShelf", sink)
-    return TaggedPlace(shelf, ContentTargets(shelf, network=network))
+    if not isinstance(sink, TaggedSink):
+        raise FormatError(f"{sink.url} is no kind of place that can be edited")
+    return TaggedPlace(sink, ContentTargets(sink, network=network))

@@ -4,7 +4,7 @@ A registry has no lock, and a tag can be written by whoever may push. So names a
 looked at before and after they are written, and one name decides: `timestamp`.
 
     1  content, then target files: named by digest, so nobody is in the way
-    2  versioned metadata: a free name only, read back and compared
+    2  versioned metadata: a free name only, read back and compared (`TaggedSink`)
     3  `timestamp` still what the edit began from? else: somebody was faster
     4  write `timestamp`, read it back
     5  look once more at what it names: what a racing publisher overwrote is put back
@@ -31,6 +31,8 @@ from margo_supplychain.errors import (
     TooLargeError,
 )
 from margo_supplychain.formats.tuf_metadata import file_name
+from margo_supplychain.storage.lock import DirectoryLock
+from margo_supplychain.transport.layout_sink import LayoutSink
 from margo_supplychain.verify.clock import StoppedClock
 
 if TYPE_CHECKING:
@@ -41,9 +43,10 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.release import Release
     from margo_supplychain.authoring.work import Work
     from margo_supplychain.formats.digests import Descriptor
-    from margo_supplychain.transport.protocols import TaggedShelf
+    from margo_supplychain.transport.tagged_sink import TaggedSink
 
 TIMESTAMP: Final = "timestamp.json"
+LOCK_TIMEOUT: Final = 60.0  # seconds; another publisher may be copying content
 
 
 @final
@@ -57,7 +60,7 @@ class TaggedPlace:
 
     is_own = False
 
-    def __init__(self, shelf: TaggedShelf, content: ContentTargets) -> None:
+    def __init__(self, shelf: TaggedSink, content: ContentTargets) -> None:
         self._shelf = shelf
         self._content = content
         self.source = MendingSource(shelf)
@@ -67,8 +70,11 @@ class TaggedPlace:
         """The registry's or layout's URL."""
         return self._shelf.url
 
-    def locked(self) -> AbstractContextManager[None]:
-        """Return at once: there is no lock that everybody would ask for."""
+    def locked(self) -> AbstractContextManager[object]:
+        """Keep others away from a layout; nobody would ask for a registry's lock."""
+        shelf = self._shelf
+        if isinstance(shelf, LayoutSink) and shelf.directory.is_dir():
+            return DirectoryLock(shelf.directory, timeout=LOCK_TIMEOUT)
         return nullcontext()
 
     def first_root(self) -> None:
@@ -100,15 +106,20 @@ class TaggedPlace:
 
     def write(self, work: Work) -> Stored:
         """Write everything but the timestamp; see `Place.write`."""
-        stored = self._content.put(work)
-        for name, data in self.source.mended.items():
-            self._shelf.restore_metadata(name, data)
-        for path, (what, data) in work.staged.targets.items():
-            self._shelf.put_target(path, what, io.BytesIO(data))
-        for name, data in work.staged.metadata.items():
-            self._shelf.put_metadata(name, data)
-            if self._read(name, len(data)) != data:
-                raise self._conflict(f"somebody else wrote {name} at the same time")
+        if isinstance(self._shelf, LayoutSink):
+            self._shelf.clean()
+        with self._shelf.together():
+            stored = self._content.put(work)
+            for name, data in self.source.mended.items():
+                self._shelf.restore_metadata(name, data)
+            for path, (what, data) in work.staged.targets.items():
+                self._shelf.put_target(path, what, io.BytesIO(data))
+            try:
+                for name, data in work.staged.metadata.items():
+                    # It is read back and compared.
+                    self._shelf.put_metadata(name, data)
+            except ConflictError:
+                raise self._give_way(work) from None
         return stored
 
     def commit(self, work: Work) -> None:
@@ -118,6 +129,8 @@ class TaggedPlace:
             raise self._give_way(work)
         try:
             self._shelf.put_metadata(TIMESTAMP, ours)
+        except ConflictError:
+            raise self._give_way(work) from None
         except FetchError:
             # The answer may be what got lost, and not the timestamp.
             if self._read(TIMESTAMP) != ours:

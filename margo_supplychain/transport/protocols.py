@@ -155,18 +155,6 @@ class Shelf(Sink, Protocol):
         """
 
 
-class TaggedShelf(Shelf, Protocol):
-    """A shelf where names are tags: a registry, an OCI image layout or a tar of one."""
-
-    def resolve(self, reference: str) -> Descriptor:
-        """Return what a tag, or `@sha256:…`, names; for authors, never for a device.
-
-        Raises:
-            FetchError: `missing` if there is no such thing.
-            OciFormatError: it is no manifest or index.
-        """
-
-
 class ContentSources(Protocol):
     """Where content lies: the record's hints, mapped by the device's owner."""
 
