@@ -18,6 +18,8 @@ class Conversation(http.server.BaseHTTPRequestHandler):
     """One connection; answers with what the server has for the path."""
 
     protocol_version = "HTTP/1.1"
+    # Head and body are two small writes; joining them would cost 40 ms each.
+    disable_nagle_algorithm = True
     server: Liar
 
     def do_GET(self) -> None:

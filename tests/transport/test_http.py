@@ -1,12 +1,9 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import gc
-import ipaddress
 import os
 import socket
-import ssl
 import subprocess
 import sys
 import threading
@@ -14,9 +11,6 @@ import warnings
 from typing import TYPE_CHECKING
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from margo_supplychain.errors import (
     FetchError,
@@ -892,121 +886,6 @@ def test_redirect_target_is_absent(liar: Liar, source: HttpSource) -> None:
         timestamp(source)
     assert caught.value.missing
     assert "secret" not in f"{caught.value} {caught.value.url}"
-
-
-# --- TLS and proxies -----------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A throw-away certificate for loopback, with its key, in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "insecure test")])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(
-            x509.SubjectAlternativeName(
-                [x509.IPAddress(ipaddress.IPv4Address("127.0.0.1"))]
-            ),
-            critical=False,
-        )
-        .add_extension(
-            x509.SubjectKeyIdentifier.from_public_key(key.public_key()),
-            critical=False,
-        )
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "server.pem"
-    path.write_bytes(
-        made.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return path
-
-
-@pytest.fixture
-def tls_liar(certificate: Path) -> Iterator[Liar]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    with Liar(context) as server:
-        yield server
-
-
-def test_https(tls_liar: Liar, certificate: Path) -> None:
-    tls_liar.serves(BLOB, DATA)
-    network = Network(ca_file=certificate)
-    assert read(HttpSource.of(tls_liar.url, network=network)) == DATA
-
-
-def test_unknown_certificate_is_not_tried_again(
-    tls_liar: Liar, clock: FakeTime
-) -> None:
-    with pytest.raises(FetchError, match="can't reach https://127") as caught:
-        timestamp(HttpSource.of(tls_liar.url))
-    assert str(caught.value) == (
-        f"can't reach {tls_liar.url.rstrip('/')}: certificate verify failed: "
-        "self-signed certificate"
-    )
-    assert caught.value.unreachable
-    assert clock.slept == []
-
-
-def test_https_never_becomes_http(
-    tls_liar: Liar, liar: Liar, certificate: Path
-) -> None:
-    liar.serves("/x", b"{}")
-    tls_liar.answers_with(TIMESTAMP, lambda t: t.say(302, Location=f"{liar.url}x"))
-    network = Network(ca_file=certificate)
-    with pytest.raises(
-        FetchError, match=r"redirects to http://127.0.0.1, which is not"
-    ):
-        timestamp(HttpSource.of(tls_liar.url, network=network))
-    assert liar.requests == []
-
-
-def login(liar: Liar, number: int) -> str | None:
-    headers = {name.lower(): text for name, text in liar.requests[number][1].items()}
-    return headers.get("proxy-authorization")
-
-
-def test_proxy_from_the_environment(
-    liar: Liar, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    proxy = liar.url.replace("//", "//me:p%40ss@")
-    monkeypatch.setenv("http_proxy", proxy)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    liar.serves("http://updates.example.org/metadata/timestamp.json", b"proxied")
-    liar.serves(TIMESTAMP, b"direct")
-    assert timestamp(HttpSource.of("http://updates.example.org")) == b"proxied"
-    assert login(liar, 0) == "Basic bWU6cEBzcw=="
-    assert timestamp(HttpSource.of(liar.url)) == b"direct"
-    assert login(liar, 1) is None
-
-
-def test_proxy_without_a_login(liar: Liar, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("all_proxy", liar.url)
-    liar.serves("http://updates.example.org/metadata/timestamp.json", b"proxied")
-    assert timestamp(HttpSource.of("http://updates.example.org")) == b"proxied"
-    assert login(liar, 0) is None
-
-
-def test_proxy_of_an_unknown_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", "gopher://127.0.0.1:9")
-    source = HttpSource.of("http://updates.example.org", network=QUICK)
-    with pytest.raises(FetchError, match="can't reach"):
-        timestamp(source)
 
 
 # --- URLs ----------------------------------------------------------------------------
