@@ -10,6 +10,7 @@ not grow with a blob.
 from __future__ import annotations
 
 import io
+import threading
 from typing import TYPE_CHECKING, BinaryIO, Final, final
 
 from margo_supplychain.errors import (
@@ -243,12 +244,14 @@ class _Places:
         self._locations = locations
         self._sources: tuple[Source, ...] | None = None
         self._first = 0
+        self._lock = threading.Lock()
 
     def in_order(self) -> list[tuple[int, Source]]:
         """Return each source with its place in the owner's order."""
-        if self._sources is None:
-            # Only now: what is here already needs no place at all.
-            self._sources = tuple(self._content.sources(self._locations))
+        with self._lock:
+            if self._sources is None:
+                # Only now: what is here already needs no place at all.
+                self._sources = tuple(self._content.sources(self._locations))
         numbered = list(enumerate(self._sources))
         first = self._first
         return [*numbered[first : first + 1], *numbered[:first], *numbered[first + 1 :]]

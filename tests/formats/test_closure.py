@@ -6,8 +6,12 @@ import json
 
 import pytest
 
-from margo_supplychain.errors import OciFormatError
-from margo_supplychain.formats.closure import Part, children, walk
+from margo_supplychain.errors import (
+    FormatError,
+    OciFormatError,
+    UnknownTargetError,
+)
+from margo_supplychain.formats.closure import Part, children, platform_name, walk
 from margo_supplychain.formats.digests import Descriptor, Digest
 from margo_supplychain.formats.oci import (
     DOCKER_MANIFEST,
@@ -140,3 +144,100 @@ def test_subject_is_no_part_of_the_closure() -> None:
     top = blobs.add(data, MANIFEST)
     assert other.digest not in [p.descriptor.digest for p in walk(top, blobs.read)]
     assert json.loads(data)["subject"]["digest"] == str(other.digest)
+
+
+# --- platforms -----------------------------------------------------------------------
+
+
+def platform_of(text: str | None) -> dict[str, dict[str, str]]:
+    if text is None:
+        return {}
+    names = ("os", "architecture", "variant")
+    return {"platform": dict(zip(names, text.split("/"), strict=False))}
+
+
+def taken(listed: list[str | None], *asked: str) -> list[str | None]:
+    """Return which entries of an index of `listed` are walked for `asked`."""
+    blobs = Blobs()
+    found = {blobs.manifest(str(one).encode()): one for one in listed}
+    entries = [
+        Entry(descriptor=what, other=platform_of(one)) for what, one in found.items()
+    ]
+    top = blobs.add(index_bytes(entries), INDEX)
+    parts = walk(top, blobs.read, platforms=frozenset(asked))
+    walked = [one.descriptor for one in parts if one.role == "manifest"]
+    assert walked.pop() == top
+    assert set(blobs.asked) == {top.digest, *(one.digest for one in walked)}
+    return [found[one] for one in walked]
+
+
+@pytest.mark.parametrize(
+    ("listed", "asked", "expected"),
+    [
+        (["linux/amd64", "linux/arm64"], ["linux/arm64"], ["linux/arm64"]),
+        (
+            ["linux/amd64", "linux/arm64", "windows/amd64"],
+            ["windows/amd64", "linux/amd64"],
+            ["linux/amd64", "windows/amd64"],
+        ),
+        # Without a platform: for all of them.
+        (["linux/amd64", None], ["linux/amd64"], ["linux/amd64", None]),
+        ([None], ["linux/arm64"], [None]),
+        (["linux/amd64", None, "linux/s390x"], ["linux/s390x"], [None, "linux/s390x"]),
+        # Variants.
+        (
+            ["linux/arm/v6", "linux/arm/v7", "linux/arm64"],
+            ["linux/arm"],
+            ["linux/arm/v6", "linux/arm/v7"],
+        ),
+        (["linux/arm/v6", "linux/arm/v7"], ["linux/arm/v7"], ["linux/arm/v7"]),
+        (["linux/arm64/v8"], ["linux/arm64"], ["linux/arm64/v8"]),
+        (["linux/arm64"], ["linux/arm64/v8"], ["linux/arm64"]),
+        (["linux/arm64/v8", "linux/arm64/v9"], ["linux/arm64/v9"], ["linux/arm64/v9"]),
+        # One of several is enough; what comes beside images is for no platform asked.
+        (["linux/amd64", "unknown/unknown"], ["linux/amd64", "a/b"], ["linux/amd64"]),
+    ],
+)
+def test_the_platforms_asked_for(
+    listed: list[str | None], asked: list[str], expected: list[str | None]
+) -> None:
+    assert taken(listed, *asked) == expected
+
+
+@pytest.mark.parametrize(
+    ("listed", "asked"),
+    [
+        (["linux/amd64"], ["linux/arm64"]),
+        (["linux/amd64", None], ["linux/arm64"]),
+        (["linux/arm64"], ["linux/arm"]),
+        (["linux/arm"], ["linux/arm/v7"]),
+        (["linux/arm64/v8"], ["linux/arm64/v9"]),
+    ],
+)
+def test_none_of_the_platforms(listed: list[str | None], asked: list[str]) -> None:
+    with pytest.raises(
+        UnknownTargetError, match=f"has nothing for {asked[0]}, only for {listed[0]}"
+    ) as caught:
+        taken(listed, *asked)
+    assert caught.value.name.startswith("sha256:")
+    assert "or for all" in (caught.value.hint or "")
+
+
+def test_a_manifest_is_for_all_platforms() -> None:
+    blobs = Blobs()
+    top = blobs.manifest(b"one")
+    assert len(list(walk(top, blobs.read, platforms=frozenset({"linux/arm64"})))) == 3
+
+
+@pytest.mark.parametrize("text", ["linux/amd64", "linux/arm/v7", "wasip1/wasm"])
+def test_a_platform(text: str) -> None:
+    assert platform_name(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "linux", "linux/", "/amd64", "Linux/amd64", "a/b/c/d", "a/b\n", "a/" * 50],
+)
+def test_no_platform(text: str) -> None:
+    with pytest.raises(FormatError, match="is not os/architecture"):
+        platform_name(text)

@@ -53,6 +53,20 @@ def test_cancelling() -> None:
         budget.check()
 
 
+def test_the_end_is_the_end_for_everybody() -> None:
+    answers = iter([True, False])
+    budget = Budget(Control(cancelled=lambda: next(answers), max_bytes=10))
+    for _ in range(3):
+        with pytest.raises(CancelledError, match="the caller cancelled"):
+            budget.check()
+    budget = Budget(Control(max_bytes=10))
+    with pytest.raises(BudgetError, match="more than its 10 bytes") as first:
+        budget.spend(11)
+    with pytest.raises(BudgetError, match="more than its 10 bytes") as second:
+        budget.check()
+    assert first.value is not second.value  # a thread each may raise it
+
+
 def test_progress() -> None:
     said: list[tuple[str, int, int]] = []
     Budget(Control(progress=lambda *told: said.append(told))).report("blob", 1, 2)

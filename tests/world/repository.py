@@ -212,6 +212,7 @@ class World:
         images: tuple[Image, ...] = (),
         closure: str = "complete",
         application_version: str | None = None,
+        locations: tuple[str, ...] = (),
     ) -> ReleaseRecord:
         return ReleaseRecord(
             name=name,
@@ -220,7 +221,7 @@ class World:
             created=self.clock.when,
             artifact=artifact,
             artifact_type=kind,
-            locations=(),
+            locations=locations,
             components=components,
             images=images,
             closure="complete" if closure == "complete" else "partial",
