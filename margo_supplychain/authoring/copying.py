@@ -41,6 +41,7 @@ from margo_supplychain.errors import (
 )
 from margo_supplychain.formats.references import SCHEME
 from margo_supplychain.storage.receive import read_exact
+from margo_supplychain.transport.directory import DirectorySource
 from margo_supplychain.transport.locations import TIMESTAMP
 from margo_supplychain.verify import artifact
 from margo_supplychain.verify.clock import StoppedClock, SystemClock
@@ -77,7 +78,7 @@ class Copied:
             lay there already.
         blobs_new, blobs_there: content, likewise.
         size: bytes of new content.
-        mirrors: what devices must be told, see `Placement.mirrors`.
+        mirrors, content: what devices must be told, see `Placement`.
         warnings: what devices would refuse, one line each.
     """
 
@@ -93,6 +94,7 @@ class Copied:
     blobs_there: int
     size: int
     mirrors: Mapping[str, tuple[str, ...]]
+    content: tuple[str, ...]
     warnings: tuple[str, ...]
 
     @property
@@ -272,6 +274,7 @@ class _Copy:
             blobs_there=counts.there,
             size=counts.size,
             mirrors=self._placement.mirrors,
+            content=self._placement.content,
             warnings=tuple(found.warnings),
         )
 
@@ -346,36 +349,30 @@ class _Copy:
     ) -> None:
         self._budget.check()
         known = found.walk.accepted_targets.get(listed.what.digest.hex)
-        there = self._target_at(self._target, listed)
-        data = there or known or self._target_at(self._source, listed, needed=True)
-        if data is None:
-            raise FetchError(
-                f"{self._source.url} has no {listed.path}",
-                url=self._source.url,
-                missing=True,
-            )
+        there = self._target_there(listed)
+        data = there or known or self._target_at(self._source, listed)
         if release is not None:
             self._copy_content(found, release, data)
         self._count(is_new=there is None)
-        if there is None:
+        # Under tags also when it is there: a killed run may have left it without one,
+        # and a registry clears that away.
+        if there is None or not isinstance(self._target, DirectorySource):
             self._target.put_target(listed.path, listed.what, io.BytesIO(data))
 
-    def _target_at(
-        self, place: Source, listed: Listed, *, needed: bool = False
-    ) -> bytes | None:
-        """Return a target file's exact bytes; None if they are not there."""
+    def _target_there(self, listed: Listed) -> bytes | None:
+        """Return a target file's exact bytes if the target has them."""
         try:
-            with place.target(listed.path, listed.what, tick=self._look) as stream:
-                return read_exact(
-                    listed.what, stream, subject=listed.path, tick=self._look
-                )
+            return self._target_at(self._target, listed)
         except FetchError as why:
-            if needed or not why.missing:
+            if not why.missing:
                 raise
         except VerificationError:
-            if needed:
-                raise
+            pass
         return None
+
+    def _target_at(self, place: Source, listed: Listed) -> bytes:
+        with place.target(listed.path, listed.what, tick=self._look) as stream:
+            return read_exact(listed.what, stream, subject=listed.path, tick=self._look)
 
     def _copy_content(self, found: Survey, release: Chosen, data: bytes) -> None:
         try:

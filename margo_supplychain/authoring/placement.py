@@ -4,7 +4,8 @@ A directory, layout or tar holds content beside the trust metadata. A registry h
 repository for each artifact, and the copy keeps the vendor's names: what lies below the
 parent of the vendor's trust repository lies at the same path below the parent of the
 copy's, and what lies in another registry, under that registry's name. `mirrors` is what
-a device must be told to find all of it (`[mirrors]` in its settings).
+a device must be told to find all of it (`[mirrors]` in its settings), and `content`
+where that lies of which no record says anything.
 
     oci://registry.example/acme/trust         →  oci://mirror:5000/acme/trust
     oci://registry.example/acme/pump-monitor  →  oci://mirror:5000/acme/pump-monitor
@@ -71,6 +72,7 @@ class Placement:
         self._target = target
         self._mirrored = mirrored
         self._moved: dict[str, str] = {}
+        self._unnamed: set[str] = set()
 
     def spots(self, record: ReleaseRecord) -> Iterator[Spot]:
         """Yield where a release's artifact goes, then its components."""
@@ -78,12 +80,11 @@ class Placement:
         given = tuple(one for one in record.locations if _repository(one))
         locations = given or ((near,) if near is not None else ())
         version = record.version.tag
-        yield Spot(
-            record.artifact,
-            self._place(locations, record),
-            version if self._to else f"{record.name}:{version}",
-            locations,
-        )
+        place = self._place(locations, record)
+        if place is not None and not record.locations:
+            self._unnamed.add(place)
+        name = version if self._to else f"{record.name}:{version}"
+        yield Spot(record.artifact, place, name, locations)
         for one in record.components:
             lies = _repository(one.repository)
             found = (lies,) if lies else ()
@@ -108,6 +109,11 @@ class Placement:
             for prefix, place in sorted(found.items())
             if not _is_implied(prefix, place, found, registry=self._to is not None)
         }
+
+    @property
+    def content(self) -> tuple[str, ...]:
+        """Repositories of content that no record names: `content` of a device."""
+        return tuple(sorted(self._unnamed))
 
     def _place(self, locations: Sequence[str], record: ReleaseRecord) -> str | None:
         if self._to is None:

@@ -18,6 +18,7 @@ from margo_supplychain.storage.durable import make_directory, storage_errors
 from margo_supplychain.storage.lock import FILE_NAME as LOCK_FILE
 from margo_supplychain.storage.lock import DirectoryLock
 from margo_supplychain.transport.directory import DirectorySink
+from margo_supplychain.transport.layout_sink import LayoutSink
 from margo_supplychain.transport.opening import open_sink
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 LOCK_TIMEOUT: Final = 60.0  # seconds; another copy may be at work
 # What a copy, or one that was killed, has in a directory.
-_OURS: Final = frozenset({"metadata", "targets", "blobs", "oci-layout", "authoring"})
+_OURS: Final = frozenset({"metadata", "targets", "blobs", "oci-layout", "index.json"})
 
 
 @contextmanager
@@ -42,24 +43,19 @@ def open_shelf(url: str, *, network: Network | None = None) -> Iterator[Shelf]:
         StorageError: another process works there, or the disk refuses.
     """
     shelf = open_sink(url, network=network)
-    try:
-        if isinstance(shelf, DirectorySink):
-            with _locked(shelf):
-                yield shelf
-        else:
+    if isinstance(shelf, DirectorySink | LayoutSink):
+        directory = shelf.directory
+        _refuse_foreign(directory)
+        is_layout = isinstance(shelf, LayoutSink)
+        make_directory(directory if is_layout else directory / "metadata")
+        with DirectoryLock(directory, timeout=LOCK_TIMEOUT):
+            shelf.clean()
             yield shelf
-    finally:
-        shelf.close()
-
-
-@contextmanager
-def _locked(shelf: DirectorySink) -> Iterator[None]:
-    directory = shelf.directory
-    _refuse_foreign(directory)
-    make_directory(directory / "metadata")
-    with DirectoryLock(directory, timeout=LOCK_TIMEOUT):
-        shelf.clean()
-        yield
+    else:
+        yield shelf
+    # Not after an error: a tar that is half done must not replace a whole one, and
+    # the next run goes on from what was collected.
+    shelf.close()
 
 
 def _refuse_foreign(directory: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 from contextlib import contextmanager
 from tarfile import PAX_FORMAT, TarInfo
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -82,6 +83,7 @@ class _Collected(WritableLayout, ArchiveLayout):
         WritableLayout.__init__(self)
         ArchiveLayout.__init__(self, path)
         self._part = path.with_name(f".{path.name}.part")
+        self._making = threading.Lock()
         self._content: ContentStore | None = None
         self._names: Names | None = None
         self._old: dict[Digest, int] | None = None
@@ -157,12 +159,15 @@ class _Collected(WritableLayout, ArchiveLayout):
         Raises:
             StorageError: it can't be written.
         """
-        if self._content is None:
-            self._content = ContentStore.create(self._part)
-            self._content.clean()
-            for digest, size in _blobs(self._part).items():
-                self._content.keep_intact(_described(digest, size))
-        return self._content
+        # What another thread is writing there just now must not be cleared away.
+        with self._making:
+            if self._content is None:
+                content = ContentStore.create(self._part)
+                content.clean()
+                for digest, size in _blobs(self._part).items():
+                    content.keep_intact(_described(digest, size))
+                self._content = content
+            return self._content
 
     def close(self) -> None:
         """Write the archive, if it would change; then remove the directory beside."""

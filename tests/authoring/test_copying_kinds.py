@@ -1,0 +1,183 @@
+"""Copies between directories, layouts, tars and a real registry, in every direction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from margo_supplychain.authoring.copying import Copied, copy_releases
+from margo_supplychain.authoring.selection import EVERYTHING
+from margo_supplychain.authoring.shelves import open_shelf
+from margo_supplychain.errors import FetchError, RollbackError
+from margo_supplychain.formats.digests import Descriptor
+from margo_supplychain.formats.pins import Pin
+from margo_supplychain.transport.mirrors import MirroredContent, MirrorMap
+from margo_supplychain.transport.opening import open_sink, open_source
+from margo_supplychain.verify.trust_store import TrustStore
+from margo_supplychain.verify.verifier import Verifier
+from tests.authoring.trust import DEVICE_POLICY, OPEN, PUMP, VALVE, Vendor, key
+from tests.registries.servers import docker_registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from margo_supplychain.authoring.selection import Selection
+    from margo_supplychain.formats.names import ReleaseName
+    from tests.registries.servers import DockerRegistry
+
+KINDS = ("directory", "oci-layout", "oci-archive", "oci")
+# A layout has the empty config already, of its metadata; a registry for each name.
+BLOBS = {"directory": 7, "oci-layout": 6, "oci-archive": 6, "oci": 8}
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
+    with docker_registry(tmp_path_factory.mktemp("registry")) as running:
+        yield running
+
+
+@pytest.fixture
+def filled(vendor: Vendor) -> Vendor:
+    vendor.create_with_pump()
+    with vendor.repository.edit(vendor.keys, clock=vendor.clock) as edit:
+        edit.add_application(VALVE, [key("ci").public_key], policy=OPEN)
+        edit.add_release(vendor.release("1.0.0", name=VALVE))
+    vendor.publish("1.0.0", "1.1.0")
+    return vendor
+
+
+def place(kind: str, vendor: Vendor, name: str, registry: DockerRegistry) -> str:
+    path = vendor.directory / name
+    if kind == "oci":
+        # A path of this test's own: the registry serves all of them.
+        return f"oci://{registry.host}/{vendor.directory.name}/{name}/trust".lower()
+    return str(path) if kind == "directory" else f"{kind}:{path}"
+
+
+def copy(
+    vendor: Vendor,
+    source: str,
+    target: str,
+    registry: DockerRegistry,
+    *,
+    mirrors: MirrorMap | None = None,
+    select: Selection = EVERYTHING,
+) -> Copied:
+    network = registry.network()
+    mirrors = mirrors or MirrorMap({})
+    with open_shelf(target, network=network) as shelf:
+        return copy_releases(
+            open_source(source, network=network),
+            shelf,
+            trust=TrustStore.unsafe_without_memory(root=vendor.repository.root),
+            content=MirroredContent(mirrors, network=network),
+            select=select,
+            open_repository=lambda url: open_sink(url, network=network),
+            mirrored=mirrors.places,
+            clock=vendor.clock,
+        )
+
+
+def fetch(
+    vendor: Vendor,
+    at: str,
+    name: ReleaseName,
+    pin: str,
+    registry: DockerRegistry,
+    *,
+    mirrors: MirrorMap | None = None,
+    always: Sequence[str] = (),
+) -> None:
+    network = registry.network()
+    source = open_source(at, network=network)
+    more = [open_source(one, network=network) for one in always]
+    verifier = Verifier(
+        store=TrustStore.unsafe_without_memory(root=vendor.repository.root),
+        source=source,
+        content=MirroredContent(
+            mirrors or MirrorMap({}), network=network, always=[source, *more]
+        ),
+        policy=DEVICE_POLICY,
+        clock=vendor.clock,
+    )
+    release = verifier.verify(name, Pin.parse_argument(pin))
+    verifier.fetch(release, vendor.directory / "fetched")
+
+
+def home(at: str, name: ReleaseName) -> str:
+    return f"{at.rpartition('/')[0]}/{name.name}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_there_and_back(
+    filled: Vendor, registry: DockerRegistry, tmp_path: Path, kind: str
+) -> None:
+    there = place(kind, filled, "there", registry)
+    done = copy(filled, str(filled.trust), there, registry)
+    assert (done.releases, done.blobs_new) == (3, BLOBS[kind])
+    again = copy(filled, str(filled.trust), there, registry)
+    assert not again.changed, again
+    assert again.blobs_there == done.blobs_new + done.blobs_there
+
+    back = place("directory", filled, "back", registry)
+    returned = copy(filled, there, back, registry)
+    assert returned.releases == 3
+    fetch(filled, back, PUMP, "1.1.0", registry)
+    fetch(filled, back, VALVE, "1.0.0", registry)
+    for part in ("metadata", "targets", "blobs"):
+        for path in (tmp_path / "back" / part).rglob("*"):
+            origin = filled.trust / path.relative_to(tmp_path / "back")
+            if path.is_file():
+                assert origin.read_bytes() == path.read_bytes()
+
+    filled.publish("1.2.0")
+    grown = copy(filled, str(filled.trust), there, registry)
+    assert grown.blobs_new == 2
+    with pytest.raises(RollbackError):
+        copy(filled, back, there, registry)
+
+
+def test_from_registry_to_registry(filled: Vendor, registry: DockerRegistry) -> None:
+    origin = place("oci", filled, "origin", registry)
+    mirror = place("oci", filled, "mirror", registry)
+    copy(filled, str(filled.trust), origin, registry)
+    done = copy(filled, origin, mirror, registry)
+    assert done.blobs_new == 8
+    assert done.mirrors == {origin.rpartition("/")[0]: (mirror.rpartition("/")[0],)}
+    there = open_source(home(mirror, PUMP), network=registry.network())
+    assert there.resolve("1.1.0") == filled.release("1.1.0").artifact  # type: ignore[attr-defined]  # a TaggedSource
+    fetch(filled, mirror, PUMP, "1.1.0", registry, always=done.content)
+
+
+def test_garbage_collection_takes_nothing(
+    filled: Vendor, registry: DockerRegistry
+) -> None:
+    at = place("oci", filled, "kept", registry)
+    copy(filled, str(filled.trust), at, registry)
+    registry.collect_garbage()
+    assert not copy(filled, str(filled.trust), at, registry).changed
+
+
+def test_a_killed_run_left_a_target_without_a_tag(
+    filled: Vendor, registry: DockerRegistry
+) -> None:
+    at = place("oci", filled, "untagged", registry)
+    repository = open_sink(at, network=registry.network())
+    (record,) = (filled.trust / "targets/acme/releases/valve").iterdir()
+    data = record.read_bytes()
+    what = Descriptor.of(data, "application/octet-stream")
+    with record.open("rb") as stream:
+        repository.put_blob(what, stream)
+    copy(filled, str(filled.trust), at, registry)
+    registry.collect_garbage()
+    fetch_back = place("directory", filled, "back", registry)
+    assert copy(filled, at, fetch_back, registry).listed == 3
+
+
+def test_nothing_is_there(filled: Vendor, registry: DockerRegistry) -> None:
+    for kind in KINDS:
+        nowhere = place(kind, filled, "nowhere", registry)
+        with pytest.raises(FetchError):
+            copy(filled, nowhere, str(filled.directory / "to"), registry)
