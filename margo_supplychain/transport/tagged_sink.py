@@ -40,8 +40,9 @@ from margo_supplychain.formats.registry_form import (
     unwrapped,
     wrapping,
 )
+from margo_supplychain.formats.titles import safe_title
 from margo_supplychain.storage.receive import read_exact
-from margo_supplychain.transport.locations import removable
+from margo_supplychain.transport.locations import metadata_name, removable
 from margo_supplychain.transport.tagged import MOST_TAGS, TaggedSource, TaggedWriter
 
 if TYPE_CHECKING:
@@ -131,10 +132,10 @@ class TaggedSink(TaggedSource):
         Raises:
             ConflictError: the versioned name exists with other bytes, or somebody
                 wrote it meanwhile.
-            StorageError: not a metadata file's name.
+            StorageError, FetchError: not a metadata file's name.
         """
         try:
-            tag = metadata_tag(filename)
+            tag = metadata_tag(safe_title(metadata_name(filename, url=self.url)))
         except OciFormatError as why:
             raise StorageError(str(why), path=self.url) from why
         layer = Descriptor.of(data, TUF_METADATA)

@@ -253,6 +253,42 @@ def test_clean(sink: DirectorySink) -> None:
     assert [read() for read in openers(sink)] == [b"root", DATA, DATA]
 
 
+def test_what_is_there(sink: DirectorySink, tmp_path: Path) -> None:
+    assert sink.has_blob(WHAT)
+    assert not sink.has_blob(Descriptor.of(b"other", "a/b"))
+    assert not DirectorySink(tmp_path / "absent").has_blob(WHAT)
+    other = Descriptor(media_type="a/b", digest=WHAT.digest, size=1)
+    assert not sink.has_blob(other)
+    # Files have no tags, and a manifest is content as other content is.
+    manifest = b'{"schemaVersion":2}'
+    what = Descriptor.of(manifest, "application/vnd.oci.image.manifest.v1+json")
+    sink.put_manifest(what, manifest, tag="1.0.0")
+    with sink.blob(what) as file:
+        assert file.read() == manifest
+
+
+def test_looking_through_and_clearing_out(sink: DirectorySink, tmp_path: Path) -> None:
+    sink.put_metadata("7.acme.json", b"role")
+    for name in ("notes.txt", ".tmp-0123456789abcdef", "root.json"):
+        (sink.directory / "metadata" / name).write_bytes(b"")
+    names = {"1.root.json", "7.acme.json", "timestamp.json"}
+    assert set(sink.metadata_files()) == names
+    sink.remove_metadata("7.acme.json")
+    sink.remove_metadata("7.acme.json")
+    assert set(sink.metadata_files()) == names - {"7.acme.json"}
+    for name in ("1.root.json", "timestamp.json", "root.json"):
+        with pytest.raises(ValueError, match="stays"):
+            sink.remove_metadata(name)
+    with pytest.raises(FetchError, match="is not a file name"):
+        sink.remove_metadata("../1.x.json")
+    nowhere = DirectorySink(tmp_path / "absent")
+    nowhere.remove_metadata("1.acme.json")
+    assert list(nowhere.metadata_files()) == []
+    with sink.together():
+        sink.put_metadata("8.acme.json", b"role")
+    sink.close()
+
+
 def test_publishing_survives_every_crash(tmp_path: Path) -> None:
     """Whenever it dies, what `timestamp` leads to is complete."""
     state = tmp_path / "state"
