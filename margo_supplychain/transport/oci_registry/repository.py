@@ -64,7 +64,7 @@ _ACCEPT: Final = {
     "Accept": f"{oci.MANIFEST}, {oci.INDEX}, {oci.DOCKER_MANIFEST}, {oci.DOCKER_INDEX}"
 }
 _ACCEPT_BLOB: Final = {"Accept": "*/*"}
-_MOST_TRIES: Final = 3  # to open a session, or to change a list that others change
+_MOST_TRIES: Final = 4  # to change a list that others change; the last only reads
 _DONE: Final = frozenset({200, 201, 204})
 
 
@@ -373,11 +373,13 @@ class RegistryRepository:
         is for other tools: nothing here relies on it.
         """
         tag = fallback_tag(subject)
-        for _ in range(_MOST_TRIES):
+        for left in reversed(range(_MOST_TRIES)):
             listed = self._fallback(subject)
             if any(one.descriptor.digest == entry.descriptor.digest for one in listed):
                 return
-            self.put_manifest(oci.index_bytes([*listed, entry]), oci.INDEX, tag=tag)
+            if left:
+                index = oci.index_bytes([*listed, entry])
+                self.put_manifest(index, oci.INDEX, tag=tag)
         raise ConflictError(
             f"{self._named(tag)} does not keep what it lists",
             hint="others write it too, or the registry reserves the tag; run it again",
@@ -458,7 +460,8 @@ class RegistryRepository:
         return failure(answer, host=self._client.host, what=what)
 
     def _explain(self, why: FetchError) -> NoReturn:
-        if why.status in {401, 403}:
+        # What keeps us out of a token server has its own hint.
+        if why.status in {401, 403} and not why.url.startswith(SCHEME):
             why.hint = login_hint(self._client.host)
         raise why
 
