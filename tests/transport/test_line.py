@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -131,3 +132,107 @@ def test_socket_that_opens_after_the_cut(monkeypatch: pytest.MonkeyPatch) -> Non
         go.set()
         assert gone.wait(10)
         assert theirs.recv(1) == b""
+
+
+# --- one thread after the other ------------------------------------------------------
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread of another test waits."""
+    monkeypatch.setattr(line_module, "_idle", [])
+
+
+def thread_of(line: Line) -> int:
+    return line.call(threading.get_ident, look=patient)
+
+
+@pytest.mark.usefixtures("fresh")
+def test_thread_serves_the_next_line() -> None:
+    seen = set()
+    for _ in range(20):
+        line = Line()
+        seen.add(thread_of(line))
+        line.end()
+    assert len(seen) == 1
+    first, second = Line(), Line()
+    assert thread_of(first) != thread_of(second)
+    first.end()
+    second.end()
+
+
+@pytest.mark.usefixtures("fresh")
+def test_socket_of_the_last_line_is_not_cut() -> None:
+    """The connection may serve somebody else by now."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        line = Line()
+        line.call(lambda: line.hold(ours), look=patient)
+        line.end()
+        line.end()  # once more does no harm
+        line = Line()
+        with pytest.raises(EnoughError):
+            line.call(lambda: time.sleep(0.05), look=impatient)
+        theirs.sendall(b"still there")
+        assert ours.recv(20) == b"still there"
+
+
+@pytest.mark.usefixtures("fresh")
+def test_thread_that_was_cut_serves_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line_module, "_TO_LEAVE", 0.01)
+    go = threading.Event()
+    line = Line()
+    cut = thread_of(line)
+    with pytest.raises(EnoughError):
+        line.call(lambda: go.wait(10), look=impatient)
+    line.end()
+    assert line.is_stuck
+    with pytest.raises(RuntimeError, match="called after the end"):
+        line.call(lambda: None, look=patient)
+    after = Line()
+    assert thread_of(after) != cut
+    after.end()
+    go.set()
+
+
+@pytest.mark.usefixtures("fresh")
+def test_threads_leave_when_nobody_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line_module, "_TO_STAY", 0.02)
+    before = threading.active_count()
+    lines = [Line() for _ in range(line_module._MOST_IDLE + 3)]
+    for line in lines:
+        thread_of(line)
+    time.sleep(0.1)
+    # A line may be silent for longer, and is still served.
+    assert len({thread_of(line) for line in lines}) == len(lines)
+    for line in lines:
+        line.end()
+    ends = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert threading.active_count() <= before
+    assert line_module._idle == []
+
+
+@pytest.mark.usefixtures("fresh")
+def test_no_more_threads_wait_than_are_of_use() -> None:
+    lines = [Line() for _ in range(line_module._MOST_IDLE + 3)]
+    for line in lines:
+        line.end()
+    assert len(line_module._idle) == line_module._MOST_IDLE
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fork beside threads
+@pytest.mark.usefixtures("fresh")
+def test_forked_process_has_threads_of_its_own() -> None:
+    line = Line()
+    thread_of(line)
+    line.end()
+    child = os.fork()
+    if child == 0:
+        try:
+            line = Line()
+            os._exit(0 if line.call(lambda: 7, look=patient) == 7 else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
