@@ -15,7 +15,7 @@ import secrets
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from tests.registries.token_server import basic
 
@@ -444,7 +444,8 @@ class _Honest:
         if kind is not None:
             answer.headers["OCI-Filters-Applied"] = "artifactType"
         if entries[end:]:
-            answer.headers["Link"] = f'<{self.path}?skip={end}>; rel="next"'
+            wanted = "" if kind is None else f"&artifactType={quote(kind, safe='')}"
+            answer.headers["Link"] = f'<{self.path}?skip={end}{wanted}>; rel="next"'
         return answer
 
 

@@ -67,7 +67,9 @@ def endless_chunks(talk: Conversation) -> None:
 def _pour(talk: Conversation, beginning: bytes) -> None:
     talk.close_connection = True
     talk.give(beginning)
-    piece = beginning if beginning.endswith(b"\r\n") else bytes(1 << 16)
+    piece = b" " * (1 << 16)
+    if beginning.endswith(b"\r\n"):
+        piece = b"%x\r\n%s\r\n" % (len(piece), piece)
     while not talk.server.over.is_set():
         talk.give(piece)  # raises when the other side has left
 
