@@ -119,8 +119,8 @@ class _Collected(WritableLayout, ArchiveLayout):
             with ArchiveLayout.open_blob(self, what, start=start, tick=tick) as stream:
                 yield stream
 
-    def has_blob(self, what: Descriptor) -> bool:
-        """Tell whether content is there; see `Sink.has_blob`."""
+    def holds(self, what: Descriptor) -> bool:
+        """Tell whether content is stored with this size."""
         if self._is_begun() and self.content().has(what):
             return True
         is_kept = what.digest not in self._removed

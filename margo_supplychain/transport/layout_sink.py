@@ -79,8 +79,8 @@ class _WritableDirectory(WritableLayout, DirectoryLayout):
             return Names()
         return DirectoryLayout.names(self)
 
-    def has_blob(self, what: Descriptor) -> bool:
-        """Tell whether content is there; see `Sink.has_blob`."""
+    def holds(self, what: Descriptor) -> bool:
+        """Tell whether content is stored with this size."""
         return ContentStore(self.directory).has(what)
 
     def store(self, what: Descriptor, data: BinaryIO) -> bool:

@@ -59,8 +59,8 @@ class WritableLayout(Layout):
         """Return what is listed; nothing where nothing was written yet."""
 
     @abstractmethod
-    def has_blob(self, what: Descriptor) -> bool:
-        """Tell whether content is there; see `Sink.has_blob`."""
+    def holds(self, what: Descriptor) -> bool:
+        """Tell whether content is stored with this size."""
 
     @abstractmethod
     def store(self, what: Descriptor, data: BinaryIO) -> bool:
@@ -90,6 +90,17 @@ class WritableLayout(Layout):
     def names(self, *, tick: Callable[[int], None] | None = None) -> Names:  # noqa: ARG002 - disks don't wait
         """Return what is listed, or will be at the end of `together`."""
         return self.listed() if self._pending is None else self._pending
+
+    def has_blob(self, what: Descriptor) -> bool:
+        """Tell whether a blob is stored, or a manifest stored and listed.
+
+        What is not listed is nothing to other tools, and removed by some.
+        """
+        is_listed = (
+            what.media_type not in _DOCUMENTS
+            or self.names().listed(what.digest) is not None
+        )
+        return is_listed and self.holds(what)
 
     def put_blob(
         self,
