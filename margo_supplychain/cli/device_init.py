@@ -181,7 +181,7 @@ def _whole(source: str) -> str:
 
 def _existing(file: Path) -> DeviceSettings | None:
     try:
-        return read_settings(file)
+        return read_settings(file, begun=True)
     except StateLostError:
         return None
 

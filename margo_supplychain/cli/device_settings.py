@@ -42,6 +42,7 @@ FILE_NAME: Final = "device.toml"
 MAX_REPOSITORIES: Final = 1_000
 MAX_CONTENT: Final = 32
 _KEYS: Final = ("source", "content")
+_ANY_POLICY: Final = b'\n[policy."begun/begun"]\nrequire = ["signed"]\n'
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?", re.ASCII)
 
 
@@ -87,8 +88,12 @@ def repository_name(text: str) -> str:
     return text
 
 
-def read_settings(path: Path) -> DeviceSettings:
+def read_settings(path: Path, *, begun: bool = False) -> DeviceSettings:
     """Read and check a `device.toml`; its policy as well.
+
+    Args:
+        path: the file.
+        begun: it may have no policy yet, as before `device init`.
 
     Raises:
         StateLostError: it is not there.
@@ -104,22 +109,24 @@ def read_settings(path: Path) -> DeviceSettings:
             hint="--state names the directory that `margo-supplychain device init` "
             "made; a lost one is begun anew from a root that arrives out of band",
         ) from why
-    return parse_settings(data, path)
+    return parse_settings(data, path, begun=begun)
 
 
-def parse_settings(data: bytes, path: Path) -> DeviceSettings:
+def parse_settings(data: bytes, path: Path, *, begun: bool = False) -> DeviceSettings:
     """Parse the bytes of a `device.toml`.
 
     Args:
         data: the bytes.
         path: the file, for messages and as what relative paths start from.
+        begun: it may have no policy yet.
 
     Raises:
         FormatError: not TOML, or an unknown table, key or rule.
     """
     import tomllib
 
-    parse_policy(data, path)
+    # With a policy added, what is there is judged as a whole file would be.
+    parse_policy(data + _ANY_POLICY if begun else data, path)
     tables = tomllib.loads(data.decode("utf-8"))
     found = tables.get("repository", {})
     if not isinstance(found, dict) or len(found) > MAX_REPOSITORIES:
