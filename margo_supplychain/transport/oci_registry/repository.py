@@ -51,7 +51,7 @@ from margo_supplychain.transport.oci_registry.lists import (
     of_type,
 )
 from margo_supplychain.transport.oci_registry.tokens import login_hint
-from margo_supplychain.transport.oci_registry.uploads import Upload
+from margo_supplychain.transport.oci_registry.uploads import Upload, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -426,7 +426,7 @@ class RegistryRepository:
             body=b"",
             # A session that nobody uses is all that a second one leaves.
             repeat=True,
-            tick=tick,
+            tick=waiting(tick),
         )
         if answer.status != 202 and not (query and answer.status == 201):
             raise self._failure(answer, f"{self.url} (upload)")

@@ -227,7 +227,9 @@ class Upload:
         self._sleep(min(0.25 * 2**self._failures, 3.0, self._network.longest_delay))
         try:
             # May be repeated, and renews a token.
-            answer = self._client.ask("GET", self._where, self._access, tick=self._tick)
+            answer = self._client.ask(
+                "GET", self._where, self._access, tick=waiting(self._tick)
+            )
         except FetchError as again:
             raise self._renamed(again) from why
         if answer.status in {401, 403}:
@@ -259,6 +261,11 @@ class Upload:
             left -= _LOOK
             if self._tick is not None:
                 self._tick(0)
+
+
+def waiting(tick: Tick) -> Tick:
+    """Return `tick` for a request whose bytes are not the blob's."""
+    return None if tick is None else lambda _: tick(0)
 
 
 class _Hashed:
