@@ -137,6 +137,8 @@ class WritableLayout(Layout):
             self._uses = None
             for one in before:
                 self._replaced(one, names)
+            for layer in self._layers(what.digest):
+                self._unused.pop(layer, None)
             self._list(names)
         return what.digest
 

@@ -30,6 +30,7 @@ from margo_supplychain.formats.oci import (
     index_bytes,
     manifest_bytes,
 )
+from margo_supplychain.formats.registry_form import TUF_METADATA, wrapping
 from margo_supplychain.storage import durable
 from margo_supplychain.storage.content_store import ContentStore, blob_path
 from margo_supplychain.storage.lock import DirectoryLock
@@ -318,11 +319,23 @@ def test_timestamps_leave_nothing_behind(sink: LayoutSink) -> None:
     assert after == before
 
 
+def test_one_timestamp_in_two_forms(sink: LayoutSink) -> None:
+    """Another manifest around the same bytes does not take them away."""
+    what, config = (Descriptor.of(one, TUF_METADATA) for one in (b"1", b"{}"))
+    sink.put_blob(what, io.BytesIO(b"1"))
+    sink.put_blob(config, io.BytesIO(b"{}"))
+    older, _ = wrapping(what, form="1.0", title="timestamp.json")
+    sink.put_manifest(Descriptor.of(older, MANIFEST), older, tag="timestamp")
+    sink.put_metadata("timestamp.json", b"1")
+    assert sink.has_blob(what)
+    assert not sink.has_blob(Descriptor.of(older, MANIFEST))
+
+
 def test_a_timestamp_that_is_something_else_is_only_replaced(sink: LayoutSink) -> None:
     sink.put_blob(EMPTY, io.BytesIO(b"{}"))
     sink.put_manifest(PACKAGED, PACKAGE, tag="timestamp")
     sink.put_metadata("timestamp.json", b"1")
-    assert sink.has_blob(PACKAGED)
+    assert blob_path(sink.directory, PACKAGED.digest).exists()
     # The same, with a manifest that is lost, and with one that is listed otherwise.
     other = LayoutSink(sink.directory.with_name("other"))
     other.put_metadata("timestamp.json", b"1")
