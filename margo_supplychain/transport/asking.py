@@ -149,6 +149,7 @@ class Asking:
         try:
             to = urljoin(url, location)
             parts = urlsplit(to)
+            _origin(to)
         except ValueError as why:
             raise self._attempts.failure(
                 "redirects to what is no URL", status=response.status

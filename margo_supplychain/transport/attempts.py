@@ -71,6 +71,9 @@ class Attempts:
         self.is_reading = False
         self._began = self._since = time.monotonic()
         self._sent = 0
+        if self._body is not None:
+            # What the last attempt sent says nothing about this one.
+            self._body.sent = 0
 
     def wait(self) -> None:
         """Waiting begins: what the reader spent on its own is not the server's."""

@@ -406,6 +406,39 @@ def test_time_for_an_answer_begins_when_all_is_sent(liar: Liar) -> None:
         ask(liar, "PUT", body=b"data", network=network)
 
 
+def test_what_is_sent_again_is_timed_again(liar: Liar) -> None:
+    """The second attempt is as slow as it is, however fast the first was."""
+
+    def reads_nothing(talk: Conversation) -> None:
+        talk.keep_waiting()
+
+    liar.answers_with("/x", reads_and_hangs_up, reads_nothing)
+    network = Network(rate_window=0.3, response_timeout=20, tries=2, longest_delay=0)
+    began = time.monotonic()
+    with pytest.raises(TooSlowError, match=r"took \d+ bytes in \d+ s, expected 1024"):
+        ask(liar, "PUT", body=BIG * 4, network=network)
+    assert time.monotonic() - began < 15
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_rest_that_does_not_come_is_not_waited_for(liar: Liar, chunked: bool) -> None:
+    """Of an answer that is of no use; its connection ends."""
+
+    def later(talk: Conversation) -> None:
+        if chunked:
+            talk.say(503, Content_Length=None, Transfer_Encoding="chunked")
+        else:
+            talk.say(503, Content_Length="100")
+        talk.keep_waiting()
+
+    liar.answers_with("/x", later, lambda talk: talk.say(200, b"{}"))
+    network = Network(longest_delay=0.1)
+    began = time.monotonic()
+    assert ask(liar, network=network).body == b"{}"
+    assert time.monotonic() - began < 10
+    assert len(liar.connections) == 2
+
+
 def test_body_is_left_alone_by_who_is_stuck(
     liar: Liar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -492,6 +525,26 @@ def test_challenge_that_is_endless(liar: Liar) -> None:
     liar.answers_with("/x", endless)
     answer = ask(liar, caller=Token(liar, "old"))
     assert (answer.status, len(answer.body)) == (401, 1 << 16)
+
+
+def test_challenge_in_chunks(liar: Liar) -> None:
+    def chunks(talk: Conversation) -> None:
+        talk.say(401, Content_Length=None, Transfer_Encoding="chunked")
+        talk.wfile.write(b"4\r\nabcd\r\n2\r\nef\r\n0\r\n\r\n")
+
+    liar.answers_with("/x", chunks)
+    assert ask(liar, caller=Token(liar, "old")).body == b"abcdef"
+    liar.answers_with("/x", chunks, lambda talk: talk.say(200, b"{}"))
+    assert ask(liar, caller=Token(liar, "old", "new")).body == b"{}"
+
+
+def test_challenge_that_breaks_off(liar: Liar) -> None:
+    def part(talk: Conversation) -> None:
+        talk.say(401, b"{", Content_Length="2")
+        talk.hang_up()
+
+    liar.answers_with("/x", part, lambda talk: talk.say(200, b"{}"))
+    assert ask(liar, caller=Token(liar, "old")).body == b"{}"
 
 
 def test_caller_that_fails(liar: Liar) -> None:

@@ -867,6 +867,8 @@ def test_redirect_loop(liar: Liar, source: HttpSource) -> None:
         "ftp://127.0.0.1/x",
         "http://user:secret@127.0.0.1/x",
         "http://[::1/x",
+        "http://127.0.0.1:99999/x",
+        "http://127.0.0.1:x/x",
     ],
 )
 def test_redirect_that_is_not_followed(
