@@ -248,6 +248,8 @@ class _Copy:
         begun = self._shown()
         self._require_not_older(found, clock)
         chosen = choose(found, select)
+        if len(_publishers(found)) == 1:
+            self._placement.infer_vendor()
         listed = 0
         with self._target.together():
             for one in found.targets():
@@ -431,6 +433,11 @@ def _record(found: Survey, release: Chosen, data: bytes) -> ReleaseRecord:
         )
     finally:
         del found.held[digest]
+
+
+def _publishers(found: Survey) -> set[str]:
+    roles = found.walk.workflow.roles.values()
+    return {path.partition("/")[0] for one in roles for path in one.signed.targets}
 
 
 def _no_copies(name: str) -> bytes | None:

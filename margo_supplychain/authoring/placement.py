@@ -71,28 +71,40 @@ class Placement:
         self._to = _parent(target)
         self._target = target
         self._mirrored = mirrored
+        self._infers = False
+        # What the vendor's own names begin with, as its releases show.
+        self._vendor: str | None = None
         self._moved: dict[str, str] = {}
         self._unnamed: set[str] = set()
 
+    def infer_vendor(self) -> None:
+        """Take the vendor's parent from its releases: `<parent>/<name>` is usual.
+
+        A copy on a stick, or in a mirror, does not say where it came from. For
+        repositories of one publisher: two may use the same names in their registries.
+        """
+        self._infers = True
+
     def spots(self, record: ReleaseRecord) -> Iterator[Spot]:
         """Yield where a release's artifact goes, then its components."""
-        near = _home(record, self._from)
+        if self._infers and self._vendor is None:
+            self._vendor = _parent_of(record)
         given = tuple(one for one in record.locations if _repository(one))
-        locations = given or ((near,) if near is not None else ())
-        version = record.version.tag
-        place = self._place(locations, record)
+        near = () if self._from is None else (f"{self._from}/{record.name.name}",)
+        place = self._place(given or near, record)
         if place is not None and not record.locations:
             self._unnamed.add(place)
+        version = record.version.tag
         name = version if self._to else f"{record.name}:{version}"
-        yield Spot(record.artifact, place, name, locations)
+        yield Spot(record.artifact, place, name, self._lies(given or near))
         for one in record.components:
-            lies = _repository(one.repository)
-            found = (lies,) if lies else ()
+            own = _repository(one.repository)
+            found = (own,) if own else ()
             yield Spot(
                 one.content,
-                self._place(found or locations, record),
-                one.revision if self._to else _name_of(lies, one.revision),
-                (*found, *record.locations),
+                self._place(found or given or near, record),
+                one.revision if self._to else _name_of(own, one.revision),
+                self._lies((*found, *(given or near))),
             )
 
     @property
@@ -101,9 +113,11 @@ class Placement:
 
         A place whose name stays needs no entry, and one entry does for all below it.
         """
+        to = self._to or self._target
         found = dict(self._moved)
-        if self._from is not None and self._from != (to := self._to or self._target):
-            found[self._from] = to
+        for parent in (self._from, self._vendor if found else None):
+            if parent is not None and parent != to:
+                found[parent] = to
         return {
             prefix: (place,)
             for prefix, place in sorted(found.items())
@@ -116,6 +130,7 @@ class Placement:
         return tuple(sorted(self._unnamed))
 
     def _place(self, locations: Sequence[str], record: ReleaseRecord) -> str | None:
+        """Return the repository for what lies at these locations; None for beside."""
         if self._to is None:
             for location in locations:
                 self._moved[_repository(location) or location] = self._target
@@ -123,27 +138,42 @@ class Placement:
         if not locations:
             return RegistryReference.parse(f"{self._to}/{record.name.name}").repository
         at = _repository(locations[0]) or locations[0]
-        place = self._within(at)
+        known = (at, *(self._mirrored(at) if self._mirrored is not None else ()))
+        place = self._below(self._to, known)
         if place != at:
             self._moved[at] = place
         return place
 
-    def _within(self, at: str) -> str:
-        known = (at, *(self._mirrored(at) if self._mirrored is not None else ()))
-        for parent in (self._to, self._from):
+    def _lies(self, locations: Sequence[str]) -> tuple[str, ...]:
+        """Return locations, and before each where a copy has what lies there."""
+        found: dict[str, None] = {}
+        for one in locations:
+            at = _repository(one)
+            if self._from is not None and at is not None:
+                found[self._below(self._from, (at,))] = None
+            found[one] = None
+        return tuple(found)
+
+    def _below(self, to: str, known: Sequence[str]) -> str:
+        """Return the place below `to` of something that has these names."""
+        for parent in (to, self._from, self._vendor):
             for one in known:
                 below = _below(one, parent)
                 if below is not None:
-                    return f"{self._to}/{below}"
-        host, _, path = at.removeprefix(SCHEME).partition("/")
+                    return f"{to}/{below}"
+        host, _, path = known[0].removeprefix(SCHEME).partition("/")
         # A port's colon, or an IPv6 address, is no part of a repository's name.
         step = _NO_STEP.sub("-", host).strip("-")
-        return RegistryReference.parse(f"{self._to}/{step}/{path}").repository
+        return RegistryReference.parse(f"{to}/{step}/{path}").repository
 
 
-def _home(record: ReleaseRecord, parent: str | None) -> str | None:
-    """Return where a release without a location lies: beside its trust repository."""
-    return None if parent is None else f"{parent}/{record.name.name}"
+def _parent_of(record: ReleaseRecord) -> str | None:
+    """Return what a package lies in, if it is called like its release."""
+    for location in record.locations:
+        above, _, name = (_repository(location) or "").rpartition("/")
+        if name == record.name.name and above.startswith(SCHEME):
+            return above
+    return None
 
 
 def _repository(location: str) -> str | None:

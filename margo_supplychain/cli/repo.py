@@ -18,6 +18,7 @@ from margo_supplychain.cli.author import (
 )
 from margo_supplychain.cli.options import epilog
 from margo_supplychain.cli.output import Result
+from margo_supplychain.cli.repo_copy import mirror, push
 from margo_supplychain.cli.repo_init import init
 from margo_supplychain.cli.repo_status import describe_status
 
@@ -34,6 +35,8 @@ def repo() -> None:
 
 
 repo.add_command(init)
+repo.add_command(push)
+repo.add_command(mirror)
 
 
 @repo.command(

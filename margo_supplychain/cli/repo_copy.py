@@ -1,0 +1,261 @@
+"""`repo push` and `repo mirror`: releases with their trust metadata, elsewhere too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from margo_supplychain.cli import describe
+from margo_supplychain.cli.arguments import PIN_HINT, RELEASE_NAME, typed
+from margo_supplychain.cli.author import reads, warn
+from margo_supplychain.cli.files import read_named
+from margo_supplychain.cli.invocation import Invocation, pass_invocation
+from margo_supplychain.cli.options import epilog
+from margo_supplychain.cli.output import Result
+from margo_supplychain.cli.progress import progress
+from margo_supplychain.formats.toml import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from margo_supplychain.authoring.copying import Copied
+    from margo_supplychain.authoring.selection import Selection
+    from margo_supplychain.cli.author import Author
+    from margo_supplychain.formats.names import ReleaseName
+    from margo_supplychain.verify.trust_store import TrustStore
+
+_FEW: Final = 20  # places on a screen; JSON has all
+
+
+def selects(command: Callable[..., Result]) -> Callable[..., Result]:
+    """Give a command `--name` and `--pin`."""
+    named = click.option(
+        "--name",
+        "names",
+        type=RELEASE_NAME,
+        multiple=True,
+        metavar="PUBLISHER/NAME",
+        help="Content of this application alone; may be repeated.",
+    )
+    pinned = click.option(
+        "--pin",
+        metavar="RANGE",
+        help="Content of these versions alone, such as '^1.2'.",
+    )
+    return named(pinned(command))
+
+
+def selection(names: tuple[ReleaseName, ...], pin: str | None) -> Selection:
+    """Return what `--name` and `--pin` ask for."""
+    from margo_supplychain.authoring.selection import Selection
+    from margo_supplychain.formats.pins import Pin
+
+    with typed(PIN_HINT):
+        return Selection(
+            names=frozenset(names),
+            pin=None if pin is None else Pin.parse_argument(pin),
+        )
+
+
+@click.command(
+    epilog=epilog(
+        examples=[
+            "repo push oci://registry.example/acme/trust",
+            "repo push /srv/www/trust --name acme/pump-monitor",
+        ],
+        exits=[0, 2, 3, 4],
+        follow="repo check oci://registry.example/acme/trust",
+    )
+)
+@click.argument("target", metavar="TO")
+@selects
+@reads
+def push(
+    author: Author, *, target: str, names: tuple[ReleaseName, ...], pin: str | None
+) -> Result:
+    """Copy your repository, with content, to a registry, directory, layout or tar.
+
+    TO is oci://HOST/PATH, DIR, oci-layout:DIR or oci-archive:FILE. Only what is missing
+    travels; run it again after each change, or after it broke off.
+    """
+    from margo_supplychain.verify.trust_store import TrustStore
+
+    repository = author.open()
+    trust = author.memory() or TrustStore.unsafe_without_memory(root=repository.root)
+    with author.explained():
+        return _copy(
+            author.invocation, repository.url, target, trust, selection(names, pin)
+        )
+
+
+@click.command(
+    epilog=epilog(
+        examples=[
+            (
+                "repo mirror oci://registry.example/acme/trust "
+                "oci://mirror.plant:5000/acme/trust --root root.json"
+            ),
+            "repo mirror trust oci-archive:stick.tar --root root.json --pin '^1.2'",
+        ],
+        exits=[0, 2, 3, 4],
+        follow="device fetch NAME --pin RANGE --source TO",
+    )
+)
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+@click.option(
+    "--root",
+    metavar="FILE",
+    help="A root of FROM that you got from somebody you trust.",
+)
+@click.option(
+    "--state",
+    metavar="DIR",
+    help="Your memory of FROM, in place of --root: it notices an old copy.",
+)
+@selects
+@pass_invocation
+def mirror(
+    invocation: Invocation,
+    *,
+    source: str,
+    target: str,
+    root: str | None,
+    state: str | None,
+    names: tuple[ReleaseName, ...],
+    pin: str | None,
+) -> Result:
+    """Copy somebody's repository, with content, and verify it on the way.
+
+    FROM and TO are oci://HOST/PATH, DIR, oci-layout:DIR or oci-archive:FILE, and FROM
+    also https://…. Trust metadata is always whole; --name and --pin narrow the content.
+    """
+    trust = _trust(root, state)
+    return _copy(invocation, source, target, trust, selection(names, pin))
+
+
+def _trust(root: str | None, state: str | None) -> TrustStore:
+    from margo_supplychain.verify.limits import Limits
+    from margo_supplychain.verify.trust_store import TrustStore
+
+    if (root is None) == (state is None):
+        raise click.UsageError("give --root FILE or --state DIR: who is believed?")
+    if state is not None:
+        return TrustStore.open(Path(state))
+    data = read_named(Path(root or ""), limit=Limits().root, what="a root")
+    return TrustStore.unsafe_without_memory(root=data)
+
+
+def _copy(
+    invocation: Invocation,
+    source: str,
+    target: str,
+    trust: TrustStore,
+    select: Selection,
+) -> Result:
+    from margo_supplychain.authoring.copying import LONG, copy_releases
+    from margo_supplychain.authoring.shelves import open_shelf
+    from margo_supplychain.transport.mirrors import MirroredContent
+    from margo_supplychain.transport.opening import open_sink, open_source
+
+    mirrors, network = invocation.settings.registries
+    origin = open_source(source, network=network)
+    with (
+        progress(invocation) as tell,
+        open_shelf(target, network=network) as shelf,
+    ):
+        done = copy_releases(
+            origin,
+            shelf,
+            trust=trust,
+            content=MirroredContent(mirrors, network=network),
+            select=select,
+            open_repository=lambda url: open_sink(url, network=network),
+            mirrored=mirrors.places,
+            control=LONG._replace(progress=tell),
+        )
+        at = shelf.url
+    warn(invocation, done.warnings)
+    return Result(data=_data(origin.url, at, done), lines=_lines(origin.url, at, done))
+
+
+def _lines(source: str, target: str, done: Copied) -> list[str]:
+    now = describe.now()
+    verb = f"copied {source} to" if done.changed else f"nothing new in {source} for"
+    content = f"{done.releases} of {describe.counted(done.listed, 'release')}"
+    rows = [
+        (
+            "metadata",
+            (
+                f"root v{done.root}, snapshot v{done.snapshot}, timestamp "
+                f"v{done.timestamp}: {describe.counted(done.files_new, 'file')} new, "
+                f"{done.files_there} already there"
+            ),
+        ),
+        (
+            "content",
+            (
+                f"{content}: {describe.counted(done.blobs_new, 'blob')} new "
+                f"({describe.size(done.size)}), {done.blobs_there} already there"
+            ),
+        ),
+        (
+            "fresh",
+            (
+                f"until {describe.moment(done.fresh_until)}, "
+                f"{describe.distance(done.fresh_until, at=now)}: copy it again before"
+            ),
+        ),
+    ]
+    return [f"{verb} {target}", *describe.table(rows), *_told(done)]
+
+
+def _told(done: Copied) -> list[str]:
+    """Return what devices must be told, as device.toml has it."""
+    lines = []
+    if done.mirrors:
+        lines += ["devices find it there with this in device.toml:", "  [mirrors]"]
+        for prefix, places in done.mirrors.items():
+            listed = ", ".join(quoted(_absolute(one)) for one in places)
+            lines.append(f"  {quoted(prefix)} = [{listed}]")
+    if done.content:
+        shown = ", ".join(quoted(one) for one in done.content[:_FEW])
+        more = ", …" if len(done.content) > _FEW else ""
+        lines += [
+            "no record names where this lies; in [repository.NAME] of device.toml:",
+            f"  content = [{shown}{more}]",
+        ]
+    return lines
+
+
+def _absolute(place: str) -> str:
+    from margo_supplychain.cli.registry_settings import locate
+
+    return locate(place, Path.cwd())
+
+
+def _data(source: str, target: str, done: Copied) -> dict[str, Any]:
+    return {
+        "from": source,
+        "to": target,
+        "changed": done.changed,
+        "root": done.root,
+        "snapshot": done.snapshot,
+        "timestamp": done.timestamp,
+        "freshUntil": done.fresh_until,
+        "releases": {"listed": done.listed, "withContent": done.releases},
+        "files": {"new": done.files_new, "there": done.files_there},
+        "blobs": {
+            "new": done.blobs_new,
+            "there": done.blobs_there,
+            "newBytes": done.size,
+        },
+        "mirrors": {
+            prefix: [_absolute(one) for one in places]
+            for prefix, places in done.mirrors.items()
+        },
+        "content": list(done.content),
+        "warnings": list(done.warnings),
+    }

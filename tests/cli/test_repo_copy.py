@@ -1,0 +1,125 @@
+"""`repo push` and `repo mirror`."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.running import run, run_json
+from tests.cli.vendor import NAME, Vendor, move_clock
+from tests.registries.servers import docker_registry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROOT = ("--root", "trust/metadata/1.root.json")
+
+
+@pytest.fixture
+def vendor(place: Path, secret: str) -> Vendor:
+    vendor = Vendor(place, secret)
+    vendor.application()
+    vendor.publish("1.2.0")
+    return vendor
+
+
+def test_push_into_a_directory(vendor: Vendor) -> None:
+    ran = run("repo", "push", "out")
+    assert ran.status == 0, ran.err
+    lines = ran.out.splitlines()
+    assert lines[0] == "copied trust to out"
+    assert "root v1, snapshot v3, timestamp v3: 8 files new, 0 already" in lines[1]
+    assert "1 of 1 release: 11 blobs new" in lines[2]
+    assert "  [mirrors]" in lines
+    stack = f'  "oci://registry.example/acme/web-stack" = ["{vendor.place}/out"]'
+    assert stack in lines
+    again = run("repo", "push", "out").out.splitlines()
+    assert again[0] == "nothing new in trust for out"
+    vendor.publish("1.3.0")
+    grown = run_json("repo-copy", "repo", "push", "out")["result"]
+    assert grown["changed"]
+    assert grown["releases"] == {"listed": 2, "withContent": 2}
+
+
+def test_mirror_and_what_devices_make_of_it(vendor: Vendor) -> None:
+    vendor.publish("2.0.0")
+    document = run_json(
+        "repo-copy",
+        *("repo", "mirror", "trust", "oci-archive:stick.tar", *ROOT),
+        *("--name", NAME, "--pin", "^1"),
+    )
+    result = document["result"]
+    assert result["releases"] == {"listed": 2, "withContent": 1}
+    assert result["blobs"]["new"] > 5
+    ran = run("repo", "mirror", "oci-archive:stick.tar", "oci-layout:there", *ROOT)
+    assert ran.status == 4, "the content of 2.0.0 is not on the stick"
+    ran = run(
+        *("repo", "mirror", "oci-archive:stick.tar", "oci-layout:there", *ROOT),
+        *("--pin", "^1"),
+    )
+    assert ran.status == 0, ran.err
+    ran = run(
+        *("device", "init", *ROOT, "--source", "oci-layout:there"),
+        *("--publisher", "acme", "--state", "device"),
+    )
+    assert ran.status == 0, ran.err
+    fetch = ("device", "fetch", NAME, "--to", "staging", "--state", "device")
+    ran = run(*fetch, "--pin", "^1")
+    assert ran.status == 0, ran.err
+    assert run(*fetch, "--pin", "^2").status == 4
+
+
+def test_a_registry_and_its_mirror(vendor: Vendor, tmp_path: Path) -> None:
+    with docker_registry(tmp_path / "registry") as registry:
+        origin = f"oci://{registry.host}/acme/trust"
+        plant = f"oci://{registry.host}/plant/acme/trust"
+        ran = run("repo", "push", origin)
+        assert ran.status == 0, ran.err
+        assert f'  content = ["oci://{registry.host}/acme/pump-monitor"]' in ran.out
+        result = run_json("repo-copy", "repo", "mirror", origin, plant, *ROOT)["result"]
+        mirrors = result["mirrors"]
+        assert mirrors[f"oci://{registry.host}/acme"] == [
+            f"oci://{registry.host}/plant/acme"
+        ]
+        assert mirrors["oci://registry.example/acme/web-stack"] == [
+            f"oci://{registry.host}/plant/acme/registry.example/acme/web-stack"
+        ]
+
+
+def test_an_old_copy(vendor: Vendor) -> None:
+    shutil.copytree("trust", "old")
+    vendor.publish("1.3.0")
+    assert run("repo", "push", "out").status == 0
+    ran = run("repo", "mirror", "old", "out", *ROOT)
+    assert ran.status == 3
+    assert "[rollback]" in ran.err
+    assert "hint: out shows a newer state or another one than old" in ran.err
+    ran = run("repo", "push", "new", "--repo", "old")
+    assert ran.status == 3, "the author's memory knows better"
+    state = ".margo-supplychain/state"
+    ran = run("repo", "mirror", "old", "new", "--state", state)
+    assert ran.status == 3
+
+
+def test_what_has_expired(vendor: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
+    move_clock(monkeypatch, 5)
+    ran = run("repo", "push", "out")
+    assert (ran.status, ran.out) == (3, "")
+    assert "hint: a copy is made only of what devices accept today" in ran.err
+
+
+def test_usage(vendor: Vendor) -> None:
+    for more in ((), (*ROOT, "--state", "x")):
+        ran = run("repo", "mirror", "trust", "out", *more)
+        assert ran.status == 2
+        assert ran.err.startswith("error: give --root FILE or --state DIR")
+    ran = run("repo", "mirror", "trust", "out", *ROOT, "--pin", "one")
+    assert ran.status == 2
+    ran = run("repo", "mirror", "trust", "https://mirror.example/", *ROOT)
+    assert ran.status == 2
+    assert "can be read, not written" in ran.err
+    ran = run("repo", "push", ".")
+    assert ran.status == 2
+    assert "is not empty, and no copy" in ran.err
