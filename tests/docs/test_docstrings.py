@@ -22,8 +22,11 @@ from margo_supplychain import Pin, Policy, ReleaseName, TrustStore, Verifier
 from margo_supplychain.authoring import Release, Repository, RootPlan
 from margo_supplychain.authoring.testing import tiny_repository
 from margo_supplychain.formats.publisher_policy import PublisherPolicy
+from margo_supplychain.formats.record import ReleaseRecord
 from margo_supplychain.signing.files import generate, open_signer
 from margo_supplychain.signing.keys import ECDSA_P256
+from margo_supplychain.transport.directory import DirectorySink
+from margo_supplychain.verify.clock import SystemClock
 from tests.fixtures import copy_package
 
 if TYPE_CHECKING:
@@ -39,6 +42,10 @@ PICTURES: Final = {
     "margo_supplychain.cli.options": "a command within its group",
     "margo_supplychain.cli.output": "a value that nobody prints",
 }
+COPIES: Final = frozenset(
+    f"authoring.{one}"
+    for one in ("closures", "copying", "housekeeping", "selection", "shelves", "survey")
+)
 FLAGS: Final = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 WORDS: Final = "correct horse battery staple"
 NAME: Final = ReleaseName.parse("acme/pump-monitor")
@@ -114,6 +121,20 @@ def _artifact() -> dict[str, Any]:
     return {"package": tiny.artifact, "read": read}
 
 
+def _copies() -> dict[str, Any]:
+    tiny = tiny_repository(Path("tiny"))
+    record = Path("tiny/trust/targets/acme/releases/pump-monitor")
+    (data,) = (one.read_bytes() for one in record.iterdir())
+    return {
+        "source": tiny.source(),
+        "store": TrustStore.unsafe_without_memory(root=tiny.root),
+        "shelf": DirectorySink(Path("mirror")),
+        "record": ReleaseRecord.parse(data),
+        "name": tiny.name,
+        "clock": SystemClock(),
+    }
+
+
 def _resources() -> dict[str, Any]:
     place = Path("pump-monitor") / "resources"
     place.mkdir(parents=True)
@@ -126,7 +147,11 @@ def stage(name: str) -> dict[str, Any]:
     """Return the names that a module's examples use; files go where the test is."""
     part = name.removeprefix("margo_supplychain.")
     found: dict[str, Any] = {"Path": Path, "timedelta": timedelta}
-    if part == "authoring.edit":
+    if part in COPIES:
+        found |= _copies()
+    elif part == "authoring.placement":
+        found["record"] = _release().record(datetime.now(UTC))
+    elif part == "authoring.edit":
         found |= _repository()
     elif part == "authoring.plan":
         keys = _keys()

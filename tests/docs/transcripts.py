@@ -215,6 +215,7 @@ def place() -> Iterator[Path]:
                 del os.environ[name]
         os.environ["PATH"] = f"{programs}{os.pathsep}{environment['PATH']}"
         os.environ[_PLACE] = str(work)
+        os.environ["CHECKOUT"] = str(ROOT)
         os.environ["DOCKER_CONFIG"] = str(work / ".docker")
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         os.chdir(work)
