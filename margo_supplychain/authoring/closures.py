@@ -6,9 +6,9 @@ only a matter of work: devices, and `repo check` where content lies in files, ha
 
 Example:
     >>> with Copier(budget) as copier:
-    ...     copier.copy(record.artifact, "1.2.0", sink, lambda: [source])
+    ...     copier.copy(record.artifact, "1.0.0", shelf, lambda: [source])
     >>> copier.counts.new, copier.counts.there
-    (4, 11)
+    (3, 0)
 """
 
 from __future__ import annotations

@@ -10,9 +10,11 @@ narrowed by name and version; that of withdrawn releases is left out, for no dev
 takes it. A target that shows a newer state than the source is never put back.
 
 Example:
-    >>> done = copy_releases(source, target, trust=store, content=content)
-    >>> done.releases, done.blobs_new, done.mirrors
-    (12, 31, {'oci://registry.example/acme': ('oci://mirror.plant:5000/acme',)})
+    >>> from margo_supplychain.authoring.shelves import open_shelf
+    >>> with open_shelf("mirror") as shelf:
+    ...     done = copy_releases(source, shelf, trust=store)
+    >>> done.timestamp, done.releases, done.blobs_new
+    (2, 1, 3)
 """
 
 from __future__ import annotations

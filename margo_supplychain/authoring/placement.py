@@ -14,8 +14,10 @@ where that lies of which no record says anything.
 Example:
     >>> placement = Placement("oci://registry.example/acme/trust",
     ...                       "oci://mirror:5000/acme/trust")
-    >>> [spot.repository for spot in placement.spots(record)]
-    ['oci://mirror:5000/acme/pump-monitor', 'oci://mirror:5000/acme/web-stack']
+    >>> [f"{one.repository}:{one.tag}" for one in placement.spots(record)]
+    ['oci://mirror:5000/acme/pump-monitor:1.2.0',
+     'oci://mirror:5000/acme/historian:1.1.0',
+     'oci://mirror:5000/acme/web-stack:1.2.0']
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@ Trust metadata is whole in every copy, so a device can always tell what there is
 narrows only which bytes lie beside it.
 
 Example:
-    >>> pin = Pin.range("^1.0", grammar="npm")
-    >>> select = Selection(names=frozenset({ReleaseName.parse("acme/pump")}), pin=pin)
-    >>> [str(one.candidate.version) for one in choose(found, select).values()]
-    ['1.2.0', '1.1.0']
+    >>> from margo_supplychain.authoring.survey import survey
+    >>> found = survey(source, trust=store, clock=clock)
+    >>> list(choose(found, Selection(names=frozenset({name}))))
+    ['acme/releases/pump-monitor/1.0.0']
 """
 
 from __future__ import annotations

@@ -4,8 +4,10 @@ A directory has a lock and may hold what killed writers left; a tar is whole onl
 it is closed; a registry has neither, and what others do there meanwhile shows.
 
 Example:
-    >>> with open_shelf("/media/stick", network=network) as shelf:
-    ...     copy_releases(source, shelf, trust=store)
+    >>> with open_shelf("oci-archive:stick.tar") as shelf:
+    ...     shelf.put_metadata("1.root.json", b"{}")
+    >>> Path("stick.tar").is_file()
+    True
 """
 
 from __future__ import annotations

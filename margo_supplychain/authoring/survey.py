@@ -7,9 +7,9 @@ applications their content: its file is bound by the snapshot's hash, is copied 
 is, and a warning says so. One publisher can't stop everybody's mirror.
 
 Example:
-    >>> found = survey(source, trust=store, clock=SystemClock())
-    >>> found.timestamp.version, len(found.roles)
-    (94, 12)
+    >>> found = survey(source, trust=store, clock=clock)
+    >>> found.timestamp.version, list(found.roots), list(found.roles)
+    (2, ['1.root.json'], ['1.acme.pump-monitor.json', '2.acme.json', '1.targets.json'])
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from margo_supplychain.signing.files import generate, open_signer
 from margo_supplychain.signing.keys import ECDSA_P256
 from margo_supplychain.transport.directory import DirectorySink
 from margo_supplychain.verify.clock import SystemClock
+from margo_supplychain.verify.limits import Budget
 from tests.fixtures import copy_package
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ def _copies() -> dict[str, Any]:
         "record": ReleaseRecord.parse(data),
         "name": tiny.name,
         "clock": SystemClock(),
+        "budget": Budget(None),
     }
 
 
