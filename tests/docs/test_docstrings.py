@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 import margo_supplychain
-from margo_supplychain import Pin, Policy, ReleaseName, TrustStore, Verifier
+from margo_supplychain import Network, Pin, Policy, ReleaseName, TrustStore, Verifier
 from margo_supplychain.authoring import Release, Repository, RootPlan
 from margo_supplychain.authoring.testing import tiny_repository
 from margo_supplychain.formats.publisher_policy import PublisherPolicy
@@ -42,6 +42,7 @@ PICTURES: Final = {
     "margo_supplychain.cli.author": "a command within its group",
     "margo_supplychain.cli.options": "a command within its group",
     "margo_supplychain.cli.output": "a value that nobody prints",
+    "margo_supplychain.transport.oci_registry.repository": "a registry that answers",
 }
 COPIES: Final = frozenset(
     f"authoring.{one}"
@@ -181,6 +182,8 @@ def stage(name: str) -> dict[str, Any]:
         found["ask"] = lambda *, token, tries_left: WORDS
     elif part == "signing.keys":
         _keys()
+    elif part == "transport.oci_registry.client":
+        found["Network"] = Network
     elif part == "verify.policy":
         found["ReleaseName"] = ReleaseName
     return found
