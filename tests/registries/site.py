@@ -53,6 +53,7 @@ class Site:
         self.registry = registry
         self.vendor = Vendor(place, str(place / "secret"))
         (place / "secret").write_text(f"{PASSPHRASE}\n", encoding="utf-8")
+        (place / "secret").chmod(0o600)
         self.base = (
             f"oci-layout:{place / 'shelf'}"
             if registry is None
@@ -110,26 +111,57 @@ class Site:
         file.write_text(text, encoding="utf-8")
         dist = str(self.place / f"dist-{version}")
         must(run("release", "build", str(directory), "--output", dist))
-        ran = self.vendor.sign(
-            *("--format", "json", "release", "publish", dist, self.trust)
-        )
+        return self.signed("release", "publish", dist, self.trust)
+
+    def signed(self, *arguments: str) -> dict[str, Any]:
+        """Run a command that opens keys, on the repository where it lies now."""
+        place = () if self.trust in arguments else ("--repo", self.trust)
+        ran = self.vendor.sign("--format", "json", *arguments, *place, *self._root)
         return must(ran).json
+
+    def vendor_command(self, *arguments: str) -> dict[str, Any]:
+        """Likewise, a command that needs no key."""
+        place = ("--repo", self.trust)
+        return must(run("--format", "json", *arguments, *place, *self._root)).json
+
+    @property
+    def _root(self) -> tuple[str, ...]:
+        return ("--root", str(self.place / "root.json"))
+
+    def mirror(self, target: str) -> dict[str, Any]:
+        """Copy the repository with all content; return the command's result."""
+        ran = run("--format", "json", "repo", "mirror", self.trust, target, *self._root)
+        result = must(ran).json["result"]
+        assert isinstance(result, dict)
+        return result
 
     # --- devices ---------------------------------------------------------------------
 
-    def device(self, name: str, source: str | None = None) -> Device:
-        """Return a new device that asks this place, or another one."""
+    def device(self, name: str) -> Device:
+        """Return a new device that asks this place."""
+        return self._device(name, self.trust, self.tables)
+
+    def device_of_mirror(
+        self, name: str, target: str, mirrors: dict[str, list[str]]
+    ) -> Device:
+        """Return a new device that asks a mirror alone, as `repo mirror` says how."""
+        # A list of strings is written alike in JSON and TOML.
+        lines = [f'"{prefix}" = {json.dumps(at)}' for prefix, at in mirrors.items()]
+        access = self.tables if self.registry is not None else ""
+        return self._device(name, target, "\n".join(["[mirrors]", *lines, access]))
+
+    def _device(self, name: str, source: str, tables: str) -> Device:
         device = Device(self, self.place / name)
         must(
             run(
                 *("device", "init", "--root", str(self.place / "root.json")),
-                *("--source", source or self.trust, "--publisher", "acme"),
+                *("--source", source, "--publisher", "acme"),
                 *("--state", str(device.state)),
             )
         )
         settings = device.state / "device.toml"
         text = settings.read_text(encoding="utf-8")
-        settings.write_text(text + self.tables, encoding="utf-8")
+        settings.write_text(f"{text}\n{tables}", encoding="utf-8")
         return device
 
 
@@ -149,7 +181,7 @@ class Device:
 
     def install(self, pin: str = "*") -> str:
         """Verify and fetch; return the version."""
-        version = must(self.verify(pin)).json["release"]["version"]
+        version = must(self.verify(pin)).json["result"]["version"]
         must(self.fetch(pin))
         assert isinstance(version, str)
         return version
@@ -191,10 +223,3 @@ def site_of(
             config = registry.docker_config
             monkeypatch.setenv("DOCKER_CONFIG", str(config.parent))
         yield Site(place, registry)
-
-
-def listed(document: dict[str, Any], key: str) -> list[Any]:
-    """Return a list of a command's document, as JSON has it."""
-    found = json.loads(json.dumps(document))[key]
-    assert isinstance(found, list)
-    return found
