@@ -1,8 +1,10 @@
-"""Sending one blob: in one piece or in chunks, in constant memory, resumable.
+"""Sending one blob: in constant memory, and on after a break.
 
 Bytes are hashed as they leave, and the upload is only finished when they are the ones
-that were promised. After a broken connection the registry is asked how much it has; who
-can't read his data again gets the error instead.
+that were promised. A large blob goes as one streamed PATCH, which every registry takes:
+GHCR bounds chunks at 4 MiB, ECR miscounts them. After a break the registry is asked how
+much it has; where that leads nowhere, or a proxy takes no body of this size, the rest
+goes in chunks. Who can't read his data again gets the error instead.
 """
 
 from __future__ import annotations
@@ -12,13 +14,15 @@ import random
 import re
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from margo_supplychain.errors import (
     DigestMismatchError,
     FetchError,
     LengthMismatchError,
+    StorageError,
+    SupplyChainError,
 )
 from margo_supplychain.formats.digests import Digest
 from margo_supplychain.transport.oci_registry.answers import (
@@ -30,7 +34,7 @@ from margo_supplychain.transport.oci_registry.answers import (
 from margo_supplychain.transport.request import Body
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from margo_supplychain.errors import RefusedError
     from margo_supplychain.formats.digests import Descriptor
@@ -41,15 +45,16 @@ if TYPE_CHECKING:
     from margo_supplychain.transport.oci_registry.tokens import Tick
 
 SMALL: Final = 1 << 20  # sent with one PUT, from memory
-CHUNK: Final = 32 << 20  # of what is larger; proxies limit the size of one request
+CHUNK: Final = 4 << 20  # where the whole doesn't pass
 _LARGEST_CHUNK: Final = 1 << 30
 _PIECE: Final = 1 << 18
 _LOOK: Final = 1.0  # seconds between two looks at the caller's patience
 _OCTETS: Final = {"Content-Type": "application/octet-stream"}
 _DONE: Final = frozenset({200, 201, 204})
-_GOES_ON: Final = frozenset({200, 202, 204})
+_GOES_ON: Final = frozenset({200, 201, 202, 204})  # 201: ECR
 # What a registry may answer in the midst of an upload that is worth resuming.
 _BROKEN: Final = frozenset({401, 404, 408, 416, 429, 500, 502, 503, 504})
+_NOT_OURS: Final = (LengthMismatchError, DigestMismatchError)
 _RANGE: Final = re.compile(r"(?:bytes=)?0-([0-9]{1,16})", re.ASCII)
 
 
@@ -93,7 +98,9 @@ class Upload:
         self._told = 0
         self._failures = 0
         self._stored = 0
-        self._chunk = CHUNK
+        self._least = 0
+        self._chunk: int | None = None
+        self._was_resumed = False
         self._where = ""
         self._is_finishing = False
 
@@ -111,9 +118,10 @@ class Upload:
         try:
             while not self._has_sent():
                 pass
-        except (LengthMismatchError, DigestMismatchError):
-            with suppress(FetchError):
-                self._client.ask("DELETE", self._where, self._access, repeat=False)
+        except SupplyChainError as why:
+            if isinstance(why, _NOT_OURS) or why is self._read.failure:
+                with suppress(FetchError):
+                    self._client.ask("DELETE", self._where, self._access, repeat=False)
             raise
 
     def _has_sent(self) -> bool:
@@ -122,6 +130,8 @@ class Upload:
             self._send_rest()
             self._finish()
         except FetchError as why:
+            if why is self._read.failure:
+                raise
             # Perhaps only the answer was lost.
             if self._is_finishing and why.status in {None, 404} and self._is_there():
                 return True
@@ -133,21 +143,21 @@ class Upload:
         self._where = location(answer, origin=self._client.origin, what=self._name)
         least = answer.headers.get("OCI-Chunk-Min-Length", "")
         if re.fullmatch(r"[0-9]{1,10}", least, re.ASCII):
-            self._chunk = max(self._chunk, min(int(least), _LARGEST_CHUNK))
+            self._least = min(int(least), _LARGEST_CHUNK)
 
     def _send_rest(self) -> None:
         while (left := self._what.size - self._read.position) > 0:
-            if self._what.size <= SMALL:
+            if not self._is_long:
                 return
-            size = min(left, self._chunk)
+            size = left
+            if self._chunk is not None:
+                size = min(left, max(self._chunk, self._least))
             start = self._read.position
-            answer = self._ask(
-                "PATCH",
-                self._where,
-                Body(self._read.chunk(), size=size, replayable=False),
-                {**_OCTETS, "Content-Range": f"{start}-{start + size - 1}"},
-                start=start,
-            )
+            headers = dict(_OCTETS)
+            if size < self._what.size:
+                headers["Content-Range"] = f"{start}-{start + size - 1}"
+            body = Body(self._read.chunk(), size=size, replayable=False)
+            answer = self._ask("PATCH", self._where, body, headers, start=start)
             if answer.status not in _GOES_ON:
                 raise self._failure(answer)
             self._take(answer)
@@ -192,12 +202,15 @@ class Upload:
                 tick=tick,
             )
         except FetchError as why:
+            if why is self._read.failure:
+                raise
             raise self._renamed(why) from why
         tick(0)
         return answer
 
     def _failure(self, answer: Answer) -> FetchError | RefusedError:
-        if answer.status == 413:
+        is_last = self._chunk is not None or not self._is_long
+        if answer.status == 413 and (is_last or not self._read.can_rewind):
             return push_failure(answer, host=self._client.host, what=self._name)
         found = failure(answer, host=self._client.host, what=self._name)
         found.missing = False  # what is not there is the session, not the blob
@@ -221,10 +234,32 @@ class Upload:
         if (
             not self._read.can_rewind
             or self._failures >= self._network.tries
-            or (why.status is not None and why.status not in _BROKEN)
+            or not self._is_worth_it(why)
         ):
             raise why
         self._sleep(min(0.25 * 2**self._failures, 3.0, self._network.longest_delay))
+        position = self._position(why)
+        if position is None:
+            self._take(self._begin())
+            position = 0
+        self._was_resumed = position > 0
+        self._read.rewind(position)
+        if position > self._stored:
+            self._stored, self._failures = position, 0
+        else:
+            # The same again would end the same way.
+            self._chunk = CHUNK
+
+    def _is_worth_it(self, why: FetchError) -> bool:
+        if why.status is None or why.status in _BROKEN:
+            return True
+        # A registry that counts wrongly notices it at the end.
+        return why.status == 413 or (why.status == 400 and self._was_resumed)
+
+    def _position(self, why: FetchError) -> int | None:
+        """Return how much the registry has; None when it must be begun anew."""
+        if not self._is_long or why.status in {400, 416}:
+            return None
         try:
             # May be repeated, and renews a token.
             answer = self._client.ask(
@@ -235,23 +270,19 @@ class Upload:
         if answer.status in {401, 403}:
             raise self._failure(answer)
         there = _RANGE.fullmatch(answer.headers.get("Range", ""))
+        if answer.status not in _GOES_ON or there is None:
+            return None
         # "0-0" is written for no bytes as well as for one.
-        position = int(there[1]) + 1 if there and int(there[1]) else 0
-        if (
-            answer.status not in _GOES_ON
-            or there is None
-            or position > self._read.furthest
-            or why.status == 416
-            or self._what.size <= SMALL
-        ):
-            self._take(self._begin())
-            self._read.rewind(0)
-            return
+        position = int(there[1]) + 1 if int(there[1]) else 0
+        if position > self._read.furthest:
+            return None
         if answer.headers.get("Location"):
             self._take(answer)
-        self._read.rewind(position)
-        if position > self._stored:
-            self._stored, self._failures = position, 0
+        return position
+
+    @property
+    def _is_long(self) -> bool:
+        return self._what.size > SMALL
 
     def _sleep(self, seconds: float) -> None:
         # Jitter: authors that lost one registry together must not return together.
@@ -280,6 +311,7 @@ class _Hashed:
         self._hash = hashlib.new(what.digest.algorithm)
         self.position = 0
         self.furthest = 0
+        self.failure: SupplyChainError | None = None  # of whoever gives the data
         # Where the chunk began: the hash can be continued from there.
         self._mark = 0, self._hash.copy()
         self._reader: _Chunk | None = None
@@ -304,7 +336,8 @@ class _Hashed:
         Raises:
             LengthMismatchError: there are none.
         """
-        piece = self._data.read(size)
+        with self._reading():
+            piece = self._data.read(size)
         if size and not piece:
             raise self._wrong_size(self.position)
         self._hash.update(piece)
@@ -325,7 +358,8 @@ class _Hashed:
         begin, state = self._mark
         if position < begin:
             begin, state = 0, hashlib.new(self._what.digest.algorithm)
-        self._data.seek(self._base + begin)
+        with self._reading():
+            self._data.seek(self._base + begin)
         self.position, self._hash = begin, state.copy()
         while self.position < position:
             self.take(min(position - self.position, _PIECE))
@@ -337,10 +371,12 @@ class _Hashed:
             LengthMismatchError, DigestMismatchError: it is not.
         """
         self._retire()
-        if self._data.read(1):
+        with self._reading():
+            is_more = bool(self._data.read(1))
+            if self.can_rewind:
+                self._data.seek(self._base + self.position)
+        if is_more:
             raise self._wrong_size(None)
-        if self.can_rewind:
-            self._data.seek(self._base + self.position)
         found = Digest(self._what.digest.algorithm, self._hash.hexdigest())
         if found != self._what.digest:
             raise DigestMismatchError(
@@ -351,6 +387,20 @@ class _Hashed:
                 hint="nothing was stored: what is sent changed since it was described",
             )
         return found
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as why:
+            raise StorageError(
+                f"can't read what is sent: {why.strerror or why}",
+                path=str(getattr(self._data, "name", "")),
+            ) from why
+        except SupplyChainError as why:
+            # It may come from another registry: not to be taken for this one's.
+            self.failure = why
+            raise
 
     def _wrong_size(self, found: int | None) -> LengthMismatchError:
         has = "more bytes" if found is None else f"{found} bytes"

@@ -31,6 +31,8 @@ DATA = bytes(range(256)) * 1000
 WHAT = Descriptor.of(DATA, OCTETS)
 CHUNK = 60_000
 SMALL = 1000
+CHUNKS = range(0, 240_000, CHUNK)
+LAST = "240000-255999"
 
 
 @pytest.fixture(autouse=True)
@@ -71,8 +73,8 @@ def held(server: HostileRegistry) -> dict[str, bytes]:
     return server.of(PATH).blobs
 
 
-def patches(server: HostileRegistry) -> list[str]:
-    return [one.headers["content-range"] for one in server.asked("PATCH")]
+def patches(server: HostileRegistry) -> list[str | None]:
+    return [one.headers.get("content-range") for one in server.asked("PATCH")]
 
 
 def breaks_after(count: int) -> Callable[..., None]:
@@ -102,8 +104,7 @@ def test_blobs_of_any_size(
     assert held(server) == {str(what.digest): data}
     assert sum(told) == size
     assert not repository(server).put_blob(what, stream(b""))
-    count = -(-size // CHUNK) if size > SMALL else 0
-    assert len(patches(server)) == count
+    assert patches(server) == ([None] if size > SMALL else [])
 
 
 def test_data_is_read_from_where_it_stands(server: HostileRegistry) -> None:
@@ -122,10 +123,18 @@ def test_other_algorithms(server: HostileRegistry) -> None:
         push(server, what=what)
 
 
+def test_a_proxy_that_takes_no_large_body(server: HostileRegistry) -> None:
+    server.lies("PATCH", lies.status(413), times=1)
+    assert push(server)
+    assert patches(server) == [None, *(f"{n}-{n + 59_999}" for n in CHUNKS), LAST]
+    assert held(server) == {str(WHAT.digest): DATA}
+
+
 def test_a_registry_that_wants_larger_chunks(server: HostileRegistry) -> None:
     server.lies("POST", lies.header("OCI-Chunk-Min-Length", "100000"))
+    server.lies("PATCH", lies.status(413), times=1)
     assert push(server)
-    assert patches(server) == ["0-99999", "100000-199999", "200000-255999"]
+    assert patches(server)[1:] == ["0-99999", "100000-199999", "200000-255999"]
 
 
 def test_a_manifest_is_no_blob(server: HostileRegistry) -> None:
@@ -160,33 +169,82 @@ def test_data_that_can_not_be_read(server: HostileRegistry) -> None:
         def read(self, size: int | None = -1, /) -> bytes:
             raise OSError(5, "Input/output error")
 
-    with pytest.raises(StorageError, match="can't read what is sent"):
-        push(server, Broken())
+    for size in (SMALL, len(DATA)):
+        with pytest.raises(StorageError, match="can't read what is sent"):
+            push(server, Broken(), what=Descriptor.of(DATA[:size], OCTETS))
     assert held(server) == {}
+
+
+def test_data_of_a_registry_that_fails(server: HostileRegistry) -> None:
+    """A copy's error is the source's, and says so."""
+
+    class Fails(Stream):
+        def readinto(self, buffer: Any) -> int:
+            raise FetchError(
+                "https://far.example/x broke off", url="https://far.example/x"
+            )
+
+    for size in (SMALL, len(DATA)):
+        with pytest.raises(FetchError, match=r"^https://far\.example/x broke off$"):
+            push(
+                server,
+                cast("BinaryIO", Fails(b"")),
+                what=Descriptor.of(DATA[:size], OCTETS),
+            )
+    assert len(server.asked("POST")) == 2
+    assert len(server.asked("DELETE .*/uploads/")) == 2
 
 
 # --- after a break -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("count", [0, 2, 30_000])
-def test_a_chunk_that_broke_off_goes_on(count: int, server: HostileRegistry) -> None:
-    seen = []
-
-    def second(talk: Conversation) -> None:
-        seen.append(talk.path)
-        if len(seen) == 2:
-            breaks_after(count)(talk)
-        else:
-            talk.tell(talk.truth())
-
-    server.lies("PATCH", second)
+@pytest.mark.parametrize("count", [2, 30_000, 255_999])
+def test_what_broke_off_goes_on(count: int, server: HostileRegistry) -> None:
+    server.lies("PATCH", breaks_after(count), times=1)
     told: list[int] = []
     client = repository(server)
     assert client.put_blob(WHAT, io.BytesIO(DATA), tick=told.append)
     assert held(server) == {str(WHAT.digest): DATA}
-    assert patches(server)[2].startswith(f"{CHUNK + count}-")
+    assert patches(server) == [None, f"{count}-255999"]
     assert sum(told) == len(DATA)
     assert len(server.asked("POST")) == 1
+
+
+def test_what_brought_nothing_goes_in_chunks(server: HostileRegistry) -> None:
+    server.lies("PATCH", breaks_after(0), times=1)
+    assert push(server)
+    assert patches(server)[1:] == [*(f"{n}-{n + 59_999}" for n in CHUNKS), LAST]
+
+    def sixth(talk: Conversation) -> None:
+        # In a chunk, after others that are kept.
+        if len(server.asked("PATCH")) == 4:
+            breaks_after(20_000)(talk)
+        else:
+            talk.tell(talk.truth())
+
+    server.of(PATH).blobs.clear()
+    server.seen.clear()
+    server.lies("PATCH", sixth)
+    server.lies("PATCH", breaks_after(0), times=1)
+    assert push(server)
+    assert str(patches(server)[4]).startswith("140000-")
+    assert held(server) == {str(WHAT.digest): DATA}
+
+
+def test_a_registry_that_counts_wrongly(server: HostileRegistry) -> None:
+    """As ECR does: what it has is not what it says."""
+    server.lies("PATCH", breaks_after(30_000), times=1)
+    server.lies("GET .*/uploads/", lies.header("Range", "0-19999"))
+
+    def takes_anything(talk: Conversation) -> None:
+        talk.server.uploads[talk.path.rpartition("/")[2]] += talk.read_body()
+        talk.say(201, b"", {"Location": talk.path})
+
+    server.lies("PATCH", takes_anything)
+    server.lies("PATCH", breaks_after(30_000), times=1)
+    assert push(server)
+    assert held(server) == {str(WHAT.digest): DATA}
+    assert len(server.asked("POST")) == 2
 
 
 def test_breaks_without_end(server: HostileRegistry) -> None:
@@ -233,7 +291,7 @@ def test_answers_in_the_midst(
 def test_a_session_that_is_gone_is_begun_again(server: HostileRegistry) -> None:
     def forget(talk: Conversation) -> None:
         talk.server.uploads.clear()
-        talk.tell(talk.truth())
+        talk.hang_up()
 
     server.lies("PATCH", forget, times=1)
     told: list[int] = []
@@ -288,12 +346,13 @@ def test_a_token_that_ends_in_the_midst(
     logged_in(server.host)
 
     def expire(talk: Conversation) -> None:
-        talk.tell(talk.truth())
+        breaks_after(30_000)(talk)
         talk.server.expire_tokens()
 
     server.lies("PATCH", expire, times=1)
     assert push(server)
     assert held(server) == {str(WHAT.digest): DATA}
+    assert patches(server) == [None, "30000-255999"]
 
 
 def test_a_password_that_ends_in_the_midst(
@@ -303,7 +362,7 @@ def test_a_password_that_ends_in_the_midst(
     logged_in(server.host)
 
     def change(talk: Conversation) -> None:
-        talk.tell(talk.truth())
+        breaks_after(30_000)(talk)
         talk.server.login = ("plant", "another")
 
     server.lies("PATCH", change, times=1)
@@ -312,11 +371,12 @@ def test_a_password_that_ends_in_the_midst(
     assert "docker login" in (caught.value.hint or "")
 
 
-def test_a_proxy_that_takes_no_large_body(server: HostileRegistry) -> None:
-    server.lies("PATCH", lies.status(413))
-    with pytest.raises(RefusedError, match="too large for the registry") as caught:
-        push(server)
-    assert "client_max_body_size" in (caught.value.hint or "")
+def test_a_proxy_that_takes_nothing(server: HostileRegistry) -> None:
+    server.lies("PATCH|PUT", lies.status(413))
+    for make, size in ((stream, len(DATA)), (io.BytesIO, len(DATA)), (stream, 10)):
+        with pytest.raises(RefusedError, match="too large for the registry") as caught:
+            push(server, make(DATA[:size]), what=Descriptor.of(DATA[:size], OCTETS))
+        assert "client_max_body_size" in (caught.value.hint or "")
 
 
 def test_a_registry_that_stops_taking(server: HostileRegistry) -> None:
