@@ -127,6 +127,19 @@ class Author:
             )
             raise
 
+    def trust(self) -> TrustStore:
+        """Return what the repository is believed from: the memory, else its root.
+
+        Raises:
+            RefusedError: a registry, and neither is given.
+        """
+        from margo_supplychain.verify.trust_store import TrustStore
+
+        found = self.memory()
+        if found is None:
+            found = TrustStore.unsafe_without_memory(root=self.open().root)
+        return found
+
     def keyring(self) -> AbstractContextManager[Keyring]:
         """Return what opens keys, each once."""
         from margo_supplychain.signing.keyring import open_keyring

@@ -20,6 +20,7 @@ from margo_supplychain.cli.options import epilog
 from margo_supplychain.cli.output import Result
 from margo_supplychain.cli.repo_copy import mirror, push
 from margo_supplychain.cli.repo_init import init
+from margo_supplychain.cli.repo_prune import prune
 from margo_supplychain.cli.repo_status import describe_status
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def repo() -> None:
 repo.add_command(init)
 repo.add_command(push)
 repo.add_command(mirror)
+repo.add_command(prune)
 
 
 @repo.command(

@@ -80,14 +80,10 @@ def push(
     TO is oci://HOST/PATH, DIR, oci-layout:DIR or oci-archive:FILE. Only what is missing
     travels; run it again after each change, or after it broke off.
     """
-    from margo_supplychain.verify.trust_store import TrustStore
-
-    repository = author.open()
-    trust = author.memory() or TrustStore.unsafe_without_memory(root=repository.root)
+    # A repository that is not there is found before anything else.
+    origin, trust = author.open().url, author.trust()
     with author.explained():
-        return _copy(
-            author.invocation, repository.url, target, trust, selection(names, pin)
-        )
+        return _copy(author.invocation, origin, target, trust, selection(names, pin))
 
 
 @click.command(
