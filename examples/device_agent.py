@@ -27,7 +27,7 @@ import tomllib
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from margo_supplychain import (
     Control,
@@ -35,6 +35,7 @@ from margo_supplychain import (
     FixedContent,
     FormatError,
     InconclusiveError,
+    Network,
     Pin,
     Policy,
     ReleaseName,
@@ -47,9 +48,17 @@ from margo_supplychain import (
     Verifier,
     open_source,
 )
+from margo_supplychain.transport import RegistryAccess
+from margo_supplychain.transport.mirrors import (
+    MirroredContent,
+    MirrorMap,
+    open_mirrored_source,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from margo_supplychain.transport import ContentSources
 
 POLL = timedelta(minutes=15)
 FIRST_WAIT = timedelta(seconds=30)
@@ -182,27 +191,57 @@ class Agent:
 def _verifiers(state: Path) -> list[tuple[TrustStore, Verifier]]:
     """Return each store with its verifier, from `device.toml` and what lies beside."""
     data = (state / "device.toml").read_bytes()
+    settings = tomllib.loads(data.decode())
     policy = Policy.from_toml(data)
+    mirrors = MirrorMap(
+        {
+            prefix: [_located(state, one) for one in places]
+            for prefix, places in settings.get("mirrors", {}).items()
+        }
+    )
+    registries = settings.get("registry", {})
+    network = Network(
+        registries={host: _access(state, table) for host, table in registries.items()}
+    )
     found = []
-    for name, table in tomllib.loads(data.decode())["repository"].items():
+    for name, table in settings["repository"].items():
         store = TrustStore.open(state / "stores" / name)
-        source = open_source(_located(state, table["source"]))
-        content = [
-            open_source(_located(state, one)) for one in table.get("content", [])
+        where = _located(state, table["source"])
+        source = open_mirrored_source(where, mirrors, network=network)
+        named = [
+            open_source(_located(state, one), network=network)
+            for one in table.get("content", [])
         ]
-        verifier = Verifier(
-            store=store,
-            source=source,
-            content=FixedContent(content or [source]),
-            policy=policy,
+        # Else where the releases say, through the mirrors. A registry has repositories
+        # for content; of everything else, what lies beside the metadata is first.
+        beside = [] if where.startswith("oci://") else [source]
+        content: ContentSources = (
+            FixedContent(named)
+            if named
+            else MirroredContent(mirrors, network=network, before=beside)
         )
+        verifier = Verifier(store=store, source=source, content=content, policy=policy)
         found.append((store, verifier))
     return found
 
 
+def _access(state: Path, table: dict[str, Any]) -> RegistryAccess:
+    """Return what a table `[registry."HOST"]` says."""
+    files = ("ca_file", "certificate", "private_key")
+    return RegistryAccess(
+        **{
+            name: state / value if name in files else value
+            for name, value in table.items()
+        }
+    )
+
+
 def _located(state: Path, place: str) -> str:
     """Return a URL as it is, a path from where `device.toml` lies."""
-    return place if ":" in place else str(state / place)
+    kind, colon, path = place.rpartition(":")
+    if kind in ("", "oci-layout", "oci-archive"):
+        return f"{kind}{colon}{state / path}"
+    return place
 
 
 def read_wanted(path: Path) -> tuple[Wanted, ...]:

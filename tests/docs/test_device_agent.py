@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from margo_supplychain import FormatError, Pin, TrustStore
+from margo_supplychain import FormatError, Pin, ReleaseName, TrustStore
 from margo_supplychain.authoring.testing import TinyRepository, tiny_repository
 from tests.cli.running import run
 from tests.house.tree import ROOT
+from tests.registries.site import site_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -174,3 +175,28 @@ def test_it_runs_as_a_program(
     )
     assert done.returncode == 0, done.stderr
     assert f"line-1: runs {tiny.name} {tiny.version}" in done.stderr
+
+
+def test_it_reads_registries_and_mirrors(
+    example: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = "docker-registry with client certificates"
+    with site_of(kind, tmp_path, monkeypatch, pytest.fail) as site:
+        assert site.registry is not None
+        site.begin()
+        site.publish("1.2.0")
+        plant = f"oci://{site.registry.host}/plant"
+        told = site.mirror(f"{plant}/trust")["mirrors"]
+        # The agent knows the vendor's names, and the map leads to the plant's own.
+        device = site.device_of_mirror("agent", site.trust, told)
+        text = (device.state / "device.toml").read_text()
+        assert f'source = "{site.trust}"' in text
+        assert plant in text
+        wanted = example.Wanted(
+            name=ReleaseName.parse("acme/pump-monitor"),
+            pin=Pin.parse_argument("^1.0"),
+            slot="line-1",
+        )
+        assert example.Agent(device.state, (wanted,)).poll() is True
+    slots = TrustStore.open(device.state / "stores" / "acme").status().slots
+    assert str(slots["line-1"][wanted.name].version) == "1.2.0"
