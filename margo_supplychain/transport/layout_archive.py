@@ -69,6 +69,8 @@ class ArchiveLayout(Layout):
     def __init__(self, path: Path) -> None:
         self.path = path
         self._known: Contents | None = None
+        # What was refused is not read again, however often a device asks.
+        self._refused: tuple[tuple[int, ...], str] | None = None
 
     @property
     def url(self) -> str:
@@ -126,32 +128,37 @@ class ArchiveLayout(Layout):
             raise self._unreachable(str(why)) from why
         with file:
             now = identity(os.fstat(file.fileno()))
-            contents = self._known
-            if contents is None or contents.identity != now:
-                contents = self._known = Contents(now, *self._read(file, tick))
-            yield file, contents
+            yield file, self._contents(file, now, tick)
+
+    def _contents(
+        self,
+        file: BinaryIO,
+        now: tuple[int, ...],
+        tick: Callable[[int], None] | None,
+    ) -> Contents:
+        if self._refused is not None and self._refused[0] == now:
+            raise self._unreachable(self._refused[1])
+        contents = self._known
+        if contents is None or contents.identity != now:
+            try:
+                contents = Contents(now, *self._read(file, tick))
+            except (UnsafeArchiveError, OciFormatError) as why:
+                self._refused = now, f"{self.path}: {why}"
+                raise self._unreachable(self._refused[1]) from why
+            except OSError as why:
+                raise self._unreachable(
+                    f"can't read {self.path}: {why.strerror or why}"
+                ) from why
+            self._known = contents
+        return contents
 
     def _read(
         self, file: BinaryIO, tick: Callable[[int], None] | None
     ) -> tuple[dict[str, Place], Names]:
-        try:
-            members = scan(file, tick=tick)
-            version, index = (
-                _whole(file, members, name, limit)
-                for name, limit in (
-                    ("oci-layout", MAX_LAYOUT),
-                    ("index.json", MAX_INDEX),
-                )
-            )
-            found = parse_layout(version, index, what=str(self.path))
-        except UnsafeArchiveError as why:
-            raise self._unreachable(f"{self.path}: {why}") from why
-        except OciFormatError as why:
-            raise self._unreachable(str(why)) from why
-        except OSError as why:
-            raise self._unreachable(
-                f"can't read {self.path}: {why.strerror or why}"
-            ) from why
+        members = scan(file, tick=tick)
+        version = _whole(file, members, "oci-layout", MAX_LAYOUT)
+        index = _whole(file, members, "index.json", MAX_INDEX)
+        found = parse_layout(version, index, what="archive")
         return members, Names(found.manifests)
 
     def _unreachable(self, text: str) -> FetchError:
