@@ -127,7 +127,11 @@ class Asking:
         self._attempts.ask()
         request = Request(self._request.method, url, headers, self._request.body)
         response = self._connections.send(request, look=self._attempts.look)
-        self._attempts.note(0)
+        try:
+            self._attempts.answer()
+        except BaseException:
+            response.close()
+            raise
         return response
 
     def _is_convinced(self, url: str, response: Response) -> bool:

@@ -75,6 +75,13 @@ class Attempts:
             # What the last attempt sent says nothing about this one.
             self._body.sent = 0
 
+    def answer(self) -> None:
+        """The request has an answer; its body has left, as far as it will."""
+        self.note(0)
+        newly = self._newly_sent()
+        if self._tick is not None and newly:
+            self._tick(newly)
+
     def wait(self) -> None:
         """Waiting begins: what the reader spent on its own is not the server's."""
         self._since = time.monotonic()
