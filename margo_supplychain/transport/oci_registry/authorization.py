@@ -85,8 +85,8 @@ class Authorization:
         self._connections = connections
         self._lock = threading.Lock()
         self._shown: Shown | None = None
-        self._challenge: Challenge | None = None
-        self._until: float | None = None
+        # When a token is too old, and how to ask for the next one.
+        self._renewal: tuple[float, Challenge] | None = None
 
     def value(self, tick: Tick) -> str | None:
         """Return the value of `Authorization`; a token that is too old is renewed.
@@ -95,8 +95,8 @@ class Authorization:
             FetchError: it can't be renewed.
         """
         with _Held(self._lock, tick):
-            if self._until is not None and time.monotonic() > self._until:
-                self._renew(tick)
+            if self._renewal is not None and time.monotonic() > self._renewal[0]:
+                self._renew(self._renewal[1], tick)
             return None if self._shown is None else self._shown.value
 
     def answer(self, text: str, given: str | None, tick: Tick) -> bool:
@@ -129,8 +129,7 @@ class Authorization:
                     "asks for a login over plain http, where everybody could read it",
                     hint="give the registry a certificate, or let it be read by all",
                 )
-            self._challenge = challenge
-            self._renew(tick)
+            self._renew(challenge, tick)
             return self._shown is not None and self._shown.value != given
 
     def _no_way(self, asked: Asked, offered: tuple[Challenge, ...]) -> bool:
@@ -141,19 +140,16 @@ class Authorization:
             )
         return False
 
-    def _renew(self, tick: Tick) -> None:
-        challenge = self._challenge
-        if challenge is None:
-            return
+    def _renew(self, challenge: Challenge, tick: Tick) -> None:
         # Whatever happens now, what was there is of no use any more.
-        self._shown, self._until = None, None
+        self._shown, self._renewal = None, None
         asked = self._asked(tick)
         if challenge.scheme == "basic":
             self._shown = show_login(challenge, asked)
             return
         self._shown = show_token(challenge, self._access.scope, asked)
-        if self._shown.seconds is not None:
-            self._until = time.monotonic() + self._shown.seconds * _EARLY
+        too_old = time.monotonic() + self._shown.seconds * _EARLY
+        self._renewal = too_old, challenge
 
     def _asked(self, tick: Tick) -> Asked:
         return Asked(

@@ -162,10 +162,10 @@ class _NoSession:
 
 
 class Shown(NamedTuple):
-    """A value of `Authorization`, and for how many seconds it is good."""
+    """A value of `Authorization`; a token's is good for some seconds."""
 
     value: str
-    seconds: int | None
+    seconds: int = 0
 
     def __repr__(self) -> str:
         """Show nothing of it."""
@@ -183,7 +183,10 @@ class _Bounded(AuthBackend):
         self._asked = asked
         self._tls_verify = True
         self._auth_config = login_config(asked.host, asked.network)
-        self.load_configs(Container(f"{asked.host}/{asked.path}"))
+        container = Container(asked.path)
+        # Parsed from a text, a host without a dot would become Docker Hub.
+        container.registry = asked.host
+        self.load_configs(container)
 
     @property
     def has_login(self) -> bool:
@@ -225,7 +228,7 @@ def show_login(challenge: Challenge, asked: Asked) -> Shown | None:
     back_end = _Basic(asked)
     if back_end.has_login:
         shown = back_end.get_auth_header()  # type: ignore[no-untyped-call]  # as above
-        return Shown(shown["Authorization"], None)
+        return Shown(shown["Authorization"])
     if challenge.service == _ECR and EcrAuth.AWS_ECR_PATTERN.fullmatch(asked.host):
         return _show_ecr(challenge, asked)
     return None
@@ -317,4 +320,4 @@ def _show_ecr(challenge: Challenge, asked: Asked) -> Shown:
     value = headers.get("Authorization")
     if not isinstance(value, str) or not value.isascii() or not value.isprintable():
         raise asked.failure("got no usable login from AWS", hint=hint)
-    return Shown(value, None)
+    return Shown(value)

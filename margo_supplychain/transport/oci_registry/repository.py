@@ -12,18 +12,14 @@ Example:
 
 from __future__ import annotations
 
-import hashlib
 import io
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final, NoReturn
 
 from margo_supplychain.errors import (
-    ConflictError,
     DigestMismatchError,
     FetchError,
-    FormatError,
     OciFormatError,
-    TooLargeError,
 )
 from margo_supplychain.formats import oci
 from margo_supplychain.formats.closure import is_manifest
@@ -45,11 +41,8 @@ from margo_supplychain.transport.oci_registry.answers import (
 )
 from margo_supplychain.transport.oci_registry.authorization import Access
 from margo_supplychain.transport.oci_registry.client import registry_client
-from margo_supplychain.transport.oci_registry.lists import (
-    list_referrers,
-    list_tags,
-    of_type,
-)
+from margo_supplychain.transport.oci_registry.lists import list_tags
+from margo_supplychain.transport.oci_registry.referrers import Referrers, digest_of
 from margo_supplychain.transport.oci_registry.tokens import login_hint
 from margo_supplychain.transport.oci_registry.uploads import Upload, waiting
 
@@ -64,7 +57,6 @@ _ACCEPT: Final = {
     "Accept": f"{oci.MANIFEST}, {oci.INDEX}, {oci.DOCKER_MANIFEST}, {oci.DOCKER_INDEX}"
 }
 _ACCEPT_BLOB: Final = {"Accept": "*/*"}
-_MOST_TRIES: Final = 4  # to change a list that others change; the last only reads
 _DONE: Final = frozenset({200, 201, 204})
 
 
@@ -86,6 +78,7 @@ class RegistryRepository:
         self._pull = Access(reference.path, "pull")
         self._push = Access(reference.path, "pull,push")
         self._delete = Access(reference.path, "delete")
+        self._referrers = Referrers(self, self._client, self._pull)
 
     @property
     def url(self) -> str:
@@ -288,7 +281,7 @@ class RegistryRepository:
                 artifact_type=kind,
                 annotations=found.annotations,
             )
-            self._list_referrer(found.subject.digest, entry)
+            self._referrers.add(found.subject.digest, entry)
         return digest
 
     def delete_manifest(self, digest: Digest) -> None:
@@ -326,64 +319,8 @@ class RegistryRepository:
             FetchError: no answer, or another.
             TooLargeError: there are more than `most`.
         """
-        name = f"{self._named(str(digest))} (referrers)"
-        found = list_referrers(
-            self._client,
-            self._pull,
-            digest,
-            name=name,
-            artifact_type=artifact_type,
-            most=most,
-        )
-        if found is None:
-            found = of_type(self._fallback(digest), artifact_type)
-            if len(found) > most:
-                raise TooLargeError(f"{name} has more than {most} entries", url=name)
-        return tuple(found)
-
-    def _fallback(self, subject: Digest) -> tuple[Entry, ...]:
-        """Return what the subject's own tag lists, if there is one.
-
-        Raises:
-            FetchError: no answer, or no list.
-        """
-        tag = fallback_tag(subject)
-        try:
-            data, _ = self.manifest(tag)
-        except FetchError as why:
-            if why.missing:
-                return ()
-            raise
-        # GitLab takes the tag for the digest, and answers with the subject itself.
-        if _digest(data, subject.algorithm) == subject:
-            return ()
-        what = self._named(tag)
-        try:
-            listed = oci.parse_layout_index(data, limit=MAX_MANIFEST).manifests
-        except FormatError as why:
-            raise FetchError(
-                f"{what} is no list of referrers: {why}", url=what
-            ) from why
-        return tuple({one.descriptor.digest: one for one in listed}.values())
-
-    def _list_referrer(self, subject: Digest, entry: Entry) -> None:
-        """Add an entry to the subject's own tag.
-
-        Two writers may overwrite each other, so it is read back. What is listed there
-        is for other tools: nothing here relies on it.
-        """
-        tag = fallback_tag(subject)
-        for left in reversed(range(_MOST_TRIES)):
-            listed = self._fallback(subject)
-            if any(one.descriptor.digest == entry.descriptor.digest for one in listed):
-                return
-            if left:
-                index = oci.index_bytes([*listed, entry])
-                self.put_manifest(index, oci.INDEX, tag=tag)
-        raise ConflictError(
-            f"{self._named(tag)} does not keep what it lists",
-            hint="others write it too, or the registry reserves the tag; run it again",
-        )
+        name = self._named(str(digest))
+        return self._referrers.of(digest, name, artifact_type=artifact_type, most=most)
 
     # --- parts -----------------------------------------------------------------------
 
@@ -447,7 +384,7 @@ class RegistryRepository:
         return f"{self.url}:{registry_tag(reference)}"
 
     def _compare(self, data: bytes, wanted: Digest, what: str) -> None:
-        found = _digest(data, wanted.algorithm)
+        found = digest_of(data, wanted.algorithm)
         if found != wanted:
             raise DigestMismatchError(
                 f"{what} came with the digest {found}",
@@ -464,15 +401,6 @@ class RegistryRepository:
         if why.status in {401, 403} and not why.url.startswith(SCHEME):
             why.hint = login_hint(self._client.host)
         raise why
-
-
-def fallback_tag(subject: Digest) -> str:
-    """Return the tag that lists what refers to a manifest (referrers tag schema)."""
-    return f"{subject.algorithm[:32]}-{subject.hex[:64]}"
-
-
-def _digest(data: bytes, algorithm: str) -> Digest:
-    return Digest(algorithm, hashlib.new(algorithm, data).hexdigest())
 
 
 def _accept(what: Descriptor) -> Mapping[str, str]:

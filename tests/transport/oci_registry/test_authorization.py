@@ -28,7 +28,7 @@ from margo_supplychain.transport.oci_registry.authorization import (
 )
 from margo_supplychain.transport.oci_registry.challenges import Challenge
 from margo_supplychain.transport.oci_registry.oras_seams import Shown, show_login
-from margo_supplychain.transport.oci_registry.tokens import Asked
+from margo_supplychain.transport.oci_registry.tokens import Asked, TokenSession
 from tests.registries import lies
 from tests.registries.token_server import basic
 from tests.transport.oci_registry.logins import (
@@ -183,7 +183,7 @@ def test_nothing_is_logged(
 
 
 def test_values_show_nothing() -> None:
-    assert "secret" not in f"{Shown('secret', 3)} {[Shown('secret', None)]!r}"
+    assert "secret" not in f"{Shown('secret', 3)} {[Shown('secret')]!r}"
 
 
 # --- tokens --------------------------------------------------------------------------
@@ -430,6 +430,38 @@ def test_what_is_no_challenge() -> None:
         one.challenged(url, 401, {"WWW-Authenticate": "Basic realm=a, realm=b"})
 
 
+@pytest.mark.parametrize("host", ["localhost", "harbor", "[::1]:5000", "h.example"])
+def test_a_login_for_a_host_of_any_shape(host: str, logged_in: LogIn) -> None:
+    """What oras-py takes for a namespace of Docker Hub is a host."""
+    logged_in(host)
+    network = quick()
+    asked = Asked(host, f"https://{host}", "a.b/c", network, Connections(network), None)
+    shown = show_login(Challenge("basic", "", None, ()), asked)
+    assert shown is not None
+    assert shown.value == basic(*LOGIN)
+
+
+def test_a_realm_that_nobody_asks(server: HostileRegistry, logged_in: LogIn) -> None:
+    logged_in(server.host)
+    server.login, server.tokens = LOGIN, True
+    server.realm = "http://registry.example/token"
+    with pytest.raises(FetchError, match="takes tokens from http:"):
+        read(repository(server))
+
+
+def test_token_sessions_do_nothing_else() -> None:
+    network = quick()
+    asked = Asked("h", "https://h", PATH, network, Connections(network), None)
+    session = TokenSession("https://h/token", asked, has_login=False)
+    for method, url, verify in (
+        ("POST", "https://h/token", True),
+        ("GET", "https://h/other", True),
+        ("GET", "https://h/token", False),
+    ):
+        with pytest.raises(NotImplementedError, match="something else than a token"):
+            session.request(method, url, params={}, verify=verify)
+
+
 # --- Amazon --------------------------------------------------------------------------
 
 ECR: Final = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
@@ -456,9 +488,14 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Any:
     return client
 
 
-def ask_ecr(challenge: Challenge = ECR_CHALLENGE, **limits: Any) -> Shown | None:
+def ask_ecr(
+    challenge: Challenge = ECR_CHALLENGE,
+    *,
+    tick: Callable[[int], None] | None = None,
+    **limits: Any,
+) -> Shown | None:
     network = quick(**limits)
-    asked = Asked(ECR, f"https://{ECR}", PATH, network, Connections(network), None)
+    asked = Asked(ECR, f"https://{ECR}", PATH, network, Connections(network), tick)
     return show_login(challenge, asked)
 
 
@@ -467,7 +504,7 @@ def test_ecr_through_boto3(aws: Any) -> None:
     aws.get_authorization_token = lambda: {
         "authorizationData": [{"authorizationToken": token}]
     }
-    assert ask_ecr() == (f"Basic {token}", None)
+    assert ask_ecr() == Shown(f"Basic {token}")
     assert aws.region == "eu-west-1"
 
 
@@ -511,6 +548,12 @@ def test_ecr_takes_too_long(aws: Any) -> None:
     aws.get_authorization_token = lambda: time.sleep(1.5)
     with pytest.raises(TooSlowError, match="AWS gave no login"):
         ask_ecr(response_timeout=0.1)
+
+    def impatient(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ask_ecr(tick=impatient)
 
 
 def test_ecr_of_somebody_else(aws: Any) -> None:

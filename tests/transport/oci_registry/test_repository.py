@@ -29,7 +29,7 @@ from margo_supplychain.transport.oci_registry import (
     registry_client,
 )
 from margo_supplychain.transport.oci_registry.client import RegistryClient
-from margo_supplychain.transport.oci_registry.repository import fallback_tag
+from margo_supplychain.transport.oci_registry.referrers import fallback_tag
 from tests.registries import lies
 from tests.registries.hostile import digest_of
 from tests.registries.servers import docker_registry
@@ -541,7 +541,7 @@ def test_referrers_that_are_none(
     client: RegistryRepository, server: HostileRegistry
 ) -> None:
     server.lies("/referrers/", lies.body(b"<html>"))
-    with pytest.raises(FetchError, match="has no list"):
+    with pytest.raises(FetchError, match="has no list of referrers"):
         client.referrers(PLAIN_WHAT.digest)
     server.lies("/referrers/", lies.status(418))
     with pytest.raises(FetchError, match="418"):
@@ -560,7 +560,7 @@ def test_a_fallback_tag_that_is_something_else(
         lambda: client.referrers(PLAIN_WHAT.digest),
         lambda: client.put_manifest(about(2), MANIFEST),
     ):
-        with pytest.raises(FetchError, match="is no list of referrers"):
+        with pytest.raises(FetchError, match="has no list of referrers"):
             ask()
 
 

@@ -89,6 +89,7 @@ def test_no_session_of_requests_is_left(registry: HardenedRegistry) -> None:
 def test_only_its_own_origin_is_asked(
     registry: HardenedRegistry, server: HostileRegistry
 ) -> None:
+    assert str(registry) == server.url
     assert registry.do_request(f"{server.url}/v2/").status == 200
     for url in (
         f"{server.url}@evil.example/",

@@ -17,7 +17,7 @@ from margo_supplychain.errors import (
     TooSlowError,
 )
 from margo_supplychain.formats.digests import Descriptor, Digest
-from margo_supplychain.transport.oci_registry import uploads
+from margo_supplychain.transport.oci_registry import hashed_data, uploads
 from tests.registries import lies
 from tests.transport.oci_registry.logins import LOGIN, PATH, repository
 
@@ -39,7 +39,7 @@ LAST = "240000-255999"
 def _little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploads, "SMALL", SMALL)
     monkeypatch.setattr(uploads, "CHUNK", CHUNK)
-    monkeypatch.setattr(uploads, "_PIECE", 7000)
+    monkeypatch.setattr(hashed_data, "_PIECE", 7000)
 
 
 class Stream(io.RawIOBase):
@@ -312,6 +312,51 @@ def test_a_status_that_makes_no_sense(
         server.lies("GET .*/uploads/", lies.header(name, text))
     assert push(server)
     assert held(server) == {str(WHAT.digest): DATA}
+
+
+def test_a_registry_that_lost_what_it_had(server: HostileRegistry) -> None:
+    """It stands before the chunk that broke off: everything is read again."""
+
+    def loses(talk: Conversation) -> None:
+        if len(server.asked("PATCH")) == 4:
+            upload = talk.path.rpartition("/")[2]
+            talk.server.uploads[upload] = DATA[:100]
+            talk.hang_up()
+        else:
+            talk.tell(talk.truth())
+
+    server.lies("PATCH", loses)
+    server.lies("PATCH", breaks_after(0), times=1)
+    assert push(server)
+    assert held(server) == {str(WHAT.digest): DATA}
+    assert str(patches(server)[4]).startswith("100-")
+
+
+def test_a_session_that_can_not_be_asked_for(server: HostileRegistry) -> None:
+    server.lies("PATCH", breaks_after(10))
+    server.lies("GET .*/uploads/", lies.status(503))
+    with pytest.raises(FetchError, match=f"oci://{server.host}.*answered 503"):
+        push(server)
+    server.lies("POST", lies.status(403))
+    with pytest.raises(FetchError, match=r"\(upload\) answered 403") as caught:
+        push(server)
+    assert "docker login" in (caught.value.hint or "")
+
+
+def test_who_waits_may_lose_patience(
+    server: HostileRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "_LOOK", 0.01)
+    server.lies("PATCH", breaks_after(0))
+
+    def impatient(_: int) -> None:
+        if server.asked("PATCH"):
+            raise KeyboardInterrupt
+
+    client = repository(server, longest_delay=5)
+    with pytest.raises(KeyboardInterrupt):
+        client.put_blob(WHAT, io.BytesIO(DATA), tick=impatient)
+    assert held(server) == {}
 
 
 def test_an_answer_that_was_lost(server: HostileRegistry) -> None:
