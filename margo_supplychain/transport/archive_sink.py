@@ -13,6 +13,7 @@ import os
 import threading
 from contextlib import contextmanager
 from tarfile import PAX_FORMAT, TarInfo
+from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from margo_supplychain.errors import (
@@ -85,6 +86,8 @@ class _Collected(WritableLayout, ArchiveLayout):
         self._part = path.with_name(f".{path.name}.part")
         self._making = threading.Lock()
         self._content: ContentStore | None = None
+        # Blobs come from several threads: one of them begins.
+        self._beginning = Lock()
         self._names: Names | None = None
         self._old: dict[Digest, int] | None = None
         self._removed: set[Digest] = set()
@@ -196,14 +199,16 @@ class _Collected(WritableLayout, ArchiveLayout):
 
     def _before(self) -> dict[Digest, int]:
         """Return the size of each blob in the archive that is there."""
-        if self._old is None:
-            self._old = {}
+        old = self._old
+        if old is None:
+            places = {}
             if os.path.lexists(self.path):
                 with self.open() as (_, contents):
-                    places = contents.members.items()
-                found = ((_digest_of(name), place.size) for name, place in places)
-                self._old = {one: size for one, size in found if one is not None}
-        return self._old
+                    places = contents.members
+            found = ((_digest_of(name), place.size) for name, place in places.items())
+            # Whole at once: other threads look at it, too.
+            old = self._old = {one: size for one, size in found if one is not None}
+        return old
 
     def _write(self) -> None:
         """Write the tar from what is new and what was there."""

@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ from margo_supplychain.transport import layout_archive
 from margo_supplychain.transport.archive_sink import MAX_MEMBER, ArchiveSink
 from margo_supplychain.transport.layout_archive import ArchiveSource
 from margo_supplychain.transport.layout_sink import LayoutSink
+from margo_supplychain.transport.opening import open_source
 from tests.faults.crash import Crash, crash_points
 from tests.formats.tars import END, entry, raw, tar
 
@@ -387,6 +389,26 @@ def test_a_run_that_was_killed_is_gone_on_with(path: Path) -> None:
     other = path.with_name("other.tar")
     made(other)
     assert path.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize("kind", [ArchiveSink, LayoutSink])
+def test_blobs_from_several_threads(path: Path, kind: type) -> None:
+    """Nobody cleans away what another thread is writing."""
+    fill(ArchiveSink(path))  # and never closed
+    sink = kind(path)
+    blobs = [b"%d" % number * 1000 for number in range(60)]
+
+    def put(data: bytes) -> bool:
+        what = Descriptor.of(data, "a/b")
+        sink.put_blob(what, io.BytesIO(data))
+        return bool(sink.has_blob(what))
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(put, blobs))
+    sink.close()
+    for data in blobs:
+        with open_source(path).blob(Descriptor.of(data, "a/b")) as file:
+            assert file.read() == data
 
 
 def test_collected_content_alone_is_written(path: Path) -> None:
