@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.registries.certificates import Authority
@@ -48,6 +48,7 @@ class Between(http.server.ThreadingHTTPServer):
         change: is given path and body of each answer, and returns the body to pass on.
 
     Attributes:
+        change_sent: likewise for the bodies of requests.
         passed: every request, when its answer's headers are there.
         connections: how many clients opened.
     """
@@ -65,6 +66,7 @@ class Between(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Conversation)
         self.to = to
         self.change = change
+        self.change_sent: Callable[[str, bytes], bytes] | None = None
         self.passed: list[Passed] = []
         self.connections = 0
         self.upstream_context = ssl.create_default_context(
@@ -139,11 +141,16 @@ class _Conversation(http.server.BaseHTTPRequestHandler):
         upstream.putrequest(
             self.command, path, skip_host=True, skip_accept_encoding=True
         )
+        pieces = self._body()
+        if self.server.change_sent is not None and "Content-Length" in self.headers:
+            changed = self.server.change_sent(path, b"".join(pieces))
+            self.headers.replace_header("Content-Length", str(len(changed)))
+            pieces = iter([changed])
         for name, value in self.headers.items():
             if name.lower() not in _HOP_BY_HOP:
                 upstream.putheader(name, value)
         upstream.endheaders()
-        for piece in self._body():
+        for piece in pieces:
             upstream.send(piece)
         answer = upstream.getresponse()
         self.server.passed.append(Passed(self.command, path, answer.status))
@@ -181,7 +188,7 @@ class _Conversation(http.server.BaseHTTPRequestHandler):
         if chunked:
             self.wfile.write(b"0\r\n\r\n")
 
-    def _body(self) -> Any:
+    def _body(self) -> Iterator[bytes]:
         if self.headers.get("Transfer-Encoding") == "chunked":
             # Passed on as it is, sizes and all.
             while size := int((line := self.rfile.readline()).split(b";")[0], 16):

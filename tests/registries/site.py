@@ -54,6 +54,8 @@ class Site:
         self.vendor = Vendor(place, str(place / "secret"))
         (place / "secret").write_text(f"{PASSPHRASE}\n", encoding="utf-8")
         (place / "secret").chmod(0o600)
+        # The URL of a proxy, and the authority that it signs with.
+        self.proxy: tuple[str, Path] | None = None
         self.base = (
             f"oci-layout:{place / 'shelf'}"
             if registry is None
@@ -72,7 +74,10 @@ class Site:
         if self.registry.authority is None:
             return ""
         lines = [f'\n[registry."{self.registry.host}"]']
-        lines.append(f'ca_file = "{self.registry.authority.file}"')
+        if self.proxy is None:
+            lines.append(f'ca_file = "{self.registry.authority.file}"')
+        else:
+            lines += [f'proxy = "{self.proxy[0]}"', f'ca_file = "{self.proxy[1]}"']
         if self.registry.client is not None:
             lines.append(f'certificate = "{self.registry.client.certificate}"')
             lines.append(f'private_key = "{self.registry.client.key}"')
@@ -99,8 +104,8 @@ class Site:
             file.write_text(text.replace(_HOST, host), encoding="utf-8")
         return directory
 
-    def publish(self, version: str) -> dict[str, Any]:
-        """Build a release and publish it there; return the command's document."""
+    def build(self, version: str) -> str:
+        """Build a release; return its directory."""
         directory = self.place / "packages" / "pump-monitor"
         if not directory.exists():
             self.package()
@@ -111,11 +116,24 @@ class Site:
         file.write_text(text, encoding="utf-8")
         dist = str(self.place / f"dist-{version}")
         must(run("release", "build", str(directory), "--output", dist))
-        return self.signed("release", "publish", dist, self.trust)
+        return dist
+
+    def publish(self, version: str) -> dict[str, Any]:
+        """Build a release and publish it there; return the command's document."""
+        self.build(version)
+        return must(self.try_to_publish(version)).json
+
+    def try_to_publish(self, version: str) -> Ran:
+        """Publish what was built."""
+        dist = str(self.place / f"dist-{version}")
+        return self.vendor.sign(
+            *("--format", "json", "release", "publish", dist, self.trust),
+            *self._root,
+        )
 
     def signed(self, *arguments: str) -> dict[str, Any]:
         """Run a command that opens keys, on the repository where it lies now."""
-        place = () if self.trust in arguments else ("--repo", self.trust)
+        place = ("--repo", self.trust)
         ran = self.vendor.sign("--format", "json", *arguments, *place, *self._root)
         return must(ran).json
 
