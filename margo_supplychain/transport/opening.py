@@ -63,7 +63,7 @@ def open_source(
         from margo_supplychain.transport.tagged import TaggedSource
 
         return TaggedSource(_registry(url, network))
-    path = _path(rest, url)
+    path = _path(rest, url, is_file=scheme == "oci-archive")
     kind = _kind(path) if scheme == "file" else scheme
     if kind == "oci-layout":
         from margo_supplychain.transport.oci_layout import LayoutSource
@@ -98,7 +98,7 @@ def open_sink(url: str | os.PathLike[str], *, network: Network | None = None) ->
         from margo_supplychain.transport.tagged_sink import TaggedSink
 
         return TaggedSink(_registry(url, network))
-    path = _path(rest, url)
+    path = _path(rest, url, is_file=scheme == "oci-archive")
     kind = _kind(path) if scheme == "file" else scheme
     if kind == "oci-layout":
         from margo_supplychain.transport.layout_sink import LayoutSink
@@ -167,10 +167,11 @@ def _split(url: str) -> tuple[str, str]:
     return scheme, rest
 
 
-def _path(text: str, url: str) -> Path:
-    if not text or "\0" in text:
-        raise FormatError(f"{url[:160]!r} names no path")
-    return Path(text)
+def _path(text: str, url: str, *, is_file: bool = False) -> Path:
+    path = Path(text)
+    if not text or "\0" in text or (is_file and path.name in ("", "..")):
+        raise FormatError(f"{url[:160]!r} names no {'file' if is_file else 'path'}")
+    return path
 
 
 def _kind(path: Path) -> str:

@@ -126,6 +126,10 @@ def test_open_other_kinds() -> None:
         ("file:", "names no path"),
         ("oci-layout:", "names no path"),
         ("a\0b", "names no path"),
+        ("oci-archive:", "names no file"),
+        ("oci-archive:.", "names no file"),
+        ("oci-archive:a/..", "names no file"),
+        ("oci-archive:/", "names no file"),
         ("https://me:secret@example.org", "holds credentials"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -85,3 +87,37 @@ def same_bytes(source: Source, files: Files) -> None:
     for data in files.blobs.values():
         with source.blob(Descriptor.of(data, "application/octet-stream")) as stream:
             assert stream.read() == data
+
+
+def skopeo_copy(source: str, target: str) -> None:
+    """Let skopeo copy one manifest."""
+    program = shutil.which("skopeo")
+    if program is None:
+        pytest.skip("skopeo is not installed")
+    command = [program, "copy", "--insecure-policy", "-q", source, target]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_skopeo_takes_what_is_written(tiny: TinyRepository, tmp_path: Path) -> None:
+    """From a layout and from a tar, each file under its tag."""
+    files = files_of(tiny)
+    for ours, theirs in (("oci-layout", "oci"), ("oci-archive", "oci-archive")):
+        put_files(files, f"{ours}:{tmp_path}/{ours}")
+        out = tmp_path / f"from-{ours}"
+        for name, data in files.metadata.items():
+            tag = name.removesuffix(".json")
+            skopeo_copy(f"{theirs}:{tmp_path}/{ours}:{tag}", f"oci:{out}:{tag}")
+            copied = open_source(f"oci-layout:{out}").metadata(name, limit=len(data))
+            assert copied == data
+
+
+def test_what_skopeo_wrote_is_taken(tiny: TinyRepository, tmp_path: Path) -> None:
+    files = files_of(tiny)
+    put_files(files, f"oci-layout:{tmp_path}/layout")
+    data = files.metadata["timestamp.json"]
+    skopeo_copy(
+        f"oci:{tmp_path}/layout:timestamp", f"oci-archive:{tmp_path}/theirs:timestamp"
+    )
+    source = open_source(tmp_path / "theirs")
+    assert source.metadata("timestamp.json", limit=len(data)) == data
