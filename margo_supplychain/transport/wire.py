@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 # One record of TLS: OpenSSL sends what it is given to the end before it says anything.
 _RECORD: Final = 1 << 14
+# What the kernel takes and keeps counts as sent. Without this it may be megabytes: a
+# slow link would then seem to stand still for longer than is borne.
+_UNSENT: Final = 1 << 16
 
 
 class Heard(HTTPResponse):
@@ -47,6 +50,7 @@ class _LineConnection(HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         opened = super()._new_conn()
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
         # TLS moves the descriptor to another object; ours stays good until `close`.
         self._handle = opened.dup()
         self._hold(self._handle)

@@ -425,6 +425,23 @@ def test_time_for_an_answer_begins_when_all_is_sent(liar: Liar) -> None:
         ask(liar, "PUT", body=b"data", network=network)
 
 
+def test_slow_link_is_not_taken_for_a_silent_server(liar: Liar) -> None:
+    """What the kernel has taken, and not sent, is not yet sent."""
+
+    def slow(talk: Conversation) -> None:
+        left = int(talk.headers["Content-Length"])
+        while left and not talk.server.over.wait(0.02):
+            left -= len(talk.rfile.read(min(left, 20_000)))
+        talk.say(201)
+
+    liar.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+    liar.answers_with("/x", slow)
+    network = Network(
+        response_timeout=1, rate_window=0.5, minimum_rate=100_000, tries=1
+    )
+    assert ask(liar, "PUT", body=BIG[:2_000_000], network=network).status == 201
+
+
 def test_what_is_sent_again_is_timed_again(liar: Liar) -> None:
     """The second attempt is as slow as it is, however fast the first was."""
 
