@@ -21,9 +21,9 @@ from tuf.api.metadata import (
     Timestamp,
 )
 
-from margo_supplychain.authoring.ending import meta_of
 from margo_supplychain.authoring.overlay import Nowhere, Overlay, Staged
 from margo_supplychain.authoring.rehearsal import Subjects, rehearse_creation
+from margo_supplychain.authoring.role_signing import meta_of
 from margo_supplychain.authoring.roles import RoleSigners, kind_of
 from margo_supplychain.authoring.settings import (
     DIRECTORY,

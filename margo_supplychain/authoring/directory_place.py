@@ -33,7 +33,10 @@ from margo_supplychain.transport.directory import DirectorySink, DirectorySource
 from margo_supplychain.verify.content_checks import check_stored
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+    from tuf.api.metadata import MetaFile
 
     from margo_supplychain.authoring.overlay import Staged
     from margo_supplychain.authoring.release import Release
@@ -126,8 +129,7 @@ class DirectoryPlace:
             raise
         for path, (what, data) in staged.targets.items():
             sink.put_target(path, what, io.BytesIO(data))
-        for name, data in staged.metadata.items():
-            sink.put_metadata(name, data)
+        self.write_metadata(work)
         return Stored(len(new), len(staged.blobs) - len(new))
 
     def _clean(self, staged: Staged) -> None:
@@ -140,13 +142,37 @@ class DirectoryPlace:
             if place.is_dir():
                 clean_temporary(place)
 
+    def write_metadata(self, work: Work) -> None:
+        """Write the staged metadata; see `Place.write_metadata`."""
+        sink = DirectorySink(self.directory)
+        for name, data in work.staged.metadata.items():
+            sink.put_metadata(name, data)
+
     def commit(self, work: Work) -> None:
         """Replace `timestamp.json` in one step; see `Place.commit`."""
         make_directory(self.directory / DIRECTORY)
-        before = work.state.timestamp.file.data
-        write_file(self.directory / DIRECTORY / PREVIOUS, before)
+        write_file(self.directory / DIRECTORY / PREVIOUS, work.before[0])
         sink = DirectorySink(self.directory)
         sink.put_metadata("timestamp.json", work.staged.timestamp)
+
+    def others(
+        self, role: str, version: int, ours: bytes
+    ) -> Iterator[tuple[int, bytes]]:
+        """Yield nothing: whoever publishes here holds the lock."""
+        del role, version, ours
+        yield from ()
+
+    def named(self, role: str, entry: MetaFile) -> bytes:
+        """Return a metadata file; see `Place.named`."""
+        return self.source.metadata(
+            file_name(role, entry.version), limit=entry.length or LIMITS.targets
+        )
+
+    def expect(self, meta: Mapping[str, MetaFile]) -> None:
+        """Do nothing: names are what they were written as."""
+
+    def settle(self, work: Work) -> None:
+        """Do nothing: nobody wrote at the same time."""
 
     def previous(self) -> bytes | None:
         """Return the timestamp before the last edit; see `Place.previous`."""

@@ -15,6 +15,7 @@ from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.errors import (
     FetchError,
     FormatError,
+    TooLargeError,
     VerificationError,
 )
 from margo_supplychain.formats.digests import Descriptor, Digest
@@ -27,7 +28,7 @@ from margo_supplychain.formats.tuf_metadata import (
 from margo_supplychain.storage.receive import read_exact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
     from typing import BinaryIO
 
@@ -57,6 +58,11 @@ class MendingSource:
         """What the source is called in messages."""
         return self._source.url
 
+    def expect(self, meta: Mapping[str, MetaFile]) -> None:
+        """Take note of what a snapshot names."""
+        for name, entry in meta.items():
+            self._note(name.removesuffix(".json"), entry)
+
     def names(self, filename: str) -> bool:
         """Say whether the metadata that was read so far names a file."""
         return filename in self._named
@@ -73,7 +79,9 @@ class MendingSource:
         try:
             data = self._source.metadata(filename, limit=limit, tick=tick)
         except FetchError as why:
-            found = self._by_digest(named, limit) if why.missing else None
+            # What was written over it may be larger than what is signed.
+            other = why.missing or isinstance(why, TooLargeError)
+            found = self._by_digest(named, limit) if other else None
             if found is None:
                 raise
             data = self.mended[filename] = found
@@ -123,8 +131,7 @@ class MendingSource:
                 self._note("snapshot", meta)
             elif filename == self._snapshot:
                 snapshot = parse_snapshot(data, limit=LIMITS.snapshot)
-                for name, meta in snapshot.signed.meta.items():
-                    self._note(name.removesuffix(".json"), meta)
+                self.expect(snapshot.signed.meta)
 
     def _note(self, role: str, meta: MetaFile) -> None:
         sha256 = (meta.hashes or {}).get("sha256")

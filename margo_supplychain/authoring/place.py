@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from margo_supplychain.errors import FormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
+
+    from tuf.api.metadata import MetaFile
 
     from margo_supplychain.authoring.release import Release
     from margo_supplychain.authoring.settings import Settings
@@ -98,6 +100,9 @@ class Place(Protocol):
             StorageError, FetchError: something can't be written, or read.
         """
 
+    def write_metadata(self, work: Work) -> None:
+        """Write the staged metadata alone; see `write`."""
+
     def commit(self, work: Work) -> None:
         """Write the timestamp: from now on devices see the new state.
 
@@ -105,6 +110,29 @@ class Place(Protocol):
             ConflictError: somebody else published in the meantime.
             StorageError, FetchError: it can't be written.
         """
+
+    def others(
+        self, role: str, version: int, ours: bytes
+    ) -> Iterator[tuple[int, bytes]]:
+        """Yield what others wrote under the name of our file, and above it.
+
+        Args:
+            role, version: of our file.
+            ours: its bytes.
+        """
+
+    def named(self, role: str, entry: MetaFile) -> bytes:
+        """Return exactly the file that a snapshot's entry names.
+
+        Raises:
+            FetchError: it is not there, by name or by digest.
+        """
+
+    def expect(self, meta: Mapping[str, MetaFile]) -> None:
+        """Take note of what a new snapshot names, wherever its bytes are."""
+
+    def settle(self, work: Work) -> None:
+        """Look once more at what the timestamp names, and put back what is not so."""
 
     def previous(self) -> bytes | None:
         """Return the timestamp before the last edit, unverified; None if not kept."""

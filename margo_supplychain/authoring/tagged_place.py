@@ -7,7 +7,8 @@ looked at before and after they are written, and one name decides: `timestamp`.
     2  versioned metadata: a free name only, read back and compared (`TaggedSink`)
     3  `timestamp` still what the edit began from? else: somebody was faster
     4  write `timestamp`, read it back
-    5  look once more at what it names: what a racing publisher overwrote is put back
+    5  whoever published at this very moment is joined (`joining`)
+    6  look once more at what it names: what a racing publisher overwrote is put back
 
 Who was slower puts back what it may have overwritten of the winner's, and raises
 `ConflictError`: run again, it starts from the winner's state. Killed anywhere, it has
@@ -30,13 +31,17 @@ from margo_supplychain.errors import (
     SupplyChainError,
     TooLargeError,
 )
+from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.tuf_metadata import file_name
 from margo_supplychain.storage.lock import DirectoryLock
 from margo_supplychain.transport.layout_sink import LayoutSink
 from margo_supplychain.verify.clock import StoppedClock
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
+
+    from tuf.api.metadata import MetaFile
 
     from margo_supplychain.authoring.content_targets import ContentTargets
     from margo_supplychain.authoring.place import Stored
@@ -46,6 +51,7 @@ if TYPE_CHECKING:
     from margo_supplychain.transport.tagged_sink import TaggedSink
 
 TIMESTAMP: Final = "timestamp.json"
+MOST_OTHERS: Final = 16  # publishers at once
 LOCK_TIMEOUT: Final = 60.0  # seconds; another publisher may be copying content
 
 
@@ -110,21 +116,25 @@ class TaggedPlace:
             self._shelf.clean()
         with self._shelf.together():
             stored = self._content.put(work)
-            for name, data in self.source.mended.items():
-                self._shelf.restore_metadata(name, data)
             for path, (what, data) in work.staged.targets.items():
                 self._shelf.put_target(path, what, io.BytesIO(data))
-            try:
-                for name, data in work.staged.metadata.items():
-                    # It is read back and compared.
-                    self._shelf.put_metadata(name, data)
-            except ConflictError:
-                raise self._give_way(work) from None
+            self.write_metadata(work)
         return stored
+
+    def write_metadata(self, work: Work) -> None:
+        """Write the staged metadata; see `Place.write_metadata`."""
+        for name, data in self.source.mended.items():
+            self._shelf.restore_metadata(name, data)
+        try:
+            for name, data in work.staged.metadata.items():
+                # It is read back and compared.
+                self._shelf.put_metadata(name, data)
+        except ConflictError:
+            raise self._give_way(work) from None
 
     def commit(self, work: Work) -> None:
         """Write the timestamp, unless somebody was faster; see `Place.commit`."""
-        before, ours = work.state.timestamp.file.data, work.staged.timestamp
+        before, ours = work.before[0], work.staged.timestamp
         if self._read(TIMESTAMP) != before:
             raise self._give_way(work)
         try:
@@ -137,6 +147,34 @@ class TaggedPlace:
                 raise
         if self._read(TIMESTAMP) != ours:
             raise self._give_way(work)
+
+    def others(
+        self, role: str, version: int, ours: bytes
+    ) -> Iterator[tuple[int, bytes]]:
+        """Yield what others wrote under a name, and above; see `Place.others`."""
+        for number in range(version, version + MOST_OTHERS):
+            found = self.written(role, number)
+            if found is None:
+                return
+            if found != ours:
+                yield number, found
+
+    def named(self, role: str, entry: MetaFile) -> bytes:
+        """Return what a snapshot's entry names; see `Place.named`."""
+        mending = MendingSource(self._shelf)
+        mending.expect({f"{role}.json": entry})
+        name = file_name(role, entry.version)
+        data = mending.metadata(name, limit=LIMITS.targets)
+        if Digest.of(data).hex != (entry.hashes or {}).get("sha256"):
+            raise FetchError(f"{self.url} has other bytes as {name}", url=self.url)
+        return data
+
+    def expect(self, meta: Mapping[str, MetaFile]) -> None:
+        """Take note of what a new snapshot names; see `Place.expect`."""
+        self.source.expect(meta)
+
+    def settle(self, work: Work) -> None:
+        """Put back what a racing publisher overwrote; see `Place.settle`."""
         try:
             for name, data in work.staged.metadata.items():
                 if self._read(name, len(data)) != data:

@@ -1,0 +1,195 @@
+"""Two publishers wrote their timestamps at the same moment: the last one joins both.
+
+A registry can't compare and swap. Between the last look at `timestamp` and the write of
+it, another publisher may have written his, and then been told that he is done. But each
+writes his snapshot before he looks at `timestamp` for the last time. So if both looked
+and saw the old one, then whoever wrote last finds the other's snapshot afterwards,
+under his own snapshot's name or above it; or, if it is below, the other finds his.
+
+What is found there, verifies and was signed about when ours was, is joined: a snapshot
+with the newer file of each role, and the next timestamp. Where both changed one role,
+his stays and ours is not published: run again, it starts from there.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from tuf.api.metadata import Targets
+
+from margo_supplychain import threshold
+from margo_supplychain.authoring.overlay import Overlay
+from margo_supplychain.authoring.rehearsal import Subjects, rehearse_edit
+from margo_supplychain.authoring.role_signing import RoleSigning
+from margo_supplychain.authoring.roles import application_of, kind_of
+from margo_supplychain.authoring.state import LIMITS
+from margo_supplychain.errors import (
+    ConflictError,
+    FetchError,
+    FormatError,
+    ThresholdError,
+    VerificationError,
+)
+from margo_supplychain.formats import strict_json
+from margo_supplychain.formats.tuf_metadata import parse_snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from tuf.api.metadata import MetaFile, Snapshot
+
+    from margo_supplychain.authoring.work import Work
+    from margo_supplychain.formats.tuf_metadata import RoleFile
+    from margo_supplychain.verify.refresh import Walk
+
+MOST_JOINS: Final = 3
+# Signatures come before content, which may be a day on its way.
+AT_ONCE: Final = timedelta(days=1)
+
+
+class Joined(NamedTuple):
+    """How an edit stands after its timestamp was written.
+
+    Args:
+        walk: what a device with the previous state accepted last.
+        roles: version and expiry of roles that were signed again.
+        lost: roles that another publisher changed, too; his change stands.
+    """
+
+    walk: Walk
+    roles: Mapping[str, tuple[int, datetime]] = MappingProxyType({})
+    lost: frozenset[str] = frozenset()
+
+
+def join_rivals(work: Work, walk: Walk) -> Joined:
+    """Join what others published at the very moment when this edit did.
+
+    Args:
+        work: the edit, which is written.
+        walk: what a device accepted of it.
+
+    Raises:
+        ConflictError: somebody else published again meanwhile, or keeps doing so.
+        StorageError, FetchError: something can't be written, or read.
+    """
+    joined = Joined(walk)
+    for _ in range(MOST_JOINS):
+        rivals = _rivals(work)
+        if not rivals:
+            return joined
+        staged = work.staged.metadata
+        try:
+            found = _join(work, rivals)
+        except (VerificationError, FetchError) as why:
+            work.staged.metadata = staged
+            work.warnings.append(
+                f"{work.place.url} has metadata as if somebody published at the same "
+                f"time, and it does not verify: {why}"
+            )
+            return joined
+        work.place.write_metadata(work)
+        work.place.commit(work)
+        joined = Joined(
+            found.walk, {**joined.roles, **found.roles}, joined.lost | found.lost
+        )
+    raise ConflictError(f"{work.place.url}: others publish again and again")
+
+
+def _rivals(work: Work) -> list[RoleFile[Snapshot]]:
+    """Return the verified snapshots of those who began where this edit did."""
+    ours = _own(work)
+    if ours is None:
+        return []
+    found = []
+    for version, data in work.place.others("snapshot", ours.version, ours.data):
+        one = _verified(work, data)
+        if (
+            one is not None
+            and one.version == version
+            and abs(one.expires - ours.expires) <= AT_ONCE
+        ):
+            found.append(one)
+    return found
+
+
+def _own(work: Work) -> RoleFile[Snapshot] | None:
+    if work.snapshot is None:
+        return None
+    return parse_snapshot(work.snapshot, limit=LIMITS.snapshot)
+
+
+def _verified(work: Work, data: bytes) -> RoleFile[Snapshot] | None:
+    who = work.changes.require_who("snapshot")
+    try:
+        file = parse_snapshot(data, limit=LIMITS.snapshot)
+        status = threshold.count(
+            file.payload,
+            file.metadata.signatures,
+            who.keys,
+            who.keys,
+            who.threshold,
+            role=who.role,
+        )
+    except (FormatError, ThresholdError):
+        return None
+    return file if status.met else None
+
+
+def _join(work: Work, rivals: Sequence[RoleFile[Snapshot]]) -> Joined:
+    """Sign a snapshot of everybody's work, and let devices judge it.
+
+    Raises:
+        VerificationError, FetchError: as a device finds, or a file of the others is
+            gone.
+    """
+    base = work.state.snapshot.signed.meta
+    ours = _own(work)
+    meta = dict(base if ours is None else ours.signed.meta)
+    theirs: dict[str, MetaFile] = {}
+    lost = set()
+    for one in rivals:
+        for name, entry in one.signed.meta.items():
+            if entry not in (base.get(name), meta.get(name)):
+                theirs[name] = entry
+                if meta.get(name) != base.get(name):
+                    lost.add(name.removesuffix(".json"))
+    signing = RoleSigning(work)
+    work.staged.metadata = {}
+    for name, entry in theirs.items():
+        role, known = name.removesuffix(".json"), meta.get(name)
+        if known is not None and known.version >= entry.version:
+            # Devices may have seen ours: the other's content takes a newer version.
+            copy = _copy(work, role, entry)
+            meta[name] = signing.sign(role, copy, above=known.version)
+        else:
+            meta[name] = entry
+    signing.timestamp(signing.snapshot(meta))
+    work.place.expect(meta)
+    changed = [
+        name.removesuffix(".json")
+        for name, entry in meta.items()
+        if entry != base.get(name)
+    ]
+    walk = rehearse_edit(
+        Overlay(work.staged, work.place.source),
+        work.state,
+        Subjects(
+            tuple(changed),
+            {
+                application_of(role): frozenset()
+                for role in changed
+                if kind_of(role) == "application"
+            },
+        ),
+        now=work.signed_at,
+    )
+    return Joined(walk, signing.roles, frozenset(lost))
+
+
+def _copy(work: Work, role: str, entry: MetaFile) -> Targets:
+    data = work.place.named(role, entry)
+    signed: dict[str, Any] = strict_json.parse(data, what=role, limit=LIMITS.targets)
+    return Targets.from_dict(signed["signed"])

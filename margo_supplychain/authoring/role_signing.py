@@ -1,0 +1,131 @@
+"""Signing the roles of an edit: which version each takes, and what is staged.
+
+A run that was killed, or a publisher who was slower, leaves files that no snapshot
+names, and a versioned name never has two contents. What says the same as ours and
+verifies is taken as it is; any other name is passed over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final, final
+
+from tuf.api.metadata import MetaFile, Snapshot, Timestamp
+
+from margo_supplychain.authoring.roles import kind_of
+from margo_supplychain.authoring.signatures import same_but_for_expiry, signed_bytes
+from margo_supplychain.authoring.state import LIMITS
+from margo_supplychain.errors import ConflictError
+from margo_supplychain.formats.times import format_time
+from margo_supplychain.formats.tuf_metadata import ISSUED, file_name, parse_snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from tuf.api.metadata import Signed
+
+    from margo_supplychain.authoring.work import Work
+
+MOST_TAKEN: Final = 100  # names in a row that somebody else has written
+
+
+def meta_of(version: int, data: bytes) -> MetaFile:
+    """Return what snapshot or timestamp says of a metadata file."""
+    return MetaFile(
+        version=version,
+        length=len(data),
+        hashes={"sha256": hashlib.sha256(data).hexdigest()},
+    )
+
+
+@final
+class RoleSigning:
+    """Signs roles and stages them.
+
+    Args:
+        work: the edit.
+
+    `roles` has version and expiry of what was signed.
+    """
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self.roles: dict[str, tuple[int, datetime]] = {}
+
+    def sign(self, role: str, signed: Signed, *, above: int = 0) -> MetaFile:
+        """Sign and stage a role; return what the snapshot says of it.
+
+        Args:
+            role: which one.
+            signed: what it says; its version and expiry are set.
+            above: a version that devices may have seen besides the trusted one.
+
+        Raises:
+            IncompleteError: the keys at hand are not enough.
+            ConflictError: the place has something else under each name that is asked
+                for.
+        """
+        work = self._work
+        signed.expires = work.signed_at + work.settings.period(kind_of(role))
+        data = self._versioned(role, signed, above)
+        work.staged.metadata[file_name(role, signed.version)] = data
+        self.roles[role] = (signed.version, signed.expires)
+        return meta_of(signed.version, data)
+
+    def snapshot(self, meta: Mapping[str, MetaFile]) -> MetaFile:
+        """Sign and stage a snapshot; return what the timestamp says of it."""
+        above = 0
+        if self._work.snapshot is not None:
+            # This edit has shown one already.
+            own = parse_snapshot(self._work.snapshot, limit=LIMITS.snapshot)
+            above = own.version
+        named = self.sign("snapshot", Snapshot(meta=dict(meta)), above=above)
+        name = file_name("snapshot", named.version)
+        self._work.snapshot = self._work.staged.metadata[name]
+        return named
+
+    def timestamp(self, snapshot: MetaFile) -> None:
+        """Sign and stage the timestamp that follows the last one."""
+        work = self._work
+        last, version = work.before
+        if work.staged.timestamp:
+            # This edit has written one already.
+            last, version = work.staged.timestamp, version + 1
+        work.before = last, version
+        if not work.place.is_own:
+            # Who writes a lower snapshot later, unaware of ours, must not be taken for
+            # newer: the timestamp goes at least as far as the snapshot.
+            state = work.state
+            ahead = snapshot.version - state.snapshot.version - 1
+            version = max(version, state.timestamp.version + ahead)
+        signed = Timestamp(
+            version=version + 1,
+            expires=work.signed_at + work.settings.period("timestamp"),
+            snapshot_meta=snapshot,
+            unrecognized_fields={ISSUED: format_time(work.signed_at)},
+        )
+        who = work.changes.require_who("timestamp")
+        work.staged.timestamp = signed_bytes(signed, who, work.signers)
+        self.roles["timestamp"] = (signed.version, signed.expires)
+
+    def _versioned(self, role: str, signed: Signed, above: int) -> bytes:
+        work, who = self._work, self._work.changes.require_who(role)
+        if role == "snapshot":
+            trusted = work.state.snapshot.version
+        else:
+            trusted = work.state.version(role)
+        first = max(trusted, above) + 1
+        for version in range(first, first + MOST_TAKEN):
+            found = work.place.written(role, version)
+            signed.version = version
+            if found is None:
+                return signed_bytes(signed, who, work.signers)
+            expires = same_but_for_expiry(found, signed, who, now=work.signed_at)
+            if expires is not None:
+                signed.expires = expires
+                return found
+        raise ConflictError(
+            f"{work.place.url} has files of {role} v{first} to "
+            f"v{first + MOST_TAKEN - 1} that no snapshot names"
+        )
