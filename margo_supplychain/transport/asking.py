@@ -179,8 +179,9 @@ class Asking:
             text = f"{url} did not answer within {self._attempts.took:.1f} s"
             return TooSlowError(text, url=url, unreachable=True)
         parts = urlsplit(self._asked)
+        host = parts.netloc.rpartition("@")[2]
         return FetchError(
-            f"can't reach {parts.scheme}://{parts.netloc}: {why}",
+            f"can't reach {parts.scheme}://{host}: {why}",
             url=url,
             unreachable=True,
             hint=why.hint,
