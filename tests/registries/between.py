@@ -31,11 +31,12 @@ _HOP_BY_HOP: Final = frozenset(
 
 
 class Passed(NamedTuple):
-    """A request that passed."""
+    """A request that passed; `headers` are the client's, by lower-case name."""
 
     method: str
     path: str
     status: int
+    headers: dict[str, str]
 
 
 class Between(http.server.ThreadingHTTPServer):
@@ -51,6 +52,7 @@ class Between(http.server.ThreadingHTTPServer):
         change_sent: likewise for the bodies of requests.
         passed: every request, when its answer's headers are there.
         connections: how many clients opened.
+        tunnels: the headers of each CONNECT.
     """
 
     daemon_threads = True
@@ -69,6 +71,7 @@ class Between(http.server.ThreadingHTTPServer):
         self.change_sent: Callable[[str, bytes], bytes] | None = None
         self.passed: list[Passed] = []
         self.connections = 0
+        self.tunnels: list[dict[str, str]] = []
         self.upstream_context = ssl.create_default_context(
             cafile=None if upstream_ca is None else str(upstream_ca)
         )
@@ -123,6 +126,8 @@ class _Conversation(http.server.BaseHTTPRequestHandler):
     _upstream: tuple[str, http.client.HTTPConnection] | None = None
 
     def do_CONNECT(self) -> None:
+        headers = {name.lower(): text for name, text in self.headers.items()}
+        self.server.tunnels.append(headers)
         self.send_response(200)
         self.end_headers()
         host = self.path.rpartition(":")[0]
@@ -153,7 +158,8 @@ class _Conversation(http.server.BaseHTTPRequestHandler):
         for piece in pieces:
             upstream.send(piece)
         answer = upstream.getresponse()
-        self.server.passed.append(Passed(self.command, path, answer.status))
+        headers = {name.lower(): text for name, text in self.headers.items()}
+        self.server.passed.append(Passed(self.command, path, answer.status, headers))
         self._answer(path, answer)
 
     def __getattr__(self, name: str) -> Any:
@@ -203,10 +209,9 @@ class _Conversation(http.server.BaseHTTPRequestHandler):
     def _target(self) -> tuple[str, str]:
         if self._tunnel is not None:
             return f"https://{self._tunnel}", self.path
-        if self.server.to is not None:
-            return f"http://{self.server.to}", self.path
         parts = urlsplit(self.path)
-        return f"http://{parts.netloc}", parts._replace(scheme="", netloc="").geturl()
+        path = parts._replace(scheme="", netloc="").geturl()
+        return f"http://{self.server.to or parts.netloc}", path
 
     def _connection(self, where: str) -> http.client.HTTPConnection:
         if self._upstream is not None and self._upstream[0] == where:
