@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,6 +17,7 @@ from margo_supplychain.cli.author import (
 )
 from margo_supplychain.cli.options import epilog
 from margo_supplychain.cli.output import Result
+from margo_supplychain.cli.repo_check import check
 from margo_supplychain.cli.repo_copy import mirror, push
 from margo_supplychain.cli.repo_init import init
 from margo_supplychain.cli.repo_prune import prune
@@ -26,9 +26,6 @@ from margo_supplychain.cli.repo_status import describe_status
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from margo_supplychain.errors import SupplyChainError
-    from margo_supplychain.formats.reports import Report, Step
-
 
 @click.group()
 def repo() -> None:
@@ -36,6 +33,7 @@ def repo() -> None:
 
 
 repo.add_command(init)
+repo.add_command(check)
 repo.add_command(push)
 repo.add_command(mirror)
 repo.add_command(prune)
@@ -99,100 +97,6 @@ def status(author: Author, *, within: timedelta) -> Result:
         within=within,
         now=describe.now(),
     )
-
-
-@repo.command(
-    epilog=epilog(
-        examples=["repo check", "repo check --repo trust --begin-from 1.root.json"],
-        exits=[0, 2, 3, 4],
-        follow="repo status --within 14d",
-    )
-)
-@click.option(
-    "--begin-from",
-    "first_root",
-    metavar="FILE",
-    help="Begin your lost memory (--state) anew, from a root that you trust.",
-)
-@reads
-def check(author: Author, *, first_root: str | None) -> Result:
-    """Check everything as devices do, new ones and ones that saw the previous state."""
-    from margo_supplychain.verify.trust_store import TrustStore
-
-    repository = author.open()
-    began = None
-    if first_root is None:
-        memory = author.memory()
-    else:
-        began = _Beginning.of(author, first_root, repository.publisher)
-        memory = TrustStore.unsafe_without_memory(root=began.root)
-    report = repository.check(state=memory)
-    if report.verdict != "verified":
-        raise _refusal(report, author.place)
-    if began is not None:
-        TrustStore.create(
-            began.state, root=began.root, publishers=frozenset({began.publisher})
-        )
-        author.invocation.note(f"began {began.state} from {first_root}")
-    rows = [(one.title, _facts(one)) for one in report.steps]
-    return Result(
-        data={"repository": author.place, "report": report.to_dict()},
-        lines=[
-            f"verified {author.place}: no problem found",
-            *describe.table(rows),
-        ],
-    )
-
-
-def _facts(step: Step) -> str:
-    return ", ".join(f"{name} {value}" for name, value in step.facts.items())
-
-
-class _Beginning(NamedTuple):
-    """What a new memory is made from."""
-
-    state: Path
-    root: bytes
-    publisher: str
-
-    @classmethod
-    def of(cls, author: Author, file: str, publisher: str | None) -> _Beginning:
-        from margo_supplychain.cli.files import read_named
-        from margo_supplychain.verify.limits import Limits
-
-        if author.state is None:
-            raise click.UsageError("--begin-from needs --state: where it shall be")
-        if publisher is None:
-            # The profile standard has several; this one is the author.
-            setting = author.invocation.settings.find("publisher")
-            publisher = None if setting is None else setting.values[0]
-        if publisher is None:
-            raise click.UsageError("--begin-from needs the setting publisher")
-        root = read_named(Path(file), limit=Limits().root, what="a root")
-        return cls(author.state, root, publisher)
-
-
-def _refusal(report: Report, directory: str) -> SupplyChainError:
-    from margo_supplychain.errors import (
-        ExpiredError,
-        InconclusiveError,
-        VerificationError,
-    )
-
-    found = describe.counted(len(report.violations), "problem")
-    if report.verdict == "rejected":
-        hint = "devices refuse what is listed; do not publish from here before you "
-        hint += "know why"
-        if all(one.rule == ExpiredError.code for one in report.violations):
-            hint = "devices refuse what has expired: sign it again with "
-            hint += "`margo-supplychain repo refresh`; `repo status` says who must"
-        error: VerificationError | InconclusiveError = VerificationError(
-            f"{directory} has {found}", hint=hint
-        )
-    else:
-        error = InconclusiveError(f"{directory} could not be checked: {found}")
-    error.report = report
-    return error
 
 
 def _keys_of(role: str | None) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import pytest
 from margo_supplychain.authoring.duties import Duty
 from margo_supplychain.authoring.plan import PROFILES
 from margo_supplychain.authoring.repository import Repository
-from margo_supplychain.cli import repo, repo_init
+from margo_supplychain.cli import repo_check, repo_init
 from margo_supplychain.cli.repo_status import describe_status, who
 from margo_supplychain.errors import InconclusiveError
 from margo_supplychain.formats.reports import Report, Violation
@@ -659,7 +659,7 @@ def test_what_could_not_be_checked_is_not_rejected() -> None:
         steps=(),
         violations=(doubt,),
     )
-    error = repo._refusal(report, "trust")
+    error = repo_check._refusal(report, "trust")
     assert isinstance(error, InconclusiveError)
     assert str(error) == "trust could not be checked: 1 problem"
     assert error.report is not None

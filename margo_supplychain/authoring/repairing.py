@@ -1,0 +1,266 @@
+"""Putting back what a place lost: the repair behind `repo check --repair`.
+
+What signed metadata names is brought back byte for byte, from the place's own blobs or
+from other copies, verified by digest. The state stays the one that the place's own
+timestamp names: a repair publishes nothing and signs nothing. Without a timestamp that
+verifies there is nothing to go by, and the place is copied anew instead.
+
+Example:
+    >>> from margo_supplychain.authoring.copying import copy_releases
+    >>> from margo_supplychain.authoring.shelves import open_shelf
+    >>> with open_shelf("mirror") as shelf:
+    ...     done = copy_releases(source, shelf, trust=store)
+    ...     Path("mirror/metadata/1.targets.json").unlink()
+    ...     repair(shelf, [source], trust=store).restored
+    ('1.targets.json',)
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from datetime import UTC
+from typing import TYPE_CHECKING, final
+
+from margo_supplychain.authoring.closures import Copier, Routes
+from margo_supplychain.authoring.copying import LONG
+from margo_supplychain.authoring.patchwork import Patchwork
+from margo_supplychain.authoring.placement import Placement
+from margo_supplychain.authoring.selection import (
+    EVERYTHING,
+    choose,
+    publishers_of,
+    record_of,
+)
+from margo_supplychain.authoring.state import LIMITS
+from margo_supplychain.authoring.survey import survey
+from margo_supplychain.errors import (
+    ConflictError,
+    FetchError,
+    MalformedError,
+    ThresholdError,
+    VerificationError,
+)
+from margo_supplychain.formats.tuf_metadata import file_name, parse_root
+from margo_supplychain.storage.receive import read_exact
+from margo_supplychain.transport.directory import DirectorySource
+from margo_supplychain.verify.clock import StoppedClock, SystemClock
+from margo_supplychain.verify.limits import Budget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from margo_supplychain.authoring.placement import Mirrored, Spot
+    from margo_supplychain.authoring.selection import Chosen, Selection
+    from margo_supplychain.authoring.survey import Listed, Survey
+    from margo_supplychain.formats.record import ReleaseRecord
+    from margo_supplychain.transport.protocols import (
+        ContentSources,
+        Shelf,
+        Sink,
+        Source,
+    )
+    from margo_supplychain.verify.clock import Clock
+    from margo_supplychain.verify.limits import Control
+    from margo_supplychain.verify.trust_store import TrustStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repaired:
+    """What a repair did.
+
+    Args:
+        restored: file names, target paths and digests that are there again.
+        warnings: what could not be put back, one line each.
+    """
+
+    restored: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def repair(
+    shelf: Shelf,
+    others: Sequence[Source],
+    *,
+    trust: TrustStore,
+    content: ContentSources | None = None,
+    select: Selection = EVERYTHING,
+    open_repository: Callable[[str], Sink] | None = None,
+    mirrored: Mirrored | None = None,
+    clock: Clock | None = None,
+    control: Control = LONG,
+) -> Repaired:
+    """Put back what a place lost; the caller holds its lock, if it has one.
+
+    Args:
+        shelf: the damaged place.
+        others: who may have what it lost, best first.
+        trust: the root or memory by which its state is verified.
+        content: where else content lies.
+        select: whose content is put back.
+        open_repository: opens `oci://…` for content.
+        mirrored: see `Placement`.
+        clock: the machine's by default; what has expired is repaired all the same.
+        control: budget and progress.
+
+    Raises:
+        VerificationError: the place's timestamp does not verify, or what it names is
+            gone from everywhere.
+        FetchError: likewise, or somebody can't be reached.
+    """
+    now = (clock or SystemClock()).now().astimezone(UTC).replace(microsecond=0)
+    found = _survey(shelf, others, trust, StoppedClock(now))
+    placement = Placement(shelf.url, shelf.url, mirrored=mirrored)
+    if len(publishers_of(found)) == 1:
+        placement.infer_vendor()
+    with Copier(Budget(control), rehash=True) as copier:
+        routes = Routes(
+            copier,
+            shelf,
+            near=others,
+            content=content,
+            open_repository=open_repository,
+        )
+        work = _Repair(shelf, others, routes, placement)
+        try:
+            work.run(found, select)
+        finally:
+            routes.close()
+    return Repaired(
+        restored=(*work.restored, *copier.counts.names),
+        warnings=tuple(dict.fromkeys((*found.warnings, *work.warnings))),
+    )
+
+
+def _survey(
+    shelf: Shelf, others: Sequence[Source], trust: TrustStore, clock: Clock
+) -> Survey:
+    """Read the place as it should be, with no more roots than its state needs.
+
+    A newer root of another copy could make the place's timestamp invalid; a root that
+    the place lost is needed as soon as its timestamp does not verify without it.
+    """
+    root = trust.load().root
+    known = parse_root(root, limit=len(root)).version
+    listed = [_root_version(name) for name in shelf.metadata_files()]
+    newest = max([known, *listed])
+    while True:
+        source = Patchwork(shelf, others, trusted=root, newest_root=newest)
+        try:
+            return survey(source, trust=trust, clock=clock, unexpired=False)
+        except ThresholdError as why:
+            following = file_name("root", newest + 1)
+            if why.role != "timestamp" or not _anybody_has(following, others):
+                raise
+        newest += 1
+
+
+def _anybody_has(filename: str, others: Sequence[Source]) -> bool:
+    for one in others:
+        try:
+            one.metadata(filename, limit=LIMITS.root)
+        except FetchError:
+            continue
+        return True
+    return False
+
+
+@final
+class _Repair:
+    def __init__(
+        self,
+        shelf: Shelf,
+        others: Sequence[Source],
+        routes: Routes,
+        placement: Placement,
+    ) -> None:
+        self._shelf = shelf
+        self._all = (shelf, *others)
+        self._routes = routes
+        self._placement = placement
+        self.restored: list[str] = []
+        self.warnings: list[str] = []
+
+    def run(self, found: Survey, select: Selection) -> None:
+        """Put everything back, in the order in which it is copied."""
+        chosen = choose(found, select)
+        with self._shelf.together():
+            for one in found.targets():
+                data = self._target(one)
+                release = chosen.get(one.path)
+                if data is not None and release is not None:
+                    self._content(found, release, data)
+        with self._shelf.together():
+            for name, data in found.roles.items():
+                self._metadata(name, data)
+            self._metadata(found.snapshot_file, found.snapshot.file.data)
+            for name, data in found.roots.items():
+                self._metadata(name, data)
+
+    def _target(self, listed: Listed) -> bytes | None:
+        """Put a target file back if need be; return its bytes if anybody has them."""
+        for place in self._all:
+            try:
+                with place.target(listed.path, listed.what) as stream:
+                    data = read_exact(listed.what, stream, subject=listed.path)
+            except (FetchError, VerificationError):
+                continue
+            is_new = place is not self._shelf
+            # Under tags also when its bytes are there: the tag may have gone.
+            if is_new or not isinstance(self._shelf, DirectorySource):
+                try:
+                    self._shelf.put_target(listed.path, listed.what, io.BytesIO(data))
+                except ConflictError as why:
+                    self.warnings.append(str(why))
+            if is_new:
+                self.restored.append(listed.path)
+            return data
+        self.warnings.append(f"nobody has {listed.path}")
+        return None
+
+    def _content(self, found: Survey, release: Chosen, data: bytes) -> None:
+        try:
+            record = record_of(found, release, data)
+        except MalformedError as why:
+            self.warnings.append(f"devices refuse {release.name}: {why}")
+            return
+        for spot in self._placement.spots(record):
+            if self._is_put_here(record, spot):
+                self._put_back(spot)
+
+    def _is_put_here(self, record: ReleaseRecord, spot: Spot) -> bool:
+        if self._placement.is_foreign(record, spot):
+            return False
+        # Beside files a component may be left to its own repository.
+        return (
+            spot.repository is not None
+            or spot.what == record.artifact
+            or self._shelf.has_blob(spot.what)
+        )
+
+    def _put_back(self, spot: Spot) -> None:
+        try:
+            try:
+                self._routes.copy(spot)
+            except ConflictError as why:
+                # Tags never move, and devices go by digest.
+                self.warnings.append(str(why))
+                self._routes.copy(spot, tagged=False)
+        except (FetchError, VerificationError) as why:
+            self.warnings.append(str(why))
+
+    def _metadata(self, name: str, data: bytes) -> None:
+        try:
+            there = self._shelf.metadata(name, limit=len(data)) == data
+        except FetchError as why:
+            if why.unreachable:
+                raise
+            there = False
+        if not there:
+            self._shelf.restore_metadata(name, data)
+            self.restored.append(name)
+
+
+def _root_version(name: str) -> int:
+    version, _, rest = name.partition(".")
+    return int(version) if rest == "root.json" and version.isdecimal() else 0

@@ -1,0 +1,283 @@
+"""`repo check`: a repository or a copy of it, looked at as devices do, and repaired."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import click
+
+from margo_supplychain.cli import describe
+from margo_supplychain.cli.author import reads, warn
+from margo_supplychain.cli.files import read_named
+from margo_supplychain.cli.options import epilog
+from margo_supplychain.cli.output import Result
+from margo_supplychain.cli.progress import progress
+from margo_supplychain.cli.repo_copy import selection, selects
+from margo_supplychain.errors import (
+    ExpiredError,
+    FetchError,
+    InconclusiveError,
+    RefusedError,
+    VerificationError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from margo_supplychain.authoring.content_look import ContentLook
+    from margo_supplychain.authoring.selection import Selection
+    from margo_supplychain.cli.author import Author
+    from margo_supplychain.errors import SupplyChainError
+    from margo_supplychain.formats.names import ReleaseName
+    from margo_supplychain.formats.reports import Report, Step
+    from margo_supplychain.transport.protocols import Shelf
+    from margo_supplychain.verify.trust_store import TrustStore
+
+_FEW: Final = 20  # parts on a screen; JSON has all
+
+
+@click.command(
+    epilog=epilog(
+        examples=[
+            "repo check",
+            "repo check oci://mirror.plant:5000/acme/trust --repair --from trust",
+            "repo check --repo trust --begin-from 1.root.json",
+        ],
+        exits=[0, 2, 3, 4],
+        follow="repo status --within 14d",
+    )
+)
+@click.argument("where", metavar="[PLACE]", required=False)
+@click.option(
+    "--repair", "repairs", is_flag=True, help="Put back what is missing or damaged."
+)
+@click.option(
+    "--from",
+    "others",
+    multiple=True,
+    metavar="PLACE",
+    help="Who has what is missing, in place of --repo; may be repeated.",
+)
+@click.option(
+    "--begin-from",
+    "first_root",
+    metavar="FILE",
+    help="Begin your lost memory (--state) anew, from a root that you trust.",
+)
+@selects
+@reads
+def check(
+    author: Author,
+    *,
+    where: str | None,
+    repairs: bool,
+    others: tuple[str, ...],
+    first_root: str | None,
+    names: tuple[ReleaseName, ...],
+    pin: str | None,
+) -> Result:
+    """Check everything as devices do, new ones and ones that saw the previous state.
+
+    PLACE is --repo, or a copy of it in a registry, directory, layout or tar. Files are
+    hashed, every byte; a registry is asked for each manifest, and whether it has each
+    blob.
+    """
+    if others and not repairs:
+        raise click.UsageError("--from goes with --repair")
+    at = where or author.open().url
+    began = None
+    if first_root is None:
+        own = _own(author, at)
+    else:
+        began = _Beginning.of(author, first_root, at)
+        own = _Trusted(began.root, _volatile(began.root))
+    select = selection(names, pin)
+    restored: tuple[str, ...] = ()
+    report = _look(author, at, own, select)
+    if repairs and report.verdict != "verified":
+        restored = _repair(author, at, own, select, others)
+        report = _look(author, at, own, select)
+    if report.verdict != "verified":
+        raise _refusal(report, at)
+    if began is not None:
+        began.create()
+        author.invocation.note(f"began {began.state} from {first_root}")
+    rows = [(one.title, _facts(one)) for one in report.steps]
+    lines = [f"verified {at}: no problem found", *describe.table(rows)]
+    if restored:
+        lines.append(f"  put back: {describe.counted(len(restored), 'part')}")
+        lines += [f"    {one}" for one in restored[:_FEW]]
+    return Result(
+        data={
+            "repository": at,
+            "report": report.to_dict(),
+            "restored": list(restored),
+        },
+        lines=lines,
+    )
+
+
+class _Trusted(NamedTuple):
+    """What a repository is believed from.
+
+    Args:
+        root: where a fresh device starts.
+        store: the author's memory, if there is one.
+    """
+
+    root: bytes
+    store: TrustStore | None
+
+    def memory(self) -> TrustStore:
+        """Return the memory, or one that begins with the root."""
+        return self.store or _volatile(self.root)
+
+
+def _own(author: Author, at: str) -> _Trusted:
+    """Return what the author trusts: a copy is no authority about itself."""
+    home = author if author.place else author.at(at)
+    store = home.memory()
+    if author.root is not None:
+        return _Trusted(_read_root(author.root), store)
+    repository = home.open()
+    try:
+        return _Trusted(repository.root, store)
+    except RefusedError:
+        if store is None:
+            raise
+        return _Trusted(store.load().root, store)
+
+
+def _look(author: Author, at: str, own: _Trusted, select: Selection) -> Report:
+    from datetime import UTC
+
+    from margo_supplychain.authoring.checks import check_place
+    from margo_supplychain.transport.opening import open_sink
+
+    # Opened to be looked through; nothing is written.
+    shelf = open_sink(at, network=author.network)
+    return check_place(
+        shelf,
+        own.root,
+        content=_content(author, shelf),
+        store=own.store,
+        now=describe.now().astimezone(UTC).replace(microsecond=0),
+        select=select,
+    )
+
+
+def _content(author: Author, shelf: Shelf) -> ContentLook:
+    from margo_supplychain.authoring.content_look import AskedContent, HashedContent
+    from margo_supplychain.transport.directory import DirectorySink
+    from margo_supplychain.transport.layout_sink import LayoutSink
+    from margo_supplychain.transport.opening import open_sink
+
+    if isinstance(shelf, DirectorySink | LayoutSink):
+        return HashedContent(shelf.directory)
+    mirrors, network = author.invocation.settings.registries
+    return AskedContent(
+        shelf,
+        open_repository=lambda url: open_sink(url, network=network),
+        mirrored=mirrors.places,
+    )
+
+
+def _repair(
+    author: Author, at: str, own: _Trusted, select: Selection, others: Sequence[str]
+) -> tuple[str, ...]:
+    from margo_supplychain.authoring.copying import LONG
+    from margo_supplychain.authoring.repairing import repair
+    from margo_supplychain.authoring.shelves import open_shelf
+    from margo_supplychain.transport.mirrors import MirroredContent
+    from margo_supplychain.transport.opening import open_sink, open_source
+
+    mirrors, network = author.invocation.settings.registries
+    if not others and author.place and author.place != at:
+        others = (author.place,)
+    try:
+        with (
+            progress(author.invocation) as tell,
+            open_shelf(at, network=network) as shelf,
+        ):
+            done = repair(
+                shelf,
+                [open_source(one, network=network) for one in others],
+                trust=own.memory(),
+                content=MirroredContent(mirrors, network=network),
+                select=select,
+                open_repository=lambda url: open_sink(url, network=network),
+                mirrored=mirrors.places,
+                control=LONG._replace(progress=tell),
+            )
+    except (VerificationError, FetchError) as why:
+        # What is wrong is said by the second look.
+        author.invocation.note(f"nothing was put back: {why}")
+        return ()
+    warn(author.invocation, done.warnings)
+    return done.restored
+
+
+def _facts(step: Step) -> str:
+    return ", ".join(f"{name} {value}" for name, value in step.facts.items())
+
+
+class _Beginning(NamedTuple):
+    """What a new memory is made from."""
+
+    state: Path
+    root: bytes
+    publisher: str
+
+    @classmethod
+    def of(cls, author: Author, file: str, at: str) -> _Beginning:
+        from margo_supplychain.authoring.repository import Repository
+
+        if author.state is None:
+            raise click.UsageError("--begin-from needs --state: where it shall be")
+        root = _read_root(Path(file))
+        opened = Repository.open(at, root=root, network=author.network)
+        publisher = opened.publisher
+        if publisher is None:
+            # The profile standard has several; this one is the author.
+            setting = author.invocation.settings.find("publisher")
+            publisher = None if setting is None else setting.values[0]
+        if publisher is None:
+            raise click.UsageError("--begin-from needs the setting publisher")
+        return cls(author.state, root, publisher)
+
+    def create(self) -> None:
+        """Make the memory; one that is there is never replaced."""
+        from margo_supplychain.verify.trust_store import TrustStore
+
+        publishers = frozenset({self.publisher})
+        TrustStore.create(self.state, root=self.root, publishers=publishers)
+
+
+def _read_root(path: Path) -> bytes:
+    from margo_supplychain.verify.limits import Limits
+
+    return read_named(path, limit=Limits().root, what="a root")
+
+
+def _volatile(root: bytes) -> TrustStore:
+    from margo_supplychain.verify.trust_store import TrustStore
+
+    return TrustStore.unsafe_without_memory(root=root)
+
+
+def _refusal(report: Report, place: str) -> SupplyChainError:
+    found = describe.counted(len(report.violations), "problem")
+    if report.verdict == "rejected":
+        hint = "devices refuse what is listed; do not publish from here before you "
+        hint += "know why. What is missing comes back with --repair"
+        if all(one.rule == ExpiredError.code for one in report.violations):
+            hint = "devices refuse what has expired: sign it again with "
+            hint += "`margo-supplychain repo refresh`; `repo status` says who must"
+        error: VerificationError | InconclusiveError = VerificationError(
+            f"{place} has {found}", hint=hint
+        )
+    else:
+        error = InconclusiveError(f"{place} could not be checked: {found}")
+    error.report = report
+    return error
