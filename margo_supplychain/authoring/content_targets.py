@@ -84,7 +84,7 @@ class ContentTargets:
         self._parent: RegistryReference | None = None
         if trust.url.startswith(SCHEME):
             self._parent = RegistryReference.parse(trust.url).parent
-        self._sinks: dict[str | None, TaggedSink] = {None: trust}
+        self._sinks: dict[str, TaggedSink] = {}
 
     # --- where -----------------------------------------------------------------------
 
@@ -150,11 +150,18 @@ class ContentTargets:
             one.content, shown, found.repository, tag, is_pushed=is_own and not absent
         )
 
+    def open(self, url: str) -> TaggedSink:
+        """Open a repository of a registry, once.
+
+        Raises:
+            FormatError: no URL of one.
+        """
+        if url not in self._sinks:
+            self._sinks[url] = open_tagged(url, network=self._network)
+        return self._sinks[url]
+
     def _sink(self, home: Home) -> TaggedSink:
-        where = home.repository
-        if where not in self._sinks:
-            self._sinks[where] = open_tagged(str(where), network=self._network)
-        return self._sinks[where]
+        return self._trust if home.repository is None else self.open(home.repository)
 
     # --- putting it there ------------------------------------------------------------
 

@@ -232,14 +232,28 @@ class Repository:
         """Look at everything as a fresh device, and as one with the previous state.
 
         Reads every role, policy, record and blob; finds every problem, not the first.
+        A registry is asked for each manifest and for the presence of each blob.
 
         Args:
             clock: the machine's by default.
             state: the author's memory of this repository: a third pair of eyes.
         """
-        from margo_supplychain.authoring.checks import check_all
+        from margo_supplychain.authoring.checks import check_all, check_place
+        from margo_supplychain.authoring.content_look import AskedContent
+        from margo_supplychain.authoring.tagged_place import TaggedPlace
 
-        return check_all(self.directory, self.root, store=state, now=_now(clock))
+        now = _now(clock)
+        if not isinstance(self.place, TaggedPlace):
+            return check_all(self.directory, self.root, store=state, now=now)
+        return check_place(
+            self.place.shelf,
+            self._first_root(state),
+            content=AskedContent(
+                self.place.shelf, open_repository=self.place.content.open
+            ),
+            store=state,
+            now=now,
+        )
 
     def status(
         self,
@@ -267,18 +281,23 @@ class Repository:
         return duties(begun, settings=settings, now=now, within=within)
 
     def _load(self, now: datetime, store: TrustStore | None) -> State:
-        first = self._root
-        if first is None:
-            if store is None:
-                raise RefusedError(
-                    f"{self.url} can't be believed by itself: nothing says which keys "
-                    "are its own",
-                    hint=_NO_ROOT,
-                )
-            first = store.load().root
         return load(
-            self.place.source, first_root=first, store=store, clock=StoppedClock(now)
+            self.place.source,
+            first_root=self._first_root(store),
+            store=store,
+            clock=StoppedClock(now),
         )
+
+    def _first_root(self, store: TrustStore | None) -> bytes:
+        if self._root is not None:
+            return self._root
+        if store is None:
+            raise RefusedError(
+                f"{self.url} can't be believed by itself: nothing says which keys are "
+                "its own",
+                hint=_NO_ROOT,
+            )
+        return store.load().root
 
     def _require_current(self, begun: State, store: TrustStore | None) -> None:
         """Refuse to sign on top of what may be an old copy.

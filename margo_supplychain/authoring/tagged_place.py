@@ -67,18 +67,18 @@ class TaggedPlace:
     is_own = False
 
     def __init__(self, shelf: TaggedSink, content: ContentTargets) -> None:
-        self._shelf = shelf
-        self._content = content
+        self.shelf = shelf
+        self.content = content
         self.source = MendingSource(shelf)
 
     @property
     def url(self) -> str:
         """The registry's or layout's URL."""
-        return self._shelf.url
+        return self.shelf.url
 
     def locked(self) -> AbstractContextManager[object]:
         """Keep others away from a layout; nobody would ask for a registry's lock."""
-        shelf = self._shelf
+        shelf = self.shelf
         if isinstance(shelf, LayoutSink) and shelf.directory.is_dir():
             return DirectoryLock(shelf.directory, timeout=LOCK_TIMEOUT)
         return nullcontext()
@@ -94,7 +94,7 @@ class TaggedPlace:
         """Return what has a versioned name already; see `Place.written`."""
         limit = LIMITS.snapshot if role == "snapshot" else LIMITS.targets
         try:
-            return self._shelf.metadata(file_name(role, version), limit=limit)
+            return self.shelf.metadata(file_name(role, version), limit=limit)
         except TooLargeError:
             return b""
         except FetchError as why:
@@ -104,31 +104,31 @@ class TaggedPlace:
 
     def located(self, release: Release) -> Release:
         """Return a release with the locations of its record; see `Place.located`."""
-        return self._content.located(release)
+        return self.content.located(release)
 
     def lost(self, release: Release) -> tuple[Descriptor, ...]:
         """Return what the registry says it does not hold; see `Place.lost`."""
-        return self._content.lost(release)
+        return self.content.lost(release)
 
     def write(self, work: Work) -> Stored:
         """Write everything but the timestamp; see `Place.write`."""
-        if isinstance(self._shelf, LayoutSink):
-            self._shelf.clean()
-        with self._shelf.together():
-            stored = self._content.put(work)
+        if isinstance(self.shelf, LayoutSink):
+            self.shelf.clean()
+        with self.shelf.together():
+            stored = self.content.put(work)
             for path, (what, data) in work.staged.targets.items():
-                self._shelf.put_target(path, what, io.BytesIO(data))
+                self.shelf.put_target(path, what, io.BytesIO(data))
             self.write_metadata(work)
         return stored
 
     def write_metadata(self, work: Work) -> None:
         """Write the staged metadata; see `Place.write_metadata`."""
         for name, data in self.source.mended.items():
-            self._shelf.restore_metadata(name, data)
+            self.shelf.restore_metadata(name, data)
         try:
             for name, data in work.staged.metadata.items():
                 # It is read back and compared.
-                self._shelf.put_metadata(name, data)
+                self.shelf.put_metadata(name, data)
         except ConflictError:
             raise self._give_way(work) from None
 
@@ -138,7 +138,7 @@ class TaggedPlace:
         if self._read(TIMESTAMP) != before:
             raise self._give_way(work)
         try:
-            self._shelf.put_metadata(TIMESTAMP, ours)
+            self.shelf.put_metadata(TIMESTAMP, ours)
         except ConflictError:
             raise self._give_way(work) from None
         except FetchError:
@@ -161,7 +161,7 @@ class TaggedPlace:
 
     def named(self, role: str, entry: MetaFile) -> bytes:
         """Return what a snapshot's entry names; see `Place.named`."""
-        mending = MendingSource(self._shelf)
+        mending = MendingSource(self.shelf)
         mending.expect({f"{role}.json": entry})
         name = file_name(role, entry.version)
         data = mending.metadata(name, limit=LIMITS.targets)
@@ -178,7 +178,7 @@ class TaggedPlace:
         try:
             for name, data in work.staged.metadata.items():
                 if self._read(name, len(data)) != data:
-                    self._shelf.restore_metadata(name, data)
+                    self.shelf.restore_metadata(name, data)
         except InconclusiveError as why:
             # What is published is published: it must not be reported as a failure.
             work.warnings.append(
@@ -191,7 +191,7 @@ class TaggedPlace:
 
     def _read(self, name: str, size: int = LIMITS.timestamp) -> bytes | None:
         try:
-            return self._shelf.metadata(name, limit=max(size, 1))
+            return self.shelf.metadata(name, limit=max(size, 1))
         except TooLargeError:
             return None
         except FetchError as why:
@@ -205,7 +205,7 @@ class TaggedPlace:
         The bytes are still there under their digest. Only what verifies is put back; if
         it does not, this is no race, and the next edit will say what it is.
         """
-        mending = MendingSource(self._shelf)
+        mending = MendingSource(self.shelf)
         try:
             load(
                 mending,
@@ -217,7 +217,7 @@ class TaggedPlace:
                 if mending.names(name):
                     mending.metadata(name, limit=LIMITS.targets)
             for name, data in mending.mended.items():
-                self._shelf.restore_metadata(name, data)
+                self.shelf.restore_metadata(name, data)
         except SupplyChainError as why:
             return self._conflict(f"timestamp is not what this began from: {why}")
         return self._conflict("somebody else published at the same time")
