@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from margo_supplychain.formats.oci import Entry
 
+_MOVES: Final = 4  # of one tag, while it is read
 _ALGORITHMS: Final = ("sha256:", "sha384:", "sha512:")
 
 
@@ -150,37 +151,35 @@ class Layout(Protocol):
             OciFormatError: a tag that names two things, or a digest that is none.
         """
         # A tag of a layout may hold a colon, as `docker save` writes them.
-        is_digest = reference.startswith(_ALGORITHMS)
-        names = self.names(tick=tick)
-        if is_digest:
-            what = _unlisted(Digest.parse(reference), names)
-        else:
-            what = self._tagged(reference, names)
-        if what.size > limit and not is_digest:
-            raise TooLargeError(
-                f"{self.url} {reference} has {what.size} bytes, more than the limit "
-                f"of {limit}",
-                url=self.url,
-            )
-        try:
-            with self.open_blob(what, tick=tick) as stream:
-                data = read_at_most(stream, limit, url=self.url, tick=tick)
-        except FetchError as why:
-            if is_digest or not why.missing:
-                raise
-            # The tag exists; a copy that is half done must not say otherwise.
-            raise FetchError(
-                f"{self.url} lists {reference}, and does not hold it", url=why.url
-            ) from why
-        if hashlib.new(what.digest.algorithm, data).hexdigest() != what.digest.hex:
-            raise FetchError(
-                f"{self.url} does not have {what.digest.short} as its digest says",
-                url=self.url,
-            )
-        return data, what.media_type
+        if reference.startswith(_ALGORITHMS):
+            what = _unlisted(Digest.parse(reference), self.names(tick=tick))
+            return self._read_manifest(what, limit, tick), what.media_type
+        what = self._tagged(reference, tick)
+        lost: FetchError | None = None
+        for _ in range(_MOVES):
+            if what.size > limit:
+                raise TooLargeError(
+                    f"{self.url} {reference} has {what.size} bytes, more than the "
+                    f"limit of {limit}",
+                    url=self.url,
+                )
+            try:
+                return self._read_manifest(what, limit, tick), what.media_type
+            except FetchError as why:
+                if not why.missing:
+                    raise
+                lost = why
+            # Whoever writes there may just have moved the tag, and tidied up.
+            before, what = what, self._tagged(reference, tick)
+            if what == before:
+                break
+        # The tag exists; a copy that is half done must not say otherwise.
+        raise FetchError(
+            f"{self.url} lists {reference}, and does not hold it", url=self.url
+        ) from lost
 
-    def _tagged(self, tag: str, names: Names) -> Descriptor:
-        found = names.tagged(tag)
+    def _tagged(self, tag: str, tick: Callable[[int], None] | None) -> Descriptor:
+        found = self.names(tick=tick).tagged(tag)
         if len(found) > 1:
             raise OciFormatError(
                 f"{self.url} has {len(found)} manifests tagged {tag[:160]!r}",
@@ -191,6 +190,18 @@ class Layout(Protocol):
                 f"{self.url} has no tag {tag[:160]!r}", url=self.url, missing=True
             )
         return found[0]
+
+    def _read_manifest(
+        self, what: Descriptor, limit: int, tick: Callable[[int], None] | None
+    ) -> bytes:
+        with self.open_blob(what, tick=tick) as stream:
+            data = read_at_most(stream, limit, url=self.url, tick=tick)
+        if hashlib.new(what.digest.algorithm, data).hexdigest() != what.digest.hex:
+            raise FetchError(
+                f"{self.url} does not have {what.digest.short} as its digest says",
+                url=self.url,
+            )
+        return data
 
 
 class DirectoryLayout(Layout):

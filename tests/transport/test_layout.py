@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,10 +37,11 @@ from margo_supplychain.storage.content_store import ContentStore, blob_path
 from margo_supplychain.storage.lock import DirectoryLock
 from margo_supplychain.storage.operations import Operations
 from margo_supplychain.transport.layout_sink import LayoutSink
-from margo_supplychain.transport.oci_layout import LayoutSource
+from margo_supplychain.transport.oci_layout import DirectoryLayout, LayoutSource, Names
 from tests.faults.crash import Crash, crash_points
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 RECORD = b"a release record"
@@ -213,6 +215,34 @@ def test_half_a_copy_is_not_an_answer(sink: LayoutSink) -> None:
     assert not caught.value.unreachable
 
 
+def test_a_tag_that_moves_while_it_is_read(
+    sink: LayoutSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device polls while its vendor signs the next timestamp, and drops the last."""
+    sink.put_metadata("timestamp.json", b"1")
+    source = LayoutSource(sink.directory)
+    assert source.metadata("timestamp.json", limit=9) == b"1"
+    names = DirectoryLayout.names
+    moves = iter((b"2", b"3", *(b"%d" % number for number in range(4, 9))))
+    kept: Iterator[bool] = iter((True, True, False))
+
+    def then_move(
+        layout: DirectoryLayout, *, tick: Callable[[int], None] | None = None
+    ) -> Names:
+        found = names(layout, tick=tick)
+        if layout is source._tagged and next(kept, None):
+            sink.put_metadata("timestamp.json", next(moves))
+        return found
+
+    monkeypatch.setattr(DirectoryLayout, "names", then_move)
+    assert source.metadata("timestamp.json", limit=9) == b"3"
+    # Not for ever: who moves it each time is no source.
+    kept = repeat(True)
+    with pytest.raises(FetchError, match="lists timestamp, and does not") as caught:
+        source.metadata("timestamp.json", limit=9)
+    assert not caught.value.missing
+
+
 def test_the_list_is_read_again_when_it_changed(sink: LayoutSink) -> None:
     sink.put_metadata("timestamp.json", b"1")
     source = LayoutSource(sink.directory)
@@ -308,6 +338,16 @@ def test_a_tag_of_two_things_is_put_right(sink: LayoutSink) -> None:
     sink.restore_metadata("1.acme.json", b"role")
     assert LayoutSource(sink.directory).metadata("1.acme.json", limit=9) == b"role"
     assert list(listed(sink)) == ["1.acme"]
+
+
+def test_one_of_two_things_under_a_tag_is_removed() -> None:
+    names = Names(
+        Entry(descriptor=one, annotations={REFERENCE_NAME: "a"})
+        for one in (PACKAGED, EMPTY)
+    )
+    assert names.remove(EMPTY.digest) == 1
+    assert names.tagged("a") == (PACKAGED,)
+    assert names.remove(EMPTY.digest) == 0
 
 
 def test_timestamps_leave_nothing_behind(sink: LayoutSink) -> None:
