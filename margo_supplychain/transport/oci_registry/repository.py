@@ -259,17 +259,7 @@ class RegistryRepository:
             raise OciFormatError(f"manifest is {found.media_type}, not {media_type}")
         digest = Digest.of(data)
         reference = str(digest) if tag is None else registry_tag(tag)
-        what = self._named(reference)
-        answer = self._client.ask(
-            "PUT",
-            f"{self._base}/manifests/{reference}",
-            self._push,
-            body=data,
-            headers={"Content-Type": media_type},
-        )
-        if answer.status not in _DONE:
-            raise push_failure(answer, host=self._client.host, what=what)
-        check_digest_header(answer, digest, what=what)
+        answer = self._put(data, media_type, reference, digest)
         if found.subject is not None and "OCI-Subject" not in answer.headers:
             kind = found.artifact_type
             if kind is None and not isinstance(found, Index):
@@ -283,6 +273,32 @@ class RegistryRepository:
             )
             self._referrers.add(found.subject.digest, entry)
         return digest
+
+    def _put(
+        self, data: bytes, media_type: str, reference: str, digest: Digest
+    ) -> Answer:
+        what = self._named(reference)
+        is_second = False
+        while True:
+            answer = self._client.ask(
+                "PUT",
+                f"{self._base}/manifests/{reference}",
+                self._push,
+                body=data,
+                headers={"Content-Type": media_type},
+            )
+            if answer.status not in _DONE:
+                raise push_failure(answer, host=self._client.host, what=what)
+            try:
+                check_digest_header(answer, digest, what=what)
+            except FetchError:
+                # What a proxy has changed on the way stands under our tag: put the
+                # right bytes there, once.
+                if is_second:
+                    raise
+                is_second = True
+            else:
+                return answer
 
     def delete_manifest(self, digest: Digest) -> None:
         """Delete a manifest and all its tags; one that is not there is fine.

@@ -407,6 +407,17 @@ def test_a_push_that_stored_something_else(
     server.lies("PUT", lies.header("Docker-Content-Digest", other))
     with pytest.raises(FetchError, match="but its header says"):
         client.put_manifest(PLAIN, MANIFEST, tag="1.0.1")
+    assert len(server.asked("PUT")) == 2
+    server.is_honest_again()
+
+    def changed(talk: Conversation) -> None:
+        held = server.of(PATH)
+        digest = held.add_manifest(PLAIN + b" ", tag="1.0.1")
+        talk.say(201, b"", {"Docker-Content-Digest": digest})
+
+    server.lies("PUT", changed, times=1)
+    client.put_manifest(PLAIN, MANIFEST, tag="1.0.1")
+    assert client.manifest("1.0.1")[0] == PLAIN
 
 
 def test_what_can_not_be_deleted(
