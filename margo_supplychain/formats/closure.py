@@ -92,6 +92,7 @@ def chosen(
         return index.manifests
     named = {one.platform for one in index.manifests if one.platform is not None}
     taken = {one for one in named if _is_for(one, platforms)}
+    # check 6.12: an index that names platforms has one of those asked for
     if named and not taken:
         raise UnknownTargetError(
             f"index {what.digest.short} has nothing for "

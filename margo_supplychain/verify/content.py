@@ -150,8 +150,7 @@ class Fetch:
             self._look(size)
 
         look(0)
-        # check 6.3 (instead: here = self.content.has(what)): what is here already is
-        # hashed again
+        # check 6.3 (instead: here = self.content.has(what)): what is here is hashed
         here = self.content.keep_intact(what, tick=look)
         if not here:
             self._fetch(what, places, look)
