@@ -1,13 +1,14 @@
 """Looking at a whole repository as devices do, and finding every problem.
 
-    1  a fresh device starts from the first root
+    1  a fresh device starts from the first root; every root is there
     2  a device holds the state before the last edit, or the author's memory
     3  every publisher and application has its one role and its policy
     4  every listed release has its record, as its path and entry say
-    5  all content is there, every byte hashed, and a device would take it
+    5  all content is there, and a device would take it; see `content_look`
 
 The rules are the device's own; what has expired is a problem and no reason to stop.
-Files that no metadata names are no problem: killed runs leave them.
+Files that no metadata names are no problem: killed runs leave them. What is withdrawn
+needs no content: no device takes it, and copies leave it out.
 """
 
 from __future__ import annotations
@@ -15,9 +16,15 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Literal
 
+from margo_supplychain.authoring.content_look import (
+    ContentLook,
+    HashedContent,
+)
 from margo_supplychain.authoring.directory_place import PREVIOUS
 from margo_supplychain.authoring.duties import clock_ahead
 from margo_supplychain.authoring.overlay import Overlay, Staged
+from margo_supplychain.authoring.place_checks import root_problems, tag_problems
+from margo_supplychain.authoring.selection import EVERYTHING
 from margo_supplychain.authoring.settings import DIRECTORY
 from margo_supplychain.authoring.state import LIMITS, AuthorWalk
 from margo_supplychain.errors import (
@@ -28,12 +35,10 @@ from margo_supplychain.errors import (
 )
 from margo_supplychain.formats.names import ReleaseName
 from margo_supplychain.formats.reports import Report, Step, Violation
-from margo_supplychain.storage.content_store import ContentStore
 from margo_supplychain.storage.durable import read_file
-from margo_supplychain.transport.directory import DirectorySource
+from margo_supplychain.transport.directory import DirectorySink
 from margo_supplychain.verify import artifact, chain, offline_role, resolve
 from margo_supplychain.verify.clock import StoppedClock
-from margo_supplychain.verify.content_checks import check_stored
 from margo_supplychain.verify.memory import Memory
 
 if TYPE_CHECKING:
@@ -43,8 +48,9 @@ if TYPE_CHECKING:
 
     from tuf.api.metadata import Targets
 
-    from margo_supplychain.formats.digests import Digest
+    from margo_supplychain.authoring.selection import Selection
     from margo_supplychain.formats.record import ReleaseRecord
+    from margo_supplychain.transport.protocols import Shelf, Source
     from margo_supplychain.verify.chain import Chain
     from margo_supplychain.verify.trust_store import TrustStore
 
@@ -60,29 +66,63 @@ _TITLES: Final = {
 def check_all(
     directory: Path, root: bytes, *, store: TrustStore | None, now: datetime
 ) -> Report:
-    """Return every problem of a repository; see `Repository.check`."""
-    check = _Check(directory, root, now)
+    """Return every problem of a repository in a directory; see `Repository.check`."""
+    shelf = DirectorySink(directory)
+    return check_place(
+        shelf, root, content=HashedContent(directory), store=store, now=now
+    )
+
+
+def check_place(
+    shelf: Shelf,
+    root: bytes,
+    *,
+    content: ContentLook,
+    store: TrustStore | None,
+    now: datetime,
+    select: Selection = EVERYTHING,
+) -> Report:
+    """Return every problem of a repository or copy of one, wherever it lies.
+
+    Args:
+        shelf: the place; nothing is written.
+        root: what a fresh device starts from.
+        content: looks at content, as far as that can be done there.
+        store: the author's memory: a third pair of eyes.
+        now: what expiry is judged by.
+        select: whose content is looked at; of a copy that was narrowed.
+    """
+    check = _Check(shelf, root, now, content, select)
     check.run(store)
     return check.report()
 
 
 class _Check:
-    def __init__(self, directory: Path, root: bytes, now: datetime) -> None:
-        self._directory = directory
-        self._source = DirectorySource(directory)
+    def __init__(
+        self,
+        shelf: Shelf,
+        root: bytes,
+        now: datetime,
+        content: ContentLook,
+        select: Selection,
+    ) -> None:
+        self._shelf = shelf
         self._root = root
         self._now = now
+        self._content = content
+        self._select = select
         self._problems: list[Violation] = []
         self._facts: dict[int, dict[str, object]] = {}
         self._failed: set[int] = set()
         self._at = 1
-        self._hashed: set[Digest] = set()
-        self._elsewhere: frozenset[Digest] = frozenset()
 
     def run(self, store: TrustStore | None) -> None:
         """Go through the steps; from 3 on they need the first."""
         facts = self._step(1)
-        walk = self._walk(Memory(root=self._root, publishers=None), self._source)
+        walk = self._walk(Memory(root=self._root, publishers=None), self._shelf)
+        newest = None if walk is None else walk.workflow.root.version
+        for why in root_problems(self._shelf, self._root, newest):
+            self._problem(why)
         if walk is not None:
             facts.update(_versions(walk))
             self._clocks(walk)
@@ -95,20 +135,21 @@ class _Check:
         facts["applications"] = len(found)
         self._note_expired(walk)
         releases = 0
-        content = self._open_content()
+        can_look = self._begin_content({name.publisher for name, _ in found})
         for name, decided in found:
-            for record in self._records(walk, name, decided):
+            for record, is_needed in self._records(walk, name, decided):
                 releases += 1
-                if content is not None:
+                if can_look and is_needed:
                     self._at = 5
-                    self._content_of(content, record)
+                    for why in self._content.problems(record):
+                        self._problem(why, f"{record.name} {record.version}")
                 self._at = 4
                 # Records are read once, and there may be a hundred thousand.
                 walk.accepted_targets.clear()
         self._step(4)["releases"] = releases
-        self._step(5)["blobs"] = len(self._hashed)
-        if self._elsewhere:
-            self._step(5)["components elsewhere"] = len(self._elsewhere)
+        for why in tag_problems(self._shelf, walk):
+            self._problem(why)
+        self._step(5).update(self._content.facts())
 
     def report(self) -> Report:
         """Return what was found."""
@@ -117,7 +158,7 @@ class _Check:
             all_open = all(one.inconclusive for one in self._problems)
             verdict = "inconclusive" if all_open else "rejected"
         return Report(
-            subject=f"repository {self._directory}",
+            subject=f"repository {_shown(self._shelf)}",
             verdict=verdict,
             code=self._problems[0].rule if self._problems else "verified",
             time=self._now,
@@ -144,9 +185,7 @@ class _Check:
 
     # --- 1 and 2 ---------------------------------------------------------------------
 
-    def _walk(
-        self, memory: Memory, source: Overlay | DirectorySource
-    ) -> AuthorWalk | None:
+    def _walk(self, memory: Memory, source: Source) -> AuthorWalk | None:
         walk = self._author_walk(memory, source)
         try:
             walk.top_level()
@@ -155,29 +194,28 @@ class _Check:
             return None
         return walk
 
-    def _author_walk(
-        self, memory: Memory, source: Overlay | DirectorySource
-    ) -> AuthorWalk:
+    def _author_walk(self, memory: Memory, source: Source) -> AuthorWalk:
         return AuthorWalk(memory, _no_copies, source, clock=StoppedClock(self._now))
 
     def _as_before(self, store: TrustStore | None, facts: dict[str, object]) -> None:
         memory = self._memory_before()
         if memory is not None and memory.timestamp is not None:
             facts["timestamp"] = memory.timestamp.version
-            self._walk(memory, self._source)
+            self._walk(memory, self._shelf)
         if store is not None:
             facts["memory"] = store.where
-            self._walk(store.load(), self._source)
+            self._walk(store.load(), self._shelf)
 
     def _memory_before(self) -> Memory | None:
         """Return the memory of a device that saw the timestamp before the last edit."""
+        if not isinstance(self._shelf, DirectorySink):
+            return None
+        path = self._shelf.directory / DIRECTORY / PREVIOUS
         try:
-            data = read_file(
-                self._directory / DIRECTORY / PREVIOUS, limit=LIMITS.timestamp
-            )
+            data = read_file(path, limit=LIMITS.timestamp)
         except FileNotFoundError:
             return None
-        overlay = Overlay(Staged(timestamp=data), self._source)
+        overlay = Overlay(Staged(timestamp=data), self._shelf)
         memory = Memory(root=self._root, publishers=None)
         walk = self._author_walk(memory, overlay)
         try:
@@ -251,9 +289,11 @@ class _Check:
 
     def _records(
         self, walk: AuthorWalk, name: ReleaseName, found: Chain
-    ) -> Iterator[ReleaseRecord]:
+    ) -> Iterator[tuple[ReleaseRecord, bool]]:
+        """Yield each record, and whether its content has to be here."""
         self._at = 4
         listed = resolve.listed(found.deciding.signed, name)
+        withdrawn = resolve.withdrawn_in(listed)
         known = {one.path for one in listed}
         for path in found.deciding.signed.targets:
             if path.startswith(name.releases) and path not in known:
@@ -267,34 +307,23 @@ class _Check:
                 )
         for one in listed:
             try:
-                yield artifact.fetch_record(walk, name, one, LIMITS)
+                record = artifact.fetch_record(walk, name, one, LIMITS)
             except SupplyChainError as why:
                 self._problem(why, f"{name} {one.version}")
+                continue
+            is_usable = record.artifact.digest not in withdrawn
+            yield record, is_usable and self._select.takes(name, one)
 
     # --- 5 ---------------------------------------------------------------------------
 
-    def _open_content(self) -> ContentStore | None:
+    def _begin_content(self, publishers: set[str]) -> bool:
         self._at = 5
         try:
-            return ContentStore.open(self._directory)
+            self._content.begin(publishers)
         except SupplyChainError as why:
             self._problem(why)
-            return None
-
-    def _content_of(self, store: ContentStore, record: ReleaseRecord) -> None:
-        # A component may lie in its own repository instead, named by digest.
-        elsewhere = frozenset(
-            one.content.digest
-            for one in record.components
-            if not store.has(one.content)
-        )
-        self._elsewhere |= elsewhere
-        try:
-            check_stored(
-                record, store, limits=LIMITS, elsewhere=elsewhere, hashed=self._hashed
-            )
-        except SupplyChainError as why:
-            self._problem(why, f"{record.name} {record.version}")
+            return False
+        return True
 
     # --- what was found --------------------------------------------------------------
 
@@ -330,6 +359,10 @@ def _versions(walk: AuthorWalk) -> dict[str, object]:
         if one is not None:
             found[role] = one.version
     return found
+
+
+def _shown(shelf: Shelf) -> str:
+    return str(shelf.directory) if isinstance(shelf, DirectorySink) else shelf.url
 
 
 def _no_copies(name: str) -> bytes | None:

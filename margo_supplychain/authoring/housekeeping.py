@@ -8,8 +8,9 @@ killed runs, which must not be used again. Target files and content are never to
 old ones cost little, and what still names them is not for this command to find out.
 
 Example:
-    >>> copied = source.metadata("timestamp.json", limit=10_000)
-    >>> prune(DirectorySink(source.directory), trust=store, clock=clock).removed
+    >>> from margo_supplychain.authoring.shelves import open_shelf
+    >>> with open_shelf(source.url) as shelf:
+    ...     prune(shelf, trust=store, clock=clock, keep=1).removed
     ()
 """
 

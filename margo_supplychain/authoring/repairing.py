@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, final
 from margo_supplychain.authoring.closures import Copier, Routes
 from margo_supplychain.authoring.copying import LONG
 from margo_supplychain.authoring.patchwork import Patchwork
+from margo_supplychain.authoring.place_checks import has_tag, root_version
 from margo_supplychain.authoring.placement import Placement
 from margo_supplychain.authoring.selection import (
     EVERYTHING,
@@ -43,7 +44,6 @@ from margo_supplychain.errors import (
 )
 from margo_supplychain.formats.tuf_metadata import file_name, parse_root
 from margo_supplychain.storage.receive import read_exact
-from margo_supplychain.transport.directory import DirectorySource
 from margo_supplychain.verify.clock import StoppedClock, SystemClock
 from margo_supplychain.verify.limits import Budget
 
@@ -142,7 +142,7 @@ def _survey(
     """
     root = trust.load().root
     known = parse_root(root, limit=len(root)).version
-    listed = [_root_version(name) for name in shelf.metadata_files()]
+    listed = [root_version(name) for name in shelf.metadata_files()]
     newest = max([known, *listed])
     while True:
         source = Patchwork(shelf, others, trusted=root, newest_root=newest)
@@ -205,18 +205,20 @@ class _Repair:
                     data = read_exact(listed.what, stream, subject=listed.path)
             except (FetchError, VerificationError):
                 continue
-            is_new = place is not self._shelf
-            # Under tags also when its bytes are there: the tag may have gone.
-            if is_new or not isinstance(self._shelf, DirectorySource):
-                try:
-                    self._shelf.put_target(listed.path, listed.what, io.BytesIO(data))
-                except ConflictError as why:
-                    self.warnings.append(str(why))
-            if is_new:
-                self.restored.append(listed.path)
+            # Its bytes may be there, and the tag that keeps them gone.
+            if place is not self._shelf or not has_tag(self._shelf, listed.what):
+                self._put_target(listed, data)
             return data
         self.warnings.append(f"nobody has {listed.path}")
         return None
+
+    def _put_target(self, listed: Listed, data: bytes) -> None:
+        try:
+            self._shelf.put_target(listed.path, listed.what, io.BytesIO(data))
+        except ConflictError as why:
+            self.warnings.append(str(why))
+        else:
+            self.restored.append(listed.path)
 
     def _content(self, found: Survey, release: Chosen, data: bytes) -> None:
         try:
@@ -259,8 +261,3 @@ class _Repair:
         if not there:
             self._shelf.restore_metadata(name, data)
             self.restored.append(name)
-
-
-def _root_version(name: str) -> int:
-    version, _, rest = name.partition(".")
-    return int(version) if rest == "root.json" and version.isdecimal() else 0

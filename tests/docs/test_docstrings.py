@@ -46,7 +46,10 @@ PICTURES: Final = {
 }
 COPIES: Final = frozenset(
     f"authoring.{one}"
-    for one in ("closures", "copying", "housekeeping", "selection", "shelves", "survey")
+    for one in (
+        *("closures", "content_look", "copying", "housekeeping", "repairing"),
+        *("selection", "shelves", "survey"),
+    )
 )
 FLAGS: Final = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 WORDS: Final = "correct horse battery staple"
