@@ -12,11 +12,13 @@ import pytest
 from tests.cli.running import environment
 from tests.fixtures import PACKAGES
 from tests.house.tree import ROOT
+from tests.registries.servers import docker_registry
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SCRIPT = ROOT / "examples" / "quickstart.sh"
+USAGE = "sh examples/quickstart.sh [--keep] [--registry HOST:PORT]"
 
 
 def quickstart(
@@ -59,10 +61,62 @@ def test_the_device_takes_the_release_and_refuses_the_older_one(
         "(exit status 3)\n",
         "runs       acme/pump-monitor 1.2.0",
     ]
-    places = [ran.stdout.find(step) for step in steps]
-    assert -1 not in places, steps[places.index(-1)]
-    assert places == sorted(places)
+    in_this_order(steps, ran.stdout)
     assert "Traceback" not in ran.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def in_this_order(steps: list[str], text: str) -> None:
+    at = 0
+    for step in steps:
+        found = text.find(step, at)
+        assert found != -1, f"{step!r} is not in\n{text[at:]}"
+        at = found + len(step)
+
+
+def test_the_same_in_a_registry_whose_owner_is_the_attacker(tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with docker_registry(tmp_path / "registry") as registry:
+        ran = quickstart(scratch, "--registry", registry.host)
+        assert (ran.returncode, ran.stderr) == (0, ""), ran.stdout
+        ours = re.escape(f"{registry.host}/quickstart-") + "[0-9]+-[0-9]+"
+        trust = re.search(rf"oci://{ours}/trust\b", ran.stdout)
+        assert trust is not None
+        repository = trust[0].removeprefix(f"oci://{registry.host}/")
+        steps = [
+            "added acme/pump-monitor: releases are signed by ",
+            f"$ margo-supplychain repo push {trust[0]}\n",
+            "published acme/pump-monitor 1.1.0\n",
+            f"repoint_tag.py {registry.host}/{repository} timestamp\nsha256:",
+            "published acme/pump-monitor 1.2.0\n",
+            f"verified {trust[0]}: no problem found\n",
+            f"--source {trust[0]} ",
+            "verified acme/pump-monitor 1.2.0\n",
+            "fetched acme/pump-monitor 1.2.0",
+            "confirmed acme/pump-monitor 1.2.0",
+            # The tag moved, and nobody was impressed.
+            f"{repository.removesuffix('trust')}pump-monitor 1.2.0 sha256:",
+            "fetched acme/pump-monitor 1.2.0",
+            f"{registry.host}/{repository} timestamp sha256:",
+            "rejected acme/pump-monitor ^1.0\n",
+            "error: timestamp v3 is older than trusted v4 [rollback]\n",
+            f"hint: {trust[0]} serves an old copy; do not install, report it",
+            "(exit status 3)\n",
+            "runs       acme/pump-monitor 1.2.0",
+            f"left in the registry: {registry.host}/quickstart-",
+        ]
+        in_this_order(steps, ran.stdout)
+        assert "Traceback" not in ran.stdout
+        assert list(scratch.iterdir()) == []
+        # What is left there is in nobody's way.
+        assert quickstart(scratch, f"--registry={registry.host}").returncode == 0
+
+
+def test_a_registry_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    ran = quickstart(tmp_path, "--registry", "127.0.0.1:1")
+    assert ran.returncode == 4
+    assert "127.0.0.1:1" in ran.stdout.splitlines()[-2]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -82,7 +136,9 @@ def test_what_it_prints_can_be_typed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "python", "status", "message"),
     [
-        (["--help-me"], sys.executable, 2, "usage: sh examples/quickstart.sh [--keep]"),
+        (["--help-me"], sys.executable, 2, f"usage: {USAGE}\n"),
+        (["--registry"], sys.executable, 2, f"usage: {USAGE}\n"),
+        (["--keep", "127.0.0.1:5000"], sys.executable, 2, f"usage: {USAGE}\n"),
         ([], "/nonexistent/python", 1, "has no margo_supplychain"),
     ],
 )
