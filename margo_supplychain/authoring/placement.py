@@ -48,12 +48,14 @@ class Spot(NamedTuple):
         repository: `oci://…`; None for beside the trust metadata.
         tag: what it is called there.
         locations: where the record says that it lies, best first.
+        home: the first of them, as the record has it.
     """
 
     what: Descriptor
     repository: str | None
     tag: str
     locations: tuple[str, ...]
+    home: str | None
 
 
 @final
@@ -98,16 +100,57 @@ class Placement:
             self._unnamed.add(place)
         version = record.version.tag
         name = version if self._to else f"{record.name}:{version}"
-        yield Spot(record.artifact, place, name, self._lies(given or near))
+        found = given or near
+        home = _repository(found[0]) if found else None
+        yield Spot(record.artifact, place, name, self._lies(found), home)
         for one in record.components:
             own = _repository(one.repository)
-            found = (own,) if own else ()
+            lies = (own, *found) if own else found
             yield Spot(
                 one.content,
-                self._place(found or given or near, record),
+                self._place(lies, record),
                 one.revision if self._to else _name_of(own, one.revision),
-                self._lies((*found, *(given or near))),
+                self._lies(lies),
+                own or home,
             )
+
+    def looked_for(self, record: ReleaseRecord, spot: Spot) -> tuple[str, ...]:
+        """Return the repositories in which a copy, or the vendor's own, has a spot.
+
+        What the owner maps is looked for there alone; what lies in a mirror, in the
+        mirror alone; what the vendor only refers to, where it says.
+        """
+        found: dict[str, None] = {}
+        for location in spot.locations:
+            at = _repository(location)
+            if at is None:
+                continue
+            mapped = self._mirrored(at) if self._mirrored is not None else (at,)
+            for one in mapped:
+                place = _repository(one)
+                if place is not None and (
+                    one != at or self.is_ours(at) or not self.is_mirror(record)
+                ):
+                    found[place] = None
+        return tuple(found)
+
+    def is_foreign(self, record: ReleaseRecord, spot: Spot) -> bool:
+        """Say whether the vendor only refers to a spot: others put it there."""
+        if self._from is None or spot.home is None or self.is_mirror(record):
+            return False
+        return not self.is_ours(spot.home)
+
+    def is_ours(self, repository: str) -> bool:
+        """Say whether a repository lies below the parent of the source."""
+        return _below(repository, self._from) is not None
+
+    def is_mirror(self, record: ReleaseRecord) -> bool:
+        """Say whether the source is not where a release says that it lies.
+
+        What is published in a registry says so; what says nothing was copied there.
+        """
+        given = (_repository(one) for one in record.locations)
+        return not any(one is not None and self.is_ours(one) for one in given)
 
     @property
     def mirrors(self) -> dict[str, tuple[str, ...]]:

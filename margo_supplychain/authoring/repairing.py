@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.placement import Mirrored, Spot
     from margo_supplychain.authoring.selection import Chosen, Selection
     from margo_supplychain.authoring.survey import Listed, Survey
+    from margo_supplychain.formats.digests import Descriptor
     from margo_supplychain.formats.record import ReleaseRecord
     from margo_supplychain.transport.protocols import (
         ContentSources,
@@ -237,7 +238,7 @@ class _Repair:
         return (
             spot.repository is not None
             or spot.what == record.artifact
-            or self._shelf.has_blob(spot.what)
+            or any(_has(place, spot.what) for place in self._all)
         )
 
     def _put_back(self, spot: Spot) -> None:
@@ -261,3 +262,11 @@ class _Repair:
         if not there:
             self._shelf.restore_metadata(name, data)
             self.restored.append(name)
+
+
+def _has(place: Source, what: Descriptor) -> bool:
+    try:
+        with place.blob(what):
+            return True
+    except FetchError:
+        return False
