@@ -134,10 +134,11 @@ def test_answer_that_is_no_answer(name: str, server: HostileRegistry) -> None:
         client.manifest(str(WHAT.digest))
     # Both kernels keep some of what nobody reads.
     assert server.sent < 64 << 20
-    # A redirect is followed five times, and a broken answer tried twice.
-    assert len(server.seen) <= 14
+    # Redirects are followed five times, and lines that broke meanwhile opened again.
+    assert len(server.seen) <= 30
     server.is_honest_again()
-    assert read(client) == DATA
+    # On other lines: who never ends there does not know that it should be honest.
+    assert read(client_of(server.host)) == DATA
 
 
 @pytest.mark.parametrize(
