@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from margo_supplychain.authoring.state import LIMITS, AuthorWalk
 from margo_supplychain.errors import (
-    DigestMismatchError,
     FetchError,
     FormatError,
     MalformedError,
@@ -109,13 +108,16 @@ class Survey:
                     yield found
 
 
-def survey(source: Source, *, trust: TrustStore, clock: Clock) -> Survey:
+def survey(
+    source: Source, *, trust: TrustStore, clock: Clock, unexpired: bool = True
+) -> Survey:
     """Read and verify all trust metadata of a place.
 
     Args:
         source: unverified.
         trust: the root, and what was seen before; it is not changed.
         clock: what expiry is judged by.
+        unexpired: whether the top-level roles must not have expired.
 
     Raises:
         VerificationError: a top-level role does not verify, or has expired; or a file
@@ -126,7 +128,7 @@ def survey(source: Source, *, trust: TrustStore, clock: Clock) -> Survey:
     before = trust.load()
     walk = AuthorWalk(before, held.get, source, clock=clock)
     walk.top_level()
-    for role in STRICT:
+    for role in STRICT if unexpired else ():
         expired = walk.expired.get(role)
         if expired is not None:
             raise expired
@@ -201,16 +203,14 @@ def listed_file(role: str, entry: MetaFile, data: bytes) -> bytes:
     """Return the bytes of a role's file if they are those that the snapshot names.
 
     Raises:
-        DigestMismatchError: they are not.
+        MixAndMatchError: they are not.
     """
     expected = (entry.hashes or {}).get("sha256", "")
     found = hashlib.sha256(data).hexdigest()
     if found != expected or len(data) != entry.length:
-        raise DigestMismatchError(
+        raise MixAndMatchError(
             f"{role} v{entry.version} is not the file that the snapshot names",
-            subject=role,
-            expected=f"sha256:{expected}",
-            found=f"sha256:{found}",
+            role=role,
         )
     return data
 
@@ -264,7 +264,7 @@ class _Roles:
             try:
                 data = self._source.metadata(wanted, limit=limit)
                 files[wanted] = listed_file(role, entry, data)
-            except (FetchError, DigestMismatchError) as why:
+            except (FetchError, MixAndMatchError) as why:
                 if role in refused:
                     raise
                 self._warnings.append(f"nobody delegates to {role}: not copied: {why}")
