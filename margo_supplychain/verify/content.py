@@ -74,6 +74,7 @@ class Fetch:
         self._copies = copies
         self._platforms = platforms
         self._total = 0
+        self._gone: set[int] = set()
         self.content = ContentStore.create(to, mode=0o700)
         self.digests: dict[Digest, Descriptor] = {}
 
@@ -93,7 +94,8 @@ class Fetch:
         )
         wanted: list[tuple[Descriptor, _Places]] = []
         for top in tops_of(self._record):
-            places = _Places(self._sources, locations_of(self._record, top))
+            locations = locations_of(self._record, top)
+            places = _Places(self._sources, locations, self._gone)
 
             def read(what: Descriptor, places: _Places = places) -> bytes:
                 self._count(what)
@@ -167,6 +169,7 @@ class Fetch:
                 self._receive(what, source, look)
             except (FetchError, VerificationError) as why:
                 problems[number] = why
+                places.lacked(source, why)
             else:
                 places.had(number)
                 return
@@ -231,16 +234,21 @@ class _Places:
     """Where the content below one top is looked for.
 
     Who had something of it is asked first for the rest, so what lies together costs
-    one round trip for each blob, wherever it lies.
+    one round trip for each blob, wherever it lies. Who can't be reached is asked last,
+    since finding that out again takes long.
 
     Args:
         content: tells where.
         locations: the record's hints.
+        gone: ids of the sources that nobody answers at; shared by all tops.
     """
 
-    def __init__(self, content: ContentSources, locations: Sequence[str]) -> None:
+    def __init__(
+        self, content: ContentSources, locations: Sequence[str], gone: set[int]
+    ) -> None:
         self._content = content
         self._locations = locations
+        self._gone = gone
         self._sources: tuple[Source, ...] | None = None
         self._first = 0
         self._lock = threading.Lock()
@@ -251,9 +259,16 @@ class _Places:
             if self._sources is None:
                 # Only now: what is here already needs no place at all.
                 self._sources = tuple(self._content.sources(self._locations))
-        numbered = list(enumerate(self._sources))
         first = self._first
-        return [*numbered[first : first + 1], *numbered[:first], *numbered[first + 1 :]]
+        return sorted(
+            enumerate(self._sources),
+            key=lambda one: (id(one[1]) in self._gone, one[0] != first),
+        )
+
+    def lacked(self, source: Source, why: SupplyChainError) -> None:
+        """Ask this source last from now on, if it can't be reached."""
+        if isinstance(why, FetchError) and why.unreachable:
+            self._gone.add(id(source))
 
     def had(self, number: int) -> None:
         """Ask this source first from now on."""

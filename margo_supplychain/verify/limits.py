@@ -48,7 +48,9 @@ class Limits:
 
 
 class Control(NamedTuple):
-    """One call's budget and callbacks; these are never called by two threads at once.
+    """One call's budget and callbacks.
+
+    Callbacks may be called by other threads than the caller's, one at a time.
 
     Args:
         deadline: how long the call may take in all.

@@ -498,6 +498,38 @@ def test_who_had_something_is_asked_first(tmp_path: Path) -> None:
     assert len(full.asked) == blobs - 1
 
 
+def test_who_can_not_be_reached_is_asked_last(tmp_path: Path) -> None:
+    """Finding out takes long: a few threads do it, once for all components."""
+    story = eight(tmp_path)
+    parts = [
+        component(
+            artifact(
+                story.world, [(WASM, None, f"{name} {n}".encode()) for n in "abc"]
+            ),
+            name,
+            "wasm",
+        )
+        for name in ("web", "more", "other")
+    ]
+    story.world.release("1.1.0", components=tuple(parts))
+    story.device.source.files = story.world.publish()
+    down = MemorySource(story.device.source.files)
+    down.down = True
+    full = MemorySource(story.device.source.files)
+    story.device.verify()
+    story.device.limits = Limits(parallel=1)
+    located(story, Located(story.device, down, full))
+    assert len(down.asked) == 1
+    # It is still asked for what nobody else has.
+    full.files = full.files.copy()
+    gone = str(parts[1].content.digest)
+    del full.files.blobs[gone]
+    blob_path(story.device.staging, parts[1].content.digest).unlink()
+    with pytest.raises(FetchError, match="no such blob"):
+        located(story, Located(story.device, full, down))
+    assert down.asked[-1] == gone
+
+
 def test_a_manifest_that_is_here_is_not_asked_for(tmp_path: Path) -> None:
     story = eight(tmp_path)
     digest = str(story.device.verify().manifest.digest)
