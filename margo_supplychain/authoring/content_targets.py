@@ -134,21 +134,22 @@ class ContentTargets:
         self, release: Release, one: Component, parent: RegistryReference
     ) -> Home:
         shown = f"component {one.name}"
+        absent = one.content.digest in (release.elsewhere | release.in_place)
         try:
             found = RegistryReference.parse(one.repository)
-            # Helm writes the + of a version as _, since no tag can hold it.
-            tag = registry_tag(one.revision.replace("+", "_"))
+            is_own = found.host == parent.host and found.path.startswith(
+                f"{parent.path}/"
+            )
+            is_pushed = is_own and not absent
+            if is_pushed:
+                registry_tag(one.revision)
         except OciFormatError as why:
             raise RefusedError(
                 f"{shown} lies where no registry has it: {why}",
                 hint="correct its repository and revision in margo.yaml: devices pull "
                 "it from there",
             ) from why
-        is_own = found.host == parent.host and found.path.startswith(f"{parent.path}/")
-        absent = one.content.digest in (release.elsewhere | release.in_place)
-        return Home(
-            one.content, shown, found.repository, tag, is_pushed=is_own and not absent
-        )
+        return Home(one.content, shown, found.repository, one.revision, is_pushed)
 
     def open(self, url: str) -> TaggedSink:
         """Open a repository of a registry, once.

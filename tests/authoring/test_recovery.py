@@ -191,7 +191,9 @@ def test_content_that_no_device_takes_is_not_published(
     def refuse(*_arguments: object, **_options: object) -> None:
         raise VerificationError("no device takes it")
 
-    monkeypatch.setattr("margo_supplychain.authoring.directory_place.check_stored", refuse)
+    monkeypatch.setattr(
+        "margo_supplychain.authoring.directory_place.check_stored", refuse
+    )
     damage(blobs(filled)[0])
     before = filled.files()
     with pytest.raises(SupplyChainError, match="no device takes it") as caught:
