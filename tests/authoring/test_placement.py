@@ -1,0 +1,175 @@
+"""Where content goes in a copy, where it is looked for, and what devices are told."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from margo_supplychain.authoring.placement import Placement
+from margo_supplychain.errors import OciFormatError
+from margo_supplychain.formats.digests import Descriptor
+from margo_supplychain.formats.names import ReleaseName
+from margo_supplychain.formats.oci import MANIFEST
+from margo_supplychain.formats.record import Component, ReleaseRecord
+from margo_supplychain.formats.versions import Version
+from margo_supplychain.transport.mirrors import MirrorMap
+
+ORIGIN = "oci://registry.example/acme/trust"
+PLANT = "oci://mirror.plant:5000/copies/acme/trust"
+PUMP = "oci://registry.example/acme/pump-monitor"
+PROXY = "oci://tools.example:5000/proxies/nginx"
+
+
+def record(
+    *locations: str, components: tuple[str, ...] = (), name: str = "acme/pump-monitor"
+) -> ReleaseRecord:
+    return ReleaseRecord(
+        name=ReleaseName.parse(name),
+        version=Version.parse("1.2.0+a"),
+        application_version=None,
+        created=datetime(2026, 11, 21, tzinfo=UTC),
+        artifact=Descriptor.of(b"package", MANIFEST),
+        artifact_type=None,
+        locations=locations,
+        components=tuple(
+            Component(
+                name=f"part-{number}",
+                profile="main",
+                profile_type="compose",
+                repository=one,
+                revision="2.0.0",
+                content=Descriptor.of(one.encode(), MANIFEST),
+            )
+            for number, one in enumerate(components)
+        ),
+        images=(),
+        closure="complete",
+    )
+
+
+def places(placement: Placement, found: ReleaseRecord) -> list[str]:
+    return [f"{one.repository}:{one.tag}" for one in placement.spots(found)]
+
+
+def test_from_a_registry_to_another() -> None:
+    placement = Placement(ORIGIN, PLANT)
+    found = record(PUMP, components=("oci://registry.example/acme/charts/web", PROXY))
+    assert places(placement, found) == [
+        "oci://mirror.plant:5000/copies/acme/pump-monitor:1.2.0_a",
+        "oci://mirror.plant:5000/copies/acme/charts/web:2.0.0",
+        ("oci://mirror.plant:5000/copies/acme/tools.example-5000/proxies/nginx:2.0.0"),
+    ]
+    assert placement.mirrors == {
+        "oci://registry.example/acme": ("oci://mirror.plant:5000/copies/acme",),
+        PROXY: (
+            "oci://mirror.plant:5000/copies/acme/tools.example-5000/proxies/nginx",
+        ),
+    }
+    assert placement.content == ()
+
+
+def test_where_it_lies_is_asked_first_in_a_copy() -> None:
+    placement = Placement(PLANT, "/media/stick")
+    placement.infer_vendor()
+    found = record(PUMP, components=(PROXY,))
+    artifact, component = placement.spots(found)
+    assert artifact.locations == (
+        "oci://mirror.plant:5000/copies/acme/pump-monitor",
+        PUMP,
+    )
+    assert component.locations[:2] == (
+        "oci://mirror.plant:5000/copies/acme/tools.example-5000/proxies/nginx",
+        PROXY,
+    )
+    assert (artifact.repository, artifact.tag) == (None, "acme/pump-monitor:1.2.0_a")
+    assert component.tag == "tools.example:5000/proxies/nginx:2.0.0"
+    assert placement.mirrors == {
+        "oci://mirror.plant:5000/copies/acme": ("/media/stick",),
+        "oci://registry.example/acme": ("/media/stick",),
+        PROXY: ("/media/stick",),
+    }
+
+
+def test_from_a_stick_the_vendors_parent_is_inferred() -> None:
+    found = record(PUMP, components=("oci://registry.example/acme/web",))
+    placement = Placement("oci-archive:stick.tar", PLANT)
+    assert places(placement, found)[0].startswith(
+        "oci://mirror.plant:5000/copies/acme/registry.example/acme/pump-monitor:"
+    )
+    placement = Placement("oci-archive:stick.tar", PLANT)
+    placement.infer_vendor()
+    assert places(placement, found) == [
+        "oci://mirror.plant:5000/copies/acme/pump-monitor:1.2.0_a",
+        "oci://mirror.plant:5000/copies/acme/web:2.0.0",
+    ]
+    assert placement.mirrors == {
+        "oci://registry.example/acme": ("oci://mirror.plant:5000/copies/acme",)
+    }
+
+
+def test_what_the_owner_maps_keeps_its_place() -> None:
+    mirrors = MirrorMap(
+        {"oci://registry.example/acme": ["oci://mirror.plant:5000/copies/acme"]}
+    )
+    placement = Placement("trust", PLANT, mirrored=mirrors.places)
+    assert places(placement, record(PUMP)) == [
+        "oci://mirror.plant:5000/copies/acme/pump-monitor:1.2.0_a"
+    ]
+
+
+def test_to_where_it_says_that_it_lies() -> None:
+    placement = Placement("trust", ORIGIN)
+    assert places(placement, record(PUMP)) == [f"{PUMP}:1.2.0_a"]
+    assert (placement.mirrors, placement.content) == ({}, ())
+
+
+def test_a_release_that_names_no_location() -> None:
+    placement = Placement("trust", PLANT)
+    assert places(placement, record()) == [
+        "oci://mirror.plant:5000/copies/acme/pump-monitor:1.2.0_a"
+    ]
+    assert placement.content == ("oci://mirror.plant:5000/copies/acme/pump-monitor",)
+    # What no registry takes as a name is no place.
+    with pytest.raises(OciFormatError):
+        places(placement, record(name="acme/-pump"))
+
+
+def test_other_hosts() -> None:
+    placement = Placement("trust", PLANT)
+    found = record("https://files.example/pump", "oci://[::1]:5000/a/pump-monitor")
+    assert places(placement, found) == [
+        "oci://mirror.plant:5000/copies/acme/1-5000/a/pump-monitor:1.2.0_a"
+    ]
+
+
+def test_where_a_check_looks() -> None:
+    found = record(PUMP, components=("oci://registry.example/acme/web", PROXY))
+    origin = Placement(ORIGIN, ORIGIN)
+    artifact, web, proxy = origin.spots(found)
+    assert not origin.is_mirror(found)
+    assert origin.looked_for(found, artifact) == (PUMP,)
+    assert origin.looked_for(found, web) == ("oci://registry.example/acme/web", PUMP)
+    assert PROXY in origin.looked_for(found, proxy)
+    assert [origin.is_foreign(found, one) for one in (artifact, web, proxy)] == [
+        False,
+        False,
+        True,
+    ]
+    plant = Placement(PLANT, PLANT)
+    plant.infer_vendor()
+    artifact, web, proxy = plant.spots(found)
+    assert plant.is_mirror(found)
+    assert plant.looked_for(found, artifact) == (
+        "oci://mirror.plant:5000/copies/acme/pump-monitor",
+    )
+    # A mirror has what it copied, whoever had it before.
+    assert PROXY not in plant.looked_for(found, proxy)
+    assert not plant.is_foreign(found, proxy)
+    beside = Placement("trust", "trust")
+    assert not beside.is_foreign(found, next(beside.spots(found)))
+
+
+def test_a_trust_repository_needs_a_parent() -> None:
+    with pytest.raises(OciFormatError):
+        Placement("trust", "oci://registry.example/trust")
