@@ -93,13 +93,17 @@ class TaggedPlace:
     def written(self, role: str, version: int) -> bytes | None:
         """Return what has a versioned name already; see `Place.written`."""
         limit = LIMITS.snapshot if role == "snapshot" else LIMITS.targets
+        name = file_name(role, version)
         try:
-            return self.shelf.metadata(file_name(role, version), limit=limit)
+            return self.shelf.metadata(name, limit=limit)
         except TooLargeError:
             return b""
         except FetchError as why:
             if why.missing:
                 return None
+            # Whoever may push could else bar the next version for ever.
+            if self.shelf.is_damaged(name):
+                return b""
             raise
 
     def located(self, release: Release) -> Release:

@@ -145,6 +145,24 @@ class TaggedSink(TaggedSource):
             inline = data if len(data) <= MAX_INLINE else None
             self._put_wrapped(tag, layer, inline=inline, title=filename)
 
+    def is_damaged(self, filename: str) -> bool:
+        """Say whether a name is taken, and by what is no metadata file any more.
+
+        Somebody else wrote under the tag, or the bytes behind it are gone.
+
+        Raises:
+            FetchError: that can't be found out.
+        """
+        manifest = self._manifest(metadata_tag(filename))
+        if manifest is None:
+            return False
+        found = _unwrapped(manifest)
+        if found is None or found.kind != TUF_METADATA:
+            return True
+        what = found.layer
+        layer = Descriptor(media_type=TUF_METADATA, digest=what.digest, size=what.size)
+        return found.inline is None and not self._writer.has_blob(layer)
+
     def metadata_files(self) -> Iterator[str]:
         """Yield the names of metadata files; see `Shelf.metadata_files`."""
         for tag in self._writer.tags(most=MOST_TAGS):
