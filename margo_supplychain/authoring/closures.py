@@ -14,24 +14,26 @@ Example:
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self, final
 
 from margo_supplychain.errors import CancelledError, FetchError, VerificationError
-from margo_supplychain.storage.receive import read_exact
+from margo_supplychain.formats.references import SCHEME
+from margo_supplychain.storage.receive import check_stream, read_exact
 from margo_supplychain.transport.bounded import BoundedStream
 from margo_supplychain.verify.artifact import first_of
 from margo_supplychain.verify.content_checks import parts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
     from typing import BinaryIO
 
+    from margo_supplychain.authoring.placement import Spot
     from margo_supplychain.errors import SupplyChainError
     from margo_supplychain.formats.digests import Descriptor, Digest
-    from margo_supplychain.transport.protocols import Sink, Source
+    from margo_supplychain.transport.protocols import ContentSources, Sink, Source
     from margo_supplychain.verify.limits import Budget
 
     Sources = Callable[[], Iterable[Source]]
@@ -47,11 +49,13 @@ class Counts:
     Args:
         new, there: blobs and manifests that were copied, and that lay there already.
         size: bytes of the new ones.
+        names: digests of the new ones.
     """
 
     new: int = 0
     there: int = 0
     size: int = 0
+    names: list[str] = field(default_factory=list)
 
 
 @final
@@ -61,10 +65,14 @@ class Copier:
     Args:
         budget: of the whole work.
         at_once: how many blobs travel at the same time.
+        rehash: whether what lies in files is read again, and replaced if damaged.
     """
 
-    def __init__(self, budget: Budget, *, at_once: int = AT_ONCE) -> None:
+    def __init__(
+        self, budget: Budget, *, at_once: int = AT_ONCE, rehash: bool = False
+    ) -> None:
         self.counts = Counts()
+        self._rehash = rehash
         self._budget = budget
         self._pool = ThreadPoolExecutor(max_workers=at_once)
         self._lock = threading.Lock()
@@ -128,11 +136,13 @@ class Copier:
             self._stopped = True
             for one in pending:
                 one.cancel()
+            wait(pending)
+            self._stopped = False
             raise
 
     def _copy_blob(self, what: Descriptor, sink: Sink, sources: Sources) -> None:
         self._look()
-        if sink.has_blob(what):
+        if self._is_there(what, sink):
             self._count(what, sink, new=False)
             return
         problems: list[SupplyChainError] = []
@@ -168,11 +178,23 @@ class Copier:
     ) -> None:
         if tag is None and (sink.url, what.digest) in self._held:
             return
-        there = sink.has_blob(what)
+        there = self._is_there(what, sink)
         # With a tag also when it is there: the tag may not be.
         if tag is not None or not there:
             sink.put_manifest(what, data, tag=tag)
         self._count(what, sink, new=not there)
+
+    def _is_there(self, what: Descriptor, sink: Sink) -> bool:
+        if not sink.has_blob(what):
+            return False
+        if not self._rehash or sink.url.startswith(SCHEME):
+            return True
+        try:
+            with sink.blob(what, tick=self._look) as stream:
+                check_stream(what, stream, subject=str(what.digest), tick=self._look)
+        except (FetchError, VerificationError):
+            return False
+        return True
 
     def _counted(self, what: Descriptor, stream: BinaryIO) -> BinaryIO:
         """Return the stream, with its bytes counted and told as they pass."""
@@ -199,13 +221,73 @@ class Copier:
                 self._held.add(key)
                 self.counts.new += new
                 self.counts.there += not new
-                self.counts.size += what.size if new else 0
+                if new:
+                    self.counts.size += what.size
+                    self.counts.names.append(str(what.digest))
 
     def _look(self, size: int = 0) -> None:
         del size
         if self._stopped:
             raise CancelledError("another part could not be copied")
         self._budget.check()
+
+
+@final
+class Routes:
+    """Where content comes from and goes to.
+
+    Args:
+        copier: does the work.
+        target: takes what goes beside the trust metadata.
+        near: is asked before what records say.
+        content: opens what records say.
+        open_repository: opens `oci://…` to put content there.
+    """
+
+    def __init__(
+        self,
+        copier: Copier,
+        target: Sink,
+        *,
+        near: Sequence[Source],
+        content: ContentSources | None,
+        open_repository: Callable[[str], Sink] | None,
+    ) -> None:
+        self.counts = copier.counts
+        self._copier = copier
+        self._target = target
+        self._near = tuple(near)
+        self._content = content
+        self._open = open_repository
+        self._opened: dict[str, Sink] = {}
+
+    def copy(self, spot: Spot, *, tagged: bool = True) -> None:
+        """Copy one manifest with all that it names to its spot; see `Copier.copy`."""
+        self._copier.copy(
+            spot.what,
+            spot.tag if tagged else None,
+            self._sink(spot.repository),
+            lambda: self._sources(spot.locations),
+        )
+
+    def close(self) -> None:
+        """Close what was opened here."""
+        for one in self._opened.values():
+            one.close()
+
+    def _sources(self, locations: Sequence[str]) -> Iterator[Source]:
+        yield from self._near
+        if self._content is not None:
+            yield from self._content.sources(locations)
+
+    def _sink(self, repository: str | None) -> Sink:
+        if repository is None:
+            return self._target
+        if self._open is None:
+            raise TypeError("a copy to a registry opens repositories of content")
+        if repository not in self._opened:
+            self._opened[repository] = self._open(repository)
+        return self._opened[repository]
 
 
 def into(stream: BinaryIO) -> Callable[[memoryview], int]:

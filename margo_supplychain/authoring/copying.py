@@ -24,10 +24,15 @@ from dataclasses import dataclass
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Final, final
 
-from margo_supplychain.authoring.closures import Copier
+from margo_supplychain.authoring.closures import Copier, Routes
 from margo_supplychain.authoring.overlay import Nowhere, Overlay, Staged
 from margo_supplychain.authoring.placement import Placement
-from margo_supplychain.authoring.selection import EVERYTHING, choose
+from margo_supplychain.authoring.selection import (
+    EVERYTHING,
+    choose,
+    publishers_of,
+    record_of,
+)
 from margo_supplychain.authoring.state import LIMITS, AuthorWalk
 from margo_supplychain.authoring.survey import survey
 from margo_supplychain.errors import (
@@ -45,19 +50,17 @@ from margo_supplychain.formats.references import SCHEME
 from margo_supplychain.storage.receive import read_exact
 from margo_supplychain.transport.directory import DirectorySource
 from margo_supplychain.transport.locations import TIMESTAMP
-from margo_supplychain.verify import artifact
 from margo_supplychain.verify.clock import StoppedClock, SystemClock
 from margo_supplychain.verify.limits import Budget, Control
 from margo_supplychain.verify.memory import Memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from margo_supplychain.authoring.placement import Mirrored, Spot
+    from margo_supplychain.authoring.placement import Mirrored
     from margo_supplychain.authoring.selection import Chosen, Selection
     from margo_supplychain.authoring.survey import Listed, Survey
-    from margo_supplychain.formats.record import ReleaseRecord
     from margo_supplychain.transport.protocols import ContentSources, Sink, Source
     from margo_supplychain.verify.clock import Clock
     from margo_supplychain.verify.trust_store import TrustStore
@@ -146,61 +149,17 @@ def copy_releases(
     placement = Placement(source.url, target.url, mirrored=mirrored)
     budget = Budget(control)
     with Copier(budget) as copier:
-        contents = _Contents(source, content, target, open_repository, copier)
+        # A trust repository in a registry holds no content, all others may.
+        near = () if source.url.startswith(SCHEME) else (source,)
+        contents = Routes(
+            copier, target, near=near, content=content, open_repository=open_repository
+        )
         copy = _Copy(source, target, contents, placement, budget)
         try:
             found = copy.survey(trust, StoppedClock(now))
             return copy.run(found, select, StoppedClock(now))
         finally:
             contents.close()
-
-
-@final
-class _Contents:
-    """Where content comes from and goes to."""
-
-    def __init__(
-        self,
-        source: Source,
-        content: ContentSources | None,
-        target: Sink,
-        open_repository: Callable[[str], Sink] | None,
-        copier: Copier,
-    ) -> None:
-        # A trust repository in a registry holds no content, all others may.
-        self._near = () if source.url.startswith(SCHEME) else (source,)
-        self._content = content
-        self._target = target
-        self._open = open_repository
-        self._opened: dict[str, Sink] = {}
-        self._copier = copier
-        self.counts = copier.counts
-
-    def copy(self, spot: Spot) -> None:
-        """Copy one manifest with all that it names to its spot."""
-        sink = self._sink(spot.repository)
-        self._copier.copy(
-            spot.what, spot.tag, sink, lambda: self._sources(spot.locations)
-        )
-
-    def close(self) -> None:
-        """Close what was opened here."""
-        for one in self._opened.values():
-            one.close()
-
-    def _sources(self, locations: Sequence[str]) -> Iterator[Source]:
-        yield from self._near
-        if self._content is not None:
-            yield from self._content.sources(locations)
-
-    def _sink(self, repository: str | None) -> Sink:
-        if repository is None:
-            return self._target
-        if self._open is None:
-            raise TypeError("a copy to a registry opens repositories of content")
-        if repository not in self._opened:
-            self._opened[repository] = self._open(repository)
-        return self._opened[repository]
 
 
 @final
@@ -211,7 +170,7 @@ class _Copy:
         self,
         source: Source,
         target: Sink,
-        contents: _Contents,
+        contents: Routes,
         placement: Placement,
         budget: Budget,
     ) -> None:
@@ -250,7 +209,7 @@ class _Copy:
         begun = self._shown()
         self._require_not_older(found, clock)
         chosen = choose(found, select)
-        if len(_publishers(found)) == 1:
+        if len(publishers_of(found)) == 1:
             self._placement.infer_vendor()
         listed = 0
         with self._target.together():
@@ -380,7 +339,7 @@ class _Copy:
 
     def _copy_content(self, found: Survey, release: Chosen, data: bytes) -> None:
         try:
-            record = _record(found, release, data)
+            record = record_of(found, release, data)
         except MalformedError as why:
             found.warnings.append(f"devices refuse {release.name}: {why}")
             return
@@ -398,7 +357,14 @@ class _Copy:
                 raise
         self._count(is_new=there != data)
         if there != data:
-            self._target.put_metadata(name, data)
+            try:
+                self._target.put_metadata(name, data)
+            except ConflictError as why:
+                why.hint = (
+                    f"{self._target.url} holds another repository, or somebody wrote "
+                    "there: name another place, or look with `repo check`"
+                )
+                raise
 
     def _commit(self, data: bytes, begun: bytes | None) -> None:
         """Write the timestamp, unless somebody else was here in the meantime."""
@@ -423,23 +389,6 @@ class _Copy:
     def _look(self, size: int) -> None:
         del size
         self._budget.check()
-
-
-def _record(found: Survey, release: Chosen, data: bytes) -> ReleaseRecord:
-    """Return a release's record, judged as a device does, from bytes at hand."""
-    digest = release.candidate.file.hashes["sha256"]
-    found.held[digest] = data
-    try:
-        return artifact.fetch_record(
-            found.walk, release.name, release.candidate, LIMITS
-        )
-    finally:
-        del found.held[digest]
-
-
-def _publishers(found: Survey) -> set[str]:
-    roles = found.walk.workflow.roles.values()
-    return {path.partition("/")[0] for one in roles for path in one.signed.targets}
 
 
 def _no_copies(name: str) -> bytes | None:

@@ -12,7 +12,7 @@ from margo_supplychain.authoring.content_look import AskedContent, HashedContent
 from margo_supplychain.authoring.repairing import Repaired, repair
 from margo_supplychain.authoring.shelves import open_shelf
 from margo_supplychain.authoring.testing import tiny_repository
-from margo_supplychain.errors import ThresholdError, VerificationError
+from margo_supplychain.errors import FetchError, ThresholdError, VerificationError
 from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.registry_form import (
     TUF_METADATA,
@@ -390,3 +390,68 @@ def test_another_root(filled: Vendor, registry: DockerRegistry) -> None:
             trust=TrustStore.unsafe_without_memory(root=tiny.root),
             clock=filled.clock,
         )
+
+
+def test_one_part_that_nobody_has_stops_no_other(
+    filled: Vendor, registry: DockerRegistry
+) -> None:
+    at = str(filled.directory / "copy")
+    copy(filled, str(filled.trust), at, registry)
+    there = filled.directory / "copy" / "blobs/sha256"
+    lost = [layer("acme/pump-monitor 1.0.0"), layer("acme/valve 1.0.0")]
+    for name in lost:
+        (there / name).unlink()
+    (filled.trust / "blobs/sha256" / lost[0]).unlink()
+    done = mend(filled, at, registry)
+    assert done.restored == (f"sha256:{lost[1]}",)
+    assert any(lost[0] in one for one in done.warnings)
+    assert len(check(filled, at, registry).violations) == 1
+
+
+def test_a_record_that_nobody_has(filled: Vendor, registry: DockerRegistry) -> None:
+    at = str(filled.directory / "copy")
+    copy(filled, str(filled.trust), at, registry)
+    for place_ in (filled.trust, filled.directory / "copy"):
+        for path in (place_ / "targets/acme/releases/valve").iterdir():
+            path.unlink()
+    done = mend(filled, at, registry)
+    assert done.restored == ()
+    assert "nobody has acme/releases/valve/1.0.0" in done.warnings
+
+
+def test_a_tag_of_a_record_that_somebody_took(
+    filled: Vendor, registry: DockerRegistry
+) -> None:
+    at = place("oci", filled, "copy", registry)
+    copy(filled, str(filled.trust), at, registry)
+    (path,) = (filled.trust / "targets/acme/releases/valve").iterdir()
+    tag = target_tag(Digest.of(path.read_bytes()))
+    found = repository(at, registry)
+    other, kind = found.manifest("1.root")
+    lose(at, tag, registry)
+    found.put_manifest(other, kind, tag=tag)
+    assert mend(filled, at, registry).restored == ()
+    (path.parent / path.name).rename(filled.directory / "away")
+    report = check(filled, at, registry)
+    assert report.verdict == "verified"
+
+
+def test_a_registry_that_goes_away(filled: Vendor, tmp_path: Path) -> None:
+    with docker_registry(tmp_path / "own") as own:
+        at = place("oci", filled, "copy", own)
+        copy(filled, str(filled.trust), at, own)
+        network = own.network(tries=1)
+    shelf = open_sink(at, network=network)
+    content = AskedContent(
+        shelf, open_repository=lambda url: open_sink(url, network=network)
+    )
+    report = check_place(
+        shelf,
+        filled.repository.root,
+        content=content,
+        store=None,
+        now=filled.clock.now(),
+    )
+    assert report.verdict == "inconclusive"
+    with pytest.raises(FetchError):
+        repair(shelf, [], trust=trust(filled), clock=filled.clock)
