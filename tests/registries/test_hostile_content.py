@@ -8,12 +8,15 @@ for on the way is bounded.
 from __future__ import annotations
 
 import json
+import random
+import threading
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from margo_supplychain.errors import (
     DigestMismatchError,
+    FetchError,
     MalformedError,
     UnsafeArchiveError,
 )
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from margo_supplychain.formats.digests import Descriptor
+    from tests.registries.hostile import Conversation
     from tests.registries.plant import Plant
     from tests.world import World
 
@@ -158,3 +162,81 @@ def document(layers: list[dict[str, object]]) -> dict[str, object]:
         "config": {"mediaType": oci.EMPTY_TYPE, **_named(b"{}")},
         "layers": layers,
     }
+
+
+# --- several at once, and broken off -------------------------------------------------
+
+
+def of_layers(plant: Plant, version: str, *layers: bytes) -> list[str]:
+    """Publish a release of these layers; return their digests."""
+    made = [("application/wasm", None, layer) for layer in layers]
+    plant.release(version, artifact=artifact(plant.world, made))
+    return [str(Digest.of(layer)) for layer in layers]
+
+
+def test_one_false_blob_among_silent_ones(plant: Plant) -> None:
+    """Four at once: who waits for the others when one is an alarm? Nobody for long,
+    and no thread stays behind."""
+    digests = of_layers(plant, "2.0.0", *(b"layer %d" % n * 100 for n in range(8)))
+    plant.device.verify()
+    before = threading.active_count()
+    for digest in digests[1:]:
+        plant.registry.lies(f"GET .*{digest}", lies.silent)
+    plant.registry.lies(f"GET .*{digests[0]}", lies.tampered)
+    with refused(plant.device, DigestMismatchError, "digest-mismatch", match="digest"):
+        plant.device.fetch()
+    assert len(plant.registry.asked("/blobs/")) <= 8
+    plant.registry.over.set()
+    plant.registry.is_honest_again()
+    # The server's own threads end when its clients have left.
+    ours = [one for one in threading.enumerate() if "process_request" not in one.name]
+    assert len(ours) <= before
+
+
+def test_false_beginning_that_is_gone_on_with(plant: Plant) -> None:
+    """A registry gives a false first half and breaks off, again and again: whatever a
+    later attempt goes on with, it does not end in a false blob, nor never."""
+    data = random.Random(7).randbytes(3_000_000)  # noqa: S311 - not for keys
+    (digest,) = of_layers(plant, "2.0.0", data)
+
+    def half(talk: Conversation) -> None:
+        if "Range" in talk.headers:
+            talk.hang_up()
+            return
+        talk.begin(200, {"Content-Length": str(len(data))})
+        talk.give(bytes(len(data) // 2))
+        talk.hang_up()
+
+    plant.registry.lies(f"GET .*{digest}", half)
+    plant.device.verify()
+    for _ in range(2):
+        with refused(plant.device, FetchError, "fetch", match="."):
+            plant.device.fetch()
+    plant.registry.is_honest_again()
+    for attempt in range(2):
+        try:
+            assert plant.device.install() == "2.0.0"
+        except DigestMismatchError:
+            assert attempt == 0
+            continue
+        break
+    else:
+        pytest.fail("the false beginning was kept")
+
+
+def test_false_beginning_of_another_registry(plant: Plant) -> None:
+    """The nearer mirror poisons what is gone on with at the honest one."""
+    data = random.Random(8).randbytes(3_000_000)  # noqa: S311 - not for keys
+    (digest,) = of_layers(plant, "2.0.0", data)
+
+    def half(talk: Conversation) -> None:
+        talk.begin(200, {"Content-Length": str(len(data))})
+        talk.give(bytes(len(data) // 2))
+        talk.hang_up()
+
+    with HostileRegistry() as mirror:
+        mirror.holdings = plant.registry.holdings
+        mirror.lies(f"GET .*{digest}", half)
+        near = f"oci://{mirror.host}/{CONTENT}"
+        plant.device.content = (near, *plant.device.content)
+        assert plant.device.install() == "2.0.0"
