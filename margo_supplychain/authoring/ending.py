@@ -83,7 +83,7 @@ def _sign(work: Work) -> dict[str, tuple[int, datetime]]:
         meta[f"{role}.json"] = signing.sign(role, work.changes.view(role))
     named = work.state.timestamp.signed.snapshot_meta
     if "snapshot" in work.top:
-        named = signing.snapshot(meta)
+        named = signing.snapshot(meta, after=[work.state.snapshot.file])
     signing.timestamp(named)
     return signing.roles
 

@@ -6,23 +6,26 @@ writes his snapshot before he looks at `timestamp` for the last time. So if both
 and saw the old one, then whoever wrote last finds the other's snapshot afterwards,
 under his own snapshot's name or above it; or, if it is below, the other finds his.
 
-What is found there, verifies and was signed about when ours was, is joined: a snapshot
-with the newer file of each role, and the next timestamp. Where both changed one role,
-his stays and ours is not published: run again, it starts from there.
+What is found there, verifies, was signed about when ours was and was made from what
+ours was made from (`x-after`), is joined: a snapshot with the newer file of each role,
+and the next timestamp. Where both changed one role, his stays and ours is not
+published: run again, it starts from there. What was made from something older is left
+alone: its publisher will find that somebody was faster.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from tuf.api.metadata import Targets
+from tuf.api.metadata import MetaFile, Targets
 
 from margo_supplychain import threshold
 from margo_supplychain.authoring.overlay import Overlay
 from margo_supplychain.authoring.rehearsal import Subjects, rehearse_edit
-from margo_supplychain.authoring.role_signing import RoleSigning
+from margo_supplychain.authoring.role_signing import AFTER, RoleSigning
 from margo_supplychain.authoring.roles import application_of, kind_of
 from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.errors import (
@@ -39,13 +42,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from tuf.api.metadata import MetaFile, Snapshot
+    from tuf.api.metadata import Snapshot
 
     from margo_supplychain.authoring.work import Work
     from margo_supplychain.formats.tuf_metadata import RoleFile
     from margo_supplychain.verify.refresh import Walk
 
 MOST_JOINS: Final = 3
+MOST_ANCESTORS: Final = 64  # snapshots that are read to know what one was made from
 # Signatures come before content, which may be a day on its way.
 AT_ONCE: Final = timedelta(days=1)
 
@@ -99,20 +103,75 @@ def join_rivals(work: Work, walk: Walk) -> Joined:
 
 
 def _rivals(work: Work) -> list[RoleFile[Snapshot]]:
-    """Return the verified snapshots of those who began where this edit did."""
+    """Return the verified snapshots of those who began where we did, or later."""
     ours = _own(work)
     if ours is None:
         return []
     found = []
+    ancestry = _Ancestry(work, ours)
     for version, data in work.place.others("snapshot", ours.version, ours.data):
         one = _verified(work, data)
         if (
             one is not None
             and one.version == version
             and abs(one.expires - ours.expires) <= AT_ONCE
+            and ancestry.descends(one)
+            and not _goes_back(work, one)
         ):
             found.append(one)
     return found
+
+
+def _goes_back(work: Work, one: RoleFile[Snapshot]) -> bool:
+    """Say whether a snapshot lists anything older than what we began from."""
+    for name, known in work.state.snapshot.signed.meta.items():
+        entry = one.signed.meta.get(name)
+        if entry is None or (entry != known and entry.version <= known.version):
+            return True
+    return False
+
+
+class _Ancestry:
+    """Which snapshots were made from the one that this edit began from."""
+
+    def __init__(self, work: Work, ours: RoleFile[Snapshot]) -> None:
+        self._place = work.place
+        self._base = work.state.snapshot
+        self._known = {self._base.file.sha256: True, ours.sha256: True}
+        self._left = MOST_ANCESTORS
+
+    def descends(self, one: RoleFile[Snapshot]) -> bool:
+        """Say whether a verified snapshot has the work of our base in it."""
+        found = self._known.get(one.sha256)
+        if found is None:
+            # Not yet, in case that somebody signed a circle.
+            self._known[one.sha256] = False
+            found = any(self._is_ours(entry) for entry in _after(one))
+            self._known[one.sha256] = found
+        return found
+
+    def _is_ours(self, entry: MetaFile) -> bool:
+        sha256 = (entry.hashes or {}).get("sha256", "")
+        if sha256 in self._known or entry.version <= self._base.version:
+            return self._known.get(sha256, False)
+        self._left -= 1
+        if self._left < 0:
+            return False
+        try:
+            data = self._place.named("snapshot", entry)
+            return self.descends(parse_snapshot(data, limit=LIMITS.snapshot))
+        except (FetchError, FormatError):
+            return False
+
+
+def _after(one: RoleFile[Snapshot]) -> list[MetaFile]:
+    """Return the snapshots that one says it was made from."""
+    value = one.signed.unrecognized_fields.get(AFTER)
+    if not isinstance(value, list):
+        return []
+    with suppress(TypeError, ValueError, KeyError, AttributeError):
+        return [MetaFile.from_dict(dict(entry)) for entry in value[:MOST_ANCESTORS]]
+    return []
 
 
 def _own(work: Work) -> RoleFile[Snapshot] | None:
@@ -166,7 +225,8 @@ def _join(work: Work, rivals: Sequence[RoleFile[Snapshot]]) -> Joined:
             meta[name] = signing.sign(role, copy, above=known.version)
         else:
             meta[name] = entry
-    signing.timestamp(signing.snapshot(meta))
+    own = [] if ours is None else [ours]
+    signing.timestamp(signing.snapshot(meta, after=[*own, *rivals]))
     work.place.expect(meta)
     changed = [
         name.removesuffix(".json")

@@ -8,25 +8,27 @@ verifies is taken as it is; any other name is passed over.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from tuf.api.metadata import MetaFile, Snapshot, Timestamp
 
 from margo_supplychain.authoring.roles import kind_of
 from margo_supplychain.authoring.signatures import same_but_for_expiry, signed_bytes
-from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.errors import ConflictError
 from margo_supplychain.formats.times import format_time
-from margo_supplychain.formats.tuf_metadata import ISSUED, file_name, parse_snapshot
+from margo_supplychain.formats.tuf_metadata import ISSUED, file_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from tuf.api.metadata import Signed
 
     from margo_supplychain.authoring.work import Work
+    from margo_supplychain.formats.tuf_metadata import RoleFile
 
+AFTER: Final = "x-after"
+"""A field of snapshots in registries: the snapshots that this one was made from."""
 MOST_TAKEN: Final = 100  # names in a row that somebody else has written
 
 
@@ -73,14 +75,24 @@ class RoleSigning:
         self.roles[role] = (signed.version, signed.expires)
         return meta_of(signed.version, data)
 
-    def snapshot(self, meta: Mapping[str, MetaFile]) -> MetaFile:
-        """Sign and stage a snapshot; return what the timestamp says of it."""
-        above = 0
-        if self._work.snapshot is not None:
-            # This edit has shown one already.
-            own = parse_snapshot(self._work.snapshot, limit=LIMITS.snapshot)
-            above = own.version
-        named = self.sign("snapshot", Snapshot(meta=dict(meta)), above=above)
+    def snapshot(
+        self, meta: Mapping[str, MetaFile], *, after: Sequence[RoleFile[Snapshot]]
+    ) -> MetaFile:
+        """Sign and stage a snapshot; return what the timestamp says of it.
+
+        Args:
+            meta: what it lists.
+            after: the snapshots that it was made from, whose work is in it.
+        """
+        fields: dict[str, Any] = {}
+        if not self._work.place.is_own:
+            fields[AFTER] = [meta_of(one.version, one.data).to_dict() for one in after]
+        named = self.sign(
+            "snapshot",
+            Snapshot(meta=dict(meta), unrecognized_fields=fields),
+            # This edit may have shown one already.
+            above=max((one.version for one in after), default=0),
+        )
         name = file_name("snapshot", named.version)
         self._work.snapshot = self._work.staged.metadata[name]
         return named

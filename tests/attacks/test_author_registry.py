@@ -14,6 +14,7 @@ from tuf.api.metadata import Metadata, Snapshot, Targets
 from margo_supplychain.authoring.plan import RootPlan
 from margo_supplychain.authoring.release import Release
 from margo_supplychain.authoring.repository import Repository
+from margo_supplychain.authoring.role_signing import meta_of
 from margo_supplychain.errors import (
     ConflictError,
     DigestMismatchError,
@@ -272,12 +273,19 @@ def test_a_blob_that_is_not_there_after_all(vendor: TaggedVendor) -> None:
 
 
 def rival(
-    vendor: TaggedVendor, signer: CryptoSigner, **changes: Any
+    vendor: TaggedVendor, signer: CryptoSigner, *, base: int = 0, **changes: Any
 ) -> tuple[str, bytes]:
-    """Return a snapshot above the one that the author signs next."""
+    """Return a snapshot above the one that the author signs next, as if another
+    publisher had begun from the same state and lost its release list on the way."""
     version = newest(vendor, "snapshot")
-    signed = Metadata[Snapshot].from_bytes(read(vendor, f"{version}.snapshot")).signed
+    data = read(vendor, f"{version - base}.snapshot")
+    signed = Metadata[Snapshot].from_bytes(data).signed
     signed.version = version + 2
+    signed.expires = vendor.clock.when + timedelta(days=14)
+    after = meta_of(version - base, data).to_dict()
+    signed.unrecognized_fields["x-after"] = [after]
+    # What would be joined: a newer file of a role, which is not there.
+    signed.meta["acme.json"].version += 5
     for name, value in changes.items():
         setattr(signed, name, value)
     forged = Metadata(signed)
@@ -289,31 +297,50 @@ def test_publisher_with_other_keys(vendor: TaggedVendor) -> None:
     """Mallory writes a snapshot of her own beside the author's; it is not joined."""
     tag, data = rival(vendor, CryptoSigner.generate_ecdsa())
     plant(vendor, tag, data)
-    vendor.publish_there(vendor.release("1.1.0"))
-    assert newest(vendor, "snapshot") == int(tag.partition(".")[0])
+    done = vendor.publish_there(vendor.release("1.1.0"))
+    assert done.snapshot == int(tag.partition(".")[0]) - 1
+    assert done.warnings == ()
     assert vendor.newest_there() == "1.1.0"
 
 
 def test_snapshot_of_long_ago(vendor: TaggedVendor) -> None:
     """Mallory kept what a run signed that was stopped weeks ago, and shows it as if it
     came at the same time: it is not published."""
-    tag, data = rival(
-        vendor, key("ci"), expires=vendor.clock.when + timedelta(days=2), meta={}
-    )
+    tag, data = rival(vendor, key("ci"), expires=vendor.clock.when + timedelta(days=2))
     plant(vendor, tag, data)
-    vendor.publish_there(vendor.release("1.1.0"))
+    done = vendor.publish_there(vendor.release("1.1.0"))
+    assert done.snapshot == int(tag.partition(".")[0]) - 1
+    assert done.warnings == ()
     assert vendor.newest_there() == "1.1.0"
 
 
-def test_snapshot_that_names_nothing(vendor: TaggedVendor) -> None:
-    """A snapshot of the author's own key that names files which are not there: what was
-    published stays published, and is said aloud."""
-    base = newest(vendor, "snapshot")
-    signed = Metadata[Snapshot].from_bytes(read(vendor, f"{base}.snapshot")).signed
-    entry = signed.meta["acme.json"]
-    entry.version += 5
-    expires = vendor.clock.when + timedelta(days=14)
-    tag, data = rival(vendor, key("ci"), meta=signed.meta, expires=expires)
+def test_snapshot_made_from_an_older_state(vendor: TaggedVendor) -> None:
+    """Mallory holds back what a slower publisher wrote from a state that is gone; it
+    would take back what was published since."""
+    vendor.publish_there(vendor.release("1.0.1"))
+    tag, data = rival(vendor, key("ci"), base=1)
+    plant(vendor, tag, data)
+    done = vendor.publish_there(vendor.release("1.1.0"))
+    assert done.snapshot == int(tag.partition(".")[0]) - 1
+    assert done.warnings == ()
+    with vendor.at_registry().edit((), clock=vendor.clock) as edit:
+        assert {str(one) for one in edit.releases(PUMP)} == {"1.0.0", "1.0.1", "1.1.0"}
+
+
+def test_snapshot_that_goes_back(vendor: TaggedVendor) -> None:
+    """With the author's own key, but an older file of a role: it is not joined."""
+    first = Metadata[Snapshot].from_bytes(read(vendor, "1.snapshot")).signed
+    tag, data = rival(vendor, key("ci"), meta=first.meta)
+    plant(vendor, tag, data)
+    done = vendor.publish_there(vendor.release("1.1.0"))
+    assert done.snapshot == int(tag.partition(".")[0]) - 1
+    assert vendor.newest_there() == "1.1.0"
+
+
+def test_snapshot_that_no_device_accepts(vendor: TaggedVendor) -> None:
+    """With the author's own key, but files that are not there: what was published stays
+    published, and is said aloud."""
+    tag, data = rival(vendor, key("ci"))
     plant(vendor, tag, data)
     done = vendor.publish_there(vendor.release("1.1.0"))
     assert any("as if somebody published" in one for one in done.warnings)
