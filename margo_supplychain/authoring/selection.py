@@ -21,13 +21,14 @@ from margo_supplychain.errors import (
     VerificationError,
 )
 from margo_supplychain.formats.names import ReleaseName
-from margo_supplychain.verify import chain, offline_role, resolve
+from margo_supplychain.verify import artifact, chain, offline_role, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from margo_supplychain.authoring.survey import Survey
     from margo_supplychain.formats.pins import Pin
+    from margo_supplychain.formats.record import ReleaseRecord
     from margo_supplychain.verify.resolve import Candidate
 
 
@@ -41,6 +42,15 @@ class Selection(NamedTuple):
 
     names: frozenset[ReleaseName] = frozenset()
     pin: Pin | None = None
+
+    def takes(self, name: ReleaseName, one: Candidate) -> bool:
+        """Say whether a listed release was asked for."""
+        if self.names and name not in self.names:
+            return False
+        return self.pin is None or (
+            self.pin.admits(one.version)
+            and (one.artifact is None or self.pin.admits_artifact(one.artifact))
+        )
 
 
 EVERYTHING: Final = Selection()
@@ -74,10 +84,7 @@ def choose(found: Survey, select: Selection) -> dict[str, Chosen]:
             found.warnings.append(f"devices refuse {name}, so without content: {why}")
             continue
         for one in candidates:
-            if select.pin is None or (
-                select.pin.admits(one.version)
-                and (one.artifact is None or select.pin.admits_artifact(one.artifact))
-            ):
+            if select.takes(name, one):
                 chosen[one.path] = Chosen(name, one)
     if select != EVERYTHING and not chosen:
         asked = ", ".join(sorted(map(str, select.names))) or "any application"
@@ -121,3 +128,25 @@ def _usable(found: Survey, name: ReleaseName) -> Iterator[Candidate]:
             found.warnings.append(f"{one.path} has a malformed entry: without content")
         elif one.entry.artifact not in barred:
             yield one
+
+
+def record_of(found: Survey, release: Chosen, data: bytes) -> ReleaseRecord:
+    """Return a release's record, judged as a device does, from bytes at hand.
+
+    Raises:
+        MalformedError: devices refuse it.
+    """
+    digest = release.candidate.file.hashes["sha256"]
+    found.held[digest] = data
+    try:
+        return artifact.fetch_record(
+            found.walk, release.name, release.candidate, LIMITS
+        )
+    finally:
+        del found.held[digest]
+
+
+def publishers_of(found: Survey) -> set[str]:
+    """Return whose releases and policies are listed."""
+    roles = found.walk.workflow.roles.values()
+    return {path.partition("/")[0] for one in roles for path in one.signed.targets}
