@@ -18,7 +18,6 @@ from margo_supplychain.transport.oci_registry.challenges import (
     choose,
     parse_challenges,
 )
-from margo_supplychain.transport.oci_registry.oras_seams import show_login, show_token
 from margo_supplychain.transport.oci_registry.tokens import Asked
 from margo_supplychain.transport.request import NO_HEADERS
 
@@ -143,11 +142,16 @@ class Authorization:
     def _renew(self, challenge: Challenge, tick: Tick) -> None:
         # Whatever happens now, what was there is of no use any more.
         self._shown, self._renewal = None, None
-        asked = self._asked(tick)
+        # Only now: what it loads costs as much as a whole verification.
+        from margo_supplychain.transport.oci_registry.oras_seams import (
+            HardenedRegistry,
+        )
+
+        registry = HardenedRegistry(self._asked(tick))
         if challenge.scheme == "basic":
-            self._shown = show_login(challenge, asked)
+            self._shown = registry.show_login(challenge)
             return
-        self._shown = show_token(challenge, self._access.scope, asked)
+        self._shown = registry.show_token(challenge, self._access.scope)
         too_old = time.monotonic() + self._shown.seconds * _EARLY
         self._renewal = too_old, challenge
 

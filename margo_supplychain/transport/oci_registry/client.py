@@ -15,17 +15,15 @@ from urllib.parse import urlsplit
 
 from margo_supplychain.formats.references import registry_host
 from margo_supplychain.transport.connections import Connections
+from margo_supplychain.transport.exchange import exchange
 from margo_supplychain.transport.network import is_loopback
 from margo_supplychain.transport.oci_registry.authorization import (
     Access,
     Authorization,
     Speaker,
 )
-from margo_supplychain.transport.oci_registry.oras_seams import (
-    MAX_ANSWER,
-    HardenedRegistry,
-)
-from margo_supplychain.transport.request import NO_HEADERS
+from margo_supplychain.transport.request import NO_HEADERS, Request
+from margo_supplychain.transport.transfer import Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,8 +32,8 @@ if TYPE_CHECKING:
     from margo_supplychain.transport.network import Network
     from margo_supplychain.transport.oci_registry.tokens import Tick
     from margo_supplychain.transport.request import Body
-    from margo_supplychain.transport.transfer import Transfer
 
+MAX_ANSWER: Final = 1 << 20  # of anything that is neither a manifest nor a blob
 _MOST_CLIENTS: Final = 32
 _MOST_AUTHORIZATIONS: Final = 1024
 
@@ -60,19 +58,9 @@ class RegistryClient:
         address = name if port == usual and name else self.host
         self._network = network
         self._connections = Connections(network)
-        self._registry = HardenedRegistry(
-            address,
-            is_plain=is_plain,
-            network=network,
-            connections=self._connections,
-        )
+        self.origin = f"{'http' if is_plain else 'https'}://{address}"
         self._lock = threading.Lock()
         self._authorizations: OrderedDict[Access, Authorization] = OrderedDict()
-
-    @property
-    def origin(self) -> str:
-        """Scheme, host and port of every URL that is asked."""
-        return self._registry.url
 
     def ask(
         self,
@@ -93,13 +81,13 @@ class RegistryClient:
             access: what the request is about.
 
         Raises:
+            ValueError: the URL is another origin's.
             FetchError: no answer, or no login for it.
         """
-        return self._registry.do_request(
-            url,
-            method,
-            body,
-            headers,
+        return exchange(
+            self._connections,
+            Request(method, self._own(url), headers, body),
+            network=self._network,
             caller=self._speaker(access, tick),
             limit=limit,
             repeat=repeat,
@@ -116,13 +104,20 @@ class RegistryClient:
         tick: Tick = None,
     ) -> Transfer:
         """Return a transfer of one file, not begun yet; see `Transfer`."""
-        return self._registry.transfer(
-            url,
+        return Transfer(
+            self._connections,
+            self._own(url),
+            network=self._network,
             start=start,
+            tick=tick,
             caller=self._speaker(access, tick),
             headers=headers,
-            tick=tick,
         )
+
+    def _own(self, url: str) -> str:
+        if not url.startswith(f"{self.origin}/"):
+            raise ValueError(f"{url[:160]!r} is not a URL of {self.origin}")
+        return url
 
     def _speaker(self, access: Access, tick: Tick) -> Speaker:
         with self._lock:

@@ -1,9 +1,10 @@
 """oras-py behind our own doors: the only module that imports it.
 
-Its `Registry` is the base of our client, and its back ends answer a registry's
-challenge with what Docker's configuration holds. Nothing of it reaches the network but
-through `exchange`, and nothing of it that moves content can be called:
-docs/adr/0011-seams-of-oras-py.md lists the seams.
+Its `Registry` is the base of what answers a registry's challenge: its back ends know
+Docker's configuration, credential helpers, tokens and Amazon's logins. Nothing of it
+reaches the network but through `exchange`, and nothing of it that moves content can be
+called: docs/adr/0011-seams-of-oras-py.md lists the seams. It is loaded when a registry
+first asks for a login; most mirrors of a plant never do.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from oras.container import Container
 from oras.provider import Registry
 
 from margo_supplychain.errors import TooSlowError
-from margo_supplychain.transport.exchange import exchange
 from margo_supplychain.transport.line import Line
 from margo_supplychain.transport.oci_registry.challenges import realm_may_see_password
 from margo_supplychain.transport.oci_registry.credential_helper import ask_helper
@@ -31,108 +31,114 @@ from margo_supplychain.transport.oci_registry.docker_config import (
     login_config,
     server_address,
 )
-from margo_supplychain.transport.oci_registry.tokens import TokenSession
-from margo_supplychain.transport.request import ANONYMOUS, NO_HEADERS, Request
-from margo_supplychain.transport.transfer import Transfer
+from margo_supplychain.transport.oci_registry.tokens import TokenSession, ask_realm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from margo_supplychain.transport.connections import Connections
     from margo_supplychain.transport.exchange import Answer
-    from margo_supplychain.transport.network import Network
     from margo_supplychain.transport.oci_registry.challenges import Challenge
-    from margo_supplychain.transport.oci_registry.tokens import Asked, Tick
-    from margo_supplychain.transport.request import Body, Caller
+    from margo_supplychain.transport.oci_registry.tokens import Asked
 
-MAX_ANSWER: Final = 1 << 20  # of anything that is neither a manifest nor a blob
 _ECR: Final = "ecr.amazonaws.com"
 
 
 class HardenedRegistry(Registry):
-    """oras-py's client with our request path, and nothing else of it.
+    """oras-py's client with our request path: it answers challenges, and no more.
 
-    Thread-safe: it keeps no headers, no token and no cookies.
+    It keeps no headers and no cookies, and is used for one challenge by one thread.
 
     Args:
-        host: of the registry, as its oci:// URL has it.
-        is_plain: http and not https.
-        network: the limits.
-        connections: send the requests.
+        asked: the registry that asks who we are.
     """
 
-    def __init__(
-        self, host: str, *, is_plain: bool, network: Network, connections: Connections
-    ) -> None:
-        super().__init__(hostname=host, insecure=is_plain)
-        self.url = f"{self.prefix}://{host}"
+    def __init__(self, asked: Asked) -> None:
+        is_plain = asked.url.startswith("http:")
+        super().__init__(hostname=asked.host, insecure=is_plain)
         self.session = _NoSession()  # type: ignore[assignment]  # no network but ours
-        # Each repository and kind of request has its own back end: `Authorization`.
+        # Each challenge has a back end of its own.
         self.auth = _NoSession()
-        self._network = network
-        self._connections = connections
+        self._asked = asked
+        self._realm: str | None = None
 
     # An Answer and no response of requests: nothing inherited reads it.
     def do_request(
         self,
         url: str,
         method: str = "GET",
-        data: bytes | Body | None = None,
+        data: object = None,
         headers: Mapping[str, str] | None = None,
         json: object = None,
         stream: bool = False,  # noqa: FBT001, FBT002 - oras-py's signature
-        *,
-        caller: Caller = ANONYMOUS,
-        limit: int = MAX_ANSWER,
-        repeat: bool | None = None,
-        tick: Tick = None,
     ) -> Answer:
-        """Ask this registry and nobody else; see `exchange`.
+        """Ask the realm of the challenge that is being answered, and nobody else.
 
         Raises:
-            ValueError: the URL is another origin's.
-            TypeError: `json` or `stream`, which only oras-py's own methods use.
+            NotImplementedError: anything but a GET of that realm.
             FetchError: no answer.
         """
-        if json is not None or stream:
-            raise TypeError("bodies are exact bytes, and answers are bounded")
-        return exchange(
-            self._connections,
-            Request(method, self._own(url), headers or NO_HEADERS, data),
-            network=self._network,
-            limit=limit,
-            caller=caller,
-            repeat=repeat,
-            tick=tick,
-        )
+        realm = self._realm
+        if (
+            realm is None
+            or url.partition("?")[0] != realm.partition("?")[0]
+            or method != "GET"
+            or stream
+            or not (data is None and json is None)
+        ):
+            raise NotImplementedError("oras-py asks for something else than a token")
+        return ask_realm(url, headers or {}, self._asked)
 
-    def transfer(
-        self,
-        url: str,
-        *,
-        start: int,
-        caller: Caller,
-        headers: Mapping[str, str] = NO_HEADERS,
-        tick: Tick = None,
-    ) -> Transfer:
-        """Return a transfer from this registry, not begun yet; see `Transfer`."""
-        return Transfer(
-            self._connections,
-            self._own(url),
-            network=self._network,
-            start=start,
-            tick=tick,
-            caller=caller,
-            headers=headers,
-        )
+    # --- answers to a challenge ------------------------------------------------------
 
-    def _own(self, url: str) -> str:
-        if not url.startswith(f"{self.url}/"):
-            raise ValueError(f"{url[:160]!r} is not a URL of {self.url}")
-        return url
+    def show_login(self, challenge: Challenge) -> Shown | None:
+        """Answer a Basic challenge from Docker's configuration, or as ECR wants it.
+
+        Raises:
+            FetchError: the configuration, a helper or AWS failed.
+        """
+        asked = self._asked
+        back_end = _Basic(asked)
+        if back_end.has_login:
+            shown = back_end.get_auth_header()  # type: ignore[no-untyped-call]  # as above
+            return Shown(shown["Authorization"])
+        if challenge.service == _ECR and EcrAuth.AWS_ECR_PATTERN.fullmatch(asked.host):
+            return _show_ecr(challenge, asked)
+        return None
+
+    def show_token(self, challenge: Challenge, scope: str) -> Shown:
+        """Answer a Bearer challenge with a token for `scope`, anonymously if need be.
+
+        Raises:
+            FetchError: the realm may not be asked, or gives no token.
+        """
+        asked, realm = self._asked, challenge.realm
+        access = asked.network.access(asked.url)
+        try:
+            is_trusted = realm_may_see_password(
+                realm, registry=asked.url, token_host=access.token_host
+            )
+        except ValueError as why:
+            raise asked.failure(str(why)) from why
+        back_end = _Token(asked)
+        if back_end.has_login and not is_trusted:
+            host = urlsplit(realm).netloc[:80]
+            raise asked.failure(
+                f"sends clients to {host} for tokens, which may not see its password",
+                hint=f"if that is right, set token_host = {host!r} for {asked.host}",
+            )
+        self._realm = realm
+        session = TokenSession(
+            realm, asked, has_login=back_end.has_login, ask=self.do_request
+        )
+        back_end.session = session  # type: ignore[assignment]  # the only way out
+        headers, _ = back_end.authenticate_request(
+            _Challenged("Bearer", realm, challenge.service, scope),  # type: ignore[arg-type]  # of a response, oras-py reads the headers
+            {},
+        )
+        return Shown(headers["Authorization"], session.lifetime)
 
     def __str__(self) -> str:
-        return self.url
+        return self._asked.url
 
     def _never(self, *args: object, **kwargs: object) -> NoReturn:
         del args, kwargs
@@ -217,51 +223,6 @@ class _Basic(_Bounded, BasicAuth):
 class _Token(_Bounded, TokenAuth):
     # What TokenAuth's own constructor sets.
     token = None  # type: ignore[assignment]  # a str for oras-py's base class
-
-
-def show_login(challenge: Challenge, asked: Asked) -> Shown | None:
-    """Answer a Basic challenge from Docker's configuration, or as ECR wants it.
-
-    Raises:
-        FetchError: the configuration, a helper or AWS failed.
-    """
-    back_end = _Basic(asked)
-    if back_end.has_login:
-        shown = back_end.get_auth_header()  # type: ignore[no-untyped-call]  # as above
-        return Shown(shown["Authorization"])
-    if challenge.service == _ECR and EcrAuth.AWS_ECR_PATTERN.fullmatch(asked.host):
-        return _show_ecr(challenge, asked)
-    return None
-
-
-def show_token(challenge: Challenge, scope: str, asked: Asked) -> Shown:
-    """Answer a Bearer challenge with a token for `scope`, anonymously if need be.
-
-    Raises:
-        FetchError: the realm may not be asked, or gives no token.
-    """
-    realm = challenge.realm
-    access = asked.network.access(asked.url)
-    try:
-        is_trusted = realm_may_see_password(
-            realm, registry=asked.url, token_host=access.token_host
-        )
-    except ValueError as why:
-        raise asked.failure(str(why)) from why
-    back_end = _Token(asked)
-    if back_end.has_login and not is_trusted:
-        host = urlsplit(realm).netloc[:80]
-        raise asked.failure(
-            f"sends clients to {host} for tokens, which may not see its password",
-            hint=f"if that is right, set token_host = {host!r} for {asked.host}",
-        )
-    session = TokenSession(realm, asked, has_login=back_end.has_login)
-    back_end.session = session  # type: ignore[assignment]  # the only way out
-    headers, _ = back_end.authenticate_request(
-        _Challenged("Bearer", realm, challenge.service, scope),  # type: ignore[arg-type]  # of a response, oras-py reads the headers
-        {},
-    )
-    return Shown(headers["Authorization"], session.lifetime)
 
 
 class _Challenged:

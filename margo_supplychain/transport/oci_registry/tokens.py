@@ -56,13 +56,22 @@ class TokenSession:
         realm: a checked URL.
         asked: whom the token is for.
         has_login: a user and password will be shown.
+        ask: takes a URL of the realm and headers as keyword; sends the request.
     """
 
-    def __init__(self, realm: str, asked: Asked, *, has_login: bool) -> None:
+    def __init__(
+        self,
+        realm: str,
+        asked: Asked,
+        *,
+        has_login: bool,
+        ask: Callable[..., Answer],
+    ) -> None:
         self.lifetime = _USUAL_LIFE
         self._realm = realm
         self._asked = asked
         self._has_login = has_login
+        self._ask = ask
 
     def get(self, url: str, **kwargs: Any) -> TokenAnswer:
         """Return the token server's checked answer; see `request`."""
@@ -94,16 +103,7 @@ class TokenSession:
         )
         separator = "&" if "?" in url else "?"
         shown = {n: text for n, text in headers.items() if n == "Authorization"}
-        asked = self._asked
-        answer = exchange(
-            asked.connections,
-            Request("GET", f"{url}{separator}{query}", {"Accept": "application/json"}),
-            network=asked.network,
-            limit=_MAX_ANSWER,
-            caller=_Once(url, shown),
-            redirects=False,
-            tick=asked.tick,
-        )
+        answer = self._ask(f"{url}{separator}{query}", headers=shown)
         return TokenAnswer(self._token(answer))
 
     def _token(self, answer: Answer) -> str:
@@ -128,6 +128,28 @@ class TokenSession:
             raise asked.failure(f"gives no token: {host} sent one with no lifetime")
         self.lifetime = min(max(seconds, 1), _LONGEST_LIFE)
         return token
+
+
+def ask_realm(url: str, shown: Mapping[str, str], asked: Asked) -> Answer:
+    """Return a token server's answer, whatever its status.
+
+    Args:
+        url: of the realm, with the query.
+        shown: headers that the realm may see.
+        asked: whom the token is for.
+
+    Raises:
+        FetchError: no answer; TooLargeError: above 64 KiB.
+    """
+    return exchange(
+        asked.connections,
+        Request("GET", url, {"Accept": "application/json"}),
+        network=asked.network,
+        limit=_MAX_ANSWER,
+        caller=_Once(url, shown),
+        redirects=False,
+        tick=asked.tick,
+    )
 
 
 class TokenAnswer:

@@ -27,7 +27,10 @@ from margo_supplychain.transport.oci_registry.authorization import (
     Speaker,
 )
 from margo_supplychain.transport.oci_registry.challenges import Challenge
-from margo_supplychain.transport.oci_registry.oras_seams import Shown, show_login
+from margo_supplychain.transport.oci_registry.oras_seams import (
+    HardenedRegistry,
+    Shown,
+)
 from margo_supplychain.transport.oci_registry.tokens import Asked, TokenSession
 from tests.registries import lies
 from tests.registries.token_server import basic
@@ -436,7 +439,7 @@ def test_a_login_for_a_host_of_any_shape(host: str, logged_in: LogIn) -> None:
     logged_in(host)
     network = quick()
     asked = Asked(host, f"https://{host}", "a.b/c", network, Connections(network), None)
-    shown = show_login(Challenge("basic", "", None, ()), asked)
+    shown = HardenedRegistry(asked).show_login(Challenge("basic", "", None, ()))
     assert shown is not None
     assert shown.value == basic(*LOGIN)
 
@@ -452,7 +455,10 @@ def test_a_realm_that_nobody_asks(server: HostileRegistry, logged_in: LogIn) -> 
 def test_token_sessions_do_nothing_else() -> None:
     network = quick()
     asked = Asked("h", "https://h", PATH, network, Connections(network), None)
-    session = TokenSession("https://h/token", asked, has_login=False)
+    registry = HardenedRegistry(asked)
+    session = TokenSession(
+        "https://h/token", asked, has_login=False, ask=registry.do_request
+    )
     for method, url, verify in (
         ("POST", "https://h/token", True),
         ("GET", "https://h/other", True),
@@ -496,7 +502,7 @@ def ask_ecr(
 ) -> Shown | None:
     network = quick(**limits)
     asked = Asked(ECR, f"https://{ECR}", PATH, network, Connections(network), tick)
-    return show_login(challenge, asked)
+    return HardenedRegistry(asked).show_login(challenge)
 
 
 def test_ecr_through_boto3(aws: Any) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import inspect
 import io
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import oras.provider
@@ -20,8 +22,10 @@ from margo_supplychain.errors import DigestMismatchError, FetchError, TooSlowErr
 from margo_supplychain.formats.digests import Descriptor
 from margo_supplychain.formats.oci import MANIFEST
 from margo_supplychain.transport.connections import Connections
+from margo_supplychain.transport.oci_registry import registry_client
+from margo_supplychain.transport.oci_registry.authorization import Access
 from margo_supplychain.transport.oci_registry.oras_seams import HardenedRegistry
-from margo_supplychain.transport.request import ANONYMOUS
+from margo_supplychain.transport.oci_registry.tokens import Asked
 from tests.registries import lies
 from tests.registries.hostile import HostileRegistry
 from tests.transport.oci_registry.logins import (
@@ -48,8 +52,9 @@ INHERITED: Final = {"__repr__"}
 @pytest.fixture
 def registry(server: HostileRegistry) -> HardenedRegistry:
     network = quick()
+    connections = Connections(network)
     return HardenedRegistry(
-        server.host, is_plain=True, network=network, connections=Connections(network)
+        Asked(server.host, server.url, PATH, network, connections, None)
     )
 
 
@@ -86,11 +91,35 @@ def test_no_session_of_requests_is_left(registry: HardenedRegistry) -> None:
     assert registry.headers == {}
 
 
-def test_only_its_own_origin_is_asked(
+def test_only_the_realm_of_a_challenge_is_asked(
     registry: HardenedRegistry, server: HostileRegistry
 ) -> None:
     assert str(registry) == server.url
-    assert registry.do_request(f"{server.url}/v2/").status == 200
+    realm = f"{server.url}/token"
+    with pytest.raises(NotImplementedError, match="something else than a token"):
+        registry.do_request(realm)
+    registry._realm = realm
+    answer = registry.do_request(f"{realm}?scope=x")
+    assert answer.url == f"{realm}?scope=x"
+    for url in (f"{server.url}/v2/", "http://127.0.0.1:1/token", f"{realm}/x"):
+        with pytest.raises(NotImplementedError, match="something else than a token"):
+            registry.do_request(url)
+    asked: tuple[dict[str, Any], ...] = (
+        {"method": "POST"},
+        {"data": b""},
+        {"json": {}},
+        {"stream": True},
+    )
+    for options in asked:
+        with pytest.raises(NotImplementedError, match="something else than a token"):
+            registry.do_request(realm, **options)
+
+
+def test_a_client_asks_its_own_origin_alone(server: HostileRegistry) -> None:
+    client = registry_client(server.host, network=quick())
+    pull = Access(PATH, "pull")
+    assert client.origin == server.url
+    assert client.ask("GET", f"{server.url}/v2/", pull).status == 200
     for url in (
         f"{server.url}@evil.example/",
         "http://127.0.0.1:1/v2/",
@@ -98,13 +127,26 @@ def test_only_its_own_origin_is_asked(
         f"https://{server.host}/",
     ):
         with pytest.raises(ValueError, match="is not a URL of"):
-            registry.do_request(url)
+            client.ask("GET", url, pull)
         with pytest.raises(ValueError, match="is not a URL of"):
-            registry.transfer(url, start=0, caller=ANONYMOUS)
-    with pytest.raises(TypeError, match="exact bytes"):
-        registry.do_request(f"{server.url}/v2/", json={})
-    with pytest.raises(TypeError, match="exact bytes"):
-        registry.do_request(f"{server.url}/v2/", stream=True)
+            client.transfer(url, pull)
+
+
+def test_oras_py_is_loaded_for_a_login_only(server: HostileRegistry) -> None:
+    server.of(PATH).add_manifest(PLAIN, tag="1.0.0")
+    code = f"""
+import sys
+from margo_supplychain.formats.references import RegistryReference
+from margo_supplychain.transport.network import Network
+from margo_supplychain.transport.oci_registry import RegistryRepository
+reference = RegistryReference.parse("oci://{server.host}/{PATH}")
+RegistryRepository(reference, network=Network()).manifest("1.0.0")
+print("oras" in sys.modules, "requests" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == [b"False", b"False"]
 
 
 def test_what_is_read_of_the_back_ends_is_still_there() -> None:
