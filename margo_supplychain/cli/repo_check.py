@@ -140,6 +140,8 @@ def _own(author: Author, at: str) -> _Trusted:
     store = home.memory()
     if author.root is not None:
         return _Trusted(_read_root(author.root), store)
+    if store is not None and not author.place:
+        return _Trusted(store.load().root, store)
     repository = home.open()
     try:
         return _Trusted(repository.root, store)

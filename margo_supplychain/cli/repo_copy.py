@@ -83,7 +83,8 @@ def push(
     # A repository that is not there is found before anything else.
     origin, trust = author.open().url, author.trust()
     with author.explained():
-        return _copy(author.invocation, origin, target, trust, selection(names, pin))
+        select = selection(names, pin)
+        return _copy(author.invocation, origin, target, trust, select, follow="")
 
 
 @click.command(
@@ -129,7 +130,9 @@ def mirror(
     also https://…. Trust metadata is always whole; --name and --pin narrow the content.
     """
     trust = _trust(root, state)
-    return _copy(invocation, source, target, trust, selection(names, pin))
+    follow = f" --root {root}" if state is None else f" --state {state}"
+    select = selection(names, pin)
+    return _copy(invocation, source, target, trust, select, follow=follow)
 
 
 def _trust(root: str | None, state: str | None) -> TrustStore:
@@ -150,7 +153,10 @@ def _copy(
     target: str,
     trust: TrustStore,
     select: Selection,
+    *,
+    follow: str,
 ) -> Result:
+    """Copy; `follow` are the options of the `repo check` that comes next."""
     from margo_supplychain.authoring.copying import LONG, copy_releases
     from margo_supplychain.authoring.shelves import open_shelf
     from margo_supplychain.transport.mirrors import MirroredContent
@@ -174,7 +180,13 @@ def _copy(
         )
         at = shelf.url
     warn(invocation, done.warnings)
-    return Result(data=_data(origin.url, at, done), lines=_lines(origin.url, at, done))
+    for name in sorted(map(str, select.names)):
+        follow += f" --name {name}"
+    if select.pin is not None:
+        follow += f" --pin '{select.pin}'"
+    lines = _lines(origin.url, at, done)
+    lines.append(f"next: margo-supplychain repo check {at}{follow}")
+    return Result(data=_data(origin.url, at, done), lines=lines)
 
 
 def _lines(source: str, target: str, done: Copied) -> list[str]:

@@ -138,6 +138,14 @@ def test_a_registry_with_a_memory_or_a_root(
     assert run("repo", "check", at, "--root", "root.json").status == 0
 
 
+def test_a_tar_and_a_memory_alone(vendor: Vendor) -> None:
+    assert run("repo", "push", "oci-archive:stick.tar").status == 0
+    (vendor.place / "margo-supplychain.toml").unlink()
+    state = ("--state", ".margo-supplychain/state")
+    ran = run("repo", "check", "oci-archive:stick.tar", *state)
+    assert ran.status == 0, ran.err
+
+
 def test_usage(vendor: Vendor) -> None:
     ran = run("repo", "check", "--from", "out")
     assert ran.status == 2

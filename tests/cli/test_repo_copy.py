@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ def test_push_into_a_directory(vendor: Vendor) -> None:
     assert "  [mirrors]" in lines
     stack = f'  "oci://registry.example/acme/web-stack" = ["{vendor.place}/out"]'
     assert stack in lines
+    assert lines[-1] == "next: margo-supplychain repo check out"
     again = run("repo", "push", "out").out.splitlines()
     assert again[0] == "nothing new in trust for out"
     vendor.publish("1.3.0")
@@ -60,6 +62,11 @@ def test_mirror_and_what_devices_make_of_it(vendor: Vendor) -> None:
         *("--pin", "^1"),
     )
     assert ran.status == 0, ran.err
+    *_, follow = ran.out.splitlines()
+    assert follow.endswith(
+        "repo check oci-layout:there --root trust/metadata/1.root.json --pin '^1'"
+    )
+    assert run(*shlex.split(follow)[2:]).status == 0
     ran = run(
         *("device", "init", *ROOT, "--source", "oci-layout:there"),
         *("--publisher", "acme", "--state", "device"),
