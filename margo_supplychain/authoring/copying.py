@@ -50,6 +50,7 @@ from margo_supplychain.formats.references import SCHEME
 from margo_supplychain.storage.receive import read_exact
 from margo_supplychain.transport.directory import DirectorySource
 from margo_supplychain.transport.locations import TIMESTAMP
+from margo_supplychain.transport.tagged_sink import TaggedSink
 from margo_supplychain.verify.clock import StoppedClock, SystemClock
 from margo_supplychain.verify.limits import Budget, Control
 from margo_supplychain.verify.memory import Memory
@@ -252,9 +253,16 @@ class _Copy:
         except TooLargeError:
             return b""  # whatever that is, no device takes it
         except FetchError as why:
-            if not why.missing:
-                raise
-            return None
+            if why.missing:
+                return None
+            if self._is_damaged():
+                return b""
+            raise
+
+    def _is_damaged(self) -> bool:
+        """Say whether what the target shows as its timestamp is none at all."""
+        target = self._target
+        return isinstance(target, TaggedSink) and target.is_damaged(TIMESTAMP)
 
     def _require_not_older(self, found: Survey, clock: Clock) -> None:
         """Let a device that holds the target's state judge what is about to come."""
@@ -299,7 +307,7 @@ class _Copy:
         try:
             walk.top_level()
         except FetchError as why:
-            if not why.missing:
+            if not why.missing and not self._is_damaged():
                 raise
         except VerificationError:
             pass
