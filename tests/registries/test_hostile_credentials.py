@@ -7,10 +7,12 @@ Authorization, no client certificate, no cookie, ever, whatever else it may be a
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import logging
 from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -357,6 +359,42 @@ def test_challenge_that_is_none(
     with pytest.raises(SupplyChainError):
         read(client)
     assert len(server.asked(".")) <= 4
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        "repository:acme/other:pull",
+        "repository:acme/app:pull,push,delete",
+        "repository:acme/app:*",
+        "registry:catalog:*",
+        "repository:acme/app:pull repository:acme/other:push",
+    ],
+)
+def test_challenge_that_wants_more(
+    scope: str, server: HostileRegistry, client: RegistryRepository
+) -> None:
+    """A token is asked for what we want to do, not for what the registry would like
+    to see: it could use it elsewhere."""
+    server.tokens = True
+    challenge = f'Bearer realm="{server.realm}",service="x",scope="{scope}"'
+    server.lies(BLOB, lies.status(401, WWW_Authenticate=challenge), times=1)
+    with contextlib.suppress(FetchError):
+        assert read(client) == DATA
+    for one in server.asked(TOKEN):
+        (asked,) = parse_qs(urlsplit(one.path).query)["scope"]
+        assert asked == f"repository:{REPOSITORY}:pull"
+
+
+def test_nothing_is_shown_before_it_is_asked_for(
+    server: HostileRegistry, client: RegistryRepository
+) -> None:
+    server.login = None
+    assert read(client) == DATA
+    server.login = LOGIN
+    assert read(client) == DATA
+    shown = [bool(one.secrets) for one in server.seen]
+    assert shown == [False, False, True]
 
 
 # --- whose credentials ---------------------------------------------------------------
