@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 
 _ARCHIVE: Final = "oci-archive:"
+_LAYOUT: Final = "oci-layout:"
 
 
 class Stored(NamedTuple):
@@ -142,7 +143,7 @@ def open_place(where: Path | str, *, network: Network | None = None) -> Place:
     """Return the place for a path or URL; nothing is read yet.
 
     Args:
-        where: a path object is always a directory.
+        where: a path, or a URL; what has no scheme is a directory.
         network: limits and credentials of what comes over the network.
 
     Raises:
@@ -152,6 +153,7 @@ def open_place(where: Path | str, *, network: Network | None = None) -> Place:
     from margo_supplychain.authoring.directory_place import DirectoryPlace
     from margo_supplychain.authoring.tagged_place import TaggedPlace
     from margo_supplychain.transport.directory import DirectorySink
+    from margo_supplychain.transport.layout_sink import LayoutSink
     from margo_supplychain.transport.opening import open_sink
     from margo_supplychain.transport.tagged_sink import TaggedSink
 
@@ -159,6 +161,9 @@ def open_place(where: Path | str, *, network: Network | None = None) -> Place:
         return DirectoryPlace(where)
     sink = open_sink(where, network=network)
     if isinstance(sink, DirectorySink):
+        return DirectoryPlace(sink.directory)
+    if isinstance(sink, LayoutSink) and not where.startswith(_LAYOUT):
+        # A path without a scheme is a directory, whatever lies there.
         return DirectoryPlace(sink.directory)
     if sink.url.startswith(_ARCHIVE):
         raise FormatError(

@@ -18,6 +18,7 @@ from margo_supplychain.formats.registry_form import unwrapped
 from margo_supplychain.formats.versions import Version
 from tests.authoring.tagged import HOST, TRUST, TaggedVendor
 from tests.authoring.trust import OPEN, PUMP, VALVE, key
+from tests.fixtures import wasm_layout
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -133,6 +134,14 @@ def test_an_expired_timestamp_needs_a_memory(vendor: TaggedVendor) -> None:
 def test_archives_are_not_edited(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="a tar, which is written as a whole"):
         Repository.open(f"oci-archive:{tmp_path / 'x.tar'}", root=b"{}")
+
+
+def test_a_path_is_a_directory(tmp_path: Path) -> None:
+    """What a build left is a layout, and no repository."""
+    wasm_layout(tmp_path / "dist")
+    for where in (tmp_path / "dist", str(tmp_path / "dist")):
+        with pytest.raises(FormatError, match="holds no trust repository"):
+            Repository.open(where)
 
 
 # --- names that are taken ------------------------------------------------------------

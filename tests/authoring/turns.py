@@ -84,13 +84,19 @@ def take_turns(
 
 
 def every_order(
-    run: Callable[[Sequence[int]], list[tuple[int, int]]],
+    run: Callable[[Sequence[int]], list[tuple[int, int]]], *, depth: int
 ) -> Iterator[list[int]]:
-    """Call `run` with each sequence of choices; yield those that were taken."""
+    """Call `run` with each sequence of choices; yield those that were taken.
+
+    Args:
+        run: takes choices, and returns those that were taken, each among how many.
+        depth: how many choices are varied; then the first who can goes on.
+    """
     choices: list[int] = []
     while True:
         taken = run(choices)
         yield [choice for choice, _ in taken]
+        del taken[depth:]
         while taken and taken[-1][0] + 1 >= taken[-1][1]:
             taken.pop()
         if not taken:
