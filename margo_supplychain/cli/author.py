@@ -32,6 +32,7 @@ from margo_supplychain.cli.options import (
 from margo_supplychain.cli.signing_keys import open_signers
 from margo_supplychain.errors import (
     IncompleteError,
+    RollbackError,
     StateLostError,
     ThresholdError,
 )
@@ -197,6 +198,13 @@ class Author:
                 why.hint = (
                     f"the memory {self.state} (--state) belongs to another repository, "
                     "or the keys of this one were changed by somebody else"
+                )
+            raise
+        except RollbackError as why:
+            if self.state is not None:
+                why.hint = (
+                    f"{self.place} shows an older state than your memory ({self.state})"
+                    " has seen: nothing was signed; find out who brought it back"
                 )
             raise
         except IncompleteError as why:

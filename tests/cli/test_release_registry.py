@@ -127,6 +127,20 @@ def test_a_root_or_a_memory_is_needed(
     vendor.must("repo", "refresh")
 
 
+def test_an_old_copy_is_not_signed_on_top_of(vendor: RegistryVendor) -> None:
+    """Somebody put last week's timestamp back, and the memory knows better."""
+    vendor.move()
+    trust = open_sink(vendor.trust)
+    old = trust.metadata("timestamp.json", limit=1 << 20)
+    vendor.must("repo", "refresh")
+    trust.put_metadata("timestamp.json", old)
+    ran = vendor.sign("repo", "refresh")
+    assert ran.status == 3
+    assert "[rollback]" in ran.err
+    assert "shows an older state than your memory" in ran.err
+    assert trust.metadata("timestamp.json", limit=1 << 20) == old
+
+
 def test_every_command_works_there(vendor: RegistryVendor) -> None:
     vendor.move()
     vendor.own()
