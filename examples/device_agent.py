@@ -35,9 +35,12 @@ from margo_supplychain import (
     FixedContent,
     FormatError,
     InconclusiveError,
+    MirroredContent,
+    MirrorMap,
     Network,
     Pin,
     Policy,
+    RegistryAccess,
     ReleaseName,
     Report,
     SupplyChainError,
@@ -46,19 +49,12 @@ from margo_supplychain import (
     VerifiedContent,
     VerifiedRelease,
     Verifier,
-    open_source,
-)
-from margo_supplychain.transport import RegistryAccess
-from margo_supplychain.transport.mirrors import (
-    MirroredContent,
-    MirrorMap,
     open_mirrored_source,
+    open_source,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from margo_supplychain.transport import ContentSources
 
 POLL = timedelta(minutes=15)
 FIRST_WAIT = timedelta(seconds=30)
@@ -215,7 +211,7 @@ def _verifiers(state: Path) -> list[tuple[TrustStore, Verifier]]:
         # Else where the releases say, through the mirrors. A registry has repositories
         # for content; of everything else, what lies beside the metadata is first.
         beside = [] if where.startswith("oci://") else [source]
-        content: ContentSources = (
+        content: FixedContent | MirroredContent = (
             FixedContent(named)
             if named
             else MirroredContent(mirrors, network=network, before=beside)

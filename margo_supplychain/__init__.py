@@ -31,7 +31,12 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.pins import Pin
     from margo_supplychain.formats.reports import Report, Violation
     from margo_supplychain.formats.versions import Version
-    from margo_supplychain.transport.network import Network
+    from margo_supplychain.transport.mirrors import (
+        MirroredContent,
+        MirrorMap,
+        open_mirrored_source,
+    )
+    from margo_supplychain.transport.network import Network, RegistryAccess
     from margo_supplychain.transport.opening import FixedContent, open_source
     from margo_supplychain.verify.clock import Clock, Freshness, SystemClock
     from margo_supplychain.verify.limits import Control, Limits
@@ -52,10 +57,13 @@ __all__ = [
     "IncompleteError",
     "InconclusiveError",
     "Limits",
+    "MirrorMap",
+    "MirroredContent",
     "Network",
     "Pin",
     "Policy",
     "RefusedError",
+    "RegistryAccess",
     "ReleaseName",
     "Report",
     "Rule",
@@ -70,6 +78,7 @@ __all__ = [
     "Verifier",
     "Version",
     "Violation",
+    "open_mirrored_source",
     "open_source",
 ]
 
@@ -90,7 +99,8 @@ __getattr__ = exporter(
         "formats.pins": ("Pin",),
         "formats.reports": ("Report", "Violation"),
         "formats.versions": ("Version",),
-        "transport.network": ("Network",),
+        "transport.mirrors": ("MirrorMap", "MirroredContent", "open_mirrored_source"),
+        "transport.network": ("Network", "RegistryAccess"),
         "transport.opening": ("FixedContent", "open_source"),
         "verify.clock": ("Clock", "Freshness", "SystemClock"),
         "verify.limits": ("Control", "Limits"),

@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING
 from margo_supplychain.lazy import exporter
 
 if TYPE_CHECKING:
+    from margo_supplychain.transport.mirrors import (
+        MirroredContent,
+        MirrorMap,
+        open_mirrored_source,
+    )
     from margo_supplychain.transport.network import Network, RegistryAccess
     from margo_supplychain.transport.opening import FixedContent, open_sink, open_source
     from margo_supplychain.transport.protocols import (
@@ -19,11 +24,14 @@ if TYPE_CHECKING:
 __all__ = [
     "ContentSources",
     "FixedContent",
+    "MirrorMap",
+    "MirroredContent",
     "Network",
     "RegistryAccess",
     "Shelf",
     "Sink",
     "Source",
+    "open_mirrored_source",
     "open_sink",
     "open_source",
 ]
@@ -31,6 +39,7 @@ __all__ = [
 __getattr__ = exporter(
     __name__,
     {
+        "mirrors": ("MirrorMap", "MirroredContent", "open_mirrored_source"),
         "network": ("Network", "RegistryAccess"),
         "opening": ("FixedContent", "open_sink", "open_source"),
         "protocols": ("ContentSources", "Shelf", "Sink", "Source"),

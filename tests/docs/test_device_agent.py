@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 import sys
 from typing import TYPE_CHECKING, Any
@@ -200,3 +201,9 @@ def test_it_reads_registries_and_mirrors(
         assert example.Agent(device.state, (wanted,)).poll() is True
     slots = TrustStore.open(device.state / "stores" / "acme").status().slots
     assert str(slots["line-1"][wanted.name].version) == "1.2.0"
+
+
+def test_it_imports_what_is_public_from_the_root_alone() -> None:
+    text = (ROOT / "examples" / "device_agent.py").read_text("utf-8")
+    modules = re.findall(r"^\s*from (margo_supplychain[\w.]*) import", text, re.M)
+    assert modules == ["margo_supplychain"]
