@@ -196,6 +196,40 @@ def test_a_component_of_somebody_else_must_be_there(vendor: RegistryVendor) -> N
     assert shown["result"]["releases"] == []
 
 
+def test_a_private_registry(
+    place: Path,
+    secret: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Certificates of one's own, and a login from Docker's configuration."""
+    directory = tmp_path_factory.mktemp("private")
+    with docker_registry(directory, auth="basic", tls="mutual") as private:
+        vendor = RegistryVendor(place, secret)
+        vendor.host, vendor.parent = private.host, f"oci://{private.host}/acme"
+        vendor.application()
+        settings = place / "margo-supplychain.toml"
+        told = settings.read_text()
+        assert private.authority is not None
+        assert private.client is not None
+        monkeypatch.setenv("DOCKER_CONFIG", str(private.docker_config.parent))
+        ran = run("repo", "push", vendor.trust)
+        assert ran.status == 4
+        settings.write_text(
+            told.replace('repo = "trust"', f'repo = "{vendor.trust}"')
+            + f'[registry."{private.host}"]\n'
+            + f'ca_file = "{private.authority.file}"\n'
+            + f'certificate = "{private.client.certificate}"\n'
+            + f'private_key = "{private.client.key}"\n'
+        )
+        done("repo", "push", vendor.trust, "--repo", "trust")
+        vendor.own()
+        vendor.publish("1.2.0")
+        assert (
+            f"{vendor.parent}/pump-monitor" in run("release", "show", NAME, "1.2.0").out
+        )
+
+
 # --- adopting ------------------------------------------------------------------------
 
 

@@ -299,3 +299,58 @@ def test_a_device_setting_in_the_file_is_an_error(tmp_path: Path, name: str) -> 
     write(tmp_path, f'{name} = "elsewhere"\n')
     with pytest.raises(FormatError, match=f"unknown setting '{name}'"):
         Settings(tmp_path, {}).find("repo")
+
+
+# --- registries ----------------------------------------------------------------------
+
+
+def test_tables_of_registries_are_those_of_devices(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        'repo = "oci://registry.example/acme/trust"\n'
+        "[mirrors]\n"
+        '"oci://registry.example" = ["oci-layout:stick"]\n'
+        '[registry."registry.example"]\n'
+        'ca_file = "ca.pem"\n',
+    )
+    below = tmp_path / "below"
+    below.mkdir()
+    found = Settings(below, {})
+    place = found.find("repo")
+    assert place is not None
+    assert place.values == ("oci://registry.example/acme/trust",)
+    assert found.registries.network is not None
+    access = found.registries.network.registries["registry.example"]
+    assert access.ca_file == tmp_path / "ca.pem"
+    assert found.registries.mirrors.places("oci://registry.example/acme/x") == (
+        f"oci-layout:{tmp_path / 'stick'}",
+    )
+
+
+def test_no_file_names_no_registry(tmp_path: Path) -> None:
+    found = Settings(tmp_path, {}).registries
+    assert (found.network, bool(found.mirrors)) == (None, False)
+
+
+def test_a_table_that_is_wrong_is_told_when_it_is_needed(tmp_path: Path) -> None:
+    path = write(tmp_path, '[registry."a"]\npassword = "secret"\n')
+    found = Settings(tmp_path, {})
+    assert found.find("repo") is None
+    with pytest.raises(FormatError, match="unknown key 'password'") as why:
+        _ = found.registries
+    assert str(path) in str(why.value)
+    assert "docker login" in str(why.value.hint)
+
+
+def test_a_root_and_a_layout_are_relative_to_the_file(tmp_path: Path) -> None:
+    write(tmp_path, 'repo = "oci-layout:copy"\nroot = "keys/1.root.json"\n')
+    below = tmp_path / "below"
+    below.mkdir()
+    found = Settings(below, {})
+    for name, value in (
+        ("repo", f"oci-layout:{tmp_path / 'copy'}"),
+        ("root", str(tmp_path / "keys/1.root.json")),
+    ):
+        setting = found.find(name)
+        assert setting is not None
+        assert setting.values == (value,)
