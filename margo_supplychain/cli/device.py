@@ -151,21 +151,34 @@ def init(
 
 @device.command(
     epilog=epilog(
-        examples=["device refresh", "device refresh acme --state /var/lib/margo"],
+        examples=[
+            "device refresh",
+            "device refresh acme --source oci-archive:/media/stick/acme.tar",
+        ],
         exits=[0, 2, 3, 4],
         follow="device verify acme/pump-monitor --pin '^1.0'",
     )
 )
 @click.argument("repositories", nargs=-1, metavar="[REPOSITORY]…")
+@_source_option
 @_state_option
 @pass_invocation
 def refresh(
-    invocation: Invocation, *, repositories: tuple[str, ...], state: str | None
+    invocation: Invocation,
+    *,
+    repositories: tuple[str, ...],
+    source: str | None,
+    state: str | None,
 ) -> Result:
-    """Bring the trust metadata of every repository up to date."""
+    """Bring the trust metadata of every repository up to date.
+
+    --source is where one repository is: name it, if there are several.
+    """
     from margo_supplychain.cli.device_refresh import refresh_all
 
-    return refresh_all(_device(state), repositories, note=invocation.note)
+    return refresh_all(
+        _device(state), repositories, source=source, note=invocation.note
+    )
 
 
 @device.command(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
+import click
+
 from margo_supplychain.cli.output import Result
 from margo_supplychain.errors import (
     FetchError,
@@ -22,15 +24,25 @@ if TYPE_CHECKING:
 
 
 def refresh_all(
-    device: DeviceDirectory, wanted: Sequence[str], *, note: Callable[[str], None]
+    device: DeviceDirectory,
+    wanted: Sequence[str],
+    *,
+    source: str | None,
+    note: Callable[[str], None],
 ) -> Result:
     """Refresh the repositories that are named, or all.
 
+    Args:
+        device: whose they are.
+        wanted: their names; none for all.
+        source: where the only one is, instead of where `device.toml` says.
+        note: told how it went with those that the error does not tell of.
+
     Raises:
+        click.UsageError: a source, and several repositories.
         FormatError: one of the names is no repository here.
         StateLostError: there is no repository.
-        VerificationError, InconclusiveError: the worst that happened, rejection first;
-            `note` is told how the others went.
+        VerificationError, InconclusiveError: the worst that happened, rejection first.
     """
     names = device.names()
     unknown = sorted(set(wanted) - set(names))
@@ -44,11 +56,16 @@ def refresh_all(
         raise StateLostError(
             f"{device.directory} has no repository", path=str(device.directory)
         )
+    chosen = tuple(dict.fromkeys(wanted)) or names
+    if source is not None and len(chosen) > 1:
+        raise click.UsageError(
+            f"--source is where one repository is: which of {', '.join(chosen)}?"
+        )
     done: list[dict[str, Any]] = []
     failed: list[tuple[str, SupplyChainError]] = []
-    for name in dict.fromkeys(wanted) or names:
+    for name in chosen:
         try:
-            done.append(_refresh(device, name))
+            done.append(_refresh(device, name, source))
         except (VerificationError, InconclusiveError) as why:
             failed.append((name, why))
     if failed:
@@ -67,12 +84,12 @@ def refresh_all(
     )
 
 
-def _refresh(device: DeviceDirectory, name: str) -> dict[str, Any]:
+def _refresh(device: DeviceDirectory, name: str, given: str | None) -> dict[str, Any]:
     from margo_supplychain.transport.opening import FixedContent
     from margo_supplychain.verify.verifier import Verifier
 
     store = device.store(name)
-    source = _Watched(device.source(name, None))
+    source = _Watched(device.source(name, given))
     verifier = Verifier(
         store=store,
         source=source,

@@ -339,6 +339,22 @@ def test_refresh_goes_on_after_a_failure(plant: Plant) -> None:
     assert ran.err.rstrip().endswith("[fetch]")
 
 
+def test_refresh_from_another_source(plant: Plant) -> None:
+    """A stick is carried to a device that no network reaches."""
+    shutil.move(plant.trust, plant.place / "stick")
+    ran = plant.run("refresh", "--source", "stick")
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out.splitlines()[0] == "refreshed 1 of 1"
+    plant.edit("[repository.acme]", "[repository.other]")
+    ran = plant.run("refresh", "--source", "stick")
+    assert (ran.status, ran.out) == (2, "")
+    assert "--source is where one repository is: which of acme, other? [usage]" in (
+        ran.err
+    )
+    named = plant.run("refresh", "acme", "--source", "stick")
+    assert named.out.splitlines()[0] == "refreshed 1 of 1"
+
+
 def test_refresh_without_repositories(place: Path) -> None:
     (place / "device.toml").write_text('[policy."acme/*"]\nrequire = ["signed"]\n')
     ran = run("device", "refresh")
