@@ -205,5 +205,7 @@ def test_it_reads_registries_and_mirrors(
 
 def test_it_imports_what_is_public_from_the_root_alone() -> None:
     text = (ROOT / "examples" / "device_agent.py").read_text("utf-8")
-    modules = re.findall(r"^\s*from (margo_supplychain[\w.]*) import", text, re.M)
+    modules = re.findall(
+        r"^\s*from (margo_supplychain[\w.]*) import", text, re.MULTILINE
+    )
     assert modules == ["margo_supplychain"]
