@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from margo_supplychain.cli.main import main
 from tests.docs.pages import items, name_of
-from tests.fixtures import copy_package, wasm_layout
+from tests.fixtures import copy_package, image_index_layout, wasm_layout
 from tests.house.tree import ROOT
 from tests.registries.servers import docker_registry
 
@@ -262,7 +262,9 @@ def _prepare(item: Item, page: Path, servers: contextlib.ExitStack) -> Item | No
         description = copy_package(item.text, Path.cwd()) / "margo.yaml"
         description.write_text(_there(description.read_text("utf-8")), "utf-8")
     elif item.kind == "artifact":
-        wasm_layout(Path(item.text))
+        name, *words = item.text.split()
+        make = image_index_layout if "platforms" in words else wasm_layout
+        make(Path(name))
     elif item.kind == "registry":
         servers.enter_context(_registry(*item.text.split()))
     elif item.kind == "run":
