@@ -15,9 +15,17 @@ from typing import Final
 from urllib3 import exceptions
 
 _ON_TLS: Final = re.compile(r"\[[A-Z0-9_: ]{1,80}\] | \(_ssl\.c:[0-9]{1,6}\)", re.ASCII)
-_TLS_HINT: Final = (
+# What OpenSSL calls it when http answers; the last since its version 3.2.
+_NO_TLS: Final = frozenset(
+    {"WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE"}
+)
+_CA_HINT: Final = (
     "if the server, or a proxy on the way, has a private CA, name its certificates as "
     "ca_file"
+)
+_PLAIN_HINT: Final = (
+    "if it is a mirror of your own that speaks plain http, set plain_http = true in "
+    '[registry."HOST:PORT"]'
 )
 
 
@@ -57,8 +65,13 @@ def broken(why: Exception) -> BrokenError:
     is_final = isinstance(why, exceptions.SSLError) and not isinstance(
         inner, ssl.SSLEOFError
     )
-    text = _reason(inner)
-    hint = _TLS_HINT if text.startswith("certificate verify failed") else None
+    text, hint = _reason(inner), None
+    if text.startswith("certificate verify failed"):
+        hint = _CA_HINT
+    elif isinstance(inner, ssl.SSLError) and inner.reason in _NO_TLS:
+        text = "the answer is not TLS"
+        # Of a proxy, its URL says how it is spoken to.
+        hint = None if isinstance(why, exceptions.ProxyError) else _PLAIN_HINT
     return BrokenError(text, is_slow=is_slow, is_final=is_final, hint=hint)
 
 

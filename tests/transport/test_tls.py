@@ -133,6 +133,23 @@ def test_unknown_certificate_is_not_tried_again(
     assert slept == []
 
 
+def test_plain_http_where_tls_is_expected(
+    plant: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Liar() as plain:
+        url = plain.url.replace("http:", "https:")
+        with pytest.raises(FetchError, match="the answer is not TLS") as caught:
+            HttpSource.of(url).metadata("timestamp.json", limit=10)
+        assert 'plain_http = true in [registry."' in str(caught.value.hint)
+        assert caught.value.unreachable
+        # A proxy is no registry: its own URL says how it is spoken to.
+        monkeypatch.setenv("https_proxy", url)
+        with pytest.raises(FetchError, match="the answer is not TLS") as caught:
+            HttpSource.of("https://updates.example").metadata("timestamp.json", limit=9)
+        assert "plain_http" not in str(caught.value.hint)
+        assert plain.requests == []
+
+
 def test_registry_with_its_own_authority(
     guard: Guard, other: Guard, plant: Authority
 ) -> None:

@@ -64,9 +64,9 @@ def failure(answer: Answer, *, host: str, what: str) -> FetchError:
     status, hint = answer.status, None
     missing = is_absent(answer)
     text = "does not exist" if missing else f"answered {status}"
-    if status in {401, 403}:
-        hint = login_hint(host)
-    elif 300 <= status < 400:
+    if not codes(answer) or status in {401, 403}:
+        hint = hint_of(status, answer.url, host=host)
+    if 300 <= status < 400:
         text = f"answered {status} and sends its clients elsewhere, which is refused"
         hint = "name the registry by the host that it really has"
     return FetchError(
@@ -76,6 +76,24 @@ def failure(answer: Answer, *, host: str, what: str) -> FetchError:
         missing=missing,
         hint=hint,
     )
+
+
+def hint_of(status: int | None, url: str, *, host: str) -> str | None:
+    """Return what a person can do about a status, where that is known.
+
+    Args:
+        url: what was asked; of the registry, with its scheme.
+        host: of the registry, as an oci:// URL has it.
+    """
+    if status in {401, 403}:
+        return login_hint(host)
+    if status == 400 and url.startswith("http://"):
+        # What servers in Go, and nginx, say to who speaks http where they speak TLS.
+        return (
+            f'it may speak TLS: set ca_file for it in [registry."{host}"], and no '
+            "plain_http"
+        )
+    return None
 
 
 def push_failure(answer: Answer, *, host: str, what: str) -> FetchError | RefusedError:

@@ -36,6 +36,7 @@ from margo_supplychain.transport.oci_registry.answers import (
     check_digest_header,
     delete_failure,
     failure,
+    hint_of,
     is_absent,
     push_failure,
 )
@@ -43,7 +44,6 @@ from margo_supplychain.transport.oci_registry.authorization import Access
 from margo_supplychain.transport.oci_registry.client import registry_client
 from margo_supplychain.transport.oci_registry.lists import list_tags
 from margo_supplychain.transport.oci_registry.referrers import Referrers, digest_of
-from margo_supplychain.transport.oci_registry.tokens import login_hint
 from margo_supplychain.transport.oci_registry.uploads import Upload, waiting
 
 if TYPE_CHECKING:
@@ -414,8 +414,9 @@ class RegistryRepository:
 
     def _explain(self, why: FetchError) -> NoReturn:
         # What keeps us out of a token server has its own hint.
-        if why.status in {401, 403} and not why.url.startswith(SCHEME):
-            why.hint = login_hint(self._client.host)
+        if not why.url.startswith(SCHEME):
+            hint = hint_of(why.status, why.url, host=self._client.host)
+            why.hint = hint or why.hint
         raise why
 
 

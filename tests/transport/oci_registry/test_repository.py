@@ -118,6 +118,33 @@ def test_all_of_it_in_docker_registry(auth: Any, tls: Any, tmp_path: Path) -> No
         here.delete_manifest(signature)
 
 
+def test_a_registry_on_loopback_that_speaks_tls(tmp_path: Path) -> None:
+    with docker_registry(tmp_path / "registry", tls="server") as registry:
+        reference = RegistryReference.parse(f"oci://{registry.host}/acme/app")
+        here = RegistryRepository(reference, network=quick())
+        for ask in (
+            lambda: here.manifest("1.0.0"),
+            lambda: here.has_blob(WHAT),
+            lambda: read(here),
+            lambda: list(here.tags()),
+        ):
+            with pytest.raises(FetchError, match="answered 400") as caught:
+                ask()
+            assert caught.value.hint == (
+                f'it may speak TLS: set ca_file for it in [registry."{registry.host}"]'
+                ", and no plain_http"
+            )
+
+
+def test_a_registry_that_says_what_it_dislikes_speaks_http(
+    client: RegistryRepository, server: HostileRegistry
+) -> None:
+    server.lies("manifests", says(400, refusal("TAG_INVALID")))
+    with pytest.raises(FetchError, match="answered 400: TAG_INVALID") as caught:
+        client.manifest("1.0.0")
+    assert caught.value.hint == FetchError.default_hint
+
+
 def test_a_registry_that_deletes_nothing(tmp_path: Path) -> None:
     with docker_registry(tmp_path / "registry", delete=False) as registry:
         reference = RegistryReference.parse(f"oci://{registry.host}/acme/app")
