@@ -151,7 +151,7 @@ class DirectoryPlace:
     def commit(self, work: Work) -> None:
         """Replace `timestamp.json` in one step; see `Place.commit`."""
         make_directory(self.directory / DIRECTORY)
-        write_file(self.directory / DIRECTORY / PREVIOUS, work.before[0])
+        write_file(self.directory / DIRECTORY / PREVIOUS, work.before)
         sink = DirectorySink(self.directory)
         sink.put_metadata("timestamp.json", work.staged.timestamp)
 

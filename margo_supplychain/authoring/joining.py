@@ -1,14 +1,14 @@
 """Two publishers wrote their timestamps at the same moment: the last one joins both.
 
-A registry can't compare and swap. Between the last look at `timestamp` and the write of
-it, another publisher may have written his, and then been told that he is done. But each
-writes his snapshot before he looks at `timestamp` for the last time. So if both looked
-and saw the old one, then whoever wrote last finds the other's snapshot afterwards,
-under his own snapshot's name or above it; or, if it is below, the other finds his.
+A registry can't compare and swap. Between our last look at `timestamp` and the write of
+it, another publisher may have written it too, and been told that all is done. But each
+writes a snapshot before the last look at `timestamp`. So if both looked and saw the old
+one, then whoever wrote last finds the other's snapshot afterwards, under the name of
+the own one or above it; if it is below, the other finds ours.
 
 What is found there, verifies, was signed about when ours was and was made from what
 ours was made from (`x-after`), is joined: a snapshot with the newer file of each role,
-and the next timestamp. Where both changed one role, his stays and ours is not
+and the next timestamp. Where both changed one role, the other's stays and ours is not
 published: run again, it starts from there. What was made from something older is left
 alone: its publisher will find that somebody was faster.
 """
@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tuf.api.metadata import MetaFile, Targets
 
-from margo_supplychain import threshold
 from margo_supplychain.authoring.overlay import Overlay
 from margo_supplychain.authoring.rehearsal import Subjects, rehearse_edit
 from margo_supplychain.authoring.role_signing import AFTER, RoleSigning
 from margo_supplychain.authoring.roles import application_of, kind_of
+from margo_supplychain.authoring.signatures import signed_by
 from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.errors import (
     ConflictError,
@@ -104,13 +104,16 @@ def join_rivals(work: Work, walk: Walk) -> Joined:
 
 def _rivals(work: Work) -> list[RoleFile[Snapshot]]:
     """Return the verified snapshots of those who began where we did, or later."""
+    if work.place.is_own:
+        return []  # it has a lock
     ours = _own(work)
     if ours is None:
         return []
-    found = []
+    found: list[RoleFile[Snapshot]] = []
     ancestry = _Ancestry(work, ours)
+    who = work.changes.require_who("snapshot")
     for version, data in work.place.others("snapshot", ours.version, ours.data):
-        one = _verified(work, data)
+        one = signed_by(data, who)
         if (
             one is not None
             and one.version == version
@@ -180,23 +183,6 @@ def _own(work: Work) -> RoleFile[Snapshot] | None:
     return parse_snapshot(work.snapshot, limit=LIMITS.snapshot)
 
 
-def _verified(work: Work, data: bytes) -> RoleFile[Snapshot] | None:
-    who = work.changes.require_who("snapshot")
-    try:
-        file = parse_snapshot(data, limit=LIMITS.snapshot)
-        status = threshold.count(
-            file.payload,
-            file.metadata.signatures,
-            who.keys,
-            who.keys,
-            who.threshold,
-            role=who.role,
-        )
-    except (FormatError, ThresholdError):
-        return None
-    return file if status.met else None
-
-
 def _join(work: Work, rivals: Sequence[RoleFile[Snapshot]]) -> Joined:
     """Sign a snapshot of everybody's work, and let devices judge it.
 
@@ -250,6 +236,20 @@ def _join(work: Work, rivals: Sequence[RoleFile[Snapshot]]) -> Joined:
 
 
 def _copy(work: Work, role: str, entry: MetaFile) -> Targets:
+    """Return what another publisher made of a role that we changed, too.
+
+    Raises:
+        FetchError: the file is gone.
+        ThresholdError: it is not signed by the role's keys: ours sign nothing else.
+    """
     data = work.place.named(role, entry)
+    who = work.changes.require_who(role)
+    if signed_by(data, who) is None:
+        raise ThresholdError(
+            f"{role} v{entry.version} is not signed by its own keys",
+            role=role,
+            needed=who.threshold,
+            valid=0,
+        )
     signed: dict[str, Any] = strict_json.parse(data, what=role, limit=LIMITS.targets)
     return Targets.from_dict(signed["signed"])

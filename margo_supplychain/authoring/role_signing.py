@@ -14,9 +14,10 @@ from tuf.api.metadata import MetaFile, Snapshot, Timestamp
 
 from margo_supplychain.authoring.roles import kind_of
 from margo_supplychain.authoring.signatures import same_but_for_expiry, signed_bytes
+from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.errors import ConflictError
 from margo_supplychain.formats.times import format_time
-from margo_supplychain.formats.tuf_metadata import ISSUED, file_name
+from margo_supplychain.formats.tuf_metadata import ISSUED, file_name, parse_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -100,11 +101,10 @@ class RoleSigning:
     def timestamp(self, snapshot: MetaFile) -> None:
         """Sign and stage the timestamp that follows the last one."""
         work = self._work
-        last, version = work.before
         if work.staged.timestamp:
             # This edit has written one already.
-            last, version = work.staged.timestamp, version + 1
-        work.before = last, version
+            work.before = work.staged.timestamp
+        version = parse_timestamp(work.before, limit=LIMITS.timestamp).version
         if not work.place.is_own:
             # Who writes a lower snapshot later, unaware of ours, must not be taken for
             # newer: the timestamp goes at least as far as the snapshot.

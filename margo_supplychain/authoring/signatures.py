@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tuf.api.metadata import Signed
 
     from margo_supplychain.authoring.roles import RoleSigners
+    from margo_supplychain.formats.tuf_metadata import RoleFile
 
 
 _CONTROL: Final = re.compile(rb"[\x00-\x1f]")
@@ -126,8 +127,28 @@ def same_but_for_expiry(
         None unless a threshold of the role's keys signed it, every field but the
         expiry is ours, and it lasts nearly as long: what expires soon is no renewal.
     """
+    file = signed_by(found, who)
+    if file is None:
+        return None
+    theirs: dict[str, Any] = strict_json.parse(found, what=who.role, limit=len(found))[
+        "signed"
+    ]
+    expected: dict[str, Any] = ours.to_dict()
+    theirs.pop("expires")
+    expected.pop("expires")
+    least = ours.expires - (ours.expires - now) / 10
+    return file.expires if theirs == expected and least <= file.expires else None
+
+
+def signed_by(data: bytes, who: RoleSigners) -> RoleFile[Any] | None:
+    """Return the metadata in `data` if a threshold of a role's keys signed it.
+
+    Args:
+        data: unverified; whoever asks has bounded its size.
+        who: the role and its keys.
+    """
     try:
-        file = parse_role(found, role=who.role, limit=max(len(found), 1))
+        file = parse_role(data, role=who.role, limit=max(len(data), 1))
         status = threshold.count(
             file.payload,
             file.metadata.signatures,
@@ -138,16 +159,7 @@ def same_but_for_expiry(
         )
     except (FormatError, ThresholdError):
         return None
-    theirs: dict[str, Any] = strict_json.parse(found, what=who.role, limit=len(found))[
-        "signed"
-    ]
-    expected: dict[str, Any] = ours.to_dict()
-    theirs.pop("expires")
-    expected.pop("expires")
-    least = ours.expires - (ours.expires - now) / 10
-    if not status.met or theirs != expected or not least <= file.expires:
-        return None
-    return file.expires
+    return file if status.met else None
 
 
 def _sign(payload: bytes, keyid: str, signer: Signer, who: RoleSigners) -> Signature:

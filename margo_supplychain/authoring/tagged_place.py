@@ -138,7 +138,7 @@ class TaggedPlace:
 
     def commit(self, work: Work) -> None:
         """Write the timestamp, unless somebody was faster; see `Place.commit`."""
-        before, ours = work.before[0], work.staged.timestamp
+        before, ours = work.before, work.staged.timestamp
         if self._read(TIMESTAMP) != before:
             raise self._give_way(work)
         try:

@@ -77,7 +77,7 @@ class Work:
         applications: those that a device must be able to follow afterwards.
         top: `snapshot` and `timestamp`, as far as they must be signed.
         withdrawn: paths that this edit marks as withdrawn.
-        before: the timestamp that the place must still have, and its version.
+        before: the timestamp that the place must still have.
         snapshot: the one that this edit signed last.
         warnings: what the author should know.
     """
@@ -109,7 +109,7 @@ class Work:
         self.applications: set[ReleaseName] = set()
         self.top: set[str] = set()
         self.withdrawn: set[str] = set()
-        self.before = (state.timestamp.file.data, state.timestamp.version)
+        self.before = state.timestamp.file.data
         self.snapshot: bytes | None = None
         self.warnings: list[str] = []
 
