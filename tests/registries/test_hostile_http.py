@@ -230,6 +230,21 @@ def test_plain_http_is_not_chosen(server: HostileRegistry) -> None:
         assert len(proxy.tunnels) <= 3
 
 
+def test_redirect_to_plain_http_elsewhere(server: HostileRegistry) -> None:
+    """Also from a registry on loopback, which may speak http itself."""
+    with Between(to=server.host) as proxy:
+        network = quick(registries={OUTSIDE: RegistryAccess(proxy=proxy.url)})
+        server.lies("GET", lies.redirect(f"http://{OUTSIDE}"), times=1)
+        with pytest.raises(FetchError, match="plain http"):
+            read(client_of(server.host, network))
+        assert proxy.passed == []
+        allowed = RegistryAccess(proxy=proxy.url, plain_http=True)
+        server.lies("GET", lies.redirect(f"http://{OUTSIDE}"), times=1)
+        network = quick(registries={OUTSIDE: allowed})
+        assert read(client_of(server.host, network)) == DATA
+        assert len(proxy.passed) == 1
+
+
 def test_password_of_a_proxy_is_for_the_proxy(tmp_path: Path) -> None:
     """It stands in the CONNECT, and in nothing that passes through the tunnel."""
     vendor, company = Authority(tmp_path, "vendor"), Authority(tmp_path, "company")

@@ -17,7 +17,7 @@ from margo_supplychain.errors import (
 )
 from margo_supplychain.formats.digests import Descriptor, Digest
 from margo_supplychain.formats.names import TargetPath
-from margo_supplychain.formats.oci import MANIFEST
+from margo_supplychain.formats.oci import EMPTY, MANIFEST, Layer, manifest_bytes
 from margo_supplychain.transport.opening import open_sink
 from tests.registries import lies
 from tests.registries.hostile import HostileRegistry
@@ -131,6 +131,20 @@ def test_registry_with_immutable_tags(server: HostileRegistry, sink: Shelf) -> N
     with pytest.raises(RefusedError) as caught:
         sink.put_metadata("timestamp.json", OTHER)
     assert "immutab" in str(caught.value.hint)
+
+
+def test_tag_of_content_never_moves(server: HostileRegistry, sink: Shelf) -> None:
+    sink.put_blob(EMPTY, io.BytesIO(b"{}"))
+    one, other = (
+        manifest_bytes(artifact_type=kind, layers=[Layer(descriptor=EMPTY)])
+        for kind in ("application/wasm", "application/other")
+    )
+    for _ in range(2):
+        sink.put_manifest(Descriptor.of(one, MANIFEST), one, tag="1.0.0")
+    assert len(server.asked(PUT_MANIFEST)) == 1
+    with pytest.raises(ConflictError, match=r"under the tag 1\.0\.0"):
+        sink.put_manifest(Descriptor.of(other, MANIFEST), other, tag="1.0.0")
+    assert server.of(TRUST).tags == {"1.0.0": str(Digest.of(one))}
 
 
 def test_target_is_written_under_its_digest(
