@@ -32,7 +32,7 @@ from margo_supplychain.formats.registry_form import (
 )
 from margo_supplychain.formats.versions import Version
 from tests.authoring.tagged import HOST, TRUST, MemoryRepository, TaggedVendor
-from tests.authoring.trust import PUMP, key
+from tests.authoring.trust import OPEN, PUMP, key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -344,6 +344,36 @@ def test_snapshot_that_no_device_accepts(vendor: TaggedVendor) -> None:
     plant(vendor, tag, data)
     done = vendor.publish_there(vendor.release("1.1.0"))
     assert any("as if somebody published" in one for one in done.warnings)
+    assert vendor.newest_there() == "1.1.0"
+
+
+@pytest.mark.parametrize("ahead", [1, 2])
+def test_role_by_the_thief_of_the_snapshot_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    """Mallory has snapshot's key and seems to publish at the same time: a release list
+    of her own, for the author to sign as if it came from a colleague."""
+    vendor = TaggedVendor(tmp_path)
+    with vendor.create().edit(vendor.keys, clock=vendor.clock) as edit:
+        edit.add_application(PUMP, [key("application").public_key], policy=OPEN)
+    vendor.move()
+    vendor.registry.install(monkeypatch)
+    keys = [key("application"), key("ci")]
+    vendor.publish_there(vendor.release("1.0.0"), keys=keys)
+    known = newest(vendor, PUMP.role)
+    role = Metadata[Targets].from_bytes(read(vendor, f"{known}.{PUMP.role}"))
+    role.signed.version = known + ahead
+    role.signed.targets.clear()
+    role.sign(key("ci"))
+    forged = role.to_bytes()
+    plant(vendor, f"{known + 50}.{PUMP.role}", forged)  # its bytes are there, by digest
+    version = newest(vendor, "snapshot")
+    signed = Metadata[Snapshot].from_bytes(read(vendor, f"{version}.snapshot")).signed
+    signed.meta[f"{PUMP.role}.json"] = meta_of(known + ahead, forged)
+    tag, data = rival(vendor, key("ci"), meta=signed.meta)
+    plant(vendor, tag, data)
+    done = vendor.publish_there(vendor.release("1.1.0"), keys=keys)
+    assert any("does not verify" in one for one in done.warnings)
     assert vendor.newest_there() == "1.1.0"
 
 
