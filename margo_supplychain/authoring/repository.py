@@ -212,7 +212,8 @@ class Repository:
         with self.place.locked():
             now = _now(clock)
             begun = self._load(now, state)
-            self._require_current(begun, state)
+            if keys:
+                self._require_current(begun, state)
             work = Work(
                 state=begun,
                 place=self.place,

@@ -123,6 +123,8 @@ def test_an_expired_timestamp_needs_a_memory(vendor: TaggedVendor) -> None:
     ):
         edit.refresh()
     assert "begin-from" in str(why.value.hint)
+    with vendor.at_registry().edit((), clock=vendor.clock) as edit:
+        assert len(edit.releases(PUMP)) == 1  # to look is no harm
     assert vendor.registry == before
     with vendor.at_registry().edit(
         [key("ci")], clock=vendor.clock, state=store
