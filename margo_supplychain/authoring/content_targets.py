@@ -3,7 +3,8 @@
     package      the release's first oci:// location, else <parent of trust>/<name>,
                  under the tag of its version
     component    its own repository under its revision, if that lies below the parent
-                 of trust: the vendor owns it. Else it must be there already, by digest
+                 of trust: the vendor owns it. Else it must be there already, by
+                 digest, or where the owner's map says that it lies instead
 
 Parts go before what names them, the manifest with its tag last. A tag that names other
 bytes is never moved: all of them are looked at before anything is pushed. What is there
@@ -25,6 +26,7 @@ from margo_supplychain.errors import (
     FormatError,
     OciFormatError,
     RefusedError,
+    SupplyChainError,
     VerificationError,
 )
 from margo_supplychain.formats.closure import walk
@@ -35,11 +37,13 @@ from margo_supplychain.transport.tagged_sink import TaggedSink
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from margo_supplychain.authoring.placement import Mirrored
     from margo_supplychain.authoring.release import Release
     from margo_supplychain.authoring.work import Work
     from margo_supplychain.formats.digests import Descriptor
     from margo_supplychain.formats.record import Component
     from margo_supplychain.transport.network import Network
+    from margo_supplychain.transport.protocols import Sink
 
 _LOCATION_HINT: Final = (
     "say where its content goes: --location oci://HOST/PATH when you build it"
@@ -76,11 +80,19 @@ class ContentTargets:
     Args:
         trust: where the trust metadata lies.
         network: limits and credentials.
+        mirrored: the owner's map: where to look for what is not pushed.
     """
 
-    def __init__(self, trust: TaggedSink, *, network: Network | None = None) -> None:
+    def __init__(
+        self,
+        trust: TaggedSink,
+        *,
+        network: Network | None = None,
+        mirrored: Mirrored | None = None,
+    ) -> None:
         self._trust = trust
         self._network = network
+        self._mirrored = mirrored
         self._parent: RegistryReference | None = None
         if trust.url.startswith(SCHEME):
             self._parent = RegistryReference.parse(trust.url).parent
@@ -180,12 +192,12 @@ class ContentTargets:
         pushing = Pushing(work.progress)
         for release in (*(one.release for one in work.new), *work.kept):
             for home in self.homes(release):
-                sink = self._sink(home)
                 if home.is_pushed:
+                    sink = self._sink(home)
                     self._require_tag(sink, home)
                     pushing.add(sink, release, home.what, tag=home.tag)
                 else:
-                    pushing.there += self._require_there(sink, home)
+                    pushing.there += self._require_there(home)
         pushing.run()
         return Stored(pushing.new, pushing.there)
 
@@ -230,36 +242,71 @@ class ContentTargets:
                 "margo-supplychain release adopt",
             )
 
-    def _require_there(self, sink: TaggedSink, home: Home) -> int:
+    def _require_there(self, home: Home) -> int:
         """Refuse a manifest that is not where it should be; return how many parts are.
 
         Raises:
             RefusedError: it, or a part of it, is not there.
+            FetchError: that can't be found out.
         """
-        count = 0
-        try:
-            for part in walk(home.what, lambda what: read_checked(sink, what)):
-                what = part.descriptor
-                if part.role != "manifest" and not sink.has_blob(what):
-                    raise FetchError(
-                        f"there is no {what.digest}", url=sink.url, missing=True
-                    )
-                count += 1
-        except FetchError as why:
-            if not why.missing:
-                raise
-            raise self._not_there(home, str(why)) from why
-        except (OciFormatError, VerificationError) as why:
-            raise self._not_there(home, str(why)) from why
-        return count
-
-    def _not_there(self, home: Home, why: str) -> RefusedError:
-        return RefusedError(
+        problems: list[SupplyChainError] = []
+        for place in self._places(home):
+            try:
+                return _count(place, home.what)
+            except (FetchError, OciFormatError, VerificationError) as why:
+                problems.append(why)
+        for one in problems:
+            if isinstance(one, FetchError) and not one.missing:
+                raise self._not_asked(home, one) from one
+        raise RefusedError(
             f"{home.shown} is not in {home.repository} by its digest "
-            f"{home.what.digest.short}: {why}",
-            hint="it is not below this repository's parent, so it is not pushed: push "
-            "it there yourself, then run this again",
+            f"{home.what.digest.short}: {problems[0]}",
+            hint=f"{self._reason(home)}: push it there yourself, then run this again",
+        ) from problems[0]
+
+    def _places(self, home: Home) -> Iterator[Sink]:
+        if home.repository is None or self._mirrored is None:
+            yield self._sink(home)
+            return
+        for url in self._mirrored(home.repository):
+            is_registry = url.startswith(SCHEME)
+            yield self.open(url) if is_registry else open_sink(url)
+
+    def _not_asked(self, home: Home, why: FetchError) -> FetchError:
+        """Return the error for a place that says nothing about what must be there."""
+        first = "" if why.hint in {None, why.default_hint} else f"{why.hint}; "
+        return type(why)(
+            f"{home.shown} can't be looked for: {why}",
+            url=why.url,
+            status=why.status,
+            unreachable=why.unreachable,
+            hint=f"{first}{self._reason(home)}, so it must be in {home.repository} "
+            "already, or where [mirrors] in margo-supplychain.toml says instead; "
+            "nothing was published",
         )
+
+    def _reason(self, home: Home) -> str:
+        """Say why something is not pushed."""
+        parent = "" if self._parent is None else self._parent.repository
+        if (home.repository or "").startswith(f"{parent}/"):
+            return "it is not at hand, so it is not pushed"
+        return f"it is not below {parent}, this repository's parent, and not pushed"
+
+
+def _count(place: Sink, top: Descriptor) -> int:
+    """Return how many parts of a manifest a place holds: all of them.
+
+    Raises:
+        FetchError: one is missing, or the place can't be asked.
+        OciFormatError, VerificationError: a manifest has other bytes.
+    """
+    count = 0
+    for part in walk(top, lambda what: read_checked(place, what)):
+        what = part.descriptor
+        if part.role != "manifest" and not place.has_blob(what):
+            raise FetchError(f"there is no {what.digest}", url=place.url, missing=True)
+        count += 1
+    return count
 
 
 def _location(release: Release) -> str | None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from tuf.api.metadata import MetaFile
 
+    from margo_supplychain.authoring.placement import Mirrored
     from margo_supplychain.authoring.release import Release
     from margo_supplychain.authoring.settings import Settings
     from margo_supplychain.authoring.work import Work
@@ -139,12 +140,18 @@ class Place(Protocol):
         """Return the timestamp before the last edit, unverified; None if not kept."""
 
 
-def open_place(where: Path | str, *, network: Network | None = None) -> Place:
+def open_place(
+    where: Path | str,
+    *,
+    network: Network | None = None,
+    mirrored: Mirrored | None = None,
+) -> Place:
     """Return the place for a path or URL; nothing is read yet.
 
     Args:
         where: a path, or a URL; what has no scheme is a directory.
         network: limits and credentials of what comes over the network.
+        mirrored: the owner's map of locations, see `ContentTargets`.
 
     Raises:
         FormatError: no kind of URL that can be edited.
@@ -173,4 +180,5 @@ def open_place(where: Path | str, *, network: Network | None = None) -> Place:
         )
     if not isinstance(sink, TaggedSink):
         raise FormatError(f"{sink.url} is no kind of place that can be edited")
-    return TaggedPlace(sink, ContentTargets(sink, network=network))
+    content = ContentTargets(sink, network=network, mirrored=mirrored)
+    return TaggedPlace(sink, content)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from margo_supplychain.authoring.duties import Duty
     from margo_supplychain.authoring.place import Place, Progress
+    from margo_supplychain.authoring.placement import Mirrored
     from margo_supplychain.authoring.plan import Profile, RootPlan
     from margo_supplychain.authoring.state import State
     from margo_supplychain.formats.reports import Report
@@ -157,6 +158,7 @@ class Repository:
         *,
         root: bytes | None = None,
         network: Network | None = None,
+        mirrored: Mirrored | None = None,
     ) -> Self:
         """Open a repository; signs, verifies and changes nothing.
 
@@ -165,12 +167,14 @@ class Repository:
             root: what to believe, in place of a directory's own `1.root.json`. Any
                 other place needs it, or a memory (`state`) with each call.
             network: limits and credentials of what comes over the network.
+            mirrored: where content of an `oci://` location lies instead, such as
+                `MirrorMap.places`; asked about what a release only refers to.
 
         Raises:
             FormatError: there is none, or no kind of place that can be edited.
             StorageError: it can't be read.
         """
-        place = open_place(where, network=network)
+        place = open_place(where, network=network, mirrored=mirrored)
         first = place.first_root()
         return cls(place, first if root is None else root)
 

@@ -93,7 +93,10 @@ class Author:
         root = None
         if self.root is not None:
             root = read_named(self.root, limit=Limits().root, what="a root")
-        return Repository.open(self.place, root=root, network=self.network)
+        mirrors, network = self.invocation.settings.registries
+        return Repository.open(
+            self.place, root=root, network=network, mirrored=mirrors.places
+        )
 
     @property
     def network(self) -> Network | None:

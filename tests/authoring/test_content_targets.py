@@ -17,11 +17,13 @@ from margo_supplychain.authoring.fetched import FetchedContent
 from margo_supplychain.authoring.publish import publish
 from margo_supplychain.authoring.release import Release
 from margo_supplychain.authoring.repository import Repository
+from margo_supplychain.authoring.tagged_place import TaggedPlace
 from margo_supplychain.errors import (
     DeploymentError,
     FetchError,
     RefusedError,
     StorageError,
+    TooSlowError,
     VerificationError,
 )
 from margo_supplychain.formats.closure import walk
@@ -31,6 +33,7 @@ from margo_supplychain.formats.names import ReleaseName, target_path
 from margo_supplychain.formats.pins import Pin
 from margo_supplychain.formats.versions import Version
 from margo_supplychain.storage.lock import DirectoryLock
+from margo_supplychain.transport.mirrors import MirrorMap
 from margo_supplychain.transport.opening import FixedContent, open_sink, open_source
 from margo_supplychain.transport.tagged_sink import TaggedSink
 from margo_supplychain.verify.trust_store import TrustStore
@@ -135,6 +138,56 @@ def test_a_component_of_somebody_else_must_be_there(vendor: TaggedVendor) -> Non
     held.blobs[layer] = kept
     vendor.publish_there(release)
     assert vendor.newest_there() == "1.2.0"
+
+
+def test_a_component_may_lie_where_the_owner_s_map_says(vendor: TaggedVendor) -> None:
+    release = built(vendor, (f"{OWN}/historian", f"{HOST}/other/historian"))
+    one = component(release, "historian")
+    stick = vendor.directory / "stick"
+    mirrors = MirrorMap({f"{HOST}/other": [str(stick), "oci://mirror.example/x"]})
+    repository = vendor.at_registry()
+    assert isinstance(repository.place, TaggedPlace)
+    shelf = repository.place.shelf
+    repository.place.content = ContentTargets(shelf, mirrored=mirrors.places)
+    keys = [key("ci")]
+    with pytest.raises(FetchError, match="stick is not a directory"):
+        publish(repository, [release], keys=keys, clock=vendor.clock)
+    stick.mkdir()
+    with pytest.raises(RefusedError, match="component historian is not in") as why:
+        publish(repository, [release], keys=keys, clock=vendor.clock)
+    assert f"it is not below {OWN}, this repository's parent" in str(why.value.hint)
+    push(vendor, release, one, "oci://mirror.example/x/historian")
+    # Nobody maps it for this one.
+    with pytest.raises(RefusedError, match="component historian is not in"):
+        vendor.publish_there(release)
+    assert publish(repository, [release], keys=keys, clock=vendor.clock).changed
+
+
+@pytest.mark.parametrize("hint", [None, "run `docker login ghcr.example`"])
+def test_a_component_that_can_t_be_looked_for(
+    hint: str | None, vendor: TaggedVendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = f"{HOST}/other/historian"
+    release = built(vendor, (f"{OWN}/historian", place))
+    before = vendor.registry.copy()
+    said = TooSlowError("it did not answer", url=place, unreachable=True, hint=hint)
+
+    def silent(_: TaggedSink, what: Descriptor, **__: Any) -> None:
+        assert what == component(release, "historian").content
+        raise said
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TaggedSink, "blob", silent)
+        with pytest.raises(TooSlowError) as why:
+            vendor.publish_there(release)
+    assert str(why.value) == f"component historian can't be looked for: {said}"
+    assert why.value.unreachable
+    assert str(why.value.hint) == (
+        f"{'' if hint is None else f'{hint}; '}it is not below {OWN}, this "
+        f"repository's parent, and not pushed, so it must be in {place} already, or "
+        "where [mirrors] in margo-supplychain.toml says instead; nothing was published"
+    )
+    assert vendor.registry.at(TRUST) == before.at(TRUST)
 
 
 def test_a_component_that_is_not_at_hand_must_be_there(vendor: TaggedVendor) -> None:
