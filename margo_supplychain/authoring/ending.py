@@ -7,6 +7,7 @@ signed itself, or else other versions.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from margo_supplychain.authoring.edit import Written
@@ -17,9 +18,10 @@ from margo_supplychain.authoring.rehearsal import Subjects, rehearse_edit
 from margo_supplychain.authoring.role_signing import RoleSigning
 from margo_supplychain.authoring.signatures import require_complete
 from margo_supplychain.authoring.state import require_plausible_time
-from margo_supplychain.errors import ConflictError, StorageError
+from margo_supplychain.errors import ConflictError, FetchError, StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
     from margo_supplychain.authoring.work import Work
@@ -57,8 +59,9 @@ def finish(work: Work, *, time_checked: bool, store: TrustStore | None) -> Writt
     subjects = Subjects.of(work)
     walk = rehearse_edit(overlay, state, subjects, now=work.signed_at)
     stored = place.write(work)
-    place.commit(work)
-    joined = join_rivals(work, walk)
+    with _uncertain():
+        place.commit(work)
+        joined = join_rivals(work, walk)
     place.settle(work)
     _remember(store, work, joined.walk)
     if joined.lost:
@@ -72,6 +75,20 @@ def finish(work: Work, *, time_checked: bool, store: TrustStore | None) -> Writt
         blobs_there=stored.there,
         blobs_restored=restored,
     )
+
+
+@contextmanager
+def _uncertain() -> Iterator[None]:
+    """Say what is to be done when an answer about the timestamp gets lost."""
+    try:
+        yield
+    except FetchError as why:
+        if why.hint == why.default_hint:
+            why.hint = (
+                "it may be published, or not: run it again, and what is published "
+                "stays as it is"
+            )
+        raise
 
 
 def _sign(work: Work) -> dict[str, tuple[int, datetime]]:

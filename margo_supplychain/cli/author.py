@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 import click
 
+from margo_supplychain.cli.failures import hinted
 from margo_supplychain.cli.files import read_named
 from margo_supplychain.cli.invocation import Invocation
 from margo_supplychain.cli.options import (
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
     from margo_supplychain.verify.trust_store import TrustStore
 
 
+RETRY: Final = "check the address and the network, then run it again"
+UNPUBLISHED: Final = f"nothing was published: {RETRY}"
 _MANY: Final = 20  # notes; more are no help on a screen
 
 
@@ -119,17 +122,7 @@ class Author:
         """
         if self.state is None:
             return None
-        from margo_supplychain.verify.trust_store import TrustStore
-
-        try:
-            return TrustStore.open(self.state)
-        except StateLostError as why:
-            why.hint = (
-                "bring it back from a backup; or remove what is left of it and begin "
-                "anew: margo-supplychain repo check --begin-from FILE, with a "
-                "1.root.json that you got from somebody you trust"
-            )
-            raise
+        return open_memory(self.state)
 
     def trust(self) -> TrustStore:
         """Return what the repository is believed from: the memory, else its root.
@@ -172,6 +165,7 @@ class Author:
         # A repository or a memory that is not there is found before anybody types.
         repository, memory = self.open(), self.memory()
         with (
+            hinted(UNPUBLISHED),
             self.explained(),
             repository.edit(
                 [*self.signers(keyring, *settings), *also],
@@ -219,6 +213,25 @@ class Author:
             raise
 
 
+def open_memory(directory: Path) -> TrustStore:
+    """Open an author's memory of a repository.
+
+    Raises:
+        StateLostError: it is not there or damaged.
+    """
+    from margo_supplychain.verify.trust_store import TrustStore
+
+    try:
+        return TrustStore.open(directory)
+    except StateLostError as why:
+        why.hint = (
+            "bring it back from a backup; or remove what is left of it and begin anew: "
+            "margo-supplychain repo check --begin-from FILE, with a 1.root.json that "
+            "you got from somebody you trust"
+        )
+        raise
+
+
 class _Place(TypedDict):
     place: str
     state: Path | None
@@ -245,7 +258,8 @@ def _place_options(command: Callable[..., Result]) -> Callable[..., Result]:
         **options: Any,
     ) -> Result:
         place = _Place(place=repo or "", state=_path(state), root=_path(root))
-        return command(*arguments, place=place, **options)
+        with hinted(RETRY):
+            return command(*arguments, place=place, **options)
 
     return with_place
 

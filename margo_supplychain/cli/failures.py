@@ -7,6 +7,7 @@ lists the exit statuses: 0 done, 1 internal or interrupted, 2 usage or bad local
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
@@ -18,7 +19,7 @@ from margo_supplychain.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from margo_supplychain.formats.reports import Report
 
@@ -45,6 +46,17 @@ INTERRUPTED: Final = Failure(
     hint="what was written is consistent; run the command again",
     exit_status=1,
 )
+
+
+@contextmanager
+def hinted(hint: str) -> Iterator[None]:
+    """Say `hint` where an error has none but what a device does about it."""
+    try:
+        yield
+    except InconclusiveError as why:
+        if why.hint == InconclusiveError.default_hint:
+            why.hint = hint
+        raise
 
 
 def failure_of(error: Exception) -> Failure:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from margo_supplychain.cli import describe, signing_keys
 from margo_supplychain.cli.app_policy import command_to_allow
 from margo_supplychain.cli.arguments import typed
-from margo_supplychain.cli.author import edit_data, signed_line, warn
+from margo_supplychain.cli.author import UNPUBLISHED, edit_data, signed_line, warn
+from margo_supplychain.cli.failures import hinted
 from margo_supplychain.cli.output import Result
 from margo_supplychain.cli.progress import progress
 from margo_supplychain.formats.release_entry import Withdrawal
@@ -28,7 +29,7 @@ def publish_releases(author: Author, releases: Sequence[Release]) -> Result:
     from margo_supplychain.authoring.publish import publish
 
     repository, memory = author.open(), author.memory()
-    with author.explained(), author.keyring() as keyring:
+    with hinted(UNPUBLISHED), author.explained(), author.keyring() as keyring:
         keys = author.signers(keyring, *_keys(author))
         with progress(author.invocation) as tell:
             published = publish(
