@@ -6,10 +6,13 @@ The place is a registry of any kind, or a directory with an OCI image layout.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import shutil
 from typing import TYPE_CHECKING, Any, Final
 
+from margo_supplychain.formats.digests import Descriptor
+from margo_supplychain.formats.oci import INDEX, MANIFEST
 from tests.cli.running import PASSPHRASE, Ran, run
 from tests.cli.vendor import NAME, Vendor
 from tests.fixtures import copy_package
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from margo_supplychain.transport.oci_registry import RegistryRepository
     from tests.registries.servers import RunningRegistry
 
 KINDS: Final = (
@@ -241,3 +245,26 @@ def site_of(
             config = registry.docker_config
             monkeypatch.setenv("DOCKER_CONFIG", str(config.parent))
         yield Site(place, registry)
+
+
+def push_all(
+    target: RegistryRepository, found: dict[str, bytes], top: Descriptor
+) -> None:
+    """Push an index of manifests of blobs."""
+    kinds = {}
+    for digest, data in found.items():
+        try:
+            document = json.loads(data)
+        except ValueError:
+            document = {}
+        kinds[digest] = document.get("mediaType", "")
+    for kind in ("", MANIFEST, INDEX):
+        for digest, data in found.items():
+            if kinds[digest] != kind:
+                continue
+            if not kind:
+                what = Descriptor.of(data, "application/octet-stream")
+                target.put_blob(what, io.BytesIO(data))
+            else:
+                tag = "2.0.0" if digest == str(top.digest) else None
+                target.put_manifest(data, kind, tag=tag)

@@ -7,7 +7,6 @@ olareg with and without the referrers API; a directory with an OCI image layout.
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +14,7 @@ import pytest
 from oras.provider import Registry
 
 from margo_supplychain.formats.digests import Descriptor, Digest
-from margo_supplychain.formats.oci import EMPTY, INDEX, MANIFEST, Layer, manifest_bytes
+from margo_supplychain.formats.oci import EMPTY, MANIFEST, Layer, manifest_bytes
 from margo_supplychain.formats.references import RegistryReference
 from margo_supplychain.transport.oci_registry import RegistryRepository
 from tests.cli.vendor import NAME
@@ -23,7 +22,7 @@ from tests.conftest import peer_or_skip
 from tests.fixtures import image_index_layout
 from tests.peers.clients import find_program
 from tests.registries.clients import blobs_below
-from tests.registries.site import KINDS, Site, site_of
+from tests.registries.site import KINDS, Site, push_all, site_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,29 +151,6 @@ def test_adopted_where_it_lies(site: Site, tmp_path: Path) -> None:
     device = site.device("device")
     assert device.install() == "2.0.0"
     assert found.items() <= dict(blobs_below(device.staging)).items()
-
-
-def push_all(
-    target: RegistryRepository, found: dict[str, bytes], top: Descriptor
-) -> None:
-    """Push an index of manifests of blobs."""
-    kinds = {}
-    for digest, data in found.items():
-        try:
-            document = json.loads(data)
-        except ValueError:
-            document = {}
-        kinds[digest] = document.get("mediaType", "")
-    for kind in ("", MANIFEST, INDEX):
-        for digest, data in found.items():
-            if kinds[digest] != kind:
-                continue
-            if not kind:
-                what = Descriptor.of(data, "application/octet-stream")
-                target.put_blob(what, io.BytesIO(data))
-            else:
-                tag = "2.0.0" if digest == str(top.digest) else None
-                target.put_manifest(data, kind, tag=tag)
 
 
 @pytest.mark.parametrize("site", ["docker-registry", "olareg"], indirect=True)
