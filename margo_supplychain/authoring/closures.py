@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, Self, final
 
 from margo_supplychain.errors import CancelledError, FetchError, VerificationError
 from margo_supplychain.formats.references import SCHEME
+from margo_supplychain.formats.registry_form import content_tag
 from margo_supplychain.storage.receive import check_stream, read_exact
 from margo_supplychain.transport.bounded import BoundedStream
 from margo_supplychain.verify.artifact import first_of
@@ -116,9 +117,13 @@ class Copier:
             what = part.descriptor
             (named if what.digest in manifests else blobs).append(what)
         self._copy_blobs(blobs, sink, sources)
+        # Where content has tags by digest, what an index names needs one as well: no
+        # registry keeps it else (docker-registry's garbage-collect --delete-untagged).
+        by_digest = tag == content_tag(top.digest)
         for what in named:
             data = manifests[what.digest]
-            self._put_manifest(what, data, tag if what == top else None, sink)
+            other = content_tag(what.digest) if by_digest else None
+            self._put_manifest(what, data, tag if what == top else other, sink)
 
     def _copy_blobs(
         self, blobs: list[Descriptor], sink: Sink, sources: Sources
@@ -240,6 +245,7 @@ class Routes:
         copier: does the work.
         target: takes what goes beside the trust metadata.
         near: is asked before what records say.
+        far: is asked after what records say.
         content: opens what records say.
         open_repository: opens `oci://…` to put content there.
     """
@@ -249,7 +255,8 @@ class Routes:
         copier: Copier,
         target: Sink,
         *,
-        near: Sequence[Source],
+        near: Sequence[Source] = (),
+        far: Sequence[Source] = (),
         content: ContentSources | None,
         open_repository: Callable[[str], Sink] | None,
     ) -> None:
@@ -257,18 +264,38 @@ class Routes:
         self._copier = copier
         self._target = target
         self._near = tuple(near)
+        self._far = tuple(far)
         self._content = content
         self._open = open_repository
         self._opened: dict[str, Sink] = {}
 
-    def copy(self, spot: Spot, *, tagged: bool = True) -> None:
+    def copy(self, spot: Spot) -> None:
         """Copy one manifest with all that it names to its spot; see `Copier.copy`."""
         self._copier.copy(
             spot.what,
-            spot.tag if tagged else None,
-            self._sink(spot.repository),
+            spot.tag,
+            self.sink(spot),
             lambda: self._sources(spot.locations),
         )
+
+    def sink(self, spot: Spot) -> Sink:
+        """Return what takes a spot."""
+        if spot.repository is None:
+            return self._target
+        if self._open is None:
+            raise TypeError("a copy to a registry opens repositories of content")
+        if spot.repository not in self._opened:
+            self._opened[spot.repository] = self._open(spot.repository)
+        return self._opened[spot.repository]
+
+    def elsewhere(self, locations: Sequence[str]) -> Sequence[Source]:
+        """Return what can be asked of these locations; nothing is no error here."""
+        if self._content is None or not locations:
+            return ()
+        try:
+            return self._content.sources(locations)
+        except FetchError:
+            return ()
 
     def close(self) -> None:
         """Close what was opened here."""
@@ -277,17 +304,8 @@ class Routes:
 
     def _sources(self, locations: Sequence[str]) -> Iterator[Source]:
         yield from self._near
-        if self._content is not None:
-            yield from self._content.sources(locations)
-
-    def _sink(self, repository: str | None) -> Sink:
-        if repository is None:
-            return self._target
-        if self._open is None:
-            raise TypeError("a copy to a registry opens repositories of content")
-        if repository not in self._opened:
-            self._opened[repository] = self._open(repository)
-        return self._opened[repository]
+        yield from self.elsewhere(locations)
+        yield from self._far
 
 
 def into(stream: BinaryIO) -> Callable[[memoryview], int]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Protocol, final
 
+from margo_supplychain.authoring.place_checks import has_tag, no_tag
 from margo_supplychain.authoring.placement import Placement
 from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.errors import FetchError, SupplyChainError, VerificationError
@@ -136,8 +137,22 @@ class AskedContent:
                 continue
             try:
                 yield from self._missing(spot.what, places)
+                if self._lost_tag(record, spot):
+                    yield no_tag(self._shelf, str(spot.what.digest))
             except (FetchError, VerificationError) as why:
                 yield why
+
+    def _lost_tag(self, record: ReleaseRecord, spot: Spot) -> bool:
+        """Say whether nothing keeps what lies beside the metadata in a registry."""
+        if spot.repository is not None or self._hashes:
+            return False
+        # Whoever put it there by its own name has given it a tag.
+        is_named = spot.home == self._shelf.url
+        return not (
+            is_named
+            or self._placement.is_foreign(record, spot)
+            or has_tag(self._shelf, spot.tag, spot.what)
+        )
 
     def facts(self) -> dict[str, object]:
         """Return how much was asked for; see `ContentLook.facts`."""
@@ -154,7 +169,8 @@ class AskedContent:
         urls = self._placement.looked_for(record, spot)
         for url in urls:
             if url not in self._opened:
-                self._opened[url] = self._open(url)
+                is_beside = url == self._shelf.url
+                self._opened[url] = self._shelf if is_beside else self._open(url)
         return [self._opened[url] for url in urls]
 
     def _missing(

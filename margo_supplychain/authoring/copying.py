@@ -84,7 +84,7 @@ class Copied:
             lay there already.
         blobs_new, blobs_there: content, likewise.
         size: bytes of new content.
-        mirrors, content: what devices must be told, see `Placement`.
+        mirrors: what devices must be told, see `Placement`.
         warnings: what devices would refuse, one line each.
     """
 
@@ -100,7 +100,6 @@ class Copied:
     blobs_there: int
     size: int
     mirrors: Mapping[str, tuple[str, ...]]
-    content: tuple[str, ...]
     warnings: tuple[str, ...]
 
     @property
@@ -150,10 +149,15 @@ def copy_releases(
     placement = Placement(source.url, target.url, mirrored=mirrored)
     budget = Budget(control)
     with Copier(budget) as copier:
-        # A trust repository in a registry holds no content, all others may.
-        near = () if source.url.startswith(SCHEME) else (source,)
+        # In a registry most content has repositories of its own.
+        is_far = source.url.startswith(SCHEME)
         contents = Routes(
-            copier, target, near=near, content=content, open_repository=open_repository
+            copier,
+            target,
+            near=() if is_far else (source,),
+            far=(source,) if is_far else (),
+            content=content,
+            open_repository=open_repository,
         )
         copy = _Copy(source, target, contents, placement, budget)
         try:
@@ -238,7 +242,6 @@ class _Copy:
             blobs_there=counts.there,
             size=counts.size,
             mirrors=self._placement.mirrors,
-            content=self._placement.content,
             warnings=tuple(found.warnings),
         )
 
@@ -352,7 +355,13 @@ class _Copy:
             found.warnings.append(f"devices refuse {release.name}: {why}")
             return
         for spot in self._placement.spots(record):
-            self._contents.copy(spot)
+            try:
+                self._contents.copy(spot)
+            except ConflictError:
+                if spot.what == record.artifact:
+                    raise
+                # Who owns a component may move its tag; releases name it by digest.
+                self._contents.copy(spot.by_digest())
 
     def _put(self, name: str, data: bytes) -> None:
         there: bytes | None = None

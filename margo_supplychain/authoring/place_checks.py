@@ -2,7 +2,8 @@
 
 A device that was off long follows the roots one by one from the one that it holds, so
 none may be missing. A registry clears away what no tagged manifest names, so each
-target file needs its tag, although devices find it by its digest.
+target file needs its tag, although devices find it by its digest; so does content that
+lies in no repository of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from margo_supplychain.authoring.survey import descriptor_of, read_roots
 from margo_supplychain.errors import FetchError, FormatError, SupplyChainError
 from margo_supplychain.formats.registry_form import target_tag
 from margo_supplychain.formats.tuf_metadata import file_name
-from margo_supplychain.transport.tagged import TaggedSource
+from margo_supplychain.transport.tagged_sink import TaggedSink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,31 +65,32 @@ def root_problems(
 
 def tag_problems(shelf: Shelf, walk: AuthorWalk) -> Iterator[SupplyChainError]:
     """Yield target files that lie in a registry or layout without their tag."""
-    if not isinstance(shelf, TaggedSource):
+    if not isinstance(shelf, TaggedSink):
         return
     for role in walk.workflow.roles.values():
         for path, file in role.signed.targets.items():
             try:
-                if has_tag(shelf, descriptor_of(path, file)):
-                    continue
+                what = descriptor_of(path, file)
+                if not has_tag(shelf, target_tag(what.digest), what):
+                    yield no_tag(shelf, path)
             except (FetchError, FormatError) as why:
                 yield why
-                continue
-            yield FetchError(
-                f"{path} has no tag: the next clean-up there removes it",
-                url=shelf.url,
-                missing=True,
-            )
 
 
-def has_tag(shelf: Shelf, what: Descriptor) -> bool:
-    """Say whether a target file has its tag, where files have tags."""
-    if not isinstance(shelf, TaggedSource):
-        return True
-    try:
-        shelf.resolve(target_tag(what.digest))
-    except FetchError as why:
-        if why.missing:
-            return False
-        raise
-    return True
+def has_tag(shelf: Shelf, tag: str, what: Descriptor) -> bool:
+    """Say whether a tag by digest is right, where files have tags.
+
+    Raises:
+        FetchError: that can't be found out.
+    """
+    return not isinstance(shelf, TaggedSink) or shelf.keeps(tag, what)
+
+
+def no_tag(shelf: Shelf, what: str) -> FetchError:
+    """Return the problem of what would be removed, or is shown as something else."""
+    return FetchError(
+        f"{what} has no tag, or one that names something else: the next clean-up "
+        "there removes it",
+        url=shelf.url,
+        missing=True,
+    )

@@ -4,8 +4,11 @@ A directory, layout or tar holds content beside the trust metadata. A registry h
 repository for each artifact, and the copy keeps the vendor's names: what lies below the
 parent of the vendor's trust repository lies at the same path below the parent of the
 copy's, and what lies in another registry, under that registry's name. `mirrors` is what
-a device must be told to find all of it (`[mirrors]` in its settings), and `content`
-where that lies of which no record says anything.
+a device must be told to find all of it (`[mirrors]` in its settings).
+
+What has no name in any registry, because its release was published into a directory,
+lies in the copy's trust repository itself, under a tag by its digest: devices ask there
+after everything that a record says, and need not be told.
 
     oci://registry.example/acme/trust         →  oci://mirror:5000/acme/trust
     oci://registry.example/acme/pump-monitor  →  oci://mirror:5000/acme/pump-monitor
@@ -23,10 +26,16 @@ Example:
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from margo_supplychain.errors import OciFormatError
-from margo_supplychain.formats.references import SCHEME, RegistryReference
+from margo_supplychain.formats.references import (
+    SCHEME,
+    RegistryReference,
+    registry_tag,
+)
+from margo_supplychain.formats.registry_form import content_tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -47,7 +56,7 @@ class Spot(NamedTuple):
         what: the artifact, or a component's manifest.
         repository: `oci://…`; None for beside the trust metadata.
         tag: what it is called there.
-        locations: where the record says that it lies, best first.
+        locations: where it lies in the source, and where the record says, best first.
         home: the first of them, as the record has it.
     """
 
@@ -56,6 +65,10 @@ class Spot(NamedTuple):
     tag: str
     locations: tuple[str, ...]
     home: str | None
+
+    def by_digest(self) -> Spot:
+        """Return the spot under a tag that no other content can have."""
+        return self._replace(tag=content_tag(self.what.digest))
 
 
 @final
@@ -79,7 +92,6 @@ class Placement:
         # What the vendor's own names begin with, as its releases show.
         self._vendor: str | None = None
         self._moved: dict[str, str] = {}
-        self._unnamed: set[str] = set()
 
     def infer_vendor(self) -> None:
         """Take the vendor's parent from its releases: `<parent>/<name>` is usual.
@@ -94,25 +106,42 @@ class Placement:
         if self._infers and self._vendor is None:
             self._vendor = _parent_of(record)
         given = tuple(one for one in record.locations if _repository(one))
-        near = () if self._from is None else (f"{self._from}/{record.name.name}",)
-        place = self._place(given or near, record)
-        if place is not None and not record.locations:
-            self._unnamed.add(place)
+        own = _repository(given[0]) if given else None
         version = record.version.tag
-        name = version if self._to else f"{record.name}:{version}"
-        found = given or near
-        home = _repository(found[0]) if found else None
-        yield Spot(record.artifact, place, name, self._lies(found), home)
+        name = f"{record.name}:{version}"
+        yield self._spot(record.artifact, own, version, given, name)
         for one in record.components:
             own = _repository(one.repository)
-            lies = (own, *found) if own else found
-            yield Spot(
-                one.content,
-                self._place(lies, record),
-                one.revision if self._to else _name_of(own, one.revision),
-                self._lies(lies),
-                own or home,
-            )
+            known_as = own and f"{own.removeprefix(SCHEME)}:{one.revision}"
+            yield self._spot(one.content, own, one.revision, given, known_as)
+
+    def _spot(
+        self,
+        what: Descriptor,
+        own: str | None,
+        tag: str,
+        given: tuple[str, ...],
+        name: str | None,
+    ) -> Spot:
+        """Return the spot of something.
+
+        Args:
+            what: the thing.
+            own: the repository of its own, if it has one.
+            tag: what it is called there.
+            given: where the whole release may lie.
+            name: what it is called in a layout, for people.
+        """
+        lies = given if own is None else (own, *given)
+        place = self._place(own, tag)
+        if self._to is None:
+            tag = name or content_tag(what.digest)
+            for one in lies:
+                self._moved[_repository(one) or one] = self._target
+        elif place is None:
+            tag = content_tag(what.digest)
+        home = _repository(lies[0]) if lies else None
+        return Spot(what, place, tag, self._lies(lies), home)
 
     def looked_for(self, record: ReleaseRecord, spot: Spot) -> tuple[str, ...]:
         """Return the repositories in which a copy, or the vendor's own, has a spot.
@@ -121,6 +150,8 @@ class Placement:
         mirror alone; what the vendor only refers to, where it says.
         """
         found: dict[str, None] = {}
+        if spot.repository is None:
+            found[self._target] = None
         for location in spot.locations:
             at = _repository(location)
             if at is None:
@@ -169,22 +200,18 @@ class Placement:
             if not _is_implied(prefix, place, found, registry=self._to is not None)
         }
 
-    @property
-    def content(self) -> tuple[str, ...]:
-        """Repositories of content that no record names: `content` of a device."""
-        return tuple(sorted(self._unnamed))
-
-    def _place(self, locations: Sequence[str], record: ReleaseRecord) -> str | None:
-        """Return the repository for what lies at these locations; None for beside."""
-        if self._to is None:
-            for location in locations:
-                self._moved[_repository(location) or location] = self._target
+    def _place(self, at: str | None, tag: str) -> str | None:
+        """Return the repository for what has this one of its own; None for beside."""
+        if self._to is None or at is None:
             return None
-        if not locations:
-            return RegistryReference.parse(f"{self._to}/{record.name.name}").repository
-        at = _repository(locations[0]) or locations[0]
         known = (at, *(self._mirrored(at) if self._mirrored is not None else ()))
-        place = self._below(self._to, known)
+        try:
+            place = self._below(self._to, known)
+            registry_tag(tag)
+        except OciFormatError:
+            return None  # what no registry has as a name, it has by digest
+        if place == self._target:
+            return None  # beside the metadata, whose names content must not take
         if place != at:
             self._moved[at] = place
         return place
@@ -195,17 +222,22 @@ class Placement:
         for one in locations:
             at = _repository(one)
             if self._from is not None and at is not None:
-                found[self._below(self._from, (at,))] = None
+                with suppress(OciFormatError):
+                    found[self._below(self._from, (at,))] = None
             found[one] = None
         return tuple(found)
 
     def _below(self, to: str, known: Sequence[str]) -> str:
-        """Return the place below `to` of something that has these names."""
+        """Return the place below `to` of something that has these names.
+
+        Raises:
+            OciFormatError: it would be too long.
+        """
         for parent in (to, self._from, self._vendor):
             for one in known:
                 below = _below(one, parent)
                 if below is not None:
-                    return f"{to}/{below}"
+                    return RegistryReference.parse(f"{to}/{below}").repository
         host, _, path = known[0].removeprefix(SCHEME).partition("/")
         # A port's colon, or an IPv6 address, is no part of a repository's name.
         step = _NO_STEP.sub("-", host).strip("-")
@@ -242,10 +274,6 @@ def _below(one: str, parent: str | None) -> str | None:
     if parent is None or not one.startswith(f"{parent}/"):
         return None
     return one[len(parent) + 1 :]
-
-
-def _name_of(repository: str | None, revision: str) -> str:
-    return f"{(repository or '').removeprefix(SCHEME)}:{revision}".lstrip(":")
 
 
 def _is_implied(

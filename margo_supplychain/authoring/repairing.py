@@ -42,6 +42,8 @@ from margo_supplychain.errors import (
     ThresholdError,
     VerificationError,
 )
+from margo_supplychain.formats.references import SCHEME
+from margo_supplychain.formats.registry_form import target_tag
 from margo_supplychain.formats.tuf_metadata import file_name, parse_root
 from margo_supplychain.storage.receive import read_exact
 from margo_supplychain.verify.clock import StoppedClock, SystemClock
@@ -97,7 +99,8 @@ def repair(
         shelf: the damaged place.
         others: who may have what it lost, best first.
         trust: the root or memory by which its state is verified.
-        content: where else content lies.
+        content: opens where else content lies: as records say, and in the repositories
+            beside those of `others` that are in a registry.
         select: whose content is put back.
         open_repository: opens `oci://…` for content.
         mirrored: see `Placement`.
@@ -112,8 +115,15 @@ def repair(
     now = (clock or SystemClock()).now().astimezone(UTC).replace(microsecond=0)
     found = _survey(shelf, others, trust, StoppedClock(now))
     placement = Placement(shelf.url, shelf.url, mirrored=mirrored)
+    # What another registry has, it has where a copy to it would have put it.
+    copies = [
+        Placement(shelf.url, one.url, mirrored=mirrored)
+        for one in others
+        if one.url.startswith(SCHEME)
+    ]
     if len(publishers_of(found)) == 1:
-        placement.infer_vendor()
+        for each in (placement, *copies):
+            each.infer_vendor()
     with Copier(Budget(control), rehash=True) as copier:
         routes = Routes(
             copier,
@@ -122,7 +132,7 @@ def repair(
             content=content,
             open_repository=open_repository,
         )
-        work = _Repair(shelf, others, routes, placement)
+        work = _Repair(shelf, others, routes, placement, copies)
         try:
             work.run(found, select)
         finally:
@@ -174,11 +184,13 @@ class _Repair:
         others: Sequence[Source],
         routes: Routes,
         placement: Placement,
+        copies: Sequence[Placement],
     ) -> None:
         self._shelf = shelf
         self._all = (shelf, *others)
         self._routes = routes
         self._placement = placement
+        self._copies = copies
         self.restored: list[str] = []
         self.warnings: list[str] = []
 
@@ -207,7 +219,8 @@ class _Repair:
             except (FetchError, VerificationError):
                 continue
             # Its bytes may be there, and the tag that keeps them gone.
-            if place is not self._shelf or not has_tag(self._shelf, listed.what):
+            tag = target_tag(listed.what.digest)
+            if place is not self._shelf or not has_tag(self._shelf, tag, listed.what):
                 self._put_target(listed, data)
             return data
         self.warnings.append(f"nobody has {listed.path}")
@@ -227,30 +240,42 @@ class _Repair:
         except MalformedError as why:
             self.warnings.append(f"devices refuse {release.name}: {why}")
             return
-        for spot in self._placement.spots(record):
-            if self._is_put_here(record, spot):
-                self._put_back(spot)
+        places = [self._placement, *self._copies]
+        for spot, *copied in zip(*(one.spots(record) for one in places), strict=True):
+            known = [one.repository for one in copied if one.repository is not None]
+            if self._is_put_here(record, spot, known):
+                self._put_back(spot._replace(locations=(*known, *spot.locations)))
 
-    def _is_put_here(self, record: ReleaseRecord, spot: Spot) -> bool:
+    def _is_put_here(
+        self, record: ReleaseRecord, spot: Spot, known: Sequence[str]
+    ) -> bool:
         if self._placement.is_foreign(record, spot):
             return False
+        if self._shelf.url.startswith(SCHEME) or spot.what == record.artifact:
+            return True
         # Beside files a component may be left to its own repository.
-        return (
-            spot.repository is not None
-            or spot.what == record.artifact
-            or any(_has(place, spot.what) for place in self._all)
-        )
+        others = (*self._all, *self._routes.elsewhere(known))
+        return any(_has(place, spot.what) for place in others)
 
     def _put_back(self, spot: Spot) -> None:
+        has_lost_tag = self._is_by_digest(spot) and not has_tag(
+            self._shelf, spot.tag, spot.what
+        )
         try:
             try:
                 self._routes.copy(spot)
             except ConflictError as why:
                 # Tags never move, and devices go by digest.
                 self.warnings.append(str(why))
-                self._routes.copy(spot, tagged=False)
+                self._routes.copy(spot.by_digest())
         except (FetchError, VerificationError) as why:
             self.warnings.append(str(why))
+            return
+        if has_lost_tag and str(spot.what.digest) not in self._routes.counts.names:
+            self.restored.append(str(spot.what.digest))
+
+    def _is_by_digest(self, spot: Spot) -> bool:
+        return spot.repository is None and spot == spot.by_digest()
 
     def _metadata(self, name: str, data: bytes) -> None:
         try:

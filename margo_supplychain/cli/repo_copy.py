@@ -9,7 +9,8 @@ import click
 
 from margo_supplychain.cli import describe
 from margo_supplychain.cli.arguments import PIN_HINT, RELEASE_NAME, typed
-from margo_supplychain.cli.author import reads, warn
+from margo_supplychain.cli.author import open_memory, reads, warn
+from margo_supplychain.cli.failures import hinted
 from margo_supplychain.cli.files import read_named
 from margo_supplychain.cli.invocation import Invocation, pass_invocation
 from margo_supplychain.cli.options import epilog
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.verify.trust_store import TrustStore
 
-_FEW: Final = 20  # places on a screen; JSON has all
+_AGAIN: Final = (
+    "check the addresses and the network, then run it again: only what is missing "
+    "travels"
+)
 
 
 def selects(command: Callable[..., Result]) -> Callable[..., Result]:
@@ -142,7 +146,7 @@ def _trust(root: str | None, state: str | None) -> TrustStore:
     if (root is None) == (state is None):
         raise click.UsageError("give --root FILE or --state DIR: who is believed?")
     if state is not None:
-        return TrustStore.open(Path(state))
+        return open_memory(Path(state))
     data = read_named(Path(root or ""), limit=Limits().root, what="a root")
     return TrustStore.unsafe_without_memory(root=data)
 
@@ -165,6 +169,7 @@ def _copy(
     mirrors, network = invocation.settings.registries
     origin = open_source(source, network=network)
     with (
+        hinted(_AGAIN),
         progress(invocation) as tell,
         open_shelf(target, network=network) as shelf,
     ):
@@ -228,13 +233,6 @@ def _told(done: Copied) -> list[str]:
         for prefix, places in done.mirrors.items():
             listed = ", ".join(quoted(_absolute(one)) for one in places)
             lines.append(f"  {quoted(prefix)} = [{listed}]")
-    if done.content:
-        shown = ", ".join(quoted(one) for one in done.content[:_FEW])
-        more = ", …" if len(done.content) > _FEW else ""
-        lines += [
-            "no record names where this lies; in [repository.NAME] of device.toml:",
-            f"  content = [{shown}{more}]",
-        ]
     return lines
 
 
@@ -264,6 +262,5 @@ def _data(source: str, target: str, done: Copied) -> dict[str, Any]:
             prefix: [_absolute(one) for one in places]
             for prefix, places in done.mirrors.items()
         },
-        "content": list(done.content),
         "warnings": list(done.warnings),
     }

@@ -123,6 +123,41 @@ def attestation_tag(digest: Digest) -> str:
     return f"a.{_hex(digest)}"
 
 
+def content_tag(digest: Digest) -> str:
+    """Return the tag, in a trust repository, of content that lies nowhere else.
+
+    It names the content's own manifest, unchanged.
+    """
+    return f"c.{_hex(digest)}"
+
+
+def is_as_tagged(manifest: bytes, tag: str, what: Descriptor) -> bool:
+    """Say whether a manifest is what a tag by digest must name.
+
+    Such a tag says which bytes it has: anything else under it is somebody's mistake.
+
+    Args:
+        manifest: exact bytes of what has the tag.
+        tag: of a target file, an attestation or content.
+        what: the digest and size of that.
+    """
+    if tag == content_tag(what.digest):
+        found = hashlib.new(what.digest.algorithm, manifest).hexdigest()
+        return found == what.digest.hex
+    kinds = {
+        target_tag(what.digest): TUF_TARGET,
+        attestation_tag(what.digest): ATTESTATION,
+    }
+    try:
+        held = unwrapped(manifest)
+    except OciFormatError:
+        return False
+    return held.kind == kinds.get(tag) and (held.layer.digest, held.layer.size) == (
+        what.digest,
+        what.size,
+    )
+
+
 def wrapped(
     data: bytes, *, media_type: str, form: Form = "1.1", title: str | None = None
 ) -> tuple[bytes, tuple[tuple[Descriptor, bytes], ...]]:

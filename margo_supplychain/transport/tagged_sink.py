@@ -1,7 +1,9 @@
 """Writes a trust repository under tags, to a registry or an OCI layout.
 
-Only `timestamp` ever moves. What is tagged is read back and compared: where two publish
-at once, one of them learns it. A registry that refuses the form of OCI 1.1 gets the
+Only `timestamp` ever moves. A tag by digest (`t.`, `a.`, `c.`) says itself which bytes
+it has, so other bytes under it are replaced: whoever takes it first can't keep a
+publisher from it. What is tagged is read back and compared: where two publish at once,
+one of them learns it. A registry that refuses the form of OCI 1.1 gets the
 package's own files in that of 1.0; manifests of content are never changed.
 """
 
@@ -19,6 +21,7 @@ from margo_supplychain.errors import (
     OciFormatError,
     RefusedError,
     StorageError,
+    TooLargeError,
 )
 from margo_supplychain.formats.digests import Descriptor, Digest
 from margo_supplychain.formats.names import target_path
@@ -29,11 +32,14 @@ from margo_supplychain.formats.oci import (
     MANIFEST_TYPES,
     MAX_MANIFEST,
 )
+from margo_supplychain.formats.references import SCHEME
 from margo_supplychain.formats.registry_form import (
     MAX_INLINE,
     TIMESTAMP_TAG,
     TUF_METADATA,
     TUF_TARGET,
+    content_tag,
+    is_as_tagged,
     metadata_file,
     metadata_tag,
     target_tag,
@@ -92,7 +98,8 @@ class TaggedSink(TaggedSource):
 
         Raises:
             LengthMismatchError, DigestMismatchError: `data` is not `what`.
-            ConflictError: the tag names other bytes, or somebody moved it meanwhile.
+            ConflictError: the tag names other bytes and is not one by their digest, or
+                somebody moved it meanwhile.
             ManifestRefusedError: no manifest of this form is taken.
         """
         read_exact(what, io.BytesIO(data), subject=str(what.digest))
@@ -100,7 +107,10 @@ class TaggedSink(TaggedSource):
             if not self._writer.has_blob(what):
                 self._writer.put_manifest(data, what.media_type)
             return
-        there = self._manifest(tag)
+        if tag == content_tag(what.digest):
+            there = data if self.keeps(tag, what) else None
+        else:
+            there = self._manifest(tag)
         if there is None:
             self._writer.put_manifest(data, what.media_type, tag=tag)
             self._read_back(tag, data)
@@ -116,14 +126,13 @@ class TaggedSink(TaggedSource):
 
         Raises:
             LengthMismatchError, DigestMismatchError: `data` is not `what`.
-            ConflictError: its tag names something else.
+            ConflictError: somebody else writes its tag at the same time.
         """
         target_path(path)
         layer = Descriptor(media_type=TUF_TARGET, digest=what.digest, size=what.size)
         tag = target_tag(what.digest)
-        there = self._there(tag, layer)
         self._writer.put_blob(layer, data)
-        if not there:
+        if not self.keeps(tag, layer):
             self._put_wrapped(tag, layer)
 
     def put_metadata(self, filename: str, data: bytes) -> None:
@@ -144,6 +153,26 @@ class TaggedSink(TaggedSource):
         if not there:
             inline = data if len(data) <= MAX_INLINE else None
             self._put_wrapped(tag, layer, inline=inline, title=filename)
+
+    def keeps(self, tag: str, what: Descriptor) -> bool:
+        """Say whether a tag by digest is there, and names what it says.
+
+        Args:
+            tag: of a target file, an attestation or content.
+            what: the digest and size of that.
+
+        Raises:
+            FetchError: that can't be found out.
+        """
+        try:
+            manifest = self._manifest(tag)
+        except (OciFormatError, TooLargeError):
+            return False  # two things at once, or what nobody reads
+        except FetchError:
+            if self.url.startswith(SCHEME):
+                raise
+            return False  # a layout that lists it, and lost it
+        return manifest is not None and is_as_tagged(manifest, tag, what)
 
     def is_damaged(self, filename: str) -> bool:
         """Say whether a name is taken, and by what is no metadata file any more.

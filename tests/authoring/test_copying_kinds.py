@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,16 +21,17 @@ from tests.authoring.trust import DEVICE_POLICY, OPEN, PUMP, VALVE, Vendor, key
 from tests.registries.servers import docker_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from margo_supplychain.authoring.release import Release
     from margo_supplychain.authoring.selection import Selection
     from margo_supplychain.formats.names import ReleaseName
     from tests.registries.servers import DockerRegistry
 
 KINDS = ("directory", "oci-layout", "oci-archive", "oci")
-# A layout has the empty config already, of its metadata; a registry for each name.
-BLOBS = {"directory": 7, "oci-layout": 6, "oci-archive": 6, "oci": 8}
+# A layout has the empty config already, of its metadata; so has a trust repository.
+BLOBS = {"directory": 7, "oci-layout": 6, "oci-archive": 6, "oci": 7}
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +40,25 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistr
         yield running
 
 
-@pytest.fixture
-def filled(vendor: Vendor) -> Vendor:
+def fill(vendor: Vendor) -> Vendor:
+    """Publish pump-monitor, which names its repository, and valve, which does not."""
     vendor.create_with_pump()
     with vendor.repository.edit(vendor.keys, clock=vendor.clock) as edit:
         edit.add_application(VALVE, [key("ci").public_key], policy=OPEN)
         edit.add_release(vendor.release("1.0.0", name=VALVE))
-    vendor.publish("1.0.0", "1.1.0")
+        for version in ("1.0.0", "1.1.0"):
+            edit.add_release(located(vendor.release(version)))
     return vendor
+
+
+def located(release: Release) -> Release:
+    at = f"oci://registry.example/acme/{release.name.name}"
+    return replace(release, locations=(at,))
+
+
+@pytest.fixture
+def filled(vendor: Vendor) -> Vendor:
+    return fill(vendor)
 
 
 def place(kind: str, vendor: Vendor, name: str, registry: DockerRegistry) -> str:
@@ -88,16 +101,19 @@ def fetch(
     registry: DockerRegistry,
     *,
     mirrors: MirrorMap | None = None,
-    always: Sequence[str] = (),
 ) -> None:
+    """Do what a device does that was told of `at`, and of `mirrors`."""
     network = registry.network()
     source = open_source(at, network=network)
-    more = [open_source(one, network=network) for one in always]
+    is_registry = at.startswith("oci://")
     verifier = Verifier(
         store=TrustStore.unsafe_without_memory(root=vendor.repository.root),
         source=source,
         content=MirroredContent(
-            mirrors or MirrorMap({}), network=network, always=[source, *more]
+            mirrors or MirrorMap({}),
+            network=network,
+            before=[] if is_registry else [source],
+            always=[source] if is_registry else [],
         ),
         policy=DEVICE_POLICY,
         clock=vendor.clock,
@@ -144,11 +160,16 @@ def test_from_registry_to_registry(filled: Vendor, registry: DockerRegistry) -> 
     mirror = place("oci", filled, "mirror", registry)
     copy(filled, str(filled.trust), origin, registry)
     done = copy(filled, origin, mirror, registry)
-    assert done.blobs_new == 8
-    assert done.mirrors == {origin.rpartition("/")[0]: (mirror.rpartition("/")[0],)}
+    assert done.blobs_new == 7
+    parents = [one.rpartition("/")[0] for one in (origin, mirror)]
+    assert done.mirrors == {
+        parents[0]: (parents[1],),
+        "oci://registry.example/acme": (parents[1],),
+    }
     there = open_source(home(mirror, PUMP), network=registry.network())
     assert there.resolve("1.1.0") == filled.release("1.1.0").artifact  # type: ignore[attr-defined]  # a TaggedSource
-    fetch(filled, mirror, PUMP, "1.1.0", registry, always=done.content)
+    mirrors = MirrorMap(done.mirrors)
+    fetch(filled, mirror, PUMP, "1.1.0", registry, mirrors=mirrors)
 
 
 def test_garbage_collection_takes_nothing(

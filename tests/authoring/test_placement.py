@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from margo_supplychain.authoring.placement import Placement
 from margo_supplychain.errors import OciFormatError
-from margo_supplychain.formats.digests import Descriptor
+from margo_supplychain.formats.digests import Descriptor, Digest
 from margo_supplychain.formats.names import ReleaseName
 from margo_supplychain.formats.oci import MANIFEST
 from margo_supplychain.formats.record import Component, ReleaseRecord
+from margo_supplychain.formats.registry_form import content_tag
 from margo_supplychain.formats.versions import Version
 from margo_supplychain.transport.mirrors import MirrorMap
 
@@ -66,7 +68,6 @@ def test_from_a_registry_to_another() -> None:
             "oci://mirror.plant:5000/copies/acme/tools.example-5000/proxies/nginx",
         ),
     }
-    assert placement.content == ()
 
 
 def test_where_it_lies_is_asked_first_in_a_copy() -> None:
@@ -121,18 +122,61 @@ def test_what_the_owner_maps_keeps_its_place() -> None:
 def test_to_where_it_says_that_it_lies() -> None:
     placement = Placement("trust", ORIGIN)
     assert places(placement, record(PUMP)) == [f"{PUMP}:1.2.0_a"]
-    assert (placement.mirrors, placement.content) == ({}, ())
+    assert placement.mirrors == {}
+
+
+BY_DIGEST = content_tag(Digest.of(b"package"))
 
 
 def test_a_release_that_names_no_location() -> None:
+    """Its package lies with the metadata; a component in the place that it has."""
     placement = Placement("trust", PLANT)
-    assert places(placement, record()) == [
-        "oci://mirror.plant:5000/copies/acme/pump-monitor:1.2.0_a"
+    found = record(components=(PROXY, "https://charts.example/web"))
+    assert places(placement, found) == [
+        f"None:{BY_DIGEST}",
+        "oci://mirror.plant:5000/copies/acme/tools.example-5000/proxies/nginx:2.0.0",
+        f"None:{content_tag(Digest.of(b'https://charts.example/web'))}",
     ]
-    assert placement.content == ("oci://mirror.plant:5000/copies/acme/pump-monitor",)
-    # What no registry takes as a name is no place.
-    with pytest.raises(OciFormatError):
-        places(placement, record(name="acme/-pump"))
+    assert list(placement.mirrors) == [PROXY]
+    # Then from there, whoever asks.
+    artifact, proxy, chart = Placement(PLANT, "/media/stick").spots(found)
+    assert (artifact.tag, artifact.locations) == ("acme/pump-monitor:1.2.0_a", ())
+    assert proxy.locations[-1] == PROXY
+    assert chart == chart.by_digest()
+    assert places(Placement(PLANT, ORIGIN), found)[0] == f"None:{BY_DIGEST}"
+    # A name that no registry takes is no matter.
+    odd = record(name="acme/-pump")
+    assert places(placement, odd) == [f"None:{BY_DIGEST}"]
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        f"oci://tools.example/{'x' * 240}",  # too long below the mirror's parent
+        f"oci://registry.example/acme/{'x' * 250}",
+        "oci://registry.example/acme/trust",  # is where the metadata lies
+        "oci://registry.example/Acme/web",
+        "ghcr.example/web",
+    ],
+)
+def test_names_that_the_copy_can_not_have(own: str) -> None:
+    placement = Placement(ORIGIN, PLANT)
+    found = record(PUMP, components=(own,))
+    artifact, component = placement.spots(found)
+    assert artifact.tag == "1.2.0_a"
+    assert component.repository is None
+    assert component == component.by_digest()
+    assert placement.mirrors == {
+        "oci://registry.example/acme": ("oci://mirror.plant:5000/copies/acme",)
+    }
+
+
+def test_a_revision_that_is_no_tag() -> None:
+    found = record(PUMP, components=("oci://registry.example/acme/web",))
+    odd = replace(found.components[0], revision="2.0.0+b")
+    _, component = Placement(ORIGIN, PLANT).spots(replace(found, components=(odd,)))
+    assert component.repository is None
+    assert component == component.by_digest()
 
 
 def test_other_hosts() -> None:
@@ -166,6 +210,10 @@ def test_where_a_check_looks() -> None:
     # A mirror has what it copied, whoever had it before.
     assert PROXY not in plant.looked_for(found, proxy)
     assert not plant.is_foreign(found, proxy)
+    # What says nothing lies with the metadata, and so does what has no name there.
+    artifact, chart = plant.spots(record(components=("https://charts.example/web",)))
+    assert plant.looked_for(found, artifact) == (PLANT,)
+    assert plant.looked_for(found, chart) == (PLANT,)
     beside = Placement("trust", "trust")
     assert not beside.is_foreign(found, next(beside.spots(found)))
 

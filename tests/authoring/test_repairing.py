@@ -16,6 +16,7 @@ from margo_supplychain.errors import FetchError, ThresholdError, VerificationErr
 from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.registry_form import (
     TUF_METADATA,
+    content_tag,
     metadata_tag,
     target_tag,
     wrapped,
@@ -25,8 +26,8 @@ from margo_supplychain.transport.layout_sink import LayoutSink
 from margo_supplychain.transport.opening import open_sink, open_source
 from margo_supplychain.transport.tagged_sink import TaggedSink
 from margo_supplychain.verify.trust_store import TrustStore
-from tests.authoring.test_copying_kinds import KINDS, copy, home, place
-from tests.authoring.trust import OPEN, PUMP, VALVE, Vendor, key
+from tests.authoring.test_copying_kinds import KINDS, copy, fill, home, place
+from tests.authoring.trust import PUMP, VALVE, Vendor
 from tests.registries.servers import docker_registry
 
 if TYPE_CHECKING:
@@ -46,12 +47,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistr
 
 @pytest.fixture
 def filled(vendor: Vendor) -> Vendor:
-    vendor.create_with_pump()
-    with vendor.repository.edit(vendor.keys, clock=vendor.clock) as edit:
-        edit.add_application(VALVE, [key("ci").public_key], policy=OPEN)
-        edit.add_release(vendor.release("1.0.0", name=VALVE))
-    vendor.publish("1.0.0", "1.1.0")
-    return vendor
+    return fill(vendor)
 
 
 def trust(vendor: Vendor) -> TrustStore:
@@ -263,7 +259,7 @@ def test_a_lost_blob(filled: Vendor, registry: DockerRegistry) -> None:
     at = place("oci", filled, "copy", registry)
     copy(filled, str(filled.trust), at, registry)
     digest = layer("acme/valve 1.0.0")
-    path = home(at, VALVE).split("/", 3)[3]
+    path = at.split("/", 3)[3]
     status, _ = registry.ask(f"/v2/{path}/blobs/sha256:{digest}", method="DELETE")
     assert status == 202
     report = check(filled, at, registry)
@@ -325,7 +321,7 @@ def test_others_are_not_believed(filled: Vendor, registry: DockerRegistry) -> No
     copy(filled, str(filled.trust), at, registry)
     name = f"{filled.version(PUMP.role)}.{PUMP.role}"
     lose(at, name, registry)
-    lose(home(at, VALVE), "1.0.0", registry)
+    lose(at, content_tag(filled.release("1.0.0", name=VALVE).artifact.digest), registry)
     lying = filled.directory / "lying"
     copy(filled, str(filled.trust), str(lying), registry)
     (lying / "metadata" / f"{name}.json").write_bytes(b"{}")
@@ -430,10 +426,10 @@ def test_a_tag_of_a_record_that_somebody_took(
     other, kind = found.manifest("1.root")
     lose(at, tag, registry)
     found.put_manifest(other, kind, tag=tag)
-    assert mend(filled, at, registry).restored == ()
-    (path.parent / path.name).rename(filled.directory / "away")
     report = check(filled, at, registry)
-    assert report.verdict == "verified"
+    assert "acme/releases/valve/1.0.0 has no tag" in texts(report)
+    assert mend(filled, at, registry).restored == ("acme/releases/valve/1.0.0",)
+    assert check(filled, at, registry).verdict == "verified"
 
 
 def test_a_registry_that_goes_away(filled: Vendor, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from tests.cli.vendor import NAME, Vendor, move_clock
 from tests.registries.servers import docker_registry
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 ROOT = ("--root", "trust/metadata/1.root.json")
@@ -84,7 +85,7 @@ def test_a_registry_and_its_mirror(vendor: Vendor, tmp_path: Path) -> None:
         plant = f"oci://{registry.host}/plant/acme/trust"
         ran = run("repo", "push", origin)
         assert ran.status == 0, ran.err
-        assert f'  content = ["oci://{registry.host}/acme/pump-monitor"]' in ran.out
+        assert "content =" not in ran.out
         result = run_json("repo-copy", "repo", "mirror", origin, plant, *ROOT)["result"]
         mirrors = result["mirrors"]
         assert mirrors[f"oci://{registry.host}/acme"] == [
@@ -93,6 +94,48 @@ def test_a_registry_and_its_mirror(vendor: Vendor, tmp_path: Path) -> None:
         assert mirrors["oci://registry.example/acme/web-stack"] == [
             f"oci://{registry.host}/plant/acme/registry.example/acme/web-stack"
         ]
+
+
+def test_a_release_that_was_published_into_a_directory(
+    vendor: Vendor, tmp_path: Path
+) -> None:
+    """Its record names no place: devices find the package beside the metadata."""
+    with docker_registry(tmp_path / "registry") as registry:
+        origin = f"oci://{registry.host}/acme/trust"
+        plant = f"oci://{registry.host}/plant/acme/trust"
+        pushed = run_json("repo-copy", "repo", "push", origin)["result"]
+        again = run_json("repo-copy", "repo", "push", origin)["result"]
+        assert not again["changed"]
+        registry.collect_garbage()
+        assert run("repo", "check", origin).status == 0
+        device(vendor, origin, pushed["mirrors"], "1")
+
+        there = run_json("repo-copy", "repo", "mirror", origin, plant, *ROOT)["result"]
+        registry.collect_garbage()
+        ran = run("repo", "check", plant, *ROOT)
+        assert ran.status == 0, ran.err
+        device(vendor, plant, there["mirrors"], "2")
+        for to in ("oci-archive:stick.tar", "oci-layout:stick", "out"):
+            ran = run("repo", "mirror", plant, to, *ROOT)
+            assert ran.status == 0, ran.err
+            device(vendor, to, {}, to)
+
+
+def device(
+    vendor: Vendor, source: str, mirrors: Mapping[str, list[str]], name: str
+) -> None:
+    """Let a fresh device fetch, which was told of nothing but these mirrors."""
+    state = f"device-{name.partition(':')[2] or name}-{len(name)}"
+    at = ("--state", state)
+    ran = run("device", "init", *ROOT, "--source", source, "--publisher", "acme", *at)
+    assert ran.status == 0, ran.err
+    with (vendor.place / state / "device.toml").open("a") as file:
+        file.write("\n[mirrors]\n" if mirrors else "")
+        for prefix, places in mirrors.items():
+            file.write(f'"{prefix}" = ["{places[0]}"]\n')
+    for command in (("verify",), ("fetch", "--to", f"{state}/staging")):
+        ran = run("device", command[0], NAME, "--pin", "^1", *command[1:], *at)
+        assert ran.status == 0, ran.err
 
 
 def test_an_old_copy(vendor: Vendor) -> None:

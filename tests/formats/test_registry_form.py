@@ -30,8 +30,11 @@ from margo_supplychain.formats.registry_form import (
     MAX_INLINE,
     MAX_WRAPPED,
     TUF_METADATA,
+    TUF_TARGET,
     Form,
     attestation_tag,
+    content_tag,
+    is_as_tagged,
     metadata_file,
     metadata_tag,
     target_tag,
@@ -133,9 +136,36 @@ def test_tags_of_targets_and_attestations() -> None:
     digest = Digest.of(b"x")
     assert target_tag(digest) == f"t.{digest.hex}"
     assert attestation_tag(digest) == f"a.{digest.hex}"
+    assert content_tag(digest) == f"c.{digest.hex}"
     long = Digest("sha512", hashlib.sha512(b"x").hexdigest())
     assert REGISTRY_TAG.fullmatch(target_tag(long)) is not None
     assert target_tag(long) != target_tag(digest)
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_a_tag_by_digest_says_what_it_must_name(algorithm: str) -> None:
+    def named(data: bytes) -> Descriptor:
+        digest = Digest(algorithm, hashlib.new(algorithm, data).hexdigest())
+        return Descriptor(media_type="a/b", digest=digest, size=len(data))
+
+    what = named(b"file")
+    for kind, tag in (
+        (TUF_TARGET, target_tag(what.digest)),
+        (ATTESTATION, attestation_tag(what.digest)),
+    ):
+        layer = Descriptor(media_type=kind, digest=what.digest, size=what.size)
+        forms: tuple[Form, ...] = ("1.1", "1.0")
+        for form in forms:
+            assert is_as_tagged(wrapping(layer, form=form)[0], tag, what)
+        other = wrapping(layer)[0]
+        assert not is_as_tagged(other, tag, named(b"f1le"))
+        assert not is_as_tagged(other, "1.0.0", what)
+        assert not is_as_tagged(other, content_tag(what.digest), what)
+        assert not is_as_tagged(b"file", tag, what)
+    metadata = Descriptor(media_type=TUF_METADATA, digest=what.digest, size=what.size)
+    assert not is_as_tagged(wrapping(metadata)[0], target_tag(what.digest), what)
+    assert is_as_tagged(b"file", content_tag(what.digest), what)
+    assert not is_as_tagged(b"f1le", content_tag(what.digest), what)
 
 
 @pytest.mark.parametrize("form", ["1.1", "1.0"])

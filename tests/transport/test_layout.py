@@ -31,7 +31,12 @@ from margo_supplychain.formats.oci import (
     index_bytes,
     manifest_bytes,
 )
-from margo_supplychain.formats.registry_form import TUF_METADATA, wrapping
+from margo_supplychain.formats.registry_form import (
+    TUF_METADATA,
+    content_tag,
+    target_tag,
+    wrapping,
+)
 from margo_supplychain.storage import durable
 from margo_supplychain.storage.content_store import ContentStore, blob_path
 from margo_supplychain.storage.lock import DirectoryLock
@@ -323,6 +328,37 @@ def test_a_manifest_that_nobody_listed_is_listed(
     assert list(listed(sink)) == [f"@{PACKAGED.digest}"]
     sink._writer.put_manifest(PACKAGE, MANIFEST)
     assert list(listed(sink)) == [f"@{PACKAGED.digest}"]
+
+
+def test_a_target_whose_manifest_is_lost_is_put_again(sink: LayoutSink) -> None:
+    sink.put_target(PATH, WHAT, io.BytesIO(RECORD))
+    tag = target_tag(WHAT.digest)
+    assert sink.keeps(tag, WHAT)
+    blob_path(sink.directory, sink.resolve(tag).digest).unlink()
+    again = LayoutSink(sink.directory)
+    assert not again.keeps(tag, WHAT)
+    again.put_target(PATH, WHAT, io.BytesIO(RECORD))
+    assert again.keeps(tag, WHAT)
+
+
+def test_a_tag_by_digest_of_two_things(sink: LayoutSink, store: ContentStore) -> None:
+    sink.put_target(PATH, WHAT, io.BytesIO(RECORD))
+    sink.put_manifest(PACKAGED, PACKAGE, tag=content_tag(PACKAGED.digest))
+    for tag in (target_tag(WHAT.digest), content_tag(PACKAGED.digest)):
+        index = store.index()
+        other = Entry(
+            descriptor=Descriptor.of(b"{}", MANIFEST), annotations={REFERENCE_NAME: tag}
+        )
+        (sink.directory / "index.json").write_bytes(
+            index_bytes((*index.manifests, other))
+        )
+    again = LayoutSink(sink.directory)
+    assert not again.keeps(target_tag(WHAT.digest), WHAT)
+    assert not again.keeps(content_tag(PACKAGED.digest), PACKAGED)
+    again.put_target(PATH, WHAT, io.BytesIO(RECORD))
+    again.put_manifest(PACKAGED, PACKAGE, tag=content_tag(PACKAGED.digest))
+    assert again.keeps(target_tag(WHAT.digest), WHAT)
+    assert again.keeps(content_tag(PACKAGED.digest), PACKAGED)
 
 
 def test_a_tag_of_two_things_is_put_right(sink: LayoutSink) -> None:

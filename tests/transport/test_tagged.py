@@ -37,9 +37,12 @@ from margo_supplychain.formats.registry_form import (
     MAX_INLINE,
     TUF_METADATA,
     TUF_TARGET,
+    content_tag,
     metadata_tag,
     target_tag,
+    unwrapped,
     wrapped,
+    wrapping,
 )
 from margo_supplychain.transport.tagged import TaggedSource
 from margo_supplychain.transport.tagged_sink import TaggedSink
@@ -294,21 +297,77 @@ def test_what_was_lost_behind_a_tag_is_put_back(
         assert stream.read() == RECORD
 
 
-@pytest.mark.parametrize(
-    "manifest",
-    [b"{}", PACKAGE, wrapped(SMALL, media_type=TUF_TARGET)[0]],
-)
-def test_a_tag_of_something_else_is_left_alone(
+FOREIGN = [b"{}", PACKAGE, wrapped(SMALL, media_type=TUF_TARGET)[0]]
+
+
+@pytest.mark.parametrize("manifest", FOREIGN)
+def test_a_name_of_something_else_is_left_alone(
     registry: MemoryRegistry, sink: TaggedSink, manifest: bytes
 ) -> None:
     put_raw(registry, "7.acme", manifest)
-    put_raw(registry, target_tag(WHAT.digest), manifest)
     before = dict(registry.tagged)
     with pytest.raises(ConflictError, match=r"under the tag 7\.acme"):
         sink.put_metadata("7.acme.json", SMALL)
-    with pytest.raises(ConflictError, match=r"under the tag t\."):
-        sink.put_target(PATH, WHAT, io.BytesIO(RECORD))
     assert registry.tagged == before
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        *FOREIGN,
+        wrapped(RECORD, media_type=TUF_METADATA)[0],
+        wrapping(Descriptor(media_type=TUF_TARGET, digest=WHAT.digest, size=1))[0],
+        bytes((4 << 20) + 1),
+    ],
+)
+def test_who_takes_a_tag_by_digest_keeps_nobody_from_it(
+    registry: MemoryRegistry, sink: TaggedSink, manifest: bytes
+) -> None:
+    """Its name says which bytes it has."""
+    target, content = target_tag(WHAT.digest), content_tag(PACKAGED.digest)
+    put_raw(registry, target, manifest)
+    put_raw(registry, content, manifest)
+    assert not sink.keeps(target, WHAT)
+    sink.put_target(PATH, WHAT, io.BytesIO(RECORD))
+    sink.put_manifest(PACKAGED, PACKAGE, tag=content)
+    assert sink.keeps(target, WHAT)
+    assert sink.keeps(content, PACKAGED)
+    assert sink.resolve(content) == PACKAGED
+    assert unwrapped(sink._writer.manifest(target)[0]).layer.digest == WHAT.digest
+    registry.asked.clear()
+    sink.put_target(PATH, WHAT, io.BytesIO(RECORD))
+    sink.put_manifest(PACKAGED, PACKAGE, tag=content)
+    assert not [one for one in registry.asked if one.startswith("put manifest")]
+
+
+def test_a_tag_by_the_digest_of_other_bytes_is_a_name(
+    registry: MemoryRegistry, sink: TaggedSink
+) -> None:
+    """A component's revision may look like one: it does not move."""
+    for tag in (content_tag(WHAT.digest), target_tag(PACKAGED.digest)):
+        put_raw(registry, tag, FOREIGN[2])
+        with pytest.raises(ConflictError, match="under the tag"):
+            sink.put_manifest(PACKAGED, PACKAGE, tag=tag)
+
+
+def test_both_forms_of_a_target_are_right(
+    registry: MemoryRegistry, sink: TaggedSink
+) -> None:
+    tag = target_tag(WHAT.digest)
+    older, _ = wrapped(RECORD, media_type=TUF_TARGET, form="1.0")
+    put_raw(registry, tag, older)
+    sink.put_target(PATH, WHAT, io.BytesIO(RECORD))
+    assert sink._writer.manifest(tag)[0] == older
+
+
+def test_who_takes_a_tag_at_the_same_time(
+    registry: MemoryRegistry, sink: TaggedSink
+) -> None:
+    registry.meddle = lambda tag: put_raw(registry, tag, FOREIGN[2])
+    with pytest.raises(ConflictError, match="than were written just now"):
+        sink.put_target(PATH, WHAT, io.BytesIO(RECORD))
+    with pytest.raises(ConflictError, match="than were written just now"):
+        sink.put_manifest(PACKAGED, PACKAGE, tag=content_tag(PACKAGED.digest))
 
 
 def test_what_a_racing_publisher_overwrote_is_put_back(
