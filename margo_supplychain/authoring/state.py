@@ -12,7 +12,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from margo_supplychain.authoring.roles import delegator_of
-from margo_supplychain.errors import ClockError, ExpiredError, MixAndMatchError
+from margo_supplychain.errors import (
+    ClockError,
+    ExpiredError,
+    FetchError,
+    MixAndMatchError,
+)
 from margo_supplychain.formats.times import format_time
 from margo_supplychain.verify.limits import Budget, Limits
 from margo_supplychain.verify.memory import Memory
@@ -132,6 +137,25 @@ class AuthorWalk(OnceWalk):
         super().__init__(memory, copies, source, clock=clock)
         self._tolerant = TolerantWorkflow(memory, demand=Demand.MARGO, limits=LIMITS)
         self.workflow = self._tolerant
+        self._silence: FetchError | None = None
+
+    def top_level(self) -> None:
+        """Refresh root, timestamp, snapshot and targets; see `Walk.top_level`.
+
+        Raises:
+            FetchError: the source can't be reached. Copies are good enough for what a
+                device runs, but not for what somebody signs or says of a repository.
+        """
+        super().top_level()
+        if self.offline and self._silence is not None:
+            raise self._silence
+
+    def _fetch(self, filename: str, limit: int) -> bytes:
+        try:
+            return super()._fetch(filename, limit)
+        except FetchError as why:
+            self._silence = why
+            raise
 
     @property
     def expired(self) -> dict[str, ExpiredError | ClockError]:

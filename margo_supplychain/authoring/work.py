@@ -181,6 +181,8 @@ class Work:
         try:
             data = self.read(path, file, limit=LIMITS.policy)
         except (FetchError, VerificationError) as why:
+            if isinstance(why, FetchError) and not why.missing:
+                raise
             why.hint = (
                 "bring the file back from a backup; or sign the policy anew, in full: "
                 f"margo-supplychain app policy {name} --epoch N --provenance none"

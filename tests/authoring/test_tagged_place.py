@@ -11,6 +11,7 @@ from margo_supplychain.authoring.repository import Repository
 from margo_supplychain.errors import (
     ConflictError,
     ExpiredError,
+    FetchError,
     FormatError,
     RefusedError,
 )
@@ -213,3 +214,54 @@ def test_a_registry_that_has_every_name(vendor: TaggedVendor) -> None:
     ):
         edit.refresh()
     assert vendor.registry == before
+
+
+# --- who does not answer -------------------------------------------------------------
+
+
+def test_when_the_answer_about_the_timestamp_gets_lost(vendor: TaggedVendor) -> None:
+    asked: list[str] = []
+
+    def silent(what: str) -> None:
+        asked.append(what)
+        if what == "get timestamp" and "put timestamp" in asked:
+            raise FetchError("no answer", url=TRUST, unreachable=True)
+
+    with pytest.raises(FetchError, match="no answer") as caught:
+        vendor.publish_there(vendor.release("1.0.0"), before=silent)
+    assert "it may be published, or not" in str(caught.value.hint)
+    assert vendor.newest_there() == "1.0.0"
+    assert not vendor.publish_there(vendor.release("1.0.0")).changed
+
+
+def test_a_memory_is_no_place_to_sign_from(vendor: TaggedVendor) -> None:
+    """What an author remembers does not say how the repository stands today."""
+    store = vendor.store()
+
+    def silent(what: str) -> None:
+        raise FetchError(f"no answer to {what}", url=TRUST, unreachable=True)
+
+    vendor.publish_there(vendor.release("1.0.0"), state=store)
+    repository = vendor.at_registry(silent)
+    with pytest.raises(FetchError, match=r"no answer to get 2\.root") as caught:
+        repository.status(within=timedelta(0), clock=vendor.clock, state=store)
+    assert caught.value.unreachable
+    with (
+        pytest.raises(FetchError, match=r"no answer to get 2\.root"),
+        repository.edit([key("ci")], clock=vendor.clock, state=store) as edit,
+    ):
+        edit.refresh()
+
+
+def test_a_policy_that_does_not_come_is_not_lost(vendor: TaggedVendor) -> None:
+    def broken(what: str) -> None:
+        if what.startswith("get sha256:"):
+            raise FetchError("answered 500", url=TRUST, status=500)
+
+    repository = vendor.at_registry(broken)
+    with (
+        pytest.raises(FetchError, match="answered 500") as caught,
+        repository.edit((), clock=vendor.clock) as edit,
+    ):
+        edit.policy(PUMP)
+    assert caught.value.hint == FetchError.default_hint
