@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self, final
 
+from margo_supplychain.authoring.place_checks import has_tag
 from margo_supplychain.errors import CancelledError, FetchError, VerificationError
 from margo_supplychain.formats.references import SCHEME
 from margo_supplychain.formats.registry_form import content_tag
@@ -184,10 +185,12 @@ class Copier:
         if tag is None and (sink.url, what.digest) in self._held:
             return
         there = self._is_there(what, sink)
+        # What lacks the tag that keeps it is as good as lost.
+        whole = there and not (self._rehash and _has_lost_tag(what, tag, sink))
         # With a tag also when it is there: the tag may not be.
         if tag is not None or not there:
             sink.put_manifest(what, data, tag=tag)
-        self._count(what, sink, new=not there)
+        self._count(what, sink, new=not whole)
 
     def _is_there(self, what: Descriptor, sink: Sink) -> bool:
         if not sink.has_blob(what):
@@ -320,6 +323,12 @@ def into(stream: BinaryIO) -> Callable[[memoryview], int]:
         return len(piece)
 
     return by_copy
+
+
+def _has_lost_tag(what: Descriptor, tag: str | None, sink: Sink) -> bool:
+    if tag is None or tag != content_tag(what.digest):
+        return False
+    return not has_tag(sink, tag, what)
 
 
 def _read(what: Descriptor, source: Source, tick: Callable[[int], None]) -> bytes:

@@ -21,6 +21,7 @@ from margo_supplychain.authoring.placement import Placement
 from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.errors import FetchError, SupplyChainError, VerificationError
 from margo_supplychain.formats.references import SCHEME
+from margo_supplychain.formats.registry_form import content_tag
 from margo_supplychain.storage.content_store import ContentStore
 from margo_supplychain.storage.receive import check_stream, read_exact
 from margo_supplychain.verify.artifact import first_of
@@ -136,23 +137,19 @@ class AskedContent:
                 self._elsewhere.add(spot.what.digest)
                 continue
             try:
-                yield from self._missing(spot.what, places)
-                if self._lost_tag(record, spot):
-                    yield no_tag(self._shelf, str(spot.what.digest))
+                yield from self._missing(
+                    spot.what, places, kept=self._is_kept_here(record, spot)
+                )
             except (FetchError, VerificationError) as why:
                 yield why
 
-    def _lost_tag(self, record: ReleaseRecord, spot: Spot) -> bool:
-        """Say whether nothing keeps what lies beside the metadata in a registry."""
+    def _is_kept_here(self, record: ReleaseRecord, spot: Spot) -> bool:
+        """Say whether tags by digest keep a spot: beside metadata in a registry."""
         if spot.repository is not None or self._hashes:
             return False
         # Whoever put it there by its own name has given it a tag.
         is_named = spot.home == self._shelf.url
-        return not (
-            is_named
-            or self._placement.is_foreign(record, spot)
-            or has_tag(self._shelf, spot.tag, spot.what)
-        )
+        return not (is_named or self._placement.is_foreign(record, spot))
 
     def facts(self) -> dict[str, object]:
         """Return how much was asked for; see `ContentLook.facts`."""
@@ -174,14 +171,16 @@ class AskedContent:
         return [self._opened[url] for url in urls]
 
     def _missing(
-        self, top: Descriptor, places: Sequence[Shelf]
+        self, top: Descriptor, places: Sequence[Shelf], *, kept: bool
     ) -> Iterator[SupplyChainError]:
         for part in parts_of(top, lambda what: self._read(what, places)):
-            if part.role == "manifest":
-                continue
-            problem = self._look_for(part.descriptor, places)
-            if problem is not None:
-                yield problem
+            what = part.descriptor
+            if part.role != "manifest":
+                problem = self._look_for(what, places)
+                if problem is not None:
+                    yield problem
+            elif kept and not has_tag(self._shelf, content_tag(what.digest), what):
+                yield no_tag(self._shelf, str(what.digest))
 
     def _read(self, what: Descriptor, places: Sequence[Shelf]) -> bytes:
         """Return the exact bytes of a manifest from the first place that has them."""

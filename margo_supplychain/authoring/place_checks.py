@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from margo_supplychain.authoring.state import AuthorWalk
     from margo_supplychain.formats.digests import Descriptor
-    from margo_supplychain.transport.protocols import Shelf
+    from margo_supplychain.transport.protocols import Shelf, Sink
 
 _MANY: Final = 100  # roots that are missing; more say nothing new
 
@@ -77,13 +77,13 @@ def tag_problems(shelf: Shelf, walk: AuthorWalk) -> Iterator[SupplyChainError]:
                 yield why
 
 
-def has_tag(shelf: Shelf, tag: str, what: Descriptor) -> bool:
+def has_tag(place: Sink, tag: str, what: Descriptor) -> bool:
     """Say whether a tag by digest is right, where files have tags.
 
     Raises:
         FetchError: that can't be found out.
     """
-    return not isinstance(shelf, TaggedSink) or shelf.keeps(tag, what)
+    return not isinstance(place, TaggedSink) or place.keeps(tag, what)
 
 
 def no_tag(shelf: Shelf, what: str) -> FetchError:

@@ -258,9 +258,6 @@ class _Repair:
         return any(_has(place, spot.what) for place in others)
 
     def _put_back(self, spot: Spot) -> None:
-        has_lost_tag = self._is_by_digest(spot) and not has_tag(
-            self._shelf, spot.tag, spot.what
-        )
         try:
             try:
                 self._routes.copy(spot)
@@ -270,12 +267,6 @@ class _Repair:
                 self._routes.copy(spot.by_digest())
         except (FetchError, VerificationError) as why:
             self.warnings.append(str(why))
-            return
-        if has_lost_tag and str(spot.what.digest) not in self._routes.counts.names:
-            self.restored.append(str(spot.what.digest))
-
-    def _is_by_digest(self, spot: Spot) -> bool:
-        return spot.repository is None and spot == spot.by_digest()
 
     def _metadata(self, name: str, data: bytes) -> None:
         try:

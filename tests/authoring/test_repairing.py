@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import io
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
 from margo_supplychain.authoring.checks import check_place
 from margo_supplychain.authoring.content_look import AskedContent, HashedContent
+from margo_supplychain.authoring.release import Release
 from margo_supplychain.authoring.repairing import Repaired, repair
 from margo_supplychain.authoring.shelves import open_shelf
 from margo_supplychain.authoring.testing import tiny_repository
 from margo_supplychain.errors import FetchError, ThresholdError, VerificationError
 from margo_supplychain.formats.digests import Digest
+from margo_supplychain.formats.oci import Index, parse_manifest
 from margo_supplychain.formats.registry_form import (
     TUF_METADATA,
     content_tag,
@@ -21,13 +24,16 @@ from margo_supplychain.formats.registry_form import (
     target_tag,
     wrapped,
 )
+from margo_supplychain.formats.versions import Version
 from margo_supplychain.transport.directory import DirectorySink, DirectorySource
 from margo_supplychain.transport.layout_sink import LayoutSink
+from margo_supplychain.transport.mirrors import MirroredContent, MirrorMap
 from margo_supplychain.transport.opening import open_sink, open_source
 from margo_supplychain.transport.tagged_sink import TaggedSink
 from margo_supplychain.verify.trust_store import TrustStore
 from tests.authoring.test_copying_kinds import KINDS, copy, fill, home, place
-from tests.authoring.trust import PUMP, VALVE, Vendor
+from tests.authoring.trust import PUMP, VALVE, Vendor, key
+from tests.fixtures import image_index_layout
 from tests.registries.servers import docker_registry
 
 if TYPE_CHECKING:
@@ -87,11 +93,14 @@ def mend(
 ) -> Repaired:
     network = registry.network()
     named = [str(vendor.trust)] if others is None else others
+    # Nobody asks the vendor.
+    mirrors = MirrorMap({"oci://registry.example": [str(vendor.directory / "none")]})
     with open_shelf(at, network=network) as shelf:
         return repair(
             shelf,
             [open_source(one, network=network) for one in named],
             trust=trust(vendor),
+            content=MirroredContent(mirrors, network=network),
             open_repository=lambda url: open_sink(url, network=network),
             clock=vendor.clock,
         )
@@ -304,6 +313,68 @@ def test_a_moved_version_tag_is_left_and_said(
     assert str(filled.release("1.1.0").artifact.digest) in done.restored
     assert any("under the tag 1.1.0" in one for one in done.warnings)
     assert check(filled, at, registry).verdict == "verified"
+
+
+def test_a_mirror_in_a_registry_has_it_where_copies_have_it(
+    filled: Vendor, registry: DockerRegistry
+) -> None:
+    """Not only what lies in its trust repository."""
+    at = place("oci", filled, "copy", registry)
+    mirror = place("oci", filled, "other/mirror", registry)
+    out = place("directory", filled, "out", registry)
+    copy(filled, str(filled.trust), at, registry)
+    copy(filled, at, mirror, registry)
+    copy(filled, at, out, registry)
+    pump, valve = (
+        filled.release("1.1.0").artifact.digest,
+        filled.release("1.0.0", name=VALVE).artifact.digest,
+    )
+    for hurt, helper in ((at, mirror), (mirror, at)):
+        lose(home(hurt, PUMP), "1.1.0", registry)
+        lose(hurt, content_tag(valve), registry)
+        assert len(check(filled, hurt, registry).violations) == 2
+        done = mend(filled, hurt, registry, [helper])
+        assert set(done.restored) == {str(pump), str(valve)}
+        assert texts(check(filled, hurt, registry)) == ""
+    shutil.rmtree(filled.directory / "out/blobs")
+    done = mend(filled, out, registry, [mirror])
+    assert len(done.restored) == 7
+    assert texts(check(filled, out, registry)) == ""
+
+
+def test_content_beside_the_metadata_keeps_its_tags(
+    filled: Vendor, registry: DockerRegistry
+) -> None:
+    """The tag is lost, or somebody took it; of all that an image index names, too."""
+    what = image_index_layout(filled.directory / "images")
+    adopted = Release.from_artifact(
+        open_source(filled.directory / "images"),
+        str(what.digest),
+        name=VALVE,
+        version=Version.parse("2.0.0"),
+    )
+    with filled.repository.edit([key("ci")], clock=filled.clock) as edit:
+        edit.add_release(adopted)
+    at = place("oci", filled, "copy", registry)
+    copy(filled, str(filled.trust), at, registry)
+    found = repository(at, registry)
+    index = parse_manifest(found.manifest(content_tag(what.digest))[0])
+    assert isinstance(index, Index)
+    platforms = [one.descriptor.digest for one in index.manifests]
+    other, kind = found.manifest("1.root")
+    for digest in (what.digest, *platforms):
+        found.put_manifest(other, kind, tag=content_tag(digest))
+    report = check(filled, at, registry)
+    assert len(report.violations) == 3
+    assert f"{what.digest} has no tag, or one that names something else" in texts(
+        report
+    )
+    done = mend(filled, at, registry, [])
+    assert set(done.restored) == {str(one) for one in (what.digest, *platforms)}
+    for _ in range(3):
+        registry.collect_garbage()
+    assert texts(check(filled, at, registry)) == ""
+    assert mend(filled, at, registry, []).restored == ()
 
 
 def test_what_nobody_has(filled: Vendor, registry: DockerRegistry) -> None:
