@@ -37,9 +37,9 @@ def plant(tmp_path: Path) -> Iterator[Plant]:
 def files_outside(plant: Plant, tmp_path: Path) -> set[Path]:
     """Return every file that is neither the device's state nor its staging."""
     inside = plant.device.state.parent
-    return {
-        path for path in tmp_path.parent.rglob("*") if inside not in path.parents
-    } | set(tmp_path.iterdir())
+    below = {path for path in tmp_path.rglob("*") if inside not in path.parents}
+    # Other workers write further up.
+    return below | set(tmp_path.parent.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tests.registries.hostile import Conversation, Lie
 
 ENDLESS: Final = 1 << 40  # bytes that nobody can keep
+# Made before anybody waits for it.
+BOMB: Final = gzip.compress(bytes(1 << 26), 1)
 
 
 # --- bodies --------------------------------------------------------------------------
@@ -132,7 +134,7 @@ def gzipped(talk: Conversation) -> None:
 def bomb(talk: Conversation) -> None:
     """Send few bytes that would become very many when decoded."""
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
-    talk.say(200, gzip.compress(bytes(1 << 26)), headers)
+    talk.say(200, BOMB, headers)
 
 
 def body(data: bytes, **headers: str) -> Lie:
