@@ -16,10 +16,6 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Literal
 
-from margo_supplychain.authoring.content_look import (
-    ContentLook,
-    HashedContent,
-)
 from margo_supplychain.authoring.directory_place import PREVIOUS
 from margo_supplychain.authoring.duties import clock_ahead
 from margo_supplychain.authoring.overlay import Overlay, Staged
@@ -44,10 +40,10 @@ from margo_supplychain.verify.memory import Memory
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
-    from pathlib import Path
 
     from tuf.api.metadata import Targets
 
+    from margo_supplychain.authoring.content_look import ContentLook
     from margo_supplychain.authoring.selection import Selection
     from margo_supplychain.formats.record import ReleaseRecord
     from margo_supplychain.transport.protocols import Shelf, Source
@@ -61,16 +57,6 @@ _TITLES: Final = {
     4: "release records",
     5: "content",
 }
-
-
-def check_all(
-    directory: Path, root: bytes, *, store: TrustStore | None, now: datetime
-) -> Report:
-    """Return every problem of a repository in a directory; see `Repository.check`."""
-    shelf = DirectorySink(directory)
-    return check_place(
-        shelf, root, content=HashedContent(directory), store=store, now=now
-    )
 
 
 def check_place(

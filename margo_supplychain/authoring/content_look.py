@@ -5,7 +5,7 @@ asked for each manifest, which is compared with its digest, and for the presence
 size of each blob: reading all of it would cost what devices pay, and they hash it.
 
 Example:
-    >>> content = HashedContent(source.directory)
+    >>> content = look_at(DirectorySink(source.directory), open_repository=open_sink)
     >>> content.begin(set())
     >>> list(content.problems(record)), content.facts()
     ([], {'blobs': 3})
@@ -24,6 +24,8 @@ from margo_supplychain.formats.references import SCHEME
 from margo_supplychain.formats.registry_form import content_tag
 from margo_supplychain.storage.content_store import ContentStore
 from margo_supplychain.storage.receive import check_stream, read_exact
+from margo_supplychain.transport.directory import DirectorySink
+from margo_supplychain.transport.layout_sink import LayoutSink
 from margo_supplychain.verify.artifact import first_of
 from margo_supplychain.verify.content_checks import check_stored, parts_of
 
@@ -52,6 +54,24 @@ class ContentLook(Protocol):
 
     def facts(self) -> dict[str, object]:
         """Return what was looked at."""
+
+
+def look_at(
+    shelf: Shelf,
+    *,
+    open_repository: Callable[[str], Shelf],
+    mirrored: Mirrored | None = None,
+) -> ContentLook:
+    """Return how the content of a place is looked at.
+
+    Args:
+        shelf: where the trust metadata lies.
+        open_repository: opens `oci://…`.
+        mirrored: the owner's map; see `AskedContent`.
+    """
+    if isinstance(shelf, DirectorySink | LayoutSink):
+        return HashedContent(shelf.directory)
+    return AskedContent(shelf, open_repository=open_repository, mirrored=mirrored)
 
 
 @final

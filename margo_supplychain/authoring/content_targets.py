@@ -92,7 +92,7 @@ class ContentTargets:
     ) -> None:
         self._trust = trust
         self._network = network
-        self._mirrored = mirrored
+        self.mirrored = mirrored
         self._parent: RegistryReference | None = None
         if trust.url.startswith(SCHEME):
             self._parent = RegistryReference.parse(trust.url).parent
@@ -265,10 +265,10 @@ class ContentTargets:
         ) from problems[0]
 
     def _places(self, home: Home) -> Iterator[Sink]:
-        if home.repository is None or self._mirrored is None:
+        if home.repository is None or self.mirrored is None:
             yield self._sink(home)
             return
-        for url in self._mirrored(home.repository):
+        for url in self.mirrored(home.repository):
             is_registry = url.startswith(SCHEME)
             yield self.open(url) if is_registry else open_sink(url)
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.state import State
     from margo_supplychain.formats.reports import Report
     from margo_supplychain.transport.network import Network
+    from margo_supplychain.transport.protocols import Shelf
     from margo_supplychain.verify.clock import Clock
     from margo_supplychain.verify.trust_store import TrustStore
 
@@ -237,27 +238,35 @@ class Repository:
         """Look at everything as a fresh device, and as one with the previous state.
 
         Reads every role, policy, record and blob; finds every problem, not the first.
-        A registry is asked for each manifest and for the presence of each blob.
+        A registry is asked for each manifest and for the presence of each blob. Copies
+        elsewhere are looked at by `margo-supplychain repo check PLACE`.
 
         Args:
             clock: the machine's by default.
             state: the author's memory of this repository: a third pair of eyes.
         """
-        from margo_supplychain.authoring.checks import check_all, check_place
-        from margo_supplychain.authoring.content_look import AskedContent
+        from margo_supplychain.authoring.checks import check_place
+        from margo_supplychain.authoring.content_look import look_at
         from margo_supplychain.authoring.tagged_place import TaggedPlace
+        from margo_supplychain.transport.directory import DirectorySink
+        from margo_supplychain.transport.opening import open_sink
 
-        now = _now(clock)
-        if not isinstance(self.place, TaggedPlace):
-            return check_all(self.directory, self.root, store=state, now=now)
+        if isinstance(self.place, TaggedPlace):
+            content = look_at(
+                self.place.shelf,
+                open_repository=self.place.content.open,
+                mirrored=self.place.content.mirrored,
+            )
+            shelf: Shelf = self.place.shelf
+        else:
+            shelf = DirectorySink(self.directory)
+            content = look_at(shelf, open_repository=open_sink)
         return check_place(
-            self.place.shelf,
+            shelf,
             self._first_root(state),
-            content=AskedContent(
-                self.place.shelf, open_repository=self.place.content.open
-            ),
+            content=content,
             store=state,
-            now=now,
+            now=_now(clock),
         )
 
     def status(

@@ -25,13 +25,11 @@ from margo_supplychain.errors import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from margo_supplychain.authoring.content_look import ContentLook
     from margo_supplychain.authoring.selection import Selection
     from margo_supplychain.cli.author import Author
     from margo_supplychain.errors import SupplyChainError
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.reports import Report, Step
-    from margo_supplychain.transport.protocols import Shelf
     from margo_supplychain.verify.trust_store import TrustStore
 
 _FEW: Final = 20  # parts on a screen; JSON has all
@@ -155,33 +153,23 @@ def _look(author: Author, at: str, own: _Trusted, select: Selection) -> Report:
     from datetime import UTC
 
     from margo_supplychain.authoring.checks import check_place
+    from margo_supplychain.authoring.content_look import look_at
     from margo_supplychain.transport.opening import open_sink
 
+    mirrors, network = author.invocation.settings.registries
     # Opened to be looked through; nothing is written.
-    shelf = open_sink(at, network=author.network)
+    shelf = open_sink(at, network=network)
     return check_place(
         shelf,
         own.root,
-        content=_content(author, shelf),
+        content=look_at(
+            shelf,
+            open_repository=lambda url: open_sink(url, network=network),
+            mirrored=mirrors.places,
+        ),
         store=own.store,
         now=describe.now().astimezone(UTC).replace(microsecond=0),
         select=select,
-    )
-
-
-def _content(author: Author, shelf: Shelf) -> ContentLook:
-    from margo_supplychain.authoring.content_look import AskedContent, HashedContent
-    from margo_supplychain.transport.directory import DirectorySink
-    from margo_supplychain.transport.layout_sink import LayoutSink
-    from margo_supplychain.transport.opening import open_sink
-
-    if isinstance(shelf, DirectorySink | LayoutSink):
-        return HashedContent(shelf.directory)
-    mirrors, network = author.invocation.settings.registries
-    return AskedContent(
-        shelf,
-        open_repository=lambda url: open_sink(url, network=network),
-        mirrored=mirrors.places,
     )
 
 
