@@ -31,10 +31,13 @@ from margo_supplychain.errors import (
 )
 from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.pins import Pin
+from margo_supplychain.formats.registry_form import content_tag, target_tag
 from margo_supplychain.transport.directory import DirectorySink, DirectorySource
 from margo_supplychain.transport.opening import FixedContent
+from margo_supplychain.transport.tagged_sink import TaggedSink
 from margo_supplychain.verify.trust_store import TrustStore
 from margo_supplychain.verify.verifier import Verifier
+from tests.authoring.tagged import HOST, MemoryRegistry
 from tests.authoring.trust import DEVICE_POLICY, PUMP, Vendor
 
 if TYPE_CHECKING:
@@ -284,6 +287,42 @@ def test_target_that_swallows_the_timestamp(vendor: Vendor) -> None:
     with pytest.raises(FetchError) as caught:
         install(vendor, trust(vendor))
     assert caught.value.exit_status == 4
+
+
+@pytest.mark.parametrize("data", [b"{}", b"x" * 5_000_000])
+def test_target_where_tags_by_digest_are_taken(vendor: Vendor, data: bytes) -> None:
+    """Mallory may push, knows which records and packages come, and takes their tags:
+    it costs her work again and again, and the publisher nothing."""
+    (record,) = (vendor.trust / "targets/acme/releases/pump-monitor").iterdir()
+    tags = {
+        target_tag(Digest.of(record.read_bytes())),
+        content_tag(vendor.release("1.0.0").artifact.digest),
+    }
+    origin, mirror = MemoryRegistry(), MemoryRegistry()
+    trusts = [f"{HOST}/{name}/trust" for name in ("acme", "plant")]
+    for registry, url in zip((origin, mirror), trusts, strict=True):
+        taken = registry.at(url)
+        taken.manifests[str(Digest.of(data))] = data
+        taken.tags |= dict.fromkeys(tags, str(Digest.of(data)))
+    sinks = [
+        TaggedSink(registry.repository(url))
+        for registry, url in zip((origin, mirror), trusts, strict=True)
+    ]
+    place = DirectorySource(vendor.trust)
+    for source, sink in ((place, sinks[0]), (sinks[0], sinks[1])):
+        copy_releases(source, sink, trust=trust(vendor), clock=vendor.clock)
+    for sink in sinks:
+        for tag in tags:
+            assert Digest.of(sink._writer.manifest(tag)[0]) != Digest.of(data)
+        verifier = Verifier(
+            store=trust(vendor),
+            source=sink,
+            content=FixedContent([sink]),
+            policy=DEVICE_POLICY,
+            clock=vendor.clock,
+        )
+        release = verifier.verify(PUMP, NEWEST)
+        verifier.fetch(release, vendor.directory / "installed")
 
 
 # --- T-67: who helps, and who cleans up ----------------------------------------------
