@@ -91,15 +91,22 @@ class Placement:
         self._infers = False
         # What the vendor's own names begin with, as its releases show.
         self._vendor: str | None = None
+        self._others: list[str] = []
         self._moved: dict[str, str] = {}
 
     def infer_vendor(self) -> None:
-        """Take the vendor's parent from its releases: `<parent>/<name>` is usual.
+        """Take the vendor's parent from its releases, as they are usually named.
 
         A copy on a stick, or in a mirror, does not say where it came from. For
         repositories of one publisher: two may use the same names in their registries.
         """
         self._infers = True
+
+    def knows(self, url: str) -> None:
+        """Take note of another place of the same repository: names may begin there."""
+        parent = _parent(url)
+        if parent is not None:
+            self._others.append(parent)
 
     def spots(self, record: ReleaseRecord) -> Iterator[Spot]:
         """Yield where a release's artifact goes, then its components."""
@@ -141,7 +148,8 @@ class Placement:
         elif place is None:
             tag = content_tag(what.digest)
         home = _repository(lies[0]) if lies else None
-        return Spot(what, place, tag, self._lies(lies), home)
+        is_mirror = not any(self.is_ours(one) for one in given)
+        return Spot(what, place, tag, self._lies(lies, is_mirror=is_mirror), home)
 
     def looked_for(self, record: ReleaseRecord, spot: Spot) -> tuple[str, ...]:
         """Return the repositories in which a copy, or the vendor's own, has a spot.
@@ -216,7 +224,7 @@ class Placement:
             self._moved[at] = place
         return place
 
-    def _lies(self, locations: Sequence[str]) -> tuple[str, ...]:
+    def _lies(self, locations: Sequence[str], *, is_mirror: bool) -> tuple[str, ...]:
         """Return locations, and before each where a copy has what lies there."""
         found: dict[str, None] = {}
         for one in locations:
@@ -224,6 +232,13 @@ class Placement:
             if self._from is not None and at is not None:
                 with suppress(OciFormatError):
                     found[self._below(self._from, (at,))] = None
+                if is_mirror and self._vendor is None:
+                    # The vendor's parent may be any step of it.
+                    path = at.removeprefix(SCHEME).split("/")[2:]
+                    found |= dict.fromkeys(
+                        f"{self._from}/{'/'.join(path[step:])}"
+                        for step in range(len(path))
+                    )
             found[one] = None
         return tuple(found)
 
@@ -233,23 +248,38 @@ class Placement:
         Raises:
             OciFormatError: it would be too long.
         """
-        for parent in (to, self._from, self._vendor):
+        place = self._known(to, known)
+        if place is None:
+            host, _, path = known[0].removeprefix(SCHEME).partition("/")
+            # A port's colon, or an IPv6 address, is no part of a repository's name.
+            step = _NO_STEP.sub("-", host).strip("-")
+            place = f"{to}/{step}/{path}"
+        return RegistryReference.parse(place).repository
+
+    def _known(self, to: str, known: Sequence[str]) -> str | None:
+        """Return the place below `to` of something of the vendor's; None of others."""
+        for parent in (to, self._from, *self._others, self._vendor):
             for one in known:
                 below = _below(one, parent)
                 if below is not None:
-                    return RegistryReference.parse(f"{to}/{below}").repository
-        host, _, path = known[0].removeprefix(SCHEME).partition("/")
-        # A port's colon, or an IPv6 address, is no part of a repository's name.
-        step = _NO_STEP.sub("-", host).strip("-")
-        return RegistryReference.parse(f"{to}/{step}/{path}").repository
+                    return f"{to}/{below}"
+        return None
 
 
 def _parent_of(record: ReleaseRecord) -> str | None:
-    """Return what a package lies in, if it is called like its release."""
+    """Return what a package lies in, if it is called like its release.
+
+    Else what a component lies in, if a step there is called like the publisher.
+    """
     for location in record.locations:
         above, _, name = (_repository(location) or "").rpartition("/")
         if name == record.name.name and above.startswith(SCHEME):
             return above
+    for one in record.components:
+        own = (_repository(one.repository) or "").removeprefix(SCHEME)
+        above, found, _ = own.partition(f"/{record.name.publisher}/")
+        if found:
+            return f"{SCHEME}{above}/{record.name.publisher}"
     return None
 
 
@@ -280,7 +310,7 @@ def _is_implied(
     prefix: str, place: str, found: dict[str, str], *, registry: bool
 ) -> bool:
     """Say whether an entry for something above leads to the same place."""
-    for above, other in found.items():
+    for above, other in sorted(found.items(), reverse=True):
         below = _below(prefix, above)
         if below is not None:
             return place == (f"{other}/{below}" if registry else other)

@@ -115,6 +115,8 @@ def repair(
     now = (clock or SystemClock()).now().astimezone(UTC).replace(microsecond=0)
     found = _survey(shelf, others, trust, StoppedClock(now))
     placement = Placement(shelf.url, shelf.url, mirrored=mirrored)
+    for one in others:
+        placement.knows(one.url)
     # What another registry has, it has where a copy to it would have put it.
     copies = [
         Placement(shelf.url, one.url, mirrored=mirrored)

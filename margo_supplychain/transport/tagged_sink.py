@@ -110,7 +110,7 @@ class TaggedSink(TaggedSource):
         if tag == content_tag(what.digest):
             there = data if self.keeps(tag, what) else None
         else:
-            there = self._manifest(tag)
+            there = self._held(tag, what, data)
         if there is None:
             self._writer.put_manifest(data, what.media_type, tag=tag)
             self._read_back(tag, data)
@@ -249,6 +249,17 @@ class TaggedSink(TaggedSource):
             if why.missing:
                 return None
             raise
+
+    def _held(self, tag: str, what: Descriptor, data: bytes) -> bytes | None:
+        """Return what has a tag that `what` shall have; None if nothing has."""
+        try:
+            return self._manifest(tag)
+        except FetchError:
+            if self.url.startswith(SCHEME):
+                raise
+            # A layout may list just this, and have lost it.
+            self._writer.put_manifest(data, what.media_type)
+            return self._manifest(tag)
 
     def _there(self, tag: str, layer: Descriptor) -> bool:
         """Say whether a tag names this file already.

@@ -109,6 +109,44 @@ def test_from_a_stick_the_vendors_parent_is_inferred() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("own", "place"),
+    [
+        ("oci://registry.example/acme/web", "web"),
+        ("oci://registry.example/vendors/acme/pump/web", "pump/web"),
+        ("oci://acme/web", "acme/web"),
+        ("oci://registry.example/acme-tools/web", "registry.example/acme-tools/web"),
+        ("oci://registry.example/acme", "registry.example/acme"),
+    ],
+)
+def test_a_step_of_a_components_name_may_be_the_publishers(
+    own: str, place: str
+) -> None:
+    placement = Placement("trust", PLANT)
+    placement.infer_vendor()
+    assert places(placement, record(components=(own,)))[1] == (
+        f"oci://mirror.plant:5000/copies/acme/{place}:2.0.0"
+    )
+
+
+def test_while_nobody_knows_the_vendors_parent() -> None:
+    """A repository of several publishers: a mirror is looked through for each."""
+    placement = Placement(PLANT, PLANT)
+    found = record("oci://registry.example/vendors/acme/pump-monitor")
+    (artifact,) = placement.spots(found)
+    copies = "oci://mirror.plant:5000/copies/acme"
+    assert placement.looked_for(found, artifact) == (
+        f"{copies}/registry.example/vendors/acme/pump-monitor",
+        f"{copies}/acme/pump-monitor",
+        f"{copies}/pump-monitor",
+    )
+    # Whoever knows another copy knows more.
+    placement = Placement(PLANT, PLANT)
+    placement.knows("oci://registry.example/vendors/acme/trust")
+    placement.knows("/media/stick")
+    assert places(placement, found) == [f"{copies}/pump-monitor:1.2.0_a"]
+
+
 def test_what_the_owner_maps_keeps_its_place() -> None:
     mirrors = MirrorMap(
         {"oci://registry.example/acme": ["oci://mirror.plant:5000/copies/acme"]}

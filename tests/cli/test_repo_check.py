@@ -66,7 +66,7 @@ def test_a_whole_copy(vendor: Vendor, registry: DockerRegistry) -> None:
 def test_what_a_registry_lost(vendor: Vendor, registry: DockerRegistry) -> None:
     at = pushed(vendor, registry)
     lose(at, "1.targets", registry)
-    lose(at.rpartition("/")[0] + "/registry.example/acme/historian", "1.1.0", registry)
+    lose(at.rpartition("/")[0] + "/historian", "1.1.0", registry)
     ran = run("repo", "check", at)
     assert ran.status == 3
     assert ran.out == f"rejected repository {at}\n"

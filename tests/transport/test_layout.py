@@ -341,6 +341,23 @@ def test_a_target_whose_manifest_is_lost_is_put_again(sink: LayoutSink) -> None:
     assert again.keeps(tag, WHAT)
 
 
+def test_content_whose_manifest_is_lost_is_put_again(
+    sink: LayoutSink, store: ContentStore
+) -> None:
+    """Under its own tag; what lost another manifest keeps its name."""
+    sink.put_manifest(PACKAGED, PACKAGE, tag="acme/pump-monitor:1.0.0")
+    blob_path(sink.directory, PACKAGED.digest).unlink()
+    other = index_bytes([Entry(descriptor=EMPTY)])
+    with pytest.raises(FetchError, match="does not hold it"):
+        LayoutSink(sink.directory).put_manifest(
+            Descriptor.of(other, INDEX), other, tag="acme/pump-monitor:1.0.0"
+        )
+    again = LayoutSink(sink.directory)
+    again.put_manifest(PACKAGED, PACKAGE, tag="acme/pump-monitor:1.0.0")
+    assert again.resolve("acme/pump-monitor:1.0.0") == PACKAGED
+    assert store.has(PACKAGED)
+
+
 def test_a_tag_by_digest_of_two_things(sink: LayoutSink, store: ContentStore) -> None:
     sink.put_target(PATH, WHAT, io.BytesIO(RECORD))
     sink.put_manifest(PACKAGED, PACKAGE, tag=content_tag(PACKAGED.digest))
