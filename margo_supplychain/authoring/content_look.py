@@ -5,7 +5,8 @@ asked for each manifest, which is compared with its digest, and for the presence
 size of each blob: reading all of it would cost what devices pay, and they hash it.
 
 Example:
-    >>> content = look_at(DirectorySink(source.directory), open_repository=open_sink)
+    >>> from margo_supplychain.transport.opening import open_sink
+    >>> content = look_at(open_sink(source.directory), open_repository=open_sink)
     >>> content.begin(set())
     >>> list(content.problems(record)), content.facts()
     ([], {'blobs': 3})

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 from margo_supplychain.authoring.state import LIMITS, load
 from margo_supplychain.errors import FetchError, FormatError
 from margo_supplychain.formats.tuf_metadata import file_name, parse_snapshot
+from margo_supplychain.verify.clock import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -50,13 +51,15 @@ class Pruned:
     kept: int
 
 
-def prune(shelf: Shelf, *, trust: TrustStore, clock: Clock, keep: int = KEEP) -> Pruned:
+def prune(
+    shelf: Shelf, *, trust: TrustStore, clock: Clock | None = None, keep: int = KEEP
+) -> Pruned:
     """Remove old versions of metadata; the caller holds the place's lock.
 
     Args:
         shelf: the repository, or a copy of it.
         trust: the root or memory by which its current state is verified first.
-        clock: what has expired is no reason to stop.
+        clock: the machine's by default; what has expired is no reason to stop.
         keep: how many versions of each file stay, the current one included.
 
     Raises:
@@ -69,7 +72,9 @@ def prune(shelf: Shelf, *, trust: TrustStore, clock: Clock, keep: int = KEEP) ->
     if keep < 1:
         raise ValueError(f"keep is {keep}, expected at least 1")
     before = trust.load()
-    state = load(shelf, first_root=before.root, store=trust, clock=clock)
+    state = load(
+        shelf, first_root=before.root, store=trust, clock=clock or SystemClock()
+    )
     snapshot = state.snapshot
     current = _named(snapshot.signed)
     current[_stem("snapshot")] = {snapshot.version}

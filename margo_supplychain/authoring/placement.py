@@ -17,10 +17,8 @@ after everything that a record says, and need not be told.
 Example:
     >>> placement = Placement("oci://registry.example/acme/trust",
     ...                       "oci://mirror:5000/acme/trust")
-    >>> [f"{one.repository}:{one.tag}" for one in placement.spots(record)]
-    ['oci://mirror:5000/acme/pump-monitor:1.2.0',
-     'oci://mirror:5000/acme/historian:1.1.0',
-     'oci://mirror:5000/acme/web-stack:1.2.0']
+    >>> [one.repository for one in placement.spots(record)]
+    [None, 'oci://mirror:5000/acme/historian', 'oci://mirror:5000/acme/web-stack']
 """
 
 from __future__ import annotations

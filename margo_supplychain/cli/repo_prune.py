@@ -44,14 +44,13 @@ def prune(author: Author, *, keep: int) -> Result:
     """
     from margo_supplychain.authoring.housekeeping import prune as remove
     from margo_supplychain.authoring.shelves import open_shelf
-    from margo_supplychain.verify.clock import SystemClock
 
     trust = author.trust()
     with (
         author.explained(),
         open_shelf(author.open().url, network=author.network) as shelf,
     ):
-        done = remove(shelf, trust=trust, clock=SystemClock(), keep=keep)
+        done = remove(shelf, trust=trust, keep=keep)
     what = describe.counted(len(done.removed), "old metadata file")
     lines = [f"pruned {author.place}: {what} removed, {done.kept} kept"]
     lines += [f"  {one}" for one in done.removed[:_FEW]]
