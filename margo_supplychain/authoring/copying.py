@@ -357,10 +357,11 @@ class _Copy:
         for spot in self._placement.spots(record):
             try:
                 self._contents.copy(spot)
-            except ConflictError:
+            except (ConflictError, RefusedError):
                 if spot.what == record.artifact:
                     raise
-                # Who owns a component may move its tag; releases name it by digest.
+                # Who owns a component may move its tag, or wish for one of metadata;
+                # releases name it by digest.
                 self._contents.copy(spot.by_digest())
 
     def _put(self, name: str, data: bytes) -> None:

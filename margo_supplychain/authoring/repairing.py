@@ -39,6 +39,7 @@ from margo_supplychain.errors import (
     ConflictError,
     FetchError,
     MalformedError,
+    RefusedError,
     ThresholdError,
     VerificationError,
 )
@@ -263,7 +264,7 @@ class _Repair:
         try:
             try:
                 self._routes.copy(spot)
-            except ConflictError as why:
+            except (ConflictError, RefusedError) as why:
                 # Tags never move, and devices go by digest.
                 self.warnings.append(str(why))
                 self._routes.copy(spot.by_digest())
