@@ -192,6 +192,7 @@ def adopt(
         elsewhere=facts.resolution.elsewhere,
         source=place.source,
         in_place=frozenset(tops if in_place else ()),
+        unpinned=facts.resolution.missing,
     )
 
 

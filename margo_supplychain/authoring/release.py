@@ -64,6 +64,8 @@ class Release:
         source: where the bytes lie.
         in_place: what was found where devices will look for it; a registry is not
             given it again.
+        unpinned: components of an adopted package that no digest is known of: they
+            and their profiles will never be part of this version.
     """
 
     name: ReleaseName
@@ -79,6 +81,7 @@ class Release:
     elsewhere: frozenset[Digest]
     source: Source
     in_place: frozenset[Digest] = frozenset()
+    unpinned: tuple[str, ...] = ()
 
     @classmethod
     def from_package(

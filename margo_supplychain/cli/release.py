@@ -98,9 +98,19 @@ def build(
 @click.option("--components-lock", metavar="FILE", help="Digests of its components.")
 @click.option("--images-lock", metavar="FILE", help="Digests of the images it names.")
 @click.option(
+    "--partial",
+    is_flag=True,
+    help="Release a package without those components that no lock has.",
+)
+@click.option(
     "--from-tags",
     is_flag=True,
     help="Sign nothing: list what a registry's tags name, for review.",
+)
+@click.option(
+    "--write-lock",
+    metavar="FILE",
+    help="With --from-tags and --version: write a components.lock, to review.",
 )
 @_location_option
 @signs
@@ -111,6 +121,7 @@ def adopt(
     name: ReleaseName | None,
     version: Version | None,
     from_tags: bool,
+    write_lock: str | None,
     **options: Any,
 ) -> Result:
     """Sign an artifact of a registry or OCI layout as it is, by its digest.
@@ -120,10 +131,13 @@ def adopt(
     from margo_supplychain.cli import release_adopt
 
     if from_tags:
-        given = [one for one in (version, *options.values()) if one]
-        if given:
-            raise click.UsageError("--from-tags lists, and takes no more than --name")
-        return release_adopt.list_candidates(author, reference, name)
+        if any(options.values()):
+            raise click.UsageError("--from-tags signs nothing: it takes no lock")
+        return release_adopt.list_candidates(
+            author, reference, name, version, write_lock
+        )
+    if write_lock is not None:
+        raise click.UsageError("--write-lock goes with --from-tags and --version")
     if name is None or version is None:
         missing = "--name" if name is None else "--version"
         raise click.UsageError(f"{missing} is missing: what is it released as?")

@@ -9,14 +9,19 @@ import click
 
 from margo_supplychain.cli import describe
 from margo_supplychain.cli.arguments import DIGEST_HINT, typed
+from margo_supplychain.cli.failures import PROGRAM
 from margo_supplychain.cli.output import Result
 from margo_supplychain.cli.progress import progress
 from margo_supplychain.cli.release_publish import publish_releases
+from margo_supplychain.errors import RefusedError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from margo_supplychain.authoring.candidates import Candidate
+    from margo_supplychain.authoring.release import Release
     from margo_supplychain.cli.author import Author
-    from margo_supplychain.formats.digests import Digest
+    from margo_supplychain.formats.digests import Descriptor, Digest
     from margo_supplychain.formats.locks import ComponentLock, ImageLock
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.versions import Version
@@ -32,9 +37,15 @@ def adopt_one(
     *,
     components_lock: str | None,
     images_lock: str | None,
+    partial: bool,
     locations: tuple[str, ...],
 ) -> Result:
-    """Adopt what a reference names by digest, and publish it."""
+    """Adopt what a reference names by digest, and publish it.
+
+    Raises:
+        RefusedError: a package's components have no digest, and nobody said that it
+            shall be released without them.
+    """
     from margo_supplychain.authoring.release import Release
     from margo_supplychain.formats.digests import Digest
     from margo_supplychain.formats.references import SCHEME
@@ -62,7 +73,29 @@ def adopt_one(
             network=author.network,
             progress=tell,
         )
+    if adopted.unpinned and not partial:
+        raise _unpinned(adopted, place, name, version)
     return publish_releases(author, [adopted])
+
+
+def _unpinned(
+    adopted: Release, place: str, name: ReleaseName, version: Version
+) -> RefusedError:
+    """Return why a package is not released: a version never changes."""
+    from margo_supplychain.formats.references import SCHEME
+
+    number = describe.counted(len(adopted.unpinned), "component")
+    hint = "give their digests by --components-lock FILE"
+    if place.startswith(SCHEME):
+        hint += (
+            f" (`{PROGRAM} release adopt {_repository(place)} --from-tags --version "
+            f"{version} --write-lock components.lock` writes one, to review)"
+        )
+    return RefusedError(
+        f"{name} {version} would be released without {number} for good: "
+        f"{', '.join(adopted.unpinned)[:600]}",
+        hint=f"{hint}; or say --partial, and devices install none of those profiles",
+    )
 
 
 def _repository(place: str) -> str:
@@ -74,9 +107,22 @@ def _repository(place: str) -> str:
     return RegistryReference.parse(place).repository
 
 
-def list_candidates(author: Author, url: str, name: ReleaseName | None) -> Result:
-    """List what a registry's tags name; sign nothing."""
+def list_candidates(
+    author: Author,
+    url: str,
+    name: ReleaseName | None,
+    version: Version | None,
+    lock: str | None,
+) -> Result:
+    """List what a registry's tags name, or one version; sign nothing.
+
+    Raises:
+        ConflictError: the file of `lock` is there, and holds something else.
+    """
     from margo_supplychain.authoring.candidates import find_candidates
+
+    if lock is not None and version is None:
+        raise click.UsageError("--write-lock needs --version: whose components?")
 
     released: dict[Digest, Version] = {}
     if name is not None:
@@ -85,19 +131,27 @@ def list_candidates(author: Author, url: str, name: ReleaseName | None) -> Resul
                 entry.artifact: version
                 for version, entry in edit.releases(name).items()
             }
-    found = find_candidates(url, network=author.network, most=_MOST)
+    mirrors, network = author.invocation.settings.registries
+    found = find_candidates(url, network=network, most=_MOST, mirrored=mirrors.places)
     count = describe.counted(found.tags, "tag")
     lines = [f"{count} in {found.url}; nothing is signed: review, adopt by digest"]
-    for one in found.candidates:
-        lines += _lines(one, found.url, name, released)
-    if found.tags > len(found.candidates):
-        left = found.tags - len(found.candidates)
+    shown = [one for one in found.candidates if version in {None, one.version}]
+    own = name or _likely_name(author, found.url)
+    for one in shown:
+        lines += _lines(one, found.url, own, released)
+    if found.tags > len(shown):
+        left = found.tags - len(shown)
         lines.append(f"  and {describe.counted(left, 'more tag')}")
+    written = None
+    if lock is not None:
+        written = _write_lock(lock, shown, f"{found.url} {version}")
+        lines.append(f"wrote {written}: review it, then adopt with it")
     return Result(
         data={
             "repository": found.url,
             "tags": found.tags,
-            "candidates": [_data(one, released) for one in found.candidates],
+            "candidates": [_data(one, released) for one in shown],
+            "lock": written,
         },
         lines=lines,
     )
@@ -106,14 +160,15 @@ def list_candidates(author: Author, url: str, name: ReleaseName | None) -> Resul
 def _lines(
     one: Candidate,
     url: str,
-    name: ReleaseName | None,
+    name: str | ReleaseName,
     released: dict[Digest, Version],
 ) -> list[str]:
     if one.what is None:
         return [f"  {one.tag}  {one.problem}"]
-    size = describe.size(one.size)
-    version = "no SemVer version" if one.version is None else str(one.version)
-    lines = [f"  {one.tag}  {one.what.digest.short}  {one.kind}, {size}, {version}"]
+    facts = [_kind(one.kind, one.what), describe.size(one.size)]
+    if one.version is not None:
+        facts.append(str(one.version))
+    lines = [f"  {one.tag}  {one.what.digest.short}  {', '.join(facts)}"]
     lines += [f"    note: {text}" for text in one.warnings]
     lines += [
         f"    component {part.name}  {part.repository}:{part.revision}  "
@@ -123,12 +178,40 @@ def _lines(
     known = released.get(one.what.digest)
     if known is not None:
         return [*lines, f"    released as {known}"]
-    shown = name or f"PUBLISHER/{url.rpartition('/')[2]}"
-    command = f"margo-supplychain release adopt {url}@{one.what.digest} --name {shown}"
+    adopt = f"{PROGRAM} release adopt {url}"
+    command = f"{adopt}@{one.what.digest} --name {name}"
     command += f" --version {one.version or 'VERSION'}"
     if one.components:
         command += " --components-lock components.lock"
+        if one.version is not None:
+            of = f"--from-tags --version {one.version}"
+            lines.append(f"    {adopt} {of} --write-lock components.lock")
     return [*lines, f"    {command}"]
+
+
+def _kind(kind: str | None, what: Descriptor) -> str:
+    from margo_supplychain.formats.oci import INDEX
+
+    return "image index" if what.media_type == INDEX else str(kind)
+
+
+def _likely_name(author: Author, url: str) -> str:
+    setting = author.invocation.settings.find("publisher")
+    publisher = "PUBLISHER" if setting is None else setting.values[0]
+    return f"{publisher}/{url.rpartition('/')[2]}"
+
+
+def _write_lock(file: str, found: Sequence[Candidate], shown: str) -> str:
+    from margo_supplychain.storage.durable import write_new_file
+
+    lock = next((one.lock for one in found if one.lock is not None), None)
+    if lock is None:
+        raise RefusedError(
+            f"{shown} has no component that a tag names now: there is nothing to lock",
+            hint="look at the list without --write-lock; it says what was not found",
+        )
+    write_new_file(Path(file), lock.encode())
+    return file
 
 
 def _data(one: Candidate, released: dict[Digest, Version]) -> dict[str, Any]:

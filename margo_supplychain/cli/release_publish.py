@@ -162,8 +162,10 @@ def _data(author: Author, published: Published) -> dict[str, Any]:
         "snapshot": published.snapshot,
         "timestamp": published.timestamp,
         "freshUntil": published.fresh_until,
-        "blobsNew": published.blobs_new,
-        "blobsThere": published.blobs_there,
-        "blobsRestored": published.blobs_restored,
+        "blobs": {
+            "new": published.blobs_new,
+            "there": published.blobs_there,
+            "restored": published.blobs_restored,
+        },
         "warnings": list(published.warnings),
     }

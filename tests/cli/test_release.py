@@ -307,9 +307,24 @@ def test_adopt_what_does_not_conform_says_so(vendor: Vendor) -> None:
     what = fixtures.nonconforming_layout(vendor.place / "layout")
     (vendor.place / "components.lock").write_text("format = 1\n")
     release = ("--name", "acme/hello-conveyor", "--version", "1.0.0")
+    before = files_below(vendor.place / "trust")
+    ran = vendor.sign("release", "adopt", f"layout@{what.digest}", *release)
+    assert ran.status == 2
+    assert ran.err.splitlines()[-2:] == [
+        (
+            "error: acme/hello-conveyor 1.0.0 would be released without 1 component "
+            "for good: hello-conveyor (oci://registry.example/conveyors/charts/"
+            "hello-conveyor:1.0.1) [refused]"
+        ),
+        (
+            "hint: give their digests by --components-lock FILE; or say --partial, and "
+            "devices install none of those profiles"
+        ),
+    ]
+    assert files_below(vendor.place / "trust") == before
     ran = vendor.must(
         *("release", "adopt", f"layout@{what.digest}", *release),
-        *("--components-lock", "components.lock"),
+        *("--components-lock", "components.lock", "--partial"),
     )
     assert "note: " in ran.err
     assert "; closure partial\n" in ran.out

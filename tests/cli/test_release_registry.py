@@ -254,8 +254,8 @@ def test_adopt_what_lies_in_a_registry(vendor: RegistryVendor) -> None:
     named = ("--name", "acme/thing", "--version", "7.0.0")
     adopt = ("release", "adopt", reference, *named)
     document = vendor.sign_json("release-publish", *adopt)["result"]
-    assert (document["blobsNew"], document["changed"]) == (0, True)
-    assert document["blobsThere"] > 0
+    assert (document["blobs"]["new"], document["changed"]) == (0, True)
+    assert document["blobs"]["there"] > 0
     shown = run_json("release-show-one", "release", "show", "acme/thing", "7.0.0")
     assert shown["result"]["record"]["locations"] == [f"{vendor.parent}/thing"]
     # Nothing was pushed, not even a tag.
@@ -286,7 +286,7 @@ def test_candidates(vendor: RegistryVendor) -> None:
         f"  1.0.0  {shown} 1.0.0",
         "    note: latest names the same bytes: adopt them once",
         f"{command} 1.0.0",
-        f"  latest  {shown} no SemVer version",
+        f"  latest  {shown.removesuffix(',')}",
         "    note: tag latest is no SemVer version: say which one it is",
         "    note: 1.0.0 names the same bytes: adopt them once",
         f"{command} VERSION",
@@ -301,6 +301,10 @@ def test_candidates(vendor: RegistryVendor) -> None:
     found = candidates(f"{vendor.parent}/pump-monitor")
     assert [one["kind"] for one in found] == ["package"]
     assert {one["name"] for one in found[0]["components"]} == {"web-stack", "historian"}
+    assert run("release", "adopt", url, "--from-tags", "--version", "7.0.0").out == (
+        f"2 tags in {url}; nothing is signed: review, adopt by digest\n"
+        "  and 2 more tags\n"
+    )
     assert all(one["digest"] for one in found[0]["components"])
     ran = run("release", "adopt", f"{url}@{what.digest}", "--from-tags")
     assert ran.status == 2
@@ -316,6 +320,50 @@ def candidates(url: str) -> list[dict[str, Any]]:
 
 def size_of(text: str) -> str:
     return text.partition("artifact, ")[2].partition(",")[0]
+
+
+def test_a_lock_to_review(vendor: RegistryVendor) -> None:
+    """What is needed to adopt a package is written down, and asked for."""
+    vendor.move("acme/copy")
+    vendor.own()
+    vendor.publish("1.2.0")
+    url = f"{vendor.parent}/pump-monitor"
+    listing = ("release", "adopt", url, "--from-tags", "--version", "1.2.0")
+    text = run(*listing).out
+    write = f"{' '.join(listing)} --write-lock components.lock"
+    assert f"    margo-supplychain {write}\n" in text
+    adopt = text.splitlines()[-1].split()[1:]
+    assert adopt[-2:] == ["--components-lock", "components.lock"]
+    assert "--name acme/pump-monitor --version 1.2.0" in " ".join(adopt)
+    # Without it the version would be spent on a release that nobody can install.
+    ran = vendor.sign(*adopt[:-2])
+    assert ran.status == 2
+    assert (
+        "acme/pump-monitor 1.2.0 would be released without 2 components for good: "
+        in ran.err
+    )
+    assert f"`margo-supplychain {write}` writes one" in ran.err
+    assert "or say --partial" in ran.err
+    result = run_json("release-candidates", *write.split())["result"]
+    assert result["lock"] == "components.lock"
+    written = (vendor.place / "components.lock").read_text()
+    assert [written] == [one["componentsLock"] for one in result["candidates"]]
+    assert written.count("digest = ") == 2
+    assert run(*write.split()).out.endswith(
+        "wrote components.lock: review it, then adopt with it\n"
+    )
+    (vendor.place / "components.lock").write_text("other")
+    assert run(*write.split()).status == 4
+    missing = ("release", "adopt", url, "--from-tags", "--version", "2.0.0")
+    ran = run(*missing, "--write-lock", "x.lock")
+    assert (ran.status, (vendor.place / "x.lock").exists()) == (2, False)
+    assert "has no component that a tag names now" in ran.err
+    for wrong in (
+        ("release", "adopt", url, "--from-tags", "--write-lock", "x.lock"),
+        (*adopt, "--write-lock", "x.lock"),
+        (*listing, "--partial"),
+    ):
+        assert run(*wrong).status == 2
 
 
 def test_adopt_a_package_with_its_components(vendor: RegistryVendor) -> None:
