@@ -9,23 +9,30 @@ Example:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from margo_supplychain.authoring.roles import delegator_of, kind_of, signers_of
-from margo_supplychain.errors import SupplyChainError, ThresholdError
+from margo_supplychain.errors import (
+    FetchError,
+    SupplyChainError,
+    ThresholdError,
+    TooLargeError,
+)
 from margo_supplychain.formats.times import format_time
+from margo_supplychain.formats.tuf_metadata import file_name
 from margo_supplychain.verify.clock import SLACK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
 
     from margo_supplychain.authoring.roles import RoleSigners
     from margo_supplychain.authoring.settings import Settings
     from margo_supplychain.authoring.state import State
     from margo_supplychain.formats.tuf_metadata import RoleFile
+    from margo_supplychain.transport.protocols import Source
     from margo_supplychain.verify.workflow import Trusted
 
 
@@ -175,6 +182,46 @@ class _Ledger:
             action=_action(who.role) if due else None,
             problem=problem,
         )
+
+
+def misplaced(found: Iterable[Duty], state: State, source: Source) -> Iterator[Duty]:
+    """Yield duties, and say which files devices do not find under their names.
+
+    An author has a copy, or finds the bytes by their digest; a device has neither.
+
+    Args:
+        found: what `duties` returned.
+        state: what they are made of.
+        source: the place as devices see it.
+
+    Raises:
+        FetchError: it can't be reached.
+    """
+    for one in found:
+        is_read = one.version is not None and one.signed >= one.needed
+        if not is_read or one.role in {"root", "timestamp"}:
+            yield one
+            continue
+        file = state.trusted(one.role).file
+        name = file_name(one.role, file.version)
+        problem = _misplaced(source, name, file.data)
+        if problem is None:
+            yield one
+        else:
+            yield replace(one, due=True, action="repo check --repair", problem=problem)
+
+
+def _misplaced(source: Source, name: str, data: bytes) -> str | None:
+    try:
+        if source.metadata(name, limit=len(data)) == data:
+            return None
+    except TooLargeError:
+        pass
+    except FetchError as why:
+        if why.unreachable:
+            raise
+        return f"{name} is not there: devices can't refresh"
+    return f"{name} is not what was signed: devices can't refresh"
 
 
 def clock_ahead(file: RoleFile[Any], now: datetime) -> str | None:

@@ -44,11 +44,11 @@ _TIMESTAMP: Final = "timestamp.json"
 class MendingSource:
     """A source that finds overwritten metadata again by digest; implements `Source`.
 
-    `mended` holds what was found that way, by file name.
+    `mended` holds what was found that way, by file name; `plain` is what others see.
     """
 
     def __init__(self, source: Source) -> None:
-        self._source = source
+        self._source = self.plain = source
         self._named: dict[str, Descriptor] = {}
         self._snapshot = ""
         self.mended: dict[str, bytes] = {}

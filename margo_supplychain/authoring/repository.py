@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Self, final
 
 from margo_supplychain.authoring.edit import Edit
 from margo_supplychain.authoring.ending import finish
+from margo_supplychain.authoring.mending import MendingSource
 from margo_supplychain.authoring.place import open_place
 from margo_supplychain.authoring.settings import Settings, verified_settings
 from margo_supplychain.authoring.signatures import Signers
@@ -231,6 +232,8 @@ class Repository:
             edit = Edit(work)
             yield edit
             edit.written = finish(work, time_checked=time_checked, store=state)
+            if edit.written is not None and edit.written.roles:
+                work.warnings += self._put_back()
 
     def check(
         self, *, clock: Clock | None = None, state: TrustStore | None = None
@@ -287,20 +290,34 @@ class Repository:
             VerificationError: the top-level metadata is not what the memory or the
                 root says.
         """
-        from margo_supplychain.authoring.duties import duties
+        from margo_supplychain.authoring.duties import duties, misplaced
 
         now = _now(clock)
         begun = self._load(now, state)
         settings = verified_settings(self._settings, begun)
-        return duties(begun, settings=settings, now=now, within=within)
+        found = duties(begun, settings=settings, now=now, within=within)
+        place = self.place.source
+        plain = place.plain if isinstance(place, MendingSource) else place
+        return tuple(misplaced(found, begun, plain))
+
+    def _put_back(self) -> list[str]:
+        source = self.place.source
+        mended = source.mended if isinstance(source, MendingSource) else ()
+        return [
+            f"put back {name}: it was not under its name, and devices could not refresh"
+            for name in sorted(mended)
+        ]
 
     def _load(self, now: datetime, store: TrustStore | None) -> State:
-        return load(
+        begun = load(
             self.place.source,
             first_root=self._first_root(store),
             store=store,
             clock=StoppedClock(now),
         )
+        # With a memory the snapshot comes from there, and what it names may be gone.
+        self.place.expect(begun.snapshot.signed.meta)
+        return begun
 
     def _first_root(self, store: TrustStore | None) -> bytes:
         if self._root is not None:

@@ -160,8 +160,9 @@ def signed_periods(root: Root) -> Mapping[Kind, timedelta]:
 def verified_settings(settings: Settings, state: State) -> Settings:
     """Return settings as verified metadata has them; `settings` fill the gaps.
 
-    Only whether a delegated repository calls itself small or standard, who holds keys,
-    and what a repository is that has signed nothing yet comes from the file.
+    One key for root, targets and the only publisher is the profile small. Who holds
+    keys, whether a repository whose keys have changed since is still called small, and
+    what one is that has signed nothing yet comes from the file.
     """
     targets = state.walk.workflow.roles["targets"].signed
     roles = None if targets.delegations is None else targets.delegations.roles
@@ -171,6 +172,8 @@ def verified_settings(settings: Settings, state: State) -> Settings:
     profile = settings.profile
     if not roles and targets.targets:
         profile = "simple"
+    elif roles and _is_small(state):
+        profile = "small"
     elif roles and (profile == "simple" or len(roles) > 1):
         profile = "standard"
     publisher = settings.publisher
@@ -183,6 +186,16 @@ def verified_settings(settings: Settings, state: State) -> Settings:
         publisher=publisher,
         periods=signed_periods(state.root.signed),
     )
+
+
+def _is_small(state: State) -> bool:
+    """Say whether one offline key signs all that no machine does."""
+    root = state.root.signed
+    delegations = state.walk.workflow.roles["targets"].signed.delegations
+    roles = {} if delegations is None else delegations.roles or {}
+    offline = [root.roles["root"], root.roles["targets"], *roles.values()]
+    same = {tuple(one.keyids) for one in offline}
+    return len(roles) == 1 and len(same) == 1 and len(offline[0].keyids) == 1
 
 
 def _profile(text: str) -> Profile:

@@ -155,7 +155,7 @@ def test_settings_are_a_convenience(vendor: Vendor) -> None:
     vendor.create_with_pump()
     (vendor.trust / "authoring/settings.json").unlink()
     vendor.publish("1.0.0")
-    assert vendor.repository.profile == "standard"
+    assert vendor.repository.profile == "small"
     assert vendor.repository.check(clock=vendor.clock).verdict == "verified"
 
 
@@ -214,7 +214,7 @@ def test_the_served_settings_change_nothing_that_is_signed(vendor: Vendor) -> No
     profiles: tuple[Profile, ...] = ("simple", "standard")
     for profile in profiles:
         path.write_bytes(Settings(profile=profile, publisher="bolt").to_bytes())
-        assert vendor.repository.profile == "standard"
+        assert vendor.repository.profile == "small"
         vendor.publish(f"1.0.{len(profile)}")
         assert "acme" not in str(vendor.signed("1.targets.json")["targets"])
         assert vendor.signed("timestamp.json")["expires"] == "2026-11-25T10:00:00Z"

@@ -10,9 +10,12 @@ import pytest
 
 from margo_supplychain.authoring.repository import Repository
 from margo_supplychain.errors import ThresholdError
+from tests.authoring.tagged import TRUST, TaggedVendor
 from tests.authoring.trust import OPEN, PUMP, Vendor, key
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from margo_supplychain.authoring.duties import Duty
 
 FORTNIGHT = timedelta(days=14)
@@ -119,3 +122,60 @@ def test_simple(vendor: Vendor) -> None:
     vendor.profile = "simple"
     vendor.create_with_pump()
     assert list(status(vendor)) == ["root", "targets", "snapshot", "timestamp"]
+
+
+# --- in a registry -------------------------------------------------------------------
+
+
+@pytest.fixture
+def tagged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TaggedVendor:
+    """A vendor whose repository of the profile small lies in a registry."""
+    vendor = TaggedVendor(tmp_path)
+    vendor.create_with_pump()
+    vendor.move()
+    vendor.registry.install(monkeypatch)
+    return vendor
+
+
+def test_the_profile_is_read_off_the_verified_keys(tagged: TaggedVendor) -> None:
+    repository = tagged.at_registry()
+    assert (repository.profile, repository.publisher) == ("small", "acme")
+
+
+@pytest.mark.parametrize("with_memory", [False, True])
+@pytest.mark.parametrize("tag", ["1.targets", "2.acme"])
+def test_a_name_that_is_gone_is_noticed_and_put_back(
+    tagged: TaggedVendor, tag: str, *, with_memory: bool
+) -> None:
+    """The author finds the bytes by digest, or has a copy; a device has neither."""
+    repository = tagged.at_registry()
+    state = tagged.store() if with_memory else None
+    asked = {"within": FORTNIGHT, "clock": tagged.clock, "state": state}
+    if state is not None:
+        repository.check(clock=tagged.clock, state=state)
+        with repository.edit([key("ci")], clock=tagged.clock, state=state) as edit:
+            edit.refresh()
+    assert not [one for one in repository.status(**asked) if one.due]
+    tags = tagged.registry.at(TRUST).tags
+    lost = tags.pop(tag)
+    due = [one for one in tagged.at_registry().status(**asked) if one.due]
+    assert [(one.role, one.action) for one in due] == [
+        (tag.partition(".")[2], "repo check --repair")
+    ]
+    assert due[0].problem == f"{tag}.json is not there: devices can't refresh"
+    tags[tag] = tags["1.root"]
+    due = [one for one in tagged.at_registry().status(**asked) if one.due]
+    assert due[0].problem == f"{tag}.json is not what was signed: devices can't refresh"
+    if tag != "1.targets":  # that alone is read by every edit
+        return
+    del tags[tag]
+    with tagged.at_registry().edit(
+        [key("ci")], clock=tagged.clock, state=state
+    ) as edit:
+        edit.refresh()
+    assert edit.warnings == (
+        f"put back {tag}.json: it was not under its name, and devices could not "
+        "refresh",
+    )
+    assert tags[tag] == lost
+    assert not [one for one in tagged.at_registry().status(**asked) if one.due]
