@@ -154,6 +154,7 @@ class Asking:
             to = urljoin(url, location)
             parts = urlsplit(to)
             _origin(to)
+            _check_host(parts.netloc)
         except ValueError as why:
             raise self._attempts.failure(
                 "redirects to what is no URL", status=response.status
@@ -186,6 +187,13 @@ class Asking:
             unreachable=True,
             hint=why.hint,
         )
+
+
+def _check_host(netloc: str) -> None:
+    # Names beyond ASCII have a form in it (RFC 3490). What else stands here is meant
+    # for a terminal, or is read as another host by somebody.
+    if not (netloc.isascii() and netloc.isprintable()):
+        raise ValueError("no host")
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

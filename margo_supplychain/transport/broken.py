@@ -84,8 +84,23 @@ def _reason(inner: BaseException) -> str:
     text = (isinstance(inner, OSError) and inner.strerror) or str(inner)
     if isinstance(inner, ssl.SSLError):
         text = _ON_TLS.sub("", text)
-    text = " ".join(text.split())[:200] or type(inner).__name__
+    text = visible(" ".join(text.split())[:200]) or type(inner).__name__
     return text[:1].lower() + text[1:]
+
+
+def visible(text: str) -> str:
+    r"""Return `text` with everything that a terminal would act on written as escapes.
+
+    Example:
+        >>> visible("a" + chr(0x9b) + "31m")
+        'a\x9b31m'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode()
+        for each in text
+    )
 
 
 def _innermost(why: BaseException) -> BaseException:

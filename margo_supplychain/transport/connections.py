@@ -3,8 +3,8 @@
 Certificates and proxies are chosen by the origin of each request, so nothing of one
 registry reaches another.
 
-With `wire`, `direct`, `response` and `broken` the only module that imports urllib3; all
-of them are themselves imported when the first file is fetched over HTTP.
+With `wire`, `direct`, `response`, `proxies` and `broken` the only module that imports
+urllib3; all of them are themselves imported when the first file is fetched over HTTP.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from __future__ import annotations
 import re
 import threading
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import urlsplit
 
 import urllib3
 
@@ -21,6 +20,8 @@ from margo_supplychain.transport import tls
 from margo_supplychain.transport.broken import BrokenError, broken
 from margo_supplychain.transport.line import Line
 from margo_supplychain.transport.network import is_loopback
+from margo_supplychain.transport.proxies import Proxies, proxy_headers
+from margo_supplychain.transport.quiet import quiet
 from margo_supplychain.transport.request import Body
 from margo_supplychain.transport.response import Response
 from margo_supplychain.transport.wire import pools
@@ -28,7 +29,7 @@ from margo_supplychain.version import __version__
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from urllib3.response import BaseHTTPResponse
 
@@ -61,7 +62,7 @@ class Connections:
         # urllib3 picks the connection, and picks it in the thread that asks.
         self._here = threading.local()
         self._pools = pools(self._here, patience=network.read_timeout)
-        self._proxies = getproxies()
+        self._proxies = Proxies()
         self._lock = threading.Lock()
         self._managers: dict[Key, urllib3.PoolManager] = {}
 
@@ -87,7 +88,8 @@ class Connections:
             here = self._here
             here.line, here.body = line, body
             try:
-                return self._ask(request, body)
+                with quiet():
+                    return self._ask(request, body)
             except (urllib3.exceptions.HTTPError, OSError) as why:
                 raise broken(why) from why
             finally:
@@ -155,14 +157,10 @@ class Connections:
     def _manager(self, url: str) -> urllib3.PoolManager:
         parts = urlsplit(url)
         access = self._network.access(url)
-        proxy = access.proxy
-        if proxy is None:
-            proxy = self._proxies.get(parts.scheme) or self._proxies.get("all")
-            if proxy is not None and proxy_bypass(parts.hostname or ""):
-                proxy = None
+        proxy = self._proxies.choose(url, access)
         # Registries with equal access still differ in their names: urllib3 keeps
         # connections by host and port.
-        key = (access, proxy or None, parts.scheme)
+        key = (access, proxy, parts.scheme)
         with self._lock:
             manager = self._managers.get(key)
             if manager is None:
@@ -181,7 +179,7 @@ class Connections:
         else:
             manager = urllib3.ProxyManager(
                 proxy,
-                proxy_headers=_proxy_headers(proxy),
+                proxy_headers=proxy_headers(proxy),
                 proxy_ssl_context=self._to_proxy(proxy, url),
                 **options,
             )
@@ -191,11 +189,3 @@ class Connections:
     def _to_proxy(self, proxy: str, url: str) -> ssl.SSLContext | None:
         is_tls = urlsplit(proxy).scheme == "https"
         return tls.proxy_context(self._network, url=url) if is_tls else None
-
-
-def _proxy_headers(proxy: str) -> Mapping[str, str]:
-    parts = urlsplit(proxy)
-    if parts.username is None:
-        return {}
-    login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return dict(urllib3.make_headers(proxy_basic_auth=login))

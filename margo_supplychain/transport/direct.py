@@ -2,7 +2,7 @@
 
 The owner's own thread reads: there is no copy, no other thread, and so nobody who could
 write into that buffer after it was hashed. The socket does not block; what is waited
-for is `poll`, between two looks at the clock.
+for is `poll`, between two looks at the clock; `watchdog` ends what TLS would not.
 
 Reads below urllib3 and http.client, and leaves both as if they had read themselves:
 the connection of a body that was read to its end is used again.
@@ -15,11 +15,13 @@ import select
 import socket
 import ssl
 import time
+from contextlib import nullcontext
 from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from margo_supplychain.transport.broken import BrokenError, broken
 from margo_supplychain.transport.line import SHORTEST_LOOK
+from margo_supplychain.transport.watchdog import Watched
 from margo_supplychain.transport.wire import Heard
 
 if TYPE_CHECKING:
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
 
     from urllib3.response import BaseHTTPResponse
 
-_MOST_READS: Final = 64  # in a row, before the clock is looked at
+# In a row, before the clock is looked at.
+_MOST_READS: Final = 64
+_LONGEST_ROW: Final = 0.5
 _WAIT: Final = (BlockingIOError, ssl.SSLWantReadError)
 
 
@@ -61,11 +65,13 @@ class Direct:
     ) -> None:
         self._response = response
         self._heard = heard
-        self._wire = heard.wire
+        self._wire: socket.socket = heard.wire
         self._left = response.length_remaining or 0
         self._patience = patience
         self._poll = select.poll()
         self._is_dry = False
+        is_tls = isinstance(self._wire, ssl.SSLSocket)
+        self._watched = Watched(self._wire) if is_tls else nullcontext()
         if not self._left:
             self._finish()
 
@@ -91,11 +97,13 @@ class Direct:
     def _read(self, buffer: memoryview, look: Callable[[], float]) -> int:
         self._wire.settimeout(0)
         filled = 0 if self._is_dry else self._read_buffered(buffer)
+        ends = time.monotonic() + _LONGEST_ROW
         for _ in range(_MOST_READS):
-            if filled == len(buffer):
+            if filled == len(buffer) or (filled and time.monotonic() > ends):
                 break
             try:
-                count = self._wire.recv_into(buffer[filled:])
+                with self._watched:
+                    count = self._wire.recv_into(buffer[filled:])
             except _WAIT:
                 if filled:
                     break
@@ -112,7 +120,8 @@ class Direct:
         # Some of the body may have come with the headers, into the file of http.client.
         most = min(len(buffer), io.DEFAULT_BUFFER_SIZE)
         try:
-            data = self._heard.fp.read1(most) or b""
+            with self._watched:
+                data = self._heard.fp.read1(most) or b""
         except (*_WAIT, ssl.SSLWantWriteError):
             data = b""
         # read1 asks the socket only when nothing was left from before.

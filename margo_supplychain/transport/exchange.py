@@ -97,6 +97,10 @@ def exchange(
         response = asking.answer()
         try:
             data = _read(response, limit, attempts=attempts, tick=tick)
+            is_yes = 200 <= response.status < 300
+            if is_yes and request.method == "GET" and not response.tells_its_end:
+                # Anybody on the way may have cut it; that is no false answer.
+                raise BrokenError(f"{len(data)} bytes that don't say where they end")
         except BrokenError as why:
             failure = attempts.broke(why, "broke off in its answer")
             attempts.pause(failure, why, again=repeat)

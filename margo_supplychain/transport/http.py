@@ -12,7 +12,7 @@ Example:
 from __future__ import annotations
 
 import io
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 from urllib.parse import quote, urlsplit
 
@@ -90,7 +90,7 @@ class HttpSource:
         """Return a metadata file; see `Source.metadata`."""
         name = metadata_name(filename, url=self._metadata_url)
         url = self._metadata_url + quote(name, safe=_IN_STEP + "%")
-        with self._open(url, size=limit, start=0, tick=tick) as stream:
+        with self._open(url, left=limit, size=None, start=0, tick=tick) as stream:
             return read_at_most(stream, limit, url=url, tick=tick)
 
     def target(
@@ -121,7 +121,7 @@ class HttpSource:
         tick: Callable[[int], None] | None,
     ) -> AbstractContextManager[BinaryIO]:
         url = self._targets_url + "/".join(quote(one, safe=_IN_STEP) for one in steps)
-        return self._open(url, size=what.size, start=start, tick=tick)
+        return self._open_sized(url, what, start=start, tick=tick)
 
     def blob(
         self,
@@ -138,21 +138,32 @@ class HttpSource:
                 missing=True,
             )
         url = f"{self._content_url}blobs/{what.digest.algorithm}/{what.digest.hex}"
-        return self._open(url, size=what.size, start=start, tick=tick)
+        return self._open_sized(url, what, start=start, tick=tick)
+
+    def _open_sized(
+        self,
+        url: str,
+        what: Descriptor,
+        *,
+        start: int,
+        tick: Callable[[int], None] | None,
+    ) -> AbstractContextManager[BinaryIO]:
+        if start and start >= what.size:
+            # Nothing is left, and a range that begins at the end is refused (416).
+            return nullcontext(io.BytesIO())
+        left = what.size - start
+        return self._open(url, left=left, size=what.size, start=start, tick=tick)
 
     @contextmanager
     def _open(
         self,
         url: str,
         *,
-        size: int,
+        left: int,
+        size: int | None,
         start: int,
         tick: Callable[[int], None] | None,
     ) -> Iterator[BinaryIO]:
-        if start and start >= size:
-            # Nothing is left, and a range that begins at the end is refused (416).
-            yield io.BytesIO()
-            return
         # urllib3 and http.client cost more start-up than a whole local verification.
         from margo_supplychain.transport.connections import Connections
         from margo_supplychain.transport.transfer import Transfer
@@ -160,12 +171,17 @@ class HttpSource:
         if self._connections is None:
             self._connections = Connections(self._network, plain_http=True)
         transfer = Transfer(
-            self._connections, url, network=self._network, start=start, tick=tick
+            self._connections,
+            url,
+            network=self._network,
+            start=start,
+            tick=tick,
+            size=size,
         )
         try:
             transfer.begin()
             read_into = transfer.read_into
-            yield BoundedStream(read_into, left=size - start, url=url).as_binary()
+            yield BoundedStream(read_into, left=left, url=url).as_binary()
         finally:
             transfer.close()
 

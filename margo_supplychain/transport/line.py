@@ -50,6 +50,11 @@ class Line:
         self._is_cut = False
         self._worker: _Worker | None = _hire()
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether nobody waits any more for what the current job does."""
+        return self._is_cut
+
     def call(
         self,
         job: Callable[[], Result],
@@ -104,7 +109,7 @@ class Line:
         with self._lock:
             self._handle = handle
             if self._is_cut:
-                _shut(handle)
+                shut(handle)
 
     def end(self) -> None:
         """Let the thread go; nothing is called after this."""
@@ -116,7 +121,7 @@ class Line:
         with self._lock:
             self._is_cut = True
             if self._handle is not None:
-                _shut(self._handle)
+                shut(self._handle)
         worker, self._worker = self._worker, None
         if worker is not None:
             # Who still reads holds locks: closing its response now would hang.
@@ -211,7 +216,8 @@ def _drop(outcome: Outcome, drop: Callable[[Any], None] | None) -> None:
         drop(result)
 
 
-def _shut(handle: socket.socket) -> None:
+def shut(handle: socket.socket) -> None:
+    """End what anybody does with a socket, whatever lies above it."""
     # Not `handle.shutdown`: that of TLS forgets its keys, and who still reads would be
     # given the bytes as they came.
     with suppress(OSError):

@@ -54,7 +54,7 @@ class RegistryAccess:
     def __post_init__(self) -> None:
         if self.private_key is not None and self.certificate is None:
             raise ValueError("private_key is given without its certificate")
-        if self.proxy and not _is_proxy(self.proxy):
+        if self.proxy and not is_proxy(self.proxy):
             # Not repeated in the message: it may hold credentials.
             raise ValueError("proxy is not http(s)://[USER:PASSWORD@]HOST[:PORT]")
         if self.token_host is not None and _ORIGIN.fullmatch(self.token_host) is None:
@@ -165,7 +165,8 @@ def _by_origin(given: Mapping[str, RegistryAccess]) -> Mapping[str, RegistryAcce
     return MappingProxyType(found)
 
 
-def _is_proxy(text: str) -> bool:
+def is_proxy(text: str) -> bool:
+    """Say whether a text is http(s)://[USER:PASSWORD@]HOST[:PORT]."""
     try:
         parts = urlsplit(text)
         port = parts.port

@@ -9,6 +9,8 @@ from urllib3 import exceptions
 
 from margo_supplychain.transport.broken import BrokenError, broken
 from margo_supplychain.transport.direct import Direct
+from margo_supplychain.transport.quiet import quiet
+from margo_supplychain.transport.wire import Heard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,6 +27,8 @@ _TO_DISCARD: Final = 1.0
 class Response:
     """One answer; used by one owner.
 
+    `tells_its_end` says whether a body that was cut differs from a whole one.
+
     Args:
         response: nothing of its body was read.
         url: what was asked for.
@@ -40,6 +44,8 @@ class Response:
         self.url = url
         self._response = response
         self._line: Line | None = line
+        heard = getattr(response, "_original_response", None)
+        self.tells_its_end = isinstance(heard, Heard) and heard.tells_its_end
         self._kept: memoryview | None = None
         self._direct = Direct.of(response, patience=patience)
         if self._direct is not None:
@@ -120,11 +126,14 @@ class Response:
 
         def take() -> bytes:
             try:
-                return self._response.read1(most, decode_content=False) or b""
+                with quiet():
+                    return self._response.read1(most, decode_content=False) or b""
             except (exceptions.HTTPError, OSError) as why:
                 raise broken(why) from why
 
         # Into memory of its own: a line that is stuck may still write there later.
         data = line.call(take, look=look)
+        if len(data) > len(buffer):
+            raise BrokenError("more came than there was room for", is_final=True)
         buffer[: len(data)] = data
         return len(data)

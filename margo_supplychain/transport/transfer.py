@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _ABSENT: Final = frozenset({404, 410})
 _RANGE: Final = re.compile(
-    r"bytes ([0-9]{1,16})-[0-9]{1,16}/(?:[0-9]{1,16}|\*)", re.ASCII
+    r"bytes ([0-9]{1,16})-[0-9]{1,16}/([0-9]{1,16}|\*)", re.ASCII
 )
 
 
@@ -40,6 +40,8 @@ class Transfer:
             it raises ends the transfer.
         caller: credentials; asked once about each 401.
         headers: of each request, for the file's own origin.
+        size: of the whole file, where that is known: an answer that ends before it
+            without saying that there is no more is gone on with.
     """
 
     def __init__(
@@ -52,9 +54,12 @@ class Transfer:
         tick: Callable[[int], None] | None = None,
         caller: Caller = ANONYMOUS,
         headers: Mapping[str, str] = NO_HEADERS,
+        size: int | None = None,
     ) -> None:
         self._position = start
         self._skip = 0
+        self._size = size
+        self._total: int | None = None  # as the current part says
         self._attempts = Attempts(url, network=network, tick=tick)
         self._asking = Asking(
             connections,
@@ -88,6 +93,8 @@ class Transfer:
                 self._attempts.wait()
                 count = response.read_into(into, look=self._attempts.look)
                 self._attempts.count(count)
+                if not count and not self._is_whole(response):
+                    raise BrokenError("it ended without saying that there is no more")
             except BrokenError as why:
                 self.close()
                 text = f"broke off after {self._position} bytes"
@@ -110,6 +117,15 @@ class Transfer:
         response, self._response = self._response, None
         if response is not None:
             response.close()
+
+    def _is_whole(self, response: Response) -> bool:
+        """Say whether an answer that ended did so on purpose, right or wrong."""
+        if self._size is not None and self._position - self._skip >= self._size:
+            return True
+        if response.status == 206 and (self._total, self._size) != (None, None):
+            # A server may give less than was asked for (RFC 9110 §15.3.7).
+            return self._total is not None and self._position >= self._total
+        return response.tells_its_end
 
     def _begin(self) -> Response:
         if self._response is None:
@@ -155,4 +171,5 @@ class Transfer:
             if found is None or not self._position or int(found[1]) != self._position:
                 return f"came in part, but not from byte {self._position}"
             self._skip = 0
+            self._total = None if found[2] == "*" else int(found[2])
         return None

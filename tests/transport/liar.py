@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
+    from tests.world.sources import Files
+
     Answer = Callable[["Conversation"], None]
 
 
@@ -148,3 +150,25 @@ def statuses(*numbers: int) -> list[Answer]:
         return lambda talk: talk.say(status)
 
     return [one(number) for number in numbers]
+
+
+def says(data: bytes, *, ends: bool = False) -> Answer:
+    """Answer with these bytes, head and all."""
+
+    def answer(talk: Conversation) -> None:
+        talk.wfile.write(data)
+        if ends:
+            talk.hang_up()
+
+    return answer
+
+
+def serve(liar: Liar, files: Files) -> None:
+    """Serve everything as it lies, over HTTP."""
+    for name, data in files.metadata.items():
+        liar.serves(f"/metadata/{name}", data)
+    for (path, digest), data in files.targets.items():
+        directory, _, name = path.rpartition("/")
+        liar.serves(f"/targets/{directory}/{digest}.{name}", data)
+    for digest, data in files.blobs.items():
+        liar.serves(f"/blobs/{digest.replace(':', '/')}", data)

@@ -19,7 +19,7 @@ from margo_supplychain.verify.limits import Control
 from margo_supplychain.verify.policy import Policy
 from margo_supplychain.verify.trust_store import TrustStore
 from margo_supplychain.verify.verifier import Verifier
-from tests.transport.liar import Liar
+from tests.transport.liar import Liar, serve
 from tests.world import World
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from tests.transport.liar import Conversation
     from tests.world import Device
-    from tests.world.sources import Files
 
 NAME = ReleaseName.parse("acme/pump-monitor")
 ANY = Pin.parse_argument("*")
@@ -48,17 +47,6 @@ def world() -> World:
     world.release("1.0.0")
     world.publish()
     return world
-
-
-def serve(liar: Liar, files: Files) -> None:
-    """Serve everything as it lies, over HTTP."""
-    for name, data in files.metadata.items():
-        liar.serves(f"/metadata/{name}", data)
-    for (path, digest), data in files.targets.items():
-        directory, _, name = path.rpartition("/")
-        liar.serves(f"/targets/{directory}/{digest}.{name}", data)
-    for digest, data in files.blobs.items():
-        liar.serves(f"/blobs/{digest.replace(':', '/')}", data)
 
 
 @pytest.fixture

@@ -58,7 +58,8 @@ def connections() -> Connections:
 
 
 def opened(liar: Liar, connections: Connections, network: Network = QUICK) -> Transfer:
-    return Transfer(connections, f"{liar.url}x", network=network, start=0)
+    url = f"{liar.url}x"
+    return Transfer(connections, url, network=network, start=0, size=len(DATA))
 
 
 def read(transfer: Transfer, *, most: int = BUFFER, size: int = len(DATA)) -> bytes:

@@ -100,6 +100,7 @@ class RegistryClient:
         access: Access,
         *,
         start: int = 0,
+        size: int | None = None,
         headers: Mapping[str, str] = NO_HEADERS,
         tick: Tick = None,
     ) -> Transfer:
@@ -112,6 +113,7 @@ class RegistryClient:
             tick=tick,
             caller=self._speaker(access, tick),
             headers=headers,
+            size=size,
         )
 
     def _own(self, url: str) -> str:

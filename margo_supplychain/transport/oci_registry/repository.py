@@ -155,6 +155,7 @@ class RegistryRepository:
             self._pull,
             start=start,
             headers=_accept(what),
+            size=what.size,
             tick=tick,
         )
 
