@@ -232,7 +232,7 @@ class Repository:
             edit = Edit(work)
             yield edit
             edit.written = finish(work, time_checked=time_checked, store=state)
-            if edit.written is not None and edit.written.roles:
+            if edit.written.roles:
                 work.warnings += self._put_back()
 
     def check(
