@@ -12,6 +12,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from margo_supplychain.errors import OciFormatError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -153,12 +155,19 @@ def is_loopback(host: str) -> bool:
 
 
 def _by_origin(given: Mapping[str, RegistryAccess]) -> Mapping[str, RegistryAccess]:
+    # Only those who name registries need their grammar.
+    from margo_supplychain.formats.references import registry_host
+
     found: dict[str, RegistryAccess] = {}
     for name, access in given.items():
-        origin = name.lower()
-        matched = _ORIGIN.fullmatch(origin)
-        if matched is None or not 0 < int(matched[1] or 1) < 1 << 16:
-            raise ValueError(f"registry {name[:80]!r} is not HOST or HOST:PORT")
+        try:
+            # A spelling that no reference has would match nothing, and what the owner
+            # says of it, as whom to trust, would silently not be used.
+            origin = registry_host(name.lower())
+        except OciFormatError as why:
+            raise ValueError(
+                f"registry {name[:80]!r} is not HOST or HOST:PORT as in an oci:// URL"
+            ) from why
         if origin in found:
             raise ValueError(f"registry {name!r} is there twice")
         found[origin] = access

@@ -49,7 +49,9 @@ def test_access_to_no_other_origin(url: str) -> None:
 @pytest.mark.parametrize(
     "name",
     ["", "oci://r.example", "r.example/acme", "r.example:0", "r.example:65536",
-     "r.example:", "a b", "-a", "[::1", "me@r.example", "é.example"],
+     "r.example:", "a b", "-a", "[::1", "me@r.example", "é.example",
+     # Spellings that no reference has: what they say would silently not be used.
+     "r.example.", "r..example", "r.example:05000", "[0:0:0:0:0:0:0:1]:5000", "[::1g]"],
 )  # fmt: skip
 def test_registry_that_is_no_host(name: str) -> None:
     with pytest.raises(ValueError, match="is not HOST or HOST:PORT"):

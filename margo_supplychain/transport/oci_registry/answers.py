@@ -218,7 +218,7 @@ def next_page(answer: Answer, *, origin: str, what: str) -> str | None:
 
 def same_origin(url: str, origin: str) -> bool:
     """Say whether a URL is one of `origin`, without credentials in it."""
-    return url.startswith((f"{origin}/", f"{origin}?"))
+    return url.startswith(f"{origin}/")
 
 
 def _join(base: str, given: str) -> str | None:
@@ -235,7 +235,9 @@ def _join(base: str, given: str) -> str | None:
     host = (parts.hostname or "").lower()
     host = f"[{host}]" if ":" in host else host
     netloc = host if port in {None, usual} else f"{host}:{port}"
-    return parts._replace(netloc=netloc, fragment="").geturl()
+    # One spelling of a host's top: a query may follow it without a slash.
+    path = parts.path or "/"
+    return parts._replace(netloc=netloc, path=path, fragment="").geturl()
 
 
 def _errors(answer: Answer) -> list[dict[str, Any]]:

@@ -58,6 +58,7 @@ _ACCEPT: Final = {
 }
 _ACCEPT_BLOB: Final = {"Accept": "*/*"}
 _DONE: Final = frozenset({200, 201, 204})
+_MOST_DIGITS: Final = 40  # of a header's Content-Length, leading zeros and all
 
 
 class RegistryRepository:
@@ -154,8 +155,8 @@ class RegistryRepository:
             self._url_of(what),
             self._pull,
             start=start,
-            headers=_accept(what),
             size=what.size,
+            headers=_accept(what),
             tick=tick,
         )
 
@@ -190,7 +191,10 @@ class RegistryRepository:
         if answer.status != 200:
             raise self._failure(answer, self._named(str(what.digest)))
         size = answer.headers.get("Content-Length", "")
-        return not size.isascii() or not size.isdigit() or int(size) == what.size
+        if not size.isascii() or not size.isdigit():
+            return True
+        # No number of so many digits is a size, and int() refuses thousands of them.
+        return len(size) <= _MOST_DIGITS and int(size) == what.size
 
     # --- push ------------------------------------------------------------------------
 

@@ -355,7 +355,7 @@ def test_a_size_that_is_another(
     client: RegistryRepository, server: HostileRegistry
 ) -> None:
     assert client.has_blob(WHAT)
-    for size, found in (("7", False), ("many", True), ("", True)):
+    for size, found in (("7", False), ("many", True), ("", True), ("9" * 5000, False)):
 
         def say(talk: Conversation, size: str = size) -> None:
             talk.begin(200, {"Content-Length": size})
@@ -514,6 +514,16 @@ def test_lists_that_go_in_circles(
     server.lies("referrers", lies.document(empty, Link=link))
     with pytest.raises(FetchError, match="nothing new on 5 pages in a row"):
         client.referrers(PLAIN_WHAT.digest)
+
+
+@pytest.mark.parametrize("to", ["?last=x", "", "/?last=x", "#x"])
+def test_a_list_that_goes_on_at_the_hosts_top(
+    to: str, client: RegistryRepository, server: HostileRegistry
+) -> None:
+    link = f'<{server.url}{to}>; rel="next"'
+    server.lies("tags/list", lies.document({"tags": ["a"]}, Link=link))
+    with pytest.raises(FetchError, match="does not exist"):
+        list(client.tags())
 
 
 @pytest.mark.parametrize("referrers", [True, False])
