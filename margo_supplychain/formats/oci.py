@@ -66,6 +66,8 @@ COMPONENT_VERSION: Final = "org.margo.component.version"
 MAX_MANIFEST: Final = 4 << 20  # what registries and other clients take
 MAX_LAYERS: Final = 1024
 MAX_ENTRIES: Final = 1024
+# An entry of nothing but what it needs, platform and all, has 25 bytes for each value.
+_SPREAD: Final = 20
 _FORMATS: Final = {"jpg": "jpeg", "md": "markdown", "txt": "plain", "htm": "html"}
 _NO_ANNOTATIONS: Final[Mapping[str, str]] = {}
 
@@ -154,10 +156,10 @@ def parse_layout_index(data: bytes, *, limit: int = 64 << 20) -> Index:
     """Parse unverified bytes as the `index.json` of an OCI layout; it may be empty.
 
     Raises:
-        OciFormatError: as `parse_manifest`.
+        OciFormatError: as `parse_manifest`, or far more values than entries need.
     """
     what = "index.json"
-    document = _document(data, what, limit)
+    document = _document(data, what, limit, spread=_SPREAD)
     stated = _text(document, "mediaType", what)
     if stated not in (None, INDEX) or "layers" in document:
         raise OciFormatError(f"{what} is not an image index")
@@ -243,8 +245,12 @@ def resource_type(kind: str, path: str) -> str:
 # --- reading -------------------------------------------------------------------------
 
 
-def _document(data: bytes, what: str, limit: int) -> dict[str, Any]:
-    document = strict_json.parse(data, what=what, limit=limit, error=OciFormatError)
+def _document(
+    data: bytes, what: str, limit: int, *, spread: int | None = None
+) -> dict[str, Any]:
+    document = strict_json.parse(
+        data, what=what, limit=limit, error=OciFormatError, spread=spread
+    )
     version = document.get("schemaVersion")
     # `True` and 2.0 can't get here: strict_json refuses fractions.
     if type(version) is not int or version != 2:

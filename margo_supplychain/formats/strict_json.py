@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_DEPTH: Final = 64
+_FREE_VALUES: Final = 1024
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _NEITHER: Final = bytes(set(range(256)) - set(b'[]{}"'))
 MAX_INTEGER: Final = 2**53 - 1  # what every JSON reader can hold exactly (RFC 8259 §6)
@@ -32,6 +33,7 @@ def parse(
     what: str,
     limit: int,
     error: type[FormatError] = MetadataFormatError,
+    spread: int | None = None,
 ) -> dict[str, Any]:
     """Parse unverified bytes as one JSON object.
 
@@ -40,14 +42,20 @@ def parse(
         what: names the document in errors.
         limit: most bytes that are looked at.
         error: the class to raise.
+        spread: fewest bytes for each value, beyond the first thousand: what is parsed
+            may else need 30 times the memory of its text.
 
     Raises:
         FormatError: above `limit`, not UTF-8, not one object, duplicate keys, NaN,
             fractions, integers beyond ±(2^53 - 1), deeper than 64, half of a
-            surrogate pair.
+            surrogate pair; more values than `spread` allows.
     """
     if len(data) > limit:
         raise error(f"{what} has {len(data)} bytes, more than the limit of {limit}")
+    if spread is not None:
+        most = _FREE_VALUES + len(data) // spread
+        if data.count(b",") + data.count(b"[") + data.count(b"{") > most:
+            raise error(f"{what} holds more than {most} values in {len(data)} bytes")
     value = _load(data, what, error)
     if not isinstance(value, dict):
         raise error(f"{what} is not a JSON object")

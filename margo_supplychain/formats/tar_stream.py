@@ -326,7 +326,8 @@ def _octal(data: bytes, what: str) -> int:
     # Base-256 numbers are for more than 8 GiB, which is above every limit.
     found = _OCTAL.fullmatch(data)
     if found is None:
-        refuse(f"is damaged: {what} {data!r} is not octal")
+        # What stands there is not told: it may be a piece of any file at all.
+        refuse(f"is damaged: {what} is not octal")
     return int(found[1] or b"0", 8)
 
 
@@ -336,7 +337,7 @@ def _check_numbers(block: bytes) -> None:
         # GNU writes owners and times in base 256 when octal does not suffice.
         large = data[:1] == b"\x80"
         if (int.from_bytes(data[1:]) if large else _octal(data, what)) > most:
-            refuse(f"is damaged: {what} {data!r} is too large")
+            refuse(f"is damaged: {what} is too large")
     for what, where in _DEVICES:
         if _UNUSED.fullmatch(block[where]) is None:
             _octal(block[where], what)

@@ -47,7 +47,6 @@ from margo_supplychain.storage.durable import (
 )
 from margo_supplychain.storage.parts import (
     WORTH_KEEPING,
-    part_path,
     receive_part,
     remove_parts,
 )
@@ -60,8 +59,9 @@ if TYPE_CHECKING:
 
     from margo_supplychain.formats.digests import Descriptor, Digest
 
-# A layout that holds a trust repository lists one manifest for each of its files.
-MAX_INDEX: Final = 16 << 20
+# A layout that holds a trust repository lists one manifest for each of its files. It
+# is parsed before any signature is: about 15 times as much memory.
+MAX_INDEX: Final = 8 << 20
 MAX_LAYOUT: Final = 4096  # bytes of `oci-layout`
 LAYOUT: Final = strict_json.canonical({"imageLayoutVersion": "1.0.0"})
 _PARTS: Final = ".parts"  # of content that is on its way
@@ -82,8 +82,9 @@ def read_layout_index(directory: Path) -> Index:
         StorageError: not readable.
     """
     try:
-        version = read_file(directory / "oci-layout", limit=MAX_LAYOUT)
-        data = read_file(directory / "index.json", limit=MAX_INDEX)
+        # A link on somebody's stick would lead to the device's own files.
+        version = read_file(directory / "oci-layout", limit=MAX_LAYOUT, follow=False)
+        data = read_file(directory / "index.json", limit=MAX_INDEX, follow=False)
     except FileNotFoundError as why:
         absent = os.path.basename(why.filename)
         raise OciFormatError(
@@ -261,17 +262,20 @@ class ContentStore:
         what: Descriptor,
         open_at: Callable[[int], AbstractContextManager[BinaryIO]],
         *,
+        source: str = "",
         look: Callable[[int], None] | None = None,
         tick: Callable[[int], None] | None = None,
     ) -> None:
         """Store unverified bytes if they are exactly `what`, over several runs.
 
-        Of large content, what came before it broke off is kept for the next call. The
-        caller holds the directory's lock, and knows that the content is not there.
+        Of large content, what came before it broke off is kept for the next call, and
+        apart for each source: a liar spoils nobody else's. The caller holds the
+        directory's lock, and knows that the content is not there.
 
         Args:
             what: size and digest that the bytes must have.
             open_at: opens them from a byte on.
+            source: what their source is called.
             look: called with the size of each piece that came before and is hashed
                 again; may raise to stop.
             tick: called with the size of each piece that comes; may raise to stop.
@@ -286,8 +290,16 @@ class ContentStore:
             with open_at(0) as data:
                 receive(path, what, data, subject=subject, tick=tick)
             return
-        part = part_path(self.directory / _PARTS, what.digest)
-        receive_part(path, part, what, open_at, subject=subject, look=look, tick=tick)
+        receive_part(
+            path,
+            self.directory / _PARTS,
+            what,
+            open_at,
+            source=source,
+            subject=subject,
+            look=look,
+            tick=tick,
+        )
 
     def remove_parts(self, *, but: Collection[Digest] = ()) -> None:
         """Remove what `put_resumable` kept; the caller holds the directory's lock.

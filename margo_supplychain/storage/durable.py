@@ -74,8 +74,13 @@ def write_new_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         _check_same(path, data)
 
 
-def read_file(path: Path, *, limit: int) -> bytes:
+def read_file(path: Path, *, limit: int, follow: bool = True) -> bytes:
     """Read a regular file of at most `limit` bytes.
+
+    Args:
+        path: the file.
+        limit: most bytes.
+        follow: whether the last step of `path` may be a symbolic link.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -83,9 +88,12 @@ def read_file(path: Path, *, limit: int) -> bytes:
     """
     with (
         storage_errors(path, "read", missing_passes=True),
-        open_regular(path) as file,
+        open_regular(path, follow=follow) as file,
     ):
-        data = file.read(limit + 1)
+        data: bytes | None = file.read(limit + 1)
+    if data is None:
+        # What looks like a file and makes its readers wait, as some below /proc do.
+        raise StorageError(f"{path} is not a regular file", path=str(path))
     if len(data) > limit:
         raise StorageError(f"{path} is larger than {limit} bytes", path=str(path))
     return data
@@ -106,7 +114,12 @@ def open_regular(path: Path, *, follow: bool = True) -> BinaryIO:
     if not follow:
         flags |= os.O_NOFOLLOW
     with storage_errors(path, "read", missing_passes=True):
-        descriptor = os.open(path, flags)
+        try:
+            descriptor = os.open(path, flags)
+        except OSError as why:
+            if follow or why.errno != errno.ELOOP or not path.is_symlink():
+                raise
+            raise StorageError(f"{path} is a symbolic link", path=str(path)) from why
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise StorageError(f"{path} is not a regular file", path=str(path))

@@ -2,8 +2,10 @@
 
 A part lies apart from content, under the digest that it is to become, and is none: its
 bytes are hashed again before the rest follows, and it gets the content's name only when
-the whole is right. What turns out wrong is thrown away, and begun anew once, since the
-beginning may have come from somewhere else. The caller holds the directory's lock.
+the whole is right. Each source goes on with a part of its own, which begins as a copy
+of the largest that another one left: no source changes, or ends, what others gave. A
+whole that turns out wrong is thrown away, and begun anew once by the source itself.
+The caller holds the directory's lock.
 """
 
 from __future__ import annotations
@@ -27,19 +29,22 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.digests import Descriptor, Digest
 
 WORTH_KEEPING: Final = BUFFER  # bytes; less is fetched again as fast
+MOST_PARTS: Final = 4  # of one digest: so many sources at a time leave something
 
 
-def part_path(directory: Path, digest: Digest) -> Path:
-    """Return where a directory of parts keeps the one of a digest."""
-    return directory / f"{digest.algorithm}-{digest.hex}"
+def part_path(directory: Path, digest: Digest, source: str) -> Path:
+    """Return where a directory of parts keeps what a source gave of a digest."""
+    name = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return directory / f"{_beginning(digest)}{name}"
 
 
 def receive_part(
     path: Path,
-    part: Path,
+    parts: Path,
     what: Descriptor,
     open_at: Callable[[int], AbstractContextManager[BinaryIO]],
     *,
+    source: str,
     subject: str,
     mode: int = 0o644,
     look: Callable[[int], None] | None = None,
@@ -51,26 +56,33 @@ def receive_part(
 
     Args:
         path: of the content.
-        part: of what is not the whole yet, on the same file system.
+        parts: directory of what is not the whole yet, on the same file system.
         what: size and digest that it must have.
         open_at: opens the unverified bytes from a byte on.
+        source: what their source is called; only its own part is written.
         subject: what it is called in messages.
         mode: of the file.
         look: called with the size of each piece of an earlier run that is hashed.
         tick: called with the size of each piece that comes.
 
     Raises:
-        LengthMismatchError, DigestMismatchError: other bytes; nothing is left.
-        StorageError: the file could not be written; nothing is left.
+        LengthMismatchError, DigestMismatchError: other bytes; nothing of this source
+            is left.
+        StorageError: the file could not be written; nothing of this source is left.
     """
     durable.make_directory(path.parent)
-    durable.make_directory(part.parent, mode=0o700)
-    _require_own(part.parent)
+    durable.make_directory(parts, mode=0o700)
+    _require_own(parts)
+    part = part_path(parts, what.digest, source)
+    with durable.storage_errors(path, "write"):
+        if not os.path.lexists(part):
+            _begin_with_others(part, what, mode, look)
     while True:
         with durable.storage_errors(path, "write"):
             descriptor, size = _opened(part, what, mode)
         try:
-            begun = _hashed(descriptor, size, what, look)
+            with durable.storage_errors(path, "write"):
+                begun = _hashed(descriptor, size, what, look)
 
             def write(piece: memoryview, to: int = descriptor) -> None:
                 with durable.storage_errors(path, "write"):
@@ -84,6 +96,8 @@ def receive_part(
                 durable.operations.sync_file(descriptor)
                 durable.operations.replace(part, path)
                 durable.operations.sync_directory(path.parent)
+                for other in _parts_of(parts, what.digest):
+                    durable.operations.unlink(other)
         except VerificationError:
             _remove(part)
             if not size:
@@ -114,12 +128,13 @@ def remove_parts(directory: Path, *, but: Collection[Digest] = ()) -> None:
     if not os.path.lexists(directory):
         return
     _require_own(directory)
-    kept = {part_path(directory, one).name for one in but}
+    digests = tuple(map(_beginning, but))
     with durable.storage_errors(directory, "clean"):
         found = set(os.listdir(directory))
+        kept = {name for name in found if name.startswith(digests)}
         for name in sorted(found - kept):
             durable.operations.unlink(directory / name)
-        if not found & kept:
+        if not kept:
             durable.operations.rmdir(directory)
 
 
@@ -130,6 +145,56 @@ def _require_own(directory: Path) -> None:
         raise StorageError(
             f"{directory} is not a directory of this user", path=str(directory)
         )
+
+
+def _beginning(digest: Digest) -> str:
+    """Return how the names of all parts of a digest begin."""
+    return f"{digest.algorithm}-{digest.hex}-"
+
+
+def _parts_of(directory: Path, digest: Digest) -> list[Path]:
+    """Return the parts of a digest that are there, whatever they are."""
+    beginning = _beginning(digest)
+    names = sorted(os.listdir(directory))
+    return [directory / name for name in names if name.startswith(beginning)]
+
+
+def _begin_with_others(
+    part: Path, what: Descriptor, mode: int, look: Callable[[int], None] | None
+) -> None:
+    """Begin a source's part with the most that another one left, if there is any."""
+    found = []
+    for other in _parts_of(part.parent, what.digest):
+        with suppress(OSError):
+            size = _usable(os.lstat(other), what)
+            found.append((size, other))
+    found.sort(key=lambda one: one[0])
+    if not found or not (most := found[-1][0]):
+        return
+    for _, other in found[: -(MOST_PARTS - 1)]:
+        durable.operations.unlink(other)
+    room = os.statvfs(part.parent)
+    if room.f_bavail * room.f_frsize < what.size:
+        # Two of them have no room: the one that is there passes on.
+        durable.operations.replace(found[-1][1], part)
+        return
+    to = durable.operations.create(part, mode)
+    try:
+        _copy(found[-1][1], to, most, look)
+    except OSError:
+        _remove(part)
+        raise
+    finally:
+        os.close(to)
+
+
+def _copy(other: Path, to: int, size: int, look: Callable[[int], None] | None) -> None:
+    with durable.open_regular(other, follow=False) as file:
+        while size and (piece := file.read(min(size, BUFFER))):
+            durable.write_all(to, piece)
+            size -= len(piece)
+            if look is not None:
+                look(len(piece))
 
 
 def _opened(part: Path, what: Descriptor, mode: int) -> tuple[int, int]:

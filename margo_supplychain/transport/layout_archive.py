@@ -121,7 +121,8 @@ class ArchiveLayout(Layout):
             FetchError: it is not there, or no archive of a layout.
         """
         try:
-            file = open_regular(self.path)
+            # The path to a stick may hold links; what lies on it is somebody's.
+            file = open_regular(self.path, follow=False)
         except FileNotFoundError as why:
             raise self._unreachable(f"{self.path} does not exist") from why
         except StorageError as why:
@@ -181,7 +182,7 @@ def scan(
     Raises:
         UnsafeArchiveError: compressed, damaged, or with members that no layout has.
     """
-    start = file.read(8)
+    start = file.read(8) or b""  # None where it would have to wait
     for magic, name in _COMPRESSED.items():
         if start.startswith(magic):
             refuse(f"is compressed with {name}, expected a plain tar")

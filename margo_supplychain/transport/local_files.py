@@ -6,7 +6,6 @@ last step would show a file that is none of the source's.
 
 from __future__ import annotations
 
-import errno
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
@@ -44,11 +43,7 @@ def open_untrusted(path: Path, *, root: Path) -> BinaryIO:
             unreachable=not reachable,
         ) from why
     except StorageError as why:
-        is_link = isinstance(why.__cause__, OSError) and (
-            why.__cause__.errno == errno.ELOOP
-        )
-        text = f"{path} is a symbolic link" if is_link else str(why)
-        raise FetchError(text, url=str(path)) from why
+        raise FetchError(str(why), url=str(path)) from why
 
 
 @contextmanager

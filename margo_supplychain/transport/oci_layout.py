@@ -257,7 +257,7 @@ class DirectoryLayout(Layout):
     def _identity(self) -> object:
         try:
             return [
-                identity((self.directory / name).stat())
+                identity((self.directory / name).lstat())
                 for name in ("index.json", "oci-layout")
             ]
         except OSError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tarfile
+import tracemalloc
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,8 @@ from margo_supplychain.errors import (
 from margo_supplychain.formats.digests import Descriptor, Digest
 from margo_supplychain.formats.oci import MANIFEST, REFERENCE_NAME
 from margo_supplychain.formats.registry_form import TUF_METADATA, wrapped
-from tests.attacks.standing import refused
+from margo_supplychain.transport.opening import open_source
+from tests.attacks.standing import refused, stands
 from tests.registries.plant import RegistryDevice, quick
 from tests.world import World
 from tests.world.media import put_files
@@ -114,6 +116,77 @@ def plant(tmp_path: Path) -> Plant:
     plant = Plant(world, device, old, new, layout)
     plant.replace(new)
     return plant
+
+
+SECRET = b"PASSWORD=hunter2 of the device\n" * 40
+OF_THE_DEVICE = ("secret", "/proc/kmsg", "/proc/self/environ", "/dev/zero")
+
+
+@pytest.mark.parametrize("target", OF_THE_DEVICE)
+@pytest.mark.parametrize("name", ["oci-layout", "index.json", "the archive"])
+def test_a_link_to_a_file_of_the_device(
+    plant: Plant, tmp_path: Path, name: str, target: str
+) -> None:
+    """A stick's links are not followed: nothing is read, or waited for, elsewhere."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(SECRET)
+    to = secret if target == "secret" else target
+    if name == "the archive":
+        plant.deliver(packed=True)
+        link = plant.layout.with_suffix(".tar")
+    else:
+        link = plant.layout / name
+    link.unlink()
+    link.symlink_to(to)
+    with pytest.raises(FetchError, match="is a symbolic link") as caught:
+        open_source(plant.device.trust).metadata("timestamp.json", limit=1000)
+    assert "hunter2" not in str(caught.value)
+    memory, before = plant.device.memory, stands(plant.device)
+    if name == "the archive":
+        # No archive is no source: the device stays on what it had.
+        assert plant.device.version() == "1.1.0"
+    else:
+        with refused(plant.device, FetchError, "fetch", match="is a symbolic link"):
+            plant.device.verify()
+    assert (plant.device.memory, stands(plant.device)) == (memory, before)
+    link.unlink()
+    plant.replace(plant.new)
+    plant.deliver(packed=name == "the archive")
+    assert plant.device.install() == "1.2.0"
+
+
+def test_what_is_no_archive_is_not_told(plant: Plant, tmp_path: Path) -> None:
+    """Also where a file is not the one that it should be, no piece of it is logged."""
+    path = tmp_path / "stick.tar"
+    path.write_bytes(SECRET)
+    with pytest.raises(FetchError, match="is damaged") as caught:
+        open_source(f"oci-archive:{path}").metadata("timestamp.json", limit=1000)
+    assert all(word not in str(caught.value) for word in ("hunter", "PASS", "device\n"))
+    assert plant.device.install() == "1.2.0"
+
+
+@pytest.mark.parametrize("what", ["{}", "[]", '{"a":{}}', '"":0'])
+def test_a_list_that_fills_the_memory(plant: Plant, packed: bool, what: str) -> None:
+    """Of a few bytes each, millions of values: refused before they are made."""
+    path = plant.layout / "index.json"
+    document = json.loads(path.read_bytes())
+    values = ",".join([what] * (4_000_000 // len(what)))
+    document["x"] = "here"
+    around = "{}" if ":" in what and what[0] != "{" else "[]"
+    text = json.dumps(document).replace('"here"', around[0] + values + around[1])
+    path.write_text(text, encoding="utf-8")
+    plant.deliver(packed=packed)
+    tracemalloc.start()
+    try:
+        with pytest.raises(FetchError, match="values in") as caught:
+            open_source(plant.device.trust).metadata("timestamp.json", limit=1000)
+        assert tracemalloc.get_traced_memory()[1] < 4 * len(text)
+    finally:
+        tracemalloc.stop()
+    assert caught.value.unreachable
+    plant.replace(plant.new)
+    plant.deliver(packed=packed)
+    assert plant.device.install() == "1.2.0"
 
 
 @pytest.fixture(params=[False, True], ids=["layout", "tar"])

@@ -170,6 +170,32 @@ def test_an_entry_of_no_platform() -> None:
     assert found.annotations == {"a": "b"}
 
 
+@pytest.mark.parametrize("platform", [None, {"os": "linux", "architecture": "amd64"}])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_layout_of_many(platform: object, indent: int | None) -> None:
+    entries = [
+        descriptor(mediaType=oci.MANIFEST, digest=f"sha256:{number:064x}")
+        for number in range(5_000)
+    ]
+    if platform is not None:
+        entries = [one | {"platform": platform} for one in entries]
+    separators = (",", ":") if indent is None else None
+    document = {"schemaVersion": 2, "manifests": entries}
+    data = json.dumps(document, indent=indent, separators=separators).encode()
+    assert len(oci.parse_layout_index(data).manifests) == 5_000
+
+
+@pytest.mark.parametrize("what", ["{}", "[]", "1", '{"a":1}'])
+def test_a_layout_of_values_that_no_entry_needs(what: str) -> None:
+    values = f"[{','.join([what] * 2_000)}]"
+    data = f'{{"schemaVersion":2,"manifests":[],"x":{values}}}'.encode()
+    with pytest.raises(OciFormatError, match=r"holds more than [0-9]+ values in"):
+        oci.parse_layout_index(data)
+    # A few of them are fine.
+    few = f'{{"schemaVersion":2,"manifests":[],"x":[{",".join([what] * 200)}]}}'
+    assert oci.parse_layout_index(few.encode()).manifests == ()
+
+
 def test_only_a_layout_may_list_nothing() -> None:
     data = oci.index_bytes([], annotations={"a": "1"})
     assert oci.parse_layout_index(data).manifests == ()

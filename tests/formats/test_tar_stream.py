@@ -91,17 +91,17 @@ def test_a_long_name_of_no_length(flag: bytes, data: bytes) -> None:
 def test_numbers_that_are_none(field: str, number: bytes) -> None:
     """Python ends the archive there, GNU goes on: they see other members."""
     bad = raw(b"web/a", **{field: number}) + raw(b"web/b") + END
-    refused(bad, f"is damaged: {field} .* is not octal")
+    refused(bad, f"is damaged: {field} is not octal")
     extension = pax(b"comment=hello", **{field: number})
-    refused(extension + raw(b"web/a") + END, f"is damaged: {field} .* is not octal")
+    refused(extension + raw(b"web/a") + END, f"is damaged: {field} is not octal")
 
 
 def test_numbers_that_are_blank() -> None:
     """All readers take NULs for 0; GNU makes an error of blanks."""
     nothing = raw(b"web/a", uid=bytes(8), mtime=bytes(12), devmajor=b" " * 8)
     assert len(check(nothing + END)) == 1
-    refused(raw(b"web/a", uid=b" " * 8) + END, "uid b' {8}' is not octal")
-    refused(raw(b"web/a", mtime=b" " * 12) + END, "mtime b' {12}' is not octal")
+    refused(raw(b"web/a", uid=b" " * 8) + END, "uid is not octal")
+    refused(raw(b"web/a", mtime=b" " * 12) + END, "mtime is not octal")
 
 
 @pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
@@ -113,7 +113,7 @@ def test_owners_that_octal_cannot_say(form: int) -> None:
 
 
 def test_a_time_beyond_all_time() -> None:
-    refused(raw(b"web/a", mtime=b"\x80" + b"\xff" * 11) + END, "mtime .* is too large")
+    refused(raw(b"web/a", mtime=b"\x80" + b"\xff" * 11) + END, "mtime is too large")
 
 
 @pytest.mark.parametrize(
@@ -237,8 +237,8 @@ def test_damaged_gzip() -> None:
 
 def test_damaged_headers() -> None:
     refused(raw(b"web/a", sum=b"0000000\0") + END, "header's checksum is wrong")
-    refused(raw(b"web/a", sum=b"99999999") + END, "checksum b'99999999' is not octal")
-    refused(raw(b"web/a", mode=b"rw-r--r-") + END, "mode b'rw-r--r-' is not octal")
+    refused(raw(b"web/a", sum=b"99999999") + END, "checksum is not octal")
+    refused(raw(b"web/a", mode=b"rw-r--r-") + END, "mode is not octal")
     # Base-256: above 8 GiB, or a negative size.
     refused(raw(b"web/a", b"0", b"\xff" * 12) + END, "is not octal")
 

@@ -241,7 +241,7 @@ def test_not_a_layout(
 
 def test_index_limit(store: ContentStore) -> None:
     (store.directory / "index.json").write_bytes(b" " * (MAX_INDEX + 1))
-    with pytest.raises(StorageError, match="larger than 16777216 bytes"):
+    with pytest.raises(StorageError, match="larger than 8388608 bytes"):
         store.index()
 
 

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import stat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -232,8 +233,31 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"data")
     (tmp_path / "link").symlink_to("file")
     assert read_file(tmp_path / "link", limit=5) == b"data"
-    with pytest.raises(StorageError, match="symbolic links"):
+    with pytest.raises(StorageError, match="is a symbolic link"):
         open_regular(tmp_path / "link", follow=False)
+    with pytest.raises(StorageError, match="is a symbolic link"):
+        read_file(tmp_path / "link", limit=5, follow=False)
+    # A link on the way is not what is asked for here.
+    (tmp_path / "way").symlink_to(tmp_path)
+    assert read_file(tmp_path / "way" / "file", limit=5, follow=False) == b"data"
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(StorageError, match="symbolic links"):
+        open_regular(tmp_path / "circle" / "file", follow=False)
+
+
+def test_a_file_that_makes_its_readers_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As /proc/kmsg: regular by its type, and what comes of it is None."""
+
+    class Waiting(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            del size
+            return cast("bytes", None)
+
+    monkeypatch.setattr(durable, "open_regular", lambda *_, **__: Waiting())
+    with pytest.raises(StorageError, match="is not a regular file"):
+        read_file(tmp_path / "file", limit=5)
 
 
 def test_make_directory(tmp_path: Path) -> None:

@@ -20,7 +20,12 @@ from margo_supplychain.formats.digests import Descriptor
 from margo_supplychain.storage import durable
 from margo_supplychain.storage.content_store import ContentStore, blob_path
 from margo_supplychain.storage.operations import Operations
-from margo_supplychain.storage.parts import WORTH_KEEPING, part_path, remove_parts
+from margo_supplychain.storage.parts import (
+    MOST_PARTS,
+    WORTH_KEEPING,
+    part_path,
+    remove_parts,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,7 +66,7 @@ class Story:
     def __init__(self, directory: Path) -> None:
         self.store = ContentStore.create(directory / "store")
         self.parts = self.store.directory / ".parts"
-        self.part = part_path(self.parts, WHAT.digest)
+        self.part = part_path(self.parts, WHAT.digest, "")
         self.asked: list[int] = []
         self.hashed = self.came = 0
 
@@ -75,7 +80,12 @@ class Story:
 
         return open_at
 
-    def put(self, data: bytes = DATA, *, after: int | None = None) -> None:
+    def part_of(self, source: str) -> Path:
+        return part_path(self.parts, WHAT.digest, source)
+
+    def put(
+        self, data: bytes = DATA, *, after: int | None = None, source: str = ""
+    ) -> None:
         self.asked.clear()
         self.hashed = self.came = 0
 
@@ -86,12 +96,16 @@ class Story:
             self.came += size
 
         self.store.put_resumable(
-            WHAT, self.opener(data, after=after), look=look, tick=tick
+            WHAT,
+            self.opener(data, after=after),
+            source=source,
+            look=look,
+            tick=tick,
         )
 
-    def broken(self, after: int, data: bytes = DATA) -> None:
+    def broken(self, after: int, data: bytes = DATA, *, source: str = "") -> None:
         with pytest.raises(FetchError, match="it broke off"):
-            self.put(data, after=after)
+            self.put(data, after=after, source=source)
 
     def stored(self) -> bytes | None:
         path = blob_path(self.store.directory, WHAT.digest)
@@ -218,6 +232,112 @@ def test_a_part_that_nobody_left_here(story: Story, tmp_path: Path, how: str) ->
     assert theirs.read_bytes() == DATA[: 2 * MIB]
 
 
+# --- several sources -----------------------------------------------------------------
+
+
+def test_another_source_goes_on(story: Story) -> None:
+    story.broken(2 * MIB, source="a")
+    story.put(source="b")
+    assert story.asked == [2 * MIB]
+    assert story.hashed == 4 * MIB  # copied, and hashed
+    assert story.stored() == DATA
+    assert list(story.parts.iterdir()) == []
+
+
+@pytest.mark.parametrize("data", [bytes(len(DATA)), DATA[:-1]])
+def test_a_liar_takes_nothing_away(story: Story, data: bytes) -> None:
+    story.broken(2 * MIB, source="a")
+    with pytest.raises((DigestMismatchError, LengthMismatchError)):
+        story.put(data, source="liar")
+    assert story.asked == [2 * MIB, 0]
+    assert not story.part_of("liar").exists()
+    story.broken(MIB, bytes(len(DATA)), source="liar")
+    assert story.part_of("liar").stat().st_size == 3 * MIB
+    assert story.part_of("a").read_bytes() == DATA[: 2 * MIB]
+    story.put(source="a")
+    assert story.asked == [2 * MIB]
+    assert story.stored() == DATA
+
+
+def test_a_liar_spoils_a_beginning_once(story: Story) -> None:
+    """Who went on with it begins anew, and keeps that."""
+    story.broken(2 * MIB, bytes(len(DATA)), source="liar")
+    with pytest.raises(FetchError):
+        # The rest comes, is wrong, and of the new beginning so much.
+        story.put(after=MIB + 10, source="a")
+    assert story.asked == [2 * MIB, 0]
+    assert story.part_of("a").read_bytes() == DATA[: MIB + 10]
+    story.put(source="a")
+    assert story.asked == [MIB + 10]
+    assert story.stored() == DATA
+
+
+def test_few_sources_leave_something(story: Story) -> None:
+    for number in range(MOST_PARTS + 2):
+        story.broken(100 if number else MIB, source=str(number))
+    # A source begins with the most that is there, and the smallest makes room.
+    assert len(list(story.parts.iterdir())) == MOST_PARTS
+    assert not story.part_of("0").exists()
+    story.store.remove_parts(but=[WHAT.digest])
+    assert len(list(story.parts.iterdir())) == MOST_PARTS
+    story.put(source="another")
+    assert list(story.parts.iterdir()) == []
+
+
+def test_no_room_for_two(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that is there is gone on with, as it is the only way to the end."""
+
+    class Little:
+        f_bavail, f_frsize = len(DATA) - 1, 1
+
+    story.broken(2 * MIB, source="a")
+    monkeypatch.setattr(os, "statvfs", lambda _: Little)
+    story.broken(10, source="b")
+    assert [one.name for one in story.parts.iterdir()] == [story.part_of("b").name]
+    story.put(source="a")
+    assert story.asked == [2 * MIB + 10]
+    assert story.stored() == DATA
+
+
+def test_no_room_after_all(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    story.broken(2 * MIB, source="a")
+
+    class Full(Operations):
+        def write(self, descriptor: int, data: memoryview) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(durable, "operations", Full())
+    with pytest.raises(StorageError, match="No space left"):
+        story.put(source="b")
+    assert not story.part_of("b").exists()
+    assert story.part_of("a").stat().st_size == 2 * MIB
+
+
+def test_parts_of_others_that_are_none(story: Story, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.write_bytes(DATA[: 2 * MIB])
+    story.parts.mkdir()
+    story.part_of("a").symlink_to(theirs)
+    os.mkfifo(story.part_of("b"))
+    story.put(source="c")
+    assert story.asked == [0]
+    assert story.stored() == DATA
+    assert theirs.read_bytes() == DATA[: 2 * MIB]
+
+
+def test_a_caller_that_stops_while_a_beginning_is_copied(story: Story) -> None:
+    story.broken(2 * MIB, source="a")
+
+    def stop(size: int) -> None:
+        raise FetchError(f"after {size}", url="test:")
+
+    with pytest.raises(FetchError, match="after"):
+        story.store.put_resumable(WHAT, story.opener(), source="b", look=stop)
+    assert story.part_of("a").stat().st_size == 2 * MIB
+    story.store.put_resumable(WHAT, story.opener(), source="b")
+    assert story.stored() == DATA
+
+
 @pytest.mark.parametrize("act", ["put", "clean"])
 @pytest.mark.parametrize("how", ["link", "file"])
 def test_a_directory_that_is_not_ours(
@@ -254,7 +374,7 @@ def test_parts_that_nobody_goes_on_with(story: Story) -> None:
     story.broken(2 * MIB)
     story.store.remove_parts(but=[SMALL.digest, WHAT.digest])
     assert story.part.exists()
-    other = part_path(story.parts, SMALL.digest)
+    other = part_path(story.parts, SMALL.digest, "")
     other.write_bytes(b"x")
     story.store.remove_parts(but=[WHAT.digest])
     assert story.part.exists()
