@@ -15,6 +15,7 @@ from margo_supplychain.formats.oci import parse_manifest
 from margo_supplychain.formats.record import ReleaseRecord
 from margo_supplychain.storage.receive import read_exact
 from margo_supplychain.verify.remote import remote
+from margo_supplychain.verify.turns import turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from margo_supplychain.verify.limits import Budget, Limits
     from margo_supplychain.verify.refresh import Walk
     from margo_supplychain.verify.resolve import Candidate
+    from margo_supplychain.verify.turns import Turn
 
 
 def fetch_record(
@@ -104,17 +106,23 @@ def read_manifest(what: Descriptor, sources: Sequence[Source], budget: Budget) -
     has the right ones.
     """
     problems: list[SupplyChainError] = []
-    for source in sources:
+    for source, turn in turns(sources, budget):
         budget.check()
         try:
-            return _read_whole(what, source, budget)
+            return _read_whole(what, source, budget, turn)
         except (FetchError, VerificationError) as why:
             problems.append(why)
     raise first_of(problems, what)
 
 
-def _read_whole(what: Descriptor, source: Source, budget: Budget) -> bytes:
-    with source.blob(what, tick=lambda _: budget.check()) as stream:
+def _read_whole(what: Descriptor, source: Source, budget: Budget, turn: Turn) -> bytes:
+    def look(size: int) -> None:
+        del size
+        budget.check()
+        # check 3.23: nobody uses up the time of those who are asked after it
+        turn.check(source.url)
+
+    with source.blob(what, tick=look) as stream:
         # check 3.22 (instead: return stream.read()): exact bytes, size and digest
         return read_exact(
             what, stream, subject=f"manifest {what.digest.short}", tick=budget.spend

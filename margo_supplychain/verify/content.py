@@ -18,6 +18,7 @@ from margo_supplychain.errors import (
     FetchError,
     MalformedError,
     SupplyChainError,
+    TooSlowError,
     VerificationError,
 )
 from margo_supplychain.formats.closure import is_manifest
@@ -30,6 +31,7 @@ from margo_supplychain.verify.content_checks import (
     tops_of,
 )
 from margo_supplychain.verify.parallel import for_each
+from margo_supplychain.verify.turns import turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.record import ReleaseRecord
     from margo_supplychain.transport.protocols import ContentSources, Source
     from margo_supplychain.verify.limits import Budget, Limits
+    from margo_supplychain.verify.turns import Turn
 
 LOCK_TIMEOUT: Final = 30.0  # seconds to wait for another fetch into one directory
 _REGISTRY: Final = "oci://"
@@ -74,7 +77,7 @@ class Fetch:
         self._copies = copies
         self._platforms = platforms
         self._total = 0
-        self._gone: set[int] = set()
+        self._last: set[int] = set()
         self.content = ContentStore.create(to, mode=0o700)
         self.digests: dict[Digest, Descriptor] = {}
 
@@ -95,7 +98,7 @@ class Fetch:
         wanted: list[tuple[Descriptor, _Places]] = []
         for top in tops_of(self._record):
             locations = locations_of(self._record, top)
-            places = _Places(self._sources, locations, self._gone)
+            places = _Places(self._sources, locations, self._last)
 
             def read(what: Descriptor, places: _Places = places) -> bytes:
                 self._count(what)
@@ -163,10 +166,10 @@ class Fetch:
         if is_manifest(what) and self._copied(what):
             return
         problems: dict[int, SupplyChainError] = {}
-        for number, source in places.in_order():
+        for (number, source), turn in turns(places.in_order(), self._budget):
             look(0)
             try:
-                self._receive(what, source, look)
+                self._receive(what, source, look, turn)
             except (FetchError, VerificationError) as why:
                 problems[number] = why
                 places.lacked(source, why)
@@ -188,7 +191,11 @@ class Fetch:
         return True
 
     def _receive(
-        self, what: Descriptor, source: Source, look: Callable[[int], None]
+        self,
+        what: Descriptor,
+        source: Source,
+        look: Callable[[int], None],
+        turn: Turn,
     ) -> None:
         done = 0
 
@@ -203,8 +210,12 @@ class Fetch:
             look(size)
             self._budget.spend(size)
             self._budget.report(str(what.digest), done, what.size)
+            # check 6.6: nobody uses up the time of those who are asked after it
+            turn.check(source.url)
 
-        self.content.put_resumable(what, open_at, look=look, tick=tick)
+        self.content.put_resumable(
+            what, open_at, source=source.url, look=look, tick=tick
+        )
 
     def _list(self) -> None:
         record = self._record
@@ -235,20 +246,20 @@ class _Places:
 
     Who had something of it is asked first for the rest, so what lies together costs
     one round trip for each blob, wherever it lies. Who can't be reached is asked last,
-    since finding that out again takes long.
+    since finding that out again takes long; and so is who was too slow, or wrong.
 
     Args:
         content: tells where.
         locations: the record's hints.
-        gone: ids of the sources that nobody answers at; shared by all tops.
+        last: ids of the sources to ask last; shared by all tops.
     """
 
     def __init__(
-        self, content: ContentSources, locations: Sequence[str], gone: set[int]
+        self, content: ContentSources, locations: Sequence[str], last: set[int]
     ) -> None:
         self._content = content
         self._locations = locations
-        self._gone = gone
+        self._last = last
         self._sources: tuple[Source, ...] | None = None
         self._first = 0
         self._lock = threading.Lock()
@@ -262,13 +273,14 @@ class _Places:
         first = self._first
         return sorted(
             enumerate(self._sources),
-            key=lambda one: (id(one[1]) in self._gone, one[0] != first),
+            key=lambda one: (id(one[1]) in self._last, one[0] != first),
         )
 
     def lacked(self, source: Source, why: SupplyChainError) -> None:
-        """Ask this source last from now on, if it can't be reached."""
-        if isinstance(why, FetchError) and why.unreachable:
-            self._gone.add(id(source))
+        """Ask this source last from now on, unless it only lacks something."""
+        lacks_only = isinstance(why, FetchError) and not why.unreachable
+        if not lacks_only or isinstance(why, TooSlowError):
+            self._last.add(id(source))
 
     def had(self, number: int) -> None:
         """Ask this source first from now on."""

@@ -78,6 +78,11 @@ class Budget:
         self._over: Callable[[], InconclusiveError] | None = None
         self._lock = threading.Lock()
 
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return max(0.0, self._ends - time.monotonic())
+
     def check(self) -> None:
         """Raise if the call must end now.
 

@@ -89,7 +89,7 @@ def broken(device: Device, what: Descriptor, data: bytes) -> Path:
         device.fetch()
     device.contents = [device.source]
     device.source.asked.clear()
-    return part_path(device.staging / ".parts", what.digest)
+    return part_path(device.staging / ".parts", what.digest, "memory:")
 
 
 def test_beginning_by_a_liar(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_beginning_that_somebody_prepared(tmp_path: Path) -> None:
     device, (what,) = with_layers(tmp_path, data)
     victim = tmp_path / "victim"
     victim.write_bytes(data[: 2 * MIB])
-    part = part_path(device.staging / ".parts", what.digest)
+    part = part_path(device.staging / ".parts", what.digest, "memory:")
     part.parent.mkdir()
     part.symlink_to(victim)
     assert device.install() == "2.0.0"

@@ -370,7 +370,7 @@ def test_a_fetch_goes_on_where_it_broke_off(tmp_path: Path) -> None:
     story.device.contents = [source]
     with pytest.raises(FetchError, match="it broke off"):
         story.fetch()
-    part = part_path(story.device.staging / ".parts", story.layers[0].digest)
+    part = part_path(story.device.staging / ".parts", story.layers[0].digest, "memory:")
     assert part.stat().st_size == 2 * MIB
     assert story.here() == []
     assert offered(story.device) == []
