@@ -3,7 +3,8 @@
 A record's locations are hints, and hosts in them are names: whatever lies behind is
 unverified, and what an artifact is called never depends on where it was found. A map
 sends whole steps of an `oci://` path to other places; the longest prefix wins, and a
-mapped location is asked at its places alone.
+mapped location is asked at its places alone. Nor is a host of which anything is mapped
+asked over https, or this machine itself, on a record's word.
 
 Example:
     >>> mirrors = MirrorMap({"oci://registry.acme.example/acme": [
@@ -25,6 +26,7 @@ from margo_supplychain.formats.references import (
     registry_host,
 )
 from margo_supplychain.transport.opening import open_source
+from margo_supplychain.transport.this_machine import is_this_machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,6 +43,9 @@ MAX_PLACES: Final = 16  # for one prefix
 MAX_SOURCES: Final = 64  # for one artifact
 # What a record may send a device to: other devices' disks and plain http it may not.
 _FROM_RECORDS: Final = (SCHEME, "https://")
+_USUAL_PORT: Final = ":443"
+# A gateway says so for whoever does not answer behind it.
+_GATEWAY: Final = frozenset({502, 503, 504})
 
 
 @final
@@ -65,6 +70,7 @@ class MirrorMap:
             _prefix(prefix): _checked(prefix, places)
             for prefix, places in table.items()
         }
+        self._hosts = {prefix.partition("/")[0] for prefix in self._places}
 
     def __bool__(self) -> bool:
         return bool(self._places)
@@ -78,7 +84,7 @@ class MirrorMap:
         if not location.startswith(SCHEME):
             return None
         reference = RegistryReference.parse(location)
-        steps = [reference.host, *reference.path.split("/")]
+        steps = [_origin(reference.host), *reference.path.split("/")]
         for length in range(len(steps), 0, -1):
             places = self._places.get("/".join(steps[:length]))
             if places is not None:
@@ -90,6 +96,10 @@ class MirrorMap:
                     for place in places
                 )
         return None
+
+    def has_host(self, host: str) -> bool:
+        """Say whether anything of a registry's `host` or `host:port` is mapped."""
+        return _origin(host) in self._hosts
 
     def places(self, location: str) -> tuple[str, ...]:
         """Return where to ask, best first: the location itself if nothing maps it.
@@ -114,6 +124,9 @@ class MirroredContent:
         network: limits and registries; `Network()` if it is left out.
         before: what is asked before every location.
         always: what is asked after them.
+        trust: URL of the repository that the records come from, unless it is one of
+            `before` or `always`. Records may name this machine's own loopback only if
+            that is where they come from, or if `network` names the host as a registry.
     """
 
     def __init__(
@@ -123,7 +136,11 @@ class MirroredContent:
         network: Network | None = None,
         before: Sequence[Source] = (),
         always: Sequence[Source] = (),
+        trust: str | None = None,
     ) -> None:
+        known = [one.url for one in (*before, *always)]
+        known += [] if trust is None else [trust]
+        self._is_local = any(is_this_machine(_address(url)[0]) for url in known)
         self._mirrors = mirrors
         self._network = network
         self._before = tuple(before)
@@ -162,12 +179,24 @@ class MirroredContent:
             return []
         if places is not None:
             return [self._open(place) for place in places]
-        if not location.startswith(_FROM_RECORDS):
+        if not location.startswith(_FROM_RECORDS) or not self._may_ask(location):
             return []
         try:
             return [self._open(location)]
         except FormatError:
             return []
+
+    def _may_ask(self, location: str) -> bool:
+        """Say whether a device goes where the word of a record alone sends it."""
+        name, origin = _address(location)
+        if not location.startswith(SCHEME) and self._mirrors.has_host(origin):
+            # The owner says where the host's content lies, whatever it speaks.
+            return False
+        if self._is_local or not is_this_machine(name):
+            return True
+        return self._network is not None and any(
+            _origin(one) == origin for one in self._network.registries
+        )
 
     def _open(self, place: str) -> Source:
         if place.startswith(SCHEME):
@@ -183,8 +212,8 @@ def open_mirrored_source(
 ) -> Source:
     """Return the source of a URL or path at its mirrors: the first that answers.
 
-    The source stays with it until it can't be reached any more. That something is not
-    there, or is refused, is an answer.
+    The source stays with it for one refresh, as long as it can be reached. That
+    something is not there, or is refused, is an answer.
 
     Raises:
         FormatError: no kind of URL that is known here.
@@ -198,6 +227,10 @@ def open_mirrored_source(
 class FirstAnswering:
     """Several sources of the same bytes as one; implements `Source`.
 
+    A refresh begins with the best one anew: who was gone for a moment is not left for
+    ever, while another grows old. It begins when a root is asked for, or a timestamp
+    that follows no root.
+
     Args:
         sources: best first.
 
@@ -210,6 +243,7 @@ class FirstAnswering:
             raise ValueError("expected at least one source")
         self._sources = tuple(sources)
         self._current = 0
+        self._is_after_root = False
 
     @property
     def url(self) -> str:
@@ -224,7 +258,20 @@ class FirstAnswering:
         tick: Callable[[int], None] | None = None,
     ) -> bytes:
         """Return a metadata file; see `Source.metadata`."""
-        return self._ask(lambda one: one.metadata(filename, limit=limit, tick=tick))
+        is_root = filename.endswith(".root.json")
+        if not self._is_after_root and (is_root or filename == "timestamp.json"):
+            self._current = 0
+        self._is_after_root = False
+        try:
+            found = self._ask(
+                lambda one: one.metadata(filename, limit=limit, tick=tick)
+            )
+        except FetchError as why:
+            # That there is no newer root ends nothing: the timestamp comes next.
+            self._is_after_root = is_root and why.missing
+            raise
+        self._is_after_root = is_root
+        return found
 
     @contextmanager
     def target(
@@ -266,7 +313,7 @@ class FirstAnswering:
             try:
                 found = question(self._sources[number])
             except FetchError as why:
-                if not why.unreachable:
+                if not why.unreachable and why.status not in _GATEWAY:
                     self._current = number
                     raise
                 problems.append(why)
@@ -285,11 +332,33 @@ def _prefix(text: str) -> str:
         )
     rest = text.removeprefix(SCHEME)
     if "/" not in rest:
-        return registry_host(rest)
+        return _origin(registry_host(rest))
     reference = RegistryReference.parse(text)
     if reference.tag is not None or reference.digest is not None:
         raise FormatError(f"{text[:160]!r} names one manifest, expected a prefix")
-    return f"{reference.host}/{reference.path}"
+    return f"{_origin(reference.host)}/{reference.path}"
+
+
+def _origin(host: str) -> str:
+    """Return a host in the one spelling of its origin."""
+    return host.removesuffix(_USUAL_PORT)
+
+
+def _address(url: str) -> tuple[str, str]:
+    """Return a URL's host, and the same with its port; empty for what has none."""
+    if "://" not in url:
+        return "", ""
+    # Not for those who read files.
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "", ""
+    name = (parts.hostname or "").rstrip(".")
+    shown = f"[{name}]" if ":" in name else name
+    return name, shown if port in {None, 443} else f"{shown}:{port}"
 
 
 def _checked(prefix: str, places: Sequence[str]) -> tuple[str, ...]:

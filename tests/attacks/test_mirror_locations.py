@@ -166,6 +166,68 @@ def test_a_mirror_with_other_bytes_under_the_right_name(
     )
 
 
+OWN = (
+    "oci://localhost:8080/admin",
+    "oci://127.0.0.1/a",
+    "oci://127.1:5000/a",
+    "oci://2130706433/a",
+    "oci://0x7f000001/a",
+    "oci://[::1]:5000/a",
+    "oci://[::ffff:7f00:1]/a",
+    "oci://0.0.0.0/a",
+    "oci://[::]/a",
+    "https://LOCALHOST/a",
+    "https://agent.localhost./a",
+    "https://127.9.9.9:8443/a",
+)
+
+
+def test_location_on_the_device_itself(
+    tmp_path: Path, internet: Internet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record sends devices to what listens on their own loopback."""
+    world, device = installed(tmp_path)
+    world.release("2.0.0", locations=OWN)
+    device.source.files = world.publish()
+    look(device, MirroredContent(), monkeypatch)
+    with refused(device, FetchError, "fetch", match="no place is known", newer=True):
+        device.verify()
+    assert internet.opened == []
+    look(device, MirroredContent(always=[cast("Source", device.source)]), monkeypatch)
+    assert device.install() == "2.0.0"
+    assert internet.opened == []
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "oci://registry.acme.example:443/acme/pump",
+        "https://registry.acme.example/acme/pump",
+        "https://registry.acme.example:443/elsewhere",
+        "https://REGISTRY.acme.example./acme/pump",
+    ],
+)
+def test_a_mapped_host_under_another_name(
+    tmp_path: Path,
+    internet: Internet,
+    monkeypatch: pytest.MonkeyPatch,
+    location: str,
+) -> None:
+    """Mallory took a mapped registry over; a record names it in another way."""
+    world, device = installed(tmp_path)
+    world.release("2.0.0", locations=(location,))
+    device.source.files = world.publish()
+    mallory = MemorySource(world.files.copy())
+    internet.places[location] = mallory
+    content = MirroredContent(
+        MirrorMap({VENDOR: [PLANT]}), always=[cast("Source", device.source)]
+    )
+    look(device, content, monkeypatch)
+    assert device.install() == "2.0.0"
+    assert mallory.asked == []
+    assert location not in internet.opened
+
+
 def test_more_locations_than_anybody_needs(
     internet: Internet,
 ) -> None:
@@ -190,6 +252,38 @@ def test_an_old_mirror_after_a_new_one(tmp_path: Path) -> None:
     new.down = False
     device.source = new
     assert device.version() == "2.0.0"
+
+
+def test_a_hiccup_of_the_best_mirror(tmp_path: Path) -> None:
+    """One moment without it, and an agent would ask an old mirror for ever."""
+    world, device = installed(tmp_path)
+    old = MemorySource(world.files.copy())
+    world.release("2.0.0")
+    new = MemorySource(world.publish())
+    both = FirstAnswering([cast("Source", new), cast("Source", old)])
+    device.source = cast("MemorySource", both)
+    device.contents = [new]
+    assert device.version() == "2.0.0"
+    new.down = True
+    with refused(device, RollbackError, "rollback", match="timestamp"):
+        device.verify()
+    new.down = False
+    assert device.install() == "2.0.0"
+    assert both.url == new.url
+    # A gateway before a mirror that is gone is no answer of it, either.
+    world.release("3.0.0")
+    old.files = world.publish()
+
+    class Gateway(MemorySource):
+        def _ask(self, what: str) -> None:
+            raise FetchError(f"{what} answered 503", url="gateway:", status=503)
+
+    gone = Gateway(new.files)
+    device.source = cast(
+        "MemorySource", FirstAnswering([cast("Source", gone), cast("Source", old)])
+    )
+    device.contents = [old]
+    assert device.install() == "3.0.0"
 
 
 def test_a_mirror_that_goes_away_in_the_middle(tmp_path: Path) -> None:

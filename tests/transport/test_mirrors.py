@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, cast
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -27,6 +28,7 @@ from margo_supplychain.transport.mirrors import (
     MirrorMap,
     open_mirrored_source,
 )
+from margo_supplychain.transport.network import Network, RegistryAccess
 from tests.world import MemorySource
 from tests.world.sources import Files
 
@@ -60,7 +62,10 @@ WHAT = Descriptor.of(DATA, "application/wasm")
         (f"{VENDOR}/line/web", ("oci://lines.plant/x/web",)),
         (f"{VENDOR}/lines", (f"{PLANT}/lines", "stick")),
         (f"{VENDOR}-other/pump", (f"{VENDOR}-other/pump",)),
-        ("oci://registry.acme.example:443/acme", None),
+        ("oci://registry.acme.example:443/acme", (PLANT, "stick")),
+        ("oci://registry.acme.example:444/acme", None),
+        ("oci://ports.example/x/web", ("by-port",)),
+        ("oci://[::1]:443/web", ("loopback",)),
         # A whole host.
         ("oci://docker.example/library/web", ("oci://mirror.plant:5000/library/web",)),
         ("oci://docker.example.evil/library/web", None),
@@ -75,6 +80,8 @@ def test_places(location: str, places: tuple[str, ...] | None) -> None:
             VENDOR: [PLANT, "stick"],
             f"{VENDOR}/line": ["oci://lines.plant/x"],
             "oci://docker.example": ["oci://mirror.plant:5000"],
+            "oci://ports.example:443/x": ["by-port"],
+            "oci://[::1]": ["loopback"],
         }
     )
     assert mirrors
@@ -193,6 +200,54 @@ def test_what_no_record_may_name(opened: list[str], location: str) -> None:
     assert opened == []
 
 
+HERE = "oci://127.0.0.1:5000/acme/pump"
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        ({}, False),
+        ({"trust": "oci://registry.example/acme/trust"}, False),
+        ({"trust": "/srv/trust"}, False),
+        ({"trust": "https://[not-a-host/"}, False),
+        ({"network": Network()}, False),
+        ({"network": Network(registries={"127.0.0.1": RegistryAccess()})}, False),
+        # What the owner names himself.
+        ({"trust": "oci://localhost:5001/acme/trust"}, True),
+        ({"before": [Named("http://[::1]:8080/acme/")]}, True),
+        ({"network": Network(registries={"127.0.0.1:5000": RegistryAccess()})}, True),
+        ({"mirrors": MirrorMap({VENDOR: [HERE.removesuffix("/pump")]})}, None),
+    ],
+)
+def test_this_machine_on_a_records_word(
+    opened: list[str], options: dict[str, Any], asked: bool | None
+) -> None:
+    content = MirroredContent(always=[Named("last")], **options)
+    first = [f"{VENDOR}/pump"] if asked is None else [HERE]
+    found = urls(content, *first)
+    assert (HERE in found) is (asked is not False)
+
+
+def test_a_mapped_host_is_not_asked_over_https(opened: list[str]) -> None:
+    content = MirroredContent(
+        MirrorMap({VENDOR: [PLANT], "oci://[2001:db8::1]:5000": ["stick"]}),
+        always=[Named("last")],
+    )
+    mapped = (
+        "https://registry.acme.example/downloads",
+        "https://registry.acme.example:443/acme",
+        "https://Registry.ACME.example./acme",
+        "https://[2001:db8::1]:5000/acme",
+    )
+    assert urls(content, *mapped) == ["last"]
+    others = [
+        "https://registry.acme.example:8443/acme",
+        "https://acme.example/acme",
+        "https://[2001:db8::1]/acme",
+    ]
+    assert urls(content, *others) == [*others, "last"]
+
+
 def test_a_location_that_can_not_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(url: str, *, network: object = None) -> Source:
         raise FormatError(f"{url} holds credentials")
@@ -308,11 +363,13 @@ def test_the_first_that_answers(name: str) -> None:
     story.first.down = True
     assert ask(story.source) == expected
     assert story.source.url == "second"
-    # Stays with it, also when the first is back.
+    # Stays with it, also when the first is back, until the next refresh.
     story.first.down = False
     asked = len(story.first.asked)
     assert ask(story.source) == expected
-    assert len(story.first.asked) == asked
+    is_refresh = name == "metadata"
+    assert len(story.first.asked) == asked + is_refresh
+    assert story.source.url == ("first" if is_refresh else "second")
     # Until it is gone.
     story.second.down = True
     assert ask(story.source) == expected
@@ -341,6 +398,49 @@ def test_a_refusal_is_an_answer(name: str) -> None:
     with pytest.raises(FetchError) as caught:
         story.source.metadata("timestamp.json", limit=10)
     assert caught.value.missing
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_gateway_is_no_answer(status: int) -> None:
+    story = Story()
+
+    def busy(what: str) -> None:
+        raise FetchError(f"{what} answered {status}", url="first", status=status)
+
+    story.first._ask = busy  # type: ignore[method-assign]  # as a gateway says it
+    assert metadata(story.source) == b"{}"
+    assert story.source.url == "second"
+    story.second.down = True
+    with pytest.raises(FetchError, match=f"answered {status}"):
+        metadata(story.source)
+
+
+def test_each_refresh_begins_with_the_best() -> None:
+    """And stays with who answered to its end."""
+    story = Story()
+    for files in (story.first.files, story.second.files):
+        files.metadata |= {"2.root.json": b"2", "4.snapshot.json": b"4"}
+
+    def refresh() -> None:
+        for name in ("2.root.json", "3.root.json", "timestamp.json", "4.snapshot.json"):
+            with suppress(FetchError):
+                story.source.metadata(name, limit=10)
+
+    story.first.down = True
+    refresh()
+    assert len(story.first.asked) == 1
+    assert story.source.url == "second"
+    story.first.down = False
+    refresh()
+    assert story.source.url == "first"
+    assert len(story.first.asked) == 1 + 4
+    # One that ended at its first question is over, too.
+    story.first.down = story.second.down = True
+    with pytest.raises(FetchError):
+        story.source.metadata("2.root.json", limit=10)
+    story.first.down = story.second.down = False
+    refresh()
+    assert story.source.url == "first"
 
 
 def test_a_caller_who_stops_is_not_sent_on() -> None:
