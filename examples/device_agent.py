@@ -214,7 +214,9 @@ def _verifiers(state: Path) -> list[tuple[TrustStore, Verifier]]:
         content: FixedContent | MirroredContent = (
             FixedContent(named)
             if named
-            else MirroredContent(mirrors, network=network, before=beside)
+            else MirroredContent(
+                mirrors, network=network, before=beside, trust=source.url
+            )
         )
         verifier = Verifier(store=store, source=source, content=content, policy=policy)
         found.append((store, verifier))
