@@ -194,7 +194,7 @@ def _repair(
                 shelf,
                 [open_source(one, network=network) for one in others],
                 trust=own.memory(),
-                content=MirroredContent(mirrors, network=network),
+                content=MirroredContent(mirrors, network=network, trust=at),
                 select=select,
                 open_repository=lambda url: open_sink(url, network=network),
                 mirrored=mirrors.places,
