@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import click
 
 from margo_supplychain.errors import (
+    FetchError,
     InconclusiveError,
     StorageError,
     SupplyChainError,
@@ -65,7 +66,7 @@ def failure_of(error: Exception) -> Failure:
         return Failure(
             code=error.code,
             message=str(error),
-            hint=error.hint,
+            hint=_login_hint(error) or error.hint,
             exit_status=error.exit_status,
             facts=error.facts(),
             report=error.report,
@@ -97,6 +98,23 @@ def failure_of(error: Exception) -> Failure:
         hint="run again with -v for the traceback, and report it",
         exit_status=1,
     )
+
+
+def _login_hint(error: SupplyChainError) -> str | None:
+    """Say which login was refused; None if it is about none."""
+    if not isinstance(error, FetchError) or error.status not in {401, 403}:
+        return None
+    if error.hint is None or "docker login" not in error.hint:
+        return None
+    from margo_supplychain.transport.network import DEFAULT_NETWORK
+    from margo_supplychain.transport.oci_registry.docker_config import about_login
+
+    host = error.url.removeprefix("oci://").partition("/")[0]
+    try:
+        # The command line has no other file than Docker's own.
+        return f"{about_login(host, DEFAULT_NETWORK)}: {error.hint}"
+    except FetchError:
+        return None
 
 
 def _usage(error: click.ClickException) -> Failure:

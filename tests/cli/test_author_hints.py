@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -67,6 +69,37 @@ def test_nothing_was_published(vendor: Vendor, words: tuple[str, ...]) -> None:
 )
 def test_nothing_was_to_be_published(vendor: Vendor, words: tuple[str, ...]) -> None:
     assert hint(run(*words)) == RETRY
+
+
+def test_which_login_was_refused(
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    place: Path,
+) -> None:
+    """A wrong password and none at all are different things to mend."""
+    folder = place / "docker"
+    folder.mkdir()
+    monkeypatch.setenv("DOCKER_CONFIG", str(folder))
+    file = folder / "config.json"
+    with docker_registry(tmp_path_factory.mktemp("private"), auth="basic") as private:
+        host = private.host
+        wrong = base64.b64encode(b"plant:guessed").decode()
+        login = f"run `docker login {host}` with a user who may do this"
+        for text, said in (
+            (None, f"there is no {file}, where logins are looked for"),
+            ("{}", f"{file} has no login for {host}"),
+            (
+                json.dumps({"auths": {host: {"auth": wrong}}}),
+                f"the login for {host} in {file} was refused",
+            ),
+        ):
+            if text is not None:
+                file.write_text(text)
+            ran = run("release", "adopt", f"oci://{host}/acme/x", "--from-tags")
+            assert ran.status == 4
+            assert ran.err.splitlines()[-1] == f"hint: {said}: {login}"
+            assert "guessed" not in ran.err
+            assert "plant" not in ran.err
 
 
 def test_adopt_fetches_before_it_publishes(vendor: Vendor) -> None:

@@ -82,6 +82,31 @@ def login_config(host: str, network: Network) -> dict[str, Any]:
     return found
 
 
+def about_login(host: str, network: Network) -> str:
+    """Return which file was asked for a host's login, and whether it has one.
+
+    For whoever was not let in. Neither users nor passwords are told, and no credential
+    helper is asked.
+
+    Args:
+        host: of the registry, as its oci:// URL has it.
+        network: names the file, if it is not Docker's own.
+
+    Raises:
+        FetchError: the file can't be used.
+    """
+    path = network.docker_config or _default_path()
+    found = login_config(host, network)
+    helper = found["credHelpers"].get(host) or found["credsStore"]
+    if helper is not None:
+        return f"logins for {host} come from docker-credential-{helper}, as {path} says"
+    if found["auths"].get(host):
+        return f"the login for {host} in {path} was refused"
+    if not path.exists():
+        return f"there is no {path}, where logins are looked for"
+    return f"{path} has no login for {host}"
+
+
 def _default_path() -> Path:
     folder = os.environ.get("DOCKER_CONFIG")
     if folder:

@@ -16,6 +16,7 @@ from margo_supplychain.transport.oci_registry.credential_helper import (
 )
 from margo_supplychain.transport.oci_registry.docker_config import (
     MAX_CONFIG,
+    about_login,
     check_user,
     login_config,
     server_address,
@@ -209,3 +210,17 @@ def test_who_asks_may_lose_patience(
         ask_helper("test", HOST, seconds=20, tick=tick)
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
+
+
+def test_what_is_said_of_a_login_names_a_helper_and_no_user(tmp_path: Path) -> None:
+    file = tmp_path / "given.json"
+    helped = {"auths": {HOST: {}}, "credsStore": "pass"}
+    assert about_login(HOST, config(tmp_path, helped)) == (
+        f"logins for {HOST} come from docker-credential-pass, as {file} says"
+    )
+    known = about_login(HOST, config(tmp_path, {"auths": {HOST: {"auth": AUTH}}}))
+    assert known == f"the login for {HOST} in {file} was refused"
+    other = {"auths": {"other.example": {"auth": AUTH}}}
+    assert (
+        about_login(HOST, config(tmp_path, other)) == f"{file} has no login for {HOST}"
+    )
