@@ -57,16 +57,23 @@ class TicketFlood:
         self._server.close()
 
     def _serve(self) -> None:
-        # One after the other, so that the last keys are those of this connection.
         while not self.over.is_set():
             try:
                 peer, _ = self._server.accept()
-                with peer:
-                    self._talk(peer)
             except OSError:
+                return
+            try:
+                # One after the other: the last keys are those of this connection.
+                secret = self._greet(peer)
+            except OSError:
+                peer.close()
                 continue
+            flood = threading.Thread(
+                target=self._pour, args=(peer, secret), daemon=True
+            )
+            flood.start()
 
-    def _talk(self, peer: socket.socket) -> None:
+    def _greet(self, peer: socket.socket) -> bytes:
         read, written = ssl.MemoryBIO(), ssl.MemoryBIO()
         tls = self._context.wrap_bio(read, written, server_side=True)
         head, is_greeted = b"", False
@@ -82,17 +89,15 @@ class TicketFlood:
                 peer.sendall(written.read())
                 data = peer.recv(1 << 14)
                 if not data:
-                    return
+                    raise ConnectionAbortedError from None
                 read.write(data)
         tls.write(_HEAD)
         peer.sendall(written.read())
-        self._pour(peer)
-
-    def _pour(self, peer: socket.socket) -> None:
         lines = self._keys.read_text().splitlines()
-        secret = bytes.fromhex(
-            [line for line in lines if line.startswith(_SECRET)][-1].split()[-1]
-        )
+        mine = [line for line in lines if line.startswith(_SECRET)][-1]
+        return bytes.fromhex(mine.split()[-1])
+
+    def _pour(self, peer: socket.socket, secret: bytes) -> None:
         key = AESGCM(_expanded(secret, b"key", 32))
         start = _expanded(secret, b"iv", 12)
         message = b"\4" + len(_TICKET).to_bytes(3, "big") + _TICKET
@@ -102,9 +107,13 @@ class TicketFlood:
         while not self.over.is_set():
             count = bytes(4) + struct.pack(">Q", number)
             nonce = bytes(one ^ other for one, other in zip(start, count, strict=True))
-            peer.sendall(header + key.encrypt(nonce, record, header))
+            try:
+                peer.sendall(header + key.encrypt(nonce, record, header))
+            except OSError:
+                break
             number += 1
             self.poured += len(record)
+        peer.close()
 
 
 def _expanded(secret: bytes, label: bytes, length: int) -> bytes:
