@@ -110,6 +110,26 @@ done
 [ -n "$python" ] || set_up
 "$python" -c 'import margo_supplychain' || stop "$python has no margo_supplychain"
 
+# The attack here speaks to the registry itself, and has no login.
+wants_login() {
+    "$python" - "http://$registry/v2/" <<'END'
+import sys
+import urllib.error
+import urllib.request
+
+try:
+    urllib.request.urlopen(sys.argv[1], timeout=10).close()
+except urllib.error.HTTPError as why:
+    sys.exit(why.code not in (401, 403))
+except (OSError, ValueError):
+    pass  # the first command that needs it says what is wrong
+sys.exit(1)
+END
+}
+if [ -n "$registry" ] && wants_login; then
+    stop "$registry wants a login; take a registry that is open, on this machine"
+fi
+
 # --- telling and doing -----------------------------------------------------------------
 
 part() {

@@ -120,6 +120,16 @@ def test_a_registry_that_does_not_answer_is_named(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_registry_that_wants_a_login_is_refused_at_once(tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with docker_registry(tmp_path / "registry", auth="basic") as registry:
+        ran = quickstart(scratch, "--registry", registry.host)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert f"quickstart: {registry.host} wants a login; take a" in ran.stderr
+    assert list(scratch.iterdir()) == []
+
+
 def test_what_it_prints_can_be_typed(tmp_path: Path) -> None:
     """Each command works as it stands there: the private key's safe is kept, too."""
     ran = quickstart(tmp_path, "--keep")

@@ -59,12 +59,11 @@ class Desk:
         self._point_at(registry.host)
         (self.project / "passphrase").write_text(f"{_PASSPHRASE}\n")
         (self.project / "passphrase").chmod(0o600)
-        self.shell(
-            'sh begin.sh "$@"',
-            "--passphrase-file",
-            "passphrase",
-            DOCKER_CONFIG=str(registry.docker_config.parent),
-        )
+        self._begin(place / "no-login", registry.docker_config.parent)
+        assert sorted(one.name for one in self.project.rglob("*.pub")) == [
+            "ci.pub",
+            "offline.pub",
+        ]
         (self.project / "passphrase").unlink()
         self.key = (self.project / "ci.key").read_text()
         # What is in the repository that the CI checks out, and what is not.
@@ -72,6 +71,22 @@ class Desk:
             (self.project / name).unlink()
         shutil.rmtree(self.project / ".margo-supplychain", ignore_errors=True)
         shutil.rmtree(self.project / "trust", ignore_errors=True)
+
+    def _begin(self, nowhere: Path, logins: Path) -> None:
+        """Begin without a login first: it breaks off, and goes on when run again."""
+        begin = ('sh begin.sh "$@"', "--passphrase-file", "passphrase")
+        keys = [self.project / name for name in ("offline.key", "ci.key")]
+        done = run_script(
+            self.project, self.programs, *begin, DOCKER_CONFIG=str(nowhere)
+        )
+        assert done.returncode == 4
+        assert f"run `docker login {self.registry.host}`" in done.stdout
+        assert "added acme/" not in done.stdout
+        before = [one.read_bytes() for one in keys]
+        assert "created trust" not in self.shell(*begin, DOCKER_CONFIG=str(logins))
+        assert [one.read_bytes() for one in keys] == before
+        said = self.shell(*begin, DOCKER_CONFIG=str(logins))
+        assert said.startswith("begun before: oci://")
 
     def shell(self, script: str, *arguments: str, **variables: str) -> str:
         """Run a script in the project as a person or a CI would; it must succeed."""
