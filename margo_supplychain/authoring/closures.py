@@ -81,6 +81,8 @@ class Copier:
         self._stopped = False
         # What one sink was found, or made, to hold in this run.
         self._held: set[tuple[str, Digest]] = set()
+        # Registries that did not answer; nobody waits for one twice.
+        self.silent: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -152,12 +154,13 @@ class Copier:
             self._count(what, sink, new=False)
             return
         problems: list[SupplyChainError] = []
-        for source in sources():
+        for source in self._answering(sources, problems):
             self._look()
             try:
                 with source.blob(what, tick=self._look) as stream:
                     sink.put_blob(what, self._counted(what, stream))
             except (FetchError, VerificationError) as why:
+                self._learn(source, why)
                 problems.append(why)
             else:
                 self._count(what, sink, new=True)
@@ -172,12 +175,35 @@ class Copier:
                 return _read(what, sink, self._look)
             except (FetchError, VerificationError) as why:
                 problems.append(why)
-        for source in sources():
+        for source in self._answering(sources, problems):
             try:
                 return _read(what, source, self._look)
             except (FetchError, VerificationError) as why:
+                self._learn(source, why)
                 problems.append(why)
         raise first_of(problems, what)
+
+    def _answering(
+        self, sources: Sources, problems: list[SupplyChainError]
+    ) -> Iterator[Source]:
+        for source in sources():
+            at = place_of(source.url)
+            if at not in self.silent:
+                yield source
+                continue
+            problems.append(
+                FetchError(
+                    f"{at} did not answer before", url=source.url, unreachable=True
+                )
+            )
+
+    def _learn(self, source: Source, why: SupplyChainError) -> None:
+        if not source.url.startswith(SCHEME) or not isinstance(why, FetchError):
+            return
+        at = place_of(source.url)
+        if why.unreachable and place_of(why.url) == at:
+            with self._lock:
+                self.silent.add(at)
 
     def _put_manifest(
         self, what: Descriptor, data: bytes, tag: str | None, sink: Sink
@@ -272,6 +298,11 @@ class Routes:
         self._open = open_repository
         self._opened: dict[str, Sink] = {}
 
+    @property
+    def silent(self) -> int:
+        """How many registries did not answer so far."""
+        return len(self._copier.silent)
+
     def copy(self, spot: Spot) -> None:
         """Copy one manifest with all that it names to its spot; see `Copier.copy`."""
         self._copier.copy(
@@ -309,6 +340,14 @@ class Routes:
         yield from self._near
         yield from self.elsewhere(locations)
         yield from self._far
+
+
+def place_of(url: str) -> str:
+    """Return who answers for a URL: a registry for all its repositories."""
+    for scheme in (SCHEME, "https://", "http://"):
+        if url.startswith(scheme):
+            return SCHEME + url.removeprefix(scheme).partition("/")[0].lower()
+    return url.rstrip("/")
 
 
 def into(stream: BinaryIO) -> Callable[[memoryview], int]:

@@ -9,7 +9,8 @@
 Parts go before what names them, the manifest with its tag last. A tag that names other
 bytes is never moved: all of them are looked at before anything is pushed. What is there
 is skipped and counted. In a layout content lies beside the trust metadata, as in a
-directory.
+directory. In a registry nothing goes into the trust repository itself: there a tag says
+which metadata devices read.
 """
 
 from __future__ import annotations
@@ -47,6 +48,12 @@ if TYPE_CHECKING:
 
 _LOCATION_HINT: Final = (
     "say where its content goes: --location oci://HOST/PATH when you build it"
+)
+
+
+_COMPONENT_HINT: Final = (
+    "give it a repository of its own, and say so in margo.yaml: devices pull it from "
+    "there"
 )
 
 
@@ -94,8 +101,11 @@ class ContentTargets:
         self._network = network
         self.mirrored = mirrored
         self._parent: RegistryReference | None = None
+        self._trust_url: str | None = None
         if trust.url.startswith(SCHEME):
-            self._parent = RegistryReference.parse(trust.url).parent
+            reference = RegistryReference.parse(trust.url)
+            self._parent = reference.parent
+            self._trust_url = reference.repository
         self._sinks: dict[str, TaggedSink] = {}
 
     # --- where -----------------------------------------------------------------------
@@ -105,9 +115,11 @@ class ContentTargets:
 
         Raises:
             RefusedError: its name is none that a registry takes, and no location says
-                another.
+                another; or it would go between the trust metadata.
         """
-        if self._parent is None or _location(release) is not None:
+        given = _location(release)
+        if self._parent is None or given is not None:
+            self._refuse_trust(f"package {release.name}", given, _LOCATION_HINT)
             return release
         try:
             home = self._parent.child(release.name.name).repository
@@ -116,14 +128,23 @@ class ContentTargets:
                 f"{release.name} can't be the name of a repository: {why}",
                 hint=_LOCATION_HINT,
             ) from why
+        self._refuse_trust(f"package {release.name}", home, _LOCATION_HINT)
         return replace(release, locations=(home, *release.locations))
+
+    def _refuse_trust(self, shown: str, repository: str | None, hint: str) -> None:
+        """Refuse content in the trust repository, where its tag would name metadata."""
+        if repository is not None and repository == self._trust_url:
+            raise RefusedError(
+                f"{shown} would lie in {repository}, between the trust metadata",
+                hint=hint,
+            )
 
     def homes(self, release: Release) -> Iterator[Home]:
         """Yield where each manifest of a located release goes, the package last.
 
         Raises:
             RefusedError: a component's repository or revision is none that a registry
-                has.
+                has, or is that of the trust metadata.
         """
         pushed = release.artifact.digest not in release.in_place
         shown = f"package {release.artifact.digest.short}"
@@ -161,6 +182,7 @@ class ContentTargets:
                 hint="correct its repository and revision in margo.yaml: devices pull "
                 "it from there",
             ) from why
+        self._refuse_trust(shown, found.repository, _COMPONENT_HINT)
         return Home(one.content, shown, found.repository, one.revision, is_pushed)
 
     def open(self, url: str) -> TaggedSink:
@@ -238,8 +260,8 @@ class ContentTargets:
             raise RefusedError(
                 f"{home.where} is {known.digest.short}, and {home.shown} is "
                 f"{home.what.digest.short}: tags are never moved",
-                hint="raise the version or revision; or sign what is there: "
-                "margo-supplychain release adopt",
+                hint="raise the version or revision; if that was published with what "
+                "you have here, somebody else wrote there: find out who",
             )
 
     def _require_there(self, home: Home) -> int:

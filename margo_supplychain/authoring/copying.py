@@ -9,6 +9,9 @@ Trust metadata is always whole: every root, role, policy and record. Content can
 narrowed by name and version; that of withdrawn releases is left out, for no device
 takes it. A target that shows a newer state than the source is never put back.
 
+What one release's record says can't stop the others: content that is nowhere, is other
+bytes or can't have its name leaves this release incomplete, which is counted and said.
+
 Example:
     >>> from margo_supplychain.authoring.shelves import open_shelf
     >>> with open_shelf("mirror") as shelf:
@@ -20,25 +23,33 @@ Example:
 from __future__ import annotations
 
 import io
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Final, final
 
-from margo_supplychain.authoring.closures import Copier, Routes
+from margo_supplychain.authoring.closures import Copier, Routes, place_of
 from margo_supplychain.authoring.overlay import Nowhere, Overlay, Staged
 from margo_supplychain.authoring.placement import Placement
 from margo_supplychain.authoring.selection import (
     EVERYTHING,
     choose,
+    names_of,
     publishers_of,
     record_of,
 )
 from margo_supplychain.authoring.state import LIMITS, AuthorWalk
 from margo_supplychain.authoring.survey import survey
+from margo_supplychain.authoring.vandalised import (
+    Legible,
+    free_next_root,
+    is_vandalised,
+)
 from margo_supplychain.errors import (
     ConflictError,
     ExpiredError,
     FetchError,
+    FormatError,
     MalformedError,
     RefusedError,
     RollbackError,
@@ -59,15 +70,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from margo_supplychain.authoring.placement import Mirrored
+    from margo_supplychain.authoring.placement import Mirrored, Spot
     from margo_supplychain.authoring.selection import Chosen, Selection
     from margo_supplychain.authoring.survey import Listed, Survey
+    from margo_supplychain.errors import SupplyChainError
+    from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.transport.protocols import ContentSources, Sink, Source
     from margo_supplychain.verify.clock import Clock
     from margo_supplychain.verify.trust_store import TrustStore
 
 LONG: Final = Control(deadline=timedelta(days=7))
 """What a copy may cost by default: over a slow line to a plant it takes days."""
+MOST_SILENT: Final = 8
+"""Hosts that may let a copy wait in vain for one application."""
 _TOP_LEVEL: Final[tuple[str, ...]] = ("timestamp", "snapshot", "targets")
 
 
@@ -80,6 +95,7 @@ class Copied:
         fresh_until: when the timestamp expires, there as everywhere.
         listed: how many releases the metadata names.
         releases: of how many of them the content is there.
+        incomplete: those of which it is not, though it was asked for; warnings say why.
         files_new, files_there: metadata and target files that were copied, and that
             lay there already.
         blobs_new, blobs_there: content, likewise.
@@ -94,6 +110,7 @@ class Copied:
     fresh_until: datetime
     listed: int
     releases: int
+    incomplete: tuple[str, ...]
     files_new: int
     files_there: int
     blobs_new: int
@@ -135,13 +152,13 @@ def copy_releases(
         control: budget, progress and cancelling of the whole copy.
 
     Raises:
-        ExpiredError, VerificationError: the source is not what devices accept, or a
-            part of it has other bytes; what is copied by then does no harm.
+        ExpiredError, VerificationError: the source is not what devices accept; what is
+            copied by then does no harm.
         RollbackError: the target shows a newer state.
         ConflictError: the target has other bytes under a versioned name, or somebody
             else writes there.
-        FetchError, StorageError: something is missing, or can't be reached or written;
-            run it again.
+        FetchError, StorageError: metadata is missing, or one of the two places can't
+            be reached or written; run it again.
     """
     if source.url.rstrip("/") == target.url.rstrip("/"):
         raise RefusedError(f"{source.url} is the place that it shall be copied to")
@@ -186,6 +203,9 @@ class _Copy:
         self._budget = budget
         self._new = 0
         self._there = 0
+        self._incomplete: list[str] = []
+        # How many hosts that did not answer each application's records named.
+        self._silent: Counter[ReleaseName] = Counter()
 
     def survey(self, trust: TrustStore, clock: Clock) -> Survey:
         """Verify the source, and remember what it showed."""
@@ -213,7 +233,11 @@ class _Copy:
         """Copy what is missing."""
         begun = self._shown()
         self._require_not_older(found, clock)
+        problem = free_next_root(self._target, found.walk.workflow.root.version)
+        if problem is not None:
+            found.warnings.append(problem)
         chosen = choose(found, select)
+        self._placement.protect(names_of(found))
         if len(publishers_of(found)) == 1:
             self._placement.infer_vendor()
         listed = 0
@@ -235,7 +259,8 @@ class _Copy:
             timestamp=found.timestamp.version,
             fresh_until=found.timestamp.file.expires,
             listed=listed,
-            releases=len(chosen),
+            releases=len(chosen) - len(self._incomplete),
+            incomplete=tuple(self._incomplete),
             files_new=self._new,
             files_there=self._there,
             blobs_new=counts.new,
@@ -258,14 +283,9 @@ class _Copy:
         except FetchError as why:
             if why.missing:
                 return None
-            if self._is_damaged():
+            if is_vandalised(self._target, TIMESTAMP):
                 return b""
             raise
-
-    def _is_damaged(self) -> bool:
-        """Say whether what the target shows as its timestamp is none at all."""
-        target = self._target
-        return isinstance(target, TaggedSink) and target.is_damaged(TIMESTAMP)
 
     def _require_not_older(self, found: Survey, clock: Clock) -> None:
         """Let a device that holds the target's state judge what is about to come."""
@@ -306,11 +326,11 @@ class _Copy:
         What is missing or broken there is no floor for anybody.
         """
         memory = Memory(root=found.before.root, publishers=None)
-        walk = AuthorWalk(memory, _no_copies, self._target, clock=clock)
+        walk = AuthorWalk(memory, _no_copies, Legible(self._target), clock=clock)
         try:
             walk.top_level()
         except FetchError as why:
-            if not why.missing and not self._is_damaged():
+            if not why.missing:
                 raise
         except VerificationError:
             pass
@@ -324,7 +344,14 @@ class _Copy:
         self._budget.check()
         known = found.walk.accepted_targets.get(listed.what.digest.hex)
         there = self._target_there(listed)
-        data = there or known or self._target_at(self._source, listed)
+        try:
+            data = there or known or self._target_at(self._source, listed)
+        except (FetchError, VerificationError) as why:
+            # Whoever may sign a role may list what is nowhere.
+            if listed.role in _TOP_LEVEL or self._is_over(why):
+                raise
+            self._leave_out(found, release, listed.path, why)
+            return
         if release is not None:
             self._copy_content(found, release, data)
         self._count(is_new=there is None)
@@ -349,20 +376,57 @@ class _Copy:
             return read_exact(listed.what, stream, subject=listed.path, tick=self._look)
 
     def _copy_content(self, found: Survey, release: Chosen, data: bytes) -> None:
+        name, path = release.name, release.candidate.path
         try:
             record = record_of(found, release, data)
         except MalformedError as why:
-            found.warnings.append(f"devices refuse {release.name}: {why}")
+            found.warnings.append(f"devices refuse {name}: {why}")
             return
-        for spot in self._placement.spots(record):
-            try:
-                self._contents.copy(spot)
-            except (ConflictError, RefusedError):
-                if spot.what == record.artifact:
-                    raise
-                # Who owns a component may move its tag, or wish for one of metadata;
-                # releases name it by digest.
-                self._contents.copy(spot.by_digest())
+        if self._silent[name] > MOST_SILENT:
+            silent = f"{self._silent[name]} hosts that its records name do not answer"
+            self._leave_out(found, release, path, silent)
+            return
+        before = self._contents.silent
+        try:
+            for spot in self._placement.spots(record):
+                self._copy_spot(
+                    found, spot, path, is_package=spot.what == record.artifact
+                )
+        except (FetchError, FormatError, RefusedError, VerificationError) as why:
+            if self._is_over(why):
+                raise
+            self._leave_out(found, release, path, why)
+        finally:
+            self._silent[name] += self._contents.silent - before
+
+    def _copy_spot(
+        self, found: Survey, spot: Spot, path: str, *, is_package: bool
+    ) -> None:
+        try:
+            self._contents.copy(spot)
+        except (ConflictError, RefusedError) as why:
+            # Devices go by digest. Who owns a component may well move its revision.
+            if is_package or isinstance(why, RefusedError):
+                found.warnings.append(f"{path} can't have its name: {why}")
+            self._contents.copy(spot.beside())
+
+    def _is_over(self, why: SupplyChainError) -> bool:
+        """Say whether nothing more can be copied: one of the two places is gone."""
+        if not isinstance(why, FetchError) or not why.unreachable:
+            return False
+        ours = {place_of(one.url) for one in (self._source, self._target)}
+        return place_of(why.url) in ours
+
+    def _leave_out(
+        self,
+        found: Survey,
+        release: Chosen | None,
+        path: str,
+        why: SupplyChainError | str,
+    ) -> None:
+        found.warnings.append(f"{path} is not copied whole: {why}")
+        if release is not None:
+            self._incomplete.append(path)
 
     def _put(self, name: str, data: bytes) -> None:
         there: bytes | None = None
@@ -371,18 +435,26 @@ class _Copy:
         except TooLargeError:
             pass  # other bytes: the target will say so
         except FetchError as why:
-            if not why.missing:
+            if not why.missing and not is_vandalised(self._target, name):
                 raise
         self._count(is_new=there != data)
         if there != data:
             try:
                 self._target.put_metadata(name, data)
             except ConflictError as why:
+                if is_vandalised(self._target, name):
+                    self._restore(name, data)
+                    return
                 why.hint = (
                     f"{self._target.url} holds another repository, or somebody wrote "
                     "there: name another place, or look with `repo check`"
                 )
                 raise
+
+    def _restore(self, name: str, data: bytes) -> None:
+        """Write over what has a name of metadata, and is none."""
+        if isinstance(self._target, TaggedSink):
+            self._target.restore_metadata(name, data)
 
     def _commit(self, data: bytes, begun: bytes | None) -> None:
         """Write the timestamp, unless somebody else was here in the meantime."""

@@ -36,9 +36,10 @@ from margo_supplychain.formats.references import (
 from margo_supplychain.formats.registry_form import content_tag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from margo_supplychain.formats.digests import Descriptor
+    from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.record import ReleaseRecord
 
     Mirrored = Callable[[str], Sequence[str]]
@@ -64,9 +65,9 @@ class Spot(NamedTuple):
     locations: tuple[str, ...]
     home: str | None
 
-    def by_digest(self) -> Spot:
-        """Return the spot under a tag that no other content can have."""
-        return self._replace(tag=content_tag(self.what.digest))
+    def beside(self) -> Spot:
+        """Return the spot beside the trust metadata, under a tag that is its own."""
+        return self._replace(repository=None, tag=content_tag(self.what.digest))
 
 
 @final
@@ -91,6 +92,16 @@ class Placement:
         self._vendor: str | None = None
         self._others: list[str] = []
         self._moved: dict[str, str] = {}
+        self._owners: dict[str, set[ReleaseName]] = {}
+
+    def protect(self, names: Iterable[ReleaseName]) -> None:
+        """Let no application take a tag where another one of these usually lies.
+
+        Who signs releases of one could else give the next version of the other.
+        """
+        for name in names:
+            usual = str(name) if self._to is None else f"{self._to}/{name.name}"
+            self._owners.setdefault(usual, set()).add(name)
 
     def infer_vendor(self) -> None:
         """Take the vendor's parent from its releases, as they are usually named.
@@ -114,11 +125,19 @@ class Placement:
         own = _repository(given[0]) if given else None
         version = record.version.tag
         name = f"{record.name}:{version}"
-        yield self._spot(record.artifact, own, version, given, name)
+        spot = self._spot(record.artifact, own, version, given, name)
+        yield self._owned(record.name, spot)
         for one in record.components:
             own = _repository(one.repository)
             known_as = own and f"{own.removeprefix(SCHEME)}:{one.revision}"
-            yield self._spot(one.content, own, one.revision, given, known_as)
+            spot = self._spot(one.content, own, one.revision, given, known_as)
+            yield self._owned(record.name, spot)
+
+    def _owned(self, name: ReleaseName, spot: Spot) -> Spot:
+        """Return the spot, or one beside if it is where another application lies."""
+        lies = spot.tag.rpartition(":")[0] if self._to is None else spot.repository
+        owners = self._owners.get(lies or "")
+        return spot.beside() if owners and name not in owners else spot
 
     def _spot(
         self,
@@ -169,6 +188,8 @@ class Placement:
                     one != at or self.is_ours(at) or not self.is_mirror(record)
                 ):
                     found[place] = None
+        # What could not have its tag anywhere else lies there.
+        found[self._target] = None
         return tuple(found)
 
     def is_foreign(self, record: ReleaseRecord, spot: Spot) -> bool:

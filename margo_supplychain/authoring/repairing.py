@@ -30,14 +30,18 @@ from margo_supplychain.authoring.placement import Placement
 from margo_supplychain.authoring.selection import (
     EVERYTHING,
     choose,
+    names_of,
     publishers_of,
     record_of,
 )
 from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.authoring.survey import survey
+from margo_supplychain.authoring.vandalised import Legible, free_next_root
 from margo_supplychain.errors import (
+    BudgetError,
     ConflictError,
     FetchError,
+    FormatError,
     MalformedError,
     RefusedError,
     ThresholdError,
@@ -114,7 +118,8 @@ def repair(
         FetchError: likewise, or somebody can't be reached.
     """
     now = (clock or SystemClock()).now().astimezone(UTC).replace(microsecond=0)
-    found = _survey(shelf, others, trust, StoppedClock(now))
+    budget = Budget(control)
+    found = _survey(shelf, others, trust, StoppedClock(now), budget)
     placement = Placement(shelf.url, shelf.url, mirrored=mirrored)
     for one in others:
         placement.knows(one.url)
@@ -127,7 +132,10 @@ def repair(
     if len(publishers_of(found)) == 1:
         for each in (placement, *copies):
             each.infer_vendor()
-    with Copier(Budget(control), rehash=True) as copier:
+    names = names_of(found)
+    for each in (placement, *copies):
+        each.protect(names)
+    with Copier(budget, rehash=True) as copier:
         routes = Routes(
             copier,
             shelf,
@@ -147,7 +155,11 @@ def repair(
 
 
 def _survey(
-    shelf: Shelf, others: Sequence[Source], trust: TrustStore, clock: Clock
+    shelf: Shelf,
+    others: Sequence[Source],
+    trust: TrustStore,
+    clock: Clock,
+    budget: Budget,
 ) -> Survey:
     """Read the place as it should be, with no more roots than its state needs.
 
@@ -157,26 +169,41 @@ def _survey(
     root = trust.load().root
     known = parse_root(root, limit=len(root)).version
     listed = [root_version(name) for name in shelf.metadata_files()]
+    place = Legible(shelf)
     newest = max([known, *listed])
-    while True:
-        source = Patchwork(shelf, others, trusted=root, newest_root=newest)
+    for _ in range(LIMITS.root_rotations):
+        budget.check()
+        source = Patchwork(place, others, trusted=root, newest_root=newest)
         try:
             return survey(source, trust=trust, clock=clock, unexpired=False)
         except ThresholdError as why:
-            following = file_name("root", newest + 1)
-            if why.role != "timestamp" or not _anybody_has(following, others):
+            following = _next_root(place, others, root, newest)
+            if why.role != "timestamp" or following is None:
                 raise
-        newest += 1
+            newest = following
+    raise BudgetError(
+        f"{shelf.url} lost more than {LIMITS.root_rotations} roots",
+        hint="copy it anew: `repo push` or `repo mirror`",
+    )
 
 
-def _anybody_has(filename: str, others: Sequence[Source]) -> bool:
-    for one in others:
+def _next_root(
+    place: Source, others: Sequence[Source], root: bytes, newest: int
+) -> int | None:
+    """Return the version after the last root that continues the chain, if one does.
+
+    Whatever else somebody offers is none: he could offer it without end.
+    """
+    source = Patchwork(place, others, trusted=root, newest_root=newest + 1)
+    version = parse_root(root, limit=len(root)).version
+    last = min(newest, version + LIMITS.root_rotations) + 1
+    while version < last:
         try:
-            one.metadata(filename, limit=LIMITS.root)
-        except FetchError:
-            continue
-        return True
-    return False
+            source.metadata(file_name("root", version + 1), limit=LIMITS.root)
+        except (FetchError, VerificationError, FormatError):
+            break
+        version += 1
+    return version if version > newest else None
 
 
 @final
@@ -200,6 +227,9 @@ class _Repair:
     def run(self, found: Survey, select: Selection) -> None:
         """Put everything back, in the order in which it is copied."""
         chosen = choose(found, select)
+        problem = free_next_root(self._shelf, found.walk.workflow.root.version)
+        if problem is not None:
+            self.warnings.append(problem)
         with self._shelf.together():
             for one in found.targets():
                 data = self._target(one)
@@ -254,11 +284,21 @@ class _Repair:
     ) -> bool:
         if self._placement.is_foreign(record, spot):
             return False
+        if self._is_with_another(spot):
+            return False
         if self._shelf.url.startswith(SCHEME) or spot.what == record.artifact:
             return True
         # Beside files a component may be left to its own repository.
         others = (*self._all, *self._routes.elsewhere(known))
         return any(_has(place, spot.what) for place in others)
+
+    def _is_with_another(self, spot: Spot) -> bool:
+        """Say whether a spot lies where another application does: that is as good."""
+        if spot.repository is not None or spot.home in {None, self._shelf.url}:
+            return False
+        return self._placement.is_ours(spot.home) and any(
+            _has(place, spot.what) for place in self._routes.elsewhere([spot.home])
+        )
 
     def _put_back(self, spot: Spot) -> None:
         try:
@@ -267,8 +307,8 @@ class _Repair:
             except (ConflictError, RefusedError) as why:
                 # Tags never move, and devices go by digest.
                 self.warnings.append(str(why))
-                self._routes.copy(spot.by_digest())
-        except (FetchError, VerificationError) as why:
+                self._routes.copy(spot.beside())
+        except (FetchError, FormatError, RefusedError, VerificationError) as why:
             self.warnings.append(str(why))
 
     def _metadata(self, name: str, data: bytes) -> None:

@@ -75,7 +75,8 @@ def choose(found: Survey, select: Selection) -> dict[str, Chosen]:
         FetchError: a policy is missing.
     """
     chosen: dict[str, Chosen] = {}
-    for name in sorted(select.names or _names(found), key=str):
+    asked = select.names or names_of(found, warn=True)
+    for name in sorted(asked, key=str):
         try:
             candidates = list(_usable(found, name))
         except VerificationError as why:
@@ -87,18 +88,24 @@ def choose(found: Survey, select: Selection) -> dict[str, Chosen]:
             if select.takes(name, one):
                 chosen[one.path] = Chosen(name, one)
     if select != EVERYTHING and not chosen:
-        asked = ", ".join(sorted(map(str, select.names))) or "any application"
+        wanted = ", ".join(sorted(map(str, select.names))) or "any application"
         within = "" if select.pin is None else f" inside {select.pin}"
         raise NoMatchingVersionError(
-            f"there is no release of {asked}{within} that devices may take",
+            f"there is no release of {wanted}{within} that devices may take",
             hint="widen --pin, or name another application; nothing was copied",
-            name=asked,
+            name=wanted,
             pin="*" if select.pin is None else str(select.pin),
         )
     return chosen
 
 
-def _names(found: Survey) -> set[ReleaseName]:
+def names_of(found: Survey, *, warn: bool = False) -> set[ReleaseName]:
+    """Return the applications that have releases.
+
+    Args:
+        found: what is listed.
+        warn: whether names that are none become warnings of it.
+    """
     names = set()
     for one in found.walk.workflow.roles.values():
         for path in one.signed.targets:
@@ -107,7 +114,8 @@ def _names(found: Survey) -> set[ReleaseName]:
                 try:
                     names.add(ReleaseName(steps[0], steps[2]))
                 except FormatError as why:
-                    found.warnings.append(f"{one.file.label}: {why}")
+                    if warn:
+                        found.warnings.append(f"{one.file.label}: {why}")
     return names
 
 

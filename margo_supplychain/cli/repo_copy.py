@@ -16,6 +16,7 @@ from margo_supplychain.cli.invocation import Invocation, pass_invocation
 from margo_supplychain.cli.options import epilog
 from margo_supplychain.cli.output import Result
 from margo_supplychain.cli.progress import progress
+from margo_supplychain.errors import IncompleteError
 from margo_supplychain.formats.toml import quoted
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def selection(names: tuple[ReleaseName, ...], pin: str | None) -> Selection:
             "repo push oci://registry.example/acme/trust",
             "repo push /srv/www/trust --name acme/pump-monitor",
         ],
-        exits=[0, 2, 3, 4],
+        exits=[0, 2, 3, 4, 5],
         follow="repo check oci://registry.example/acme/trust",
     )
 )
@@ -82,7 +83,8 @@ def push(
     """Copy your repository, with content, to a registry, directory, layout or tar.
 
     TO is oci://HOST/PATH, DIR, oci-layout:DIR or oci-archive:FILE. Only what is missing
-    travels; run it again after each change, or after it broke off.
+    travels; run it again after each change, or after it broke off. A release whose
+    content can't be had is left out, which is exit status 5.
     """
     # A repository that is not there is found before anything else.
     origin, trust = author.open().url, author.trust()
@@ -100,7 +102,7 @@ def push(
             ),
             "repo mirror trust oci-archive:stick.tar --root root.json --pin '^1.2'",
         ],
-        exits=[0, 2, 3, 4],
+        exits=[0, 2, 3, 4, 5],
         follow="device fetch NAME --pin RANGE --source TO",
     )
 )
@@ -132,6 +134,7 @@ def mirror(
 
     FROM and TO are oci://HOST/PATH, DIR, oci-layout:DIR or oci-archive:FILE, and FROM
     also https://…. Trust metadata is always whole; --name and --pin narrow the content.
+    A release whose content can't be had is left out, which is exit status 5.
     """
     trust = _trust(root, state)
     follow = f" --root {root}" if state is None else f" --state {state}"
@@ -177,7 +180,7 @@ def _copy(
             origin,
             shelf,
             trust=trust,
-            content=MirroredContent(mirrors, network=network),
+            content=MirroredContent(mirrors, network=network, trust=origin.url),
             select=select,
             open_repository=lambda url: open_sink(url, network=network),
             mirrored=mirrors.places,
@@ -191,13 +194,21 @@ def _copy(
         follow += f" --pin '{select.pin}'"
     lines = _lines(origin.url, at, done)
     lines.append(f"next: margo-supplychain repo check {at}{follow}")
-    return Result(data=_data(origin.url, at, done), lines=lines)
+    return Result(
+        data=_data(origin.url, at, done),
+        lines=lines,
+        exit_status=IncompleteError.exit_status if done.incomplete else 0,
+    )
 
 
 def _lines(source: str, target: str, done: Copied) -> list[str]:
     now = describe.now()
     verb = f"copied {source} to" if done.changed else f"nothing new in {source} for"
+    if done.incomplete:
+        verb = f"incomplete: {verb}"
     content = f"{done.releases} of {describe.counted(done.listed, 'release')}"
+    if done.incomplete:
+        content += f", {len(done.incomplete)} left out"
     rows = [
         (
             "metadata",
@@ -251,7 +262,11 @@ def _data(source: str, target: str, done: Copied) -> dict[str, Any]:
         "snapshot": done.snapshot,
         "timestamp": done.timestamp,
         "freshUntil": done.fresh_until,
-        "releases": {"listed": done.listed, "withContent": done.releases},
+        "releases": {
+            "listed": done.listed,
+            "withContent": done.releases,
+            "incomplete": list(done.incomplete),
+        },
         "files": {"new": done.files_new, "there": done.files_there},
         "blobs": {
             "new": done.blobs_new,

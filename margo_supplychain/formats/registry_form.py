@@ -55,6 +55,7 @@ _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", re.ASCII)
 # At most 16 digits, as of 2^53 - 1, so that the hashed form is never too long.
 _FILE: Final = re.compile(r"([1-9][0-9]{0,15})\.(.+)\.json", re.ASCII | re.DOTALL)
 _HASHED: Final = re.compile(r"_[0-9a-f]{64}", re.ASCII)
+_BY_DIGEST: Final = re.compile(r"[tac]\.[0-9a-f]{64}", re.ASCII)
 
 
 class Wrapped(NamedTuple):
@@ -129,6 +130,19 @@ def content_tag(digest: Digest) -> str:
     It names the content's own manifest, unchanged.
     """
     return f"c.{_hex(digest)}"
+
+
+def is_reserved(tag: str) -> bool:
+    """Say whether something of a trust repository's own may have this tag there.
+
+    Content under it would be taken for that, or keep it out; a version like 1.2.0 may
+    be one, too, as the first version of a role.
+    """
+    return (
+        tag == TIMESTAMP_TAG
+        or _FILE.fullmatch(f"{tag}.json") is not None
+        or _BY_DIGEST.fullmatch(tag) is not None
+    )
 
 
 def is_as_tagged(manifest: bytes, tag: str, what: Descriptor) -> bool:

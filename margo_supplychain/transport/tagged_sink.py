@@ -3,8 +3,10 @@
 Only `timestamp` ever moves. A tag by digest (`t.`, `a.`, `c.`) says itself which bytes
 it has, so other bytes under it are replaced: whoever takes it first can't keep a
 publisher from it. What is tagged is read back and compared: where two publish at once,
-one of them learns it. A registry that refuses the form of OCI 1.1 gets the
-package's own files in that of 1.0; manifests of content are never changed.
+one of them learns it. Where there is trust metadata, content never takes a tag that a
+file of it may have: a record that wishes for one would decide what devices read. A
+registry that refuses the form of OCI 1.1 gets the package's own files in that of 1.0;
+manifests of content are never changed.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ from margo_supplychain.formats.registry_form import (
     TUF_TARGET,
     content_tag,
     is_as_tagged,
+    is_reserved,
     metadata_file,
     metadata_tag,
     target_tag,
@@ -47,6 +50,7 @@ from margo_supplychain.formats.registry_form import (
     wrapping,
 )
 from margo_supplychain.formats.titles import safe_title
+from margo_supplychain.formats.tuf_metadata import file_name
 from margo_supplychain.storage.receive import read_exact
 from margo_supplychain.transport.locations import metadata_name, removable
 from margo_supplychain.transport.tagged import MOST_TAGS, TaggedSource, TaggedWriter
@@ -60,6 +64,8 @@ if TYPE_CHECKING:
 _MANIFESTS: Final = MANIFEST_TYPES | INDEX_TYPES
 # A version of content may have a tag like 1.2.0; a role that a letter begins is one.
 _OURS: Final = re.compile(r"timestamp|[1-9][0-9]*\.[A-Za-z].*", re.ASCII)
+_FIRST_ROOT: Final = "1.root"
+_VERSION: Final = re.compile(r"[1-9][0-9]{0,15}", re.ASCII)
 _PERHAPS: Final = re.compile(r"[1-9][0-9]{0,15}\..+", re.ASCII)
 
 
@@ -71,6 +77,7 @@ class TaggedSink(TaggedSource):
         self._writer = repository
         self._form: Form = "1.1"
         self._has_config = False
+        self._holds_trust = False
 
     def has_blob(self, what: Descriptor) -> bool:
         """Tell whether content is there; see `Sink.has_blob`."""
@@ -100,6 +107,7 @@ class TaggedSink(TaggedSource):
             LengthMismatchError, DigestMismatchError: `data` is not `what`.
             ConflictError: the tag names other bytes and is not one by their digest, or
                 somebody moved it meanwhile.
+            RefusedError: the tag is one of the trust metadata that is there.
             ManifestRefusedError: no manifest of this form is taken.
         """
         read_exact(what, io.BytesIO(data), subject=str(what.digest))
@@ -111,6 +119,12 @@ class TaggedSink(TaggedSource):
             there = data if self.keeps(tag, what) else None
         else:
             there = self._held(tag, what, data)
+            if there is None and is_reserved(tag) and self._is_trust():
+                raise RefusedError(
+                    f"{self.url} holds trust metadata, and the tag {tag[:160]} is for "
+                    f"such: {what.digest.short} can't have it",
+                    hint="content has repositories of its own",
+                )
         if there is None:
             self._writer.put_manifest(data, what.media_type, tag=tag)
             self._read_back(tag, data)
@@ -199,6 +213,19 @@ class TaggedSink(TaggedSource):
             if name is not None:
                 yield name
 
+    def versions(self, role: str) -> list[int]:
+        """Return the versions of a role whose names are taken, by whatever it is.
+
+        Only tags are looked at, and each is what the place says.
+        """
+        suffix = metadata_tag(file_name(role, 1)).removeprefix("1")
+        found = (
+            tag.removesuffix(suffix)
+            for tag in self._writer.tags(most=MOST_TAGS)
+            if tag.endswith(suffix)
+        )
+        return sorted(int(one) for one in found if _VERSION.fullmatch(one))
+
     def remove_metadata(self, filename: str) -> None:
         """Remove a metadata file; see `Shelf.remove_metadata`.
 
@@ -218,6 +245,19 @@ class TaggedSink(TaggedSource):
                 f"{self.url} has something else under the tag {tag} than {filename}",
                 hint="remove it with the tool that wrote it",
             )
+        self._writer.delete_manifest(Digest.of(there))
+
+    def remove_damaged(self, filename: str) -> None:
+        """Remove what has a metadata file's name and is none; content goes with it.
+
+        Raises:
+            RefusedError: it is one after all, or the registry deletes nothing.
+        """
+        there = self._manifest(metadata_tag(filename))
+        if there is None:
+            return
+        if not self.is_damaged(filename):
+            raise RefusedError(f"{self.url} has a metadata file {filename}")
         self._writer.delete_manifest(Digest.of(there))
 
     def restore_metadata(self, filename: str, data: bytes) -> None:
@@ -249,6 +289,22 @@ class TaggedSink(TaggedSource):
             if why.missing:
                 return None
             raise
+
+    def _is_trust(self) -> bool:
+        """Say whether trust metadata is here; what has come stays."""
+        if not self._holds_trust:
+            self._holds_trust = any(
+                found is not None and found.kind == TUF_METADATA
+                for found in map(self._told_by, (_FIRST_ROOT, TIMESTAMP_TAG))
+            )
+        return self._holds_trust
+
+    def _told_by(self, tag: str) -> Wrapped | None:
+        try:
+            manifest = self._manifest(tag)
+        except (OciFormatError, TooLargeError):
+            return None
+        return None if manifest is None else _unwrapped(manifest)
 
     def _held(self, tag: str, what: Descriptor, data: bytes) -> bytes | None:
         """Return what has a tag that `what` shall have; None if nothing has."""

@@ -14,7 +14,6 @@ from margo_supplychain.authoring.testing import tiny_repository
 from margo_supplychain.errors import (
     BudgetError,
     ConflictError,
-    DigestMismatchError,
     ExpiredError,
     FetchError,
     MixAndMatchError,
@@ -259,21 +258,33 @@ def test_a_repository_of_somebody_else(filled: Vendor) -> None:
 
 
 def test_tampered_source(filled: Vendor) -> None:
+    """What is wrong with one release is said, and costs no other."""
     (record,) = (filled.trust / "targets/acme/releases/valve").iterdir()
     record.write_bytes(record.read_bytes().replace(b"valve", b"vulva"))
-    with pytest.raises(DigestMismatchError):
-        copy(filled)
+    done = copy(filled)
+    path = "acme/releases/valve/1.0.0"
+    assert (done.incomplete, done.listed, done.releases) == ((path,), 3, 2)
+    assert [one.partition(":")[0] for one in done.warnings] == [
+        f"{path} is not copied whole"
+    ]
+    fetch(filled, PUMP, "1.1.0")
+    with pytest.raises(FetchError):
+        fetch(filled, VALVE, "1.0.0")
 
 
 def test_tampered_content(filled: Vendor) -> None:
     layer = filled.trust / "blobs/sha256" / Digest.of(b"acme/valve 1.0.0").hex
+    good = layer.read_bytes()
     layer.write_bytes(b"acme/valve 6.6.6")
-    with pytest.raises(DigestMismatchError):
-        copy(filled)
-    assert not (filled.directory / "mirror/metadata/timestamp.json").exists()
-    # Whoever needs the rest leaves that one out.
-    copy(filled, select=Selection(names=frozenset({PUMP})))
+    done = copy(filled)
+    assert done.incomplete == ("acme/releases/valve/1.0.0",)
     fetch(filled, PUMP, "1.1.0")
+    # Whoever does not need it leaves that one out.
+    done = copy(filled, select=Selection(names=frozenset({PUMP})))
+    assert (done.incomplete, done.warnings) == ((), ())
+    layer.write_bytes(good)
+    assert copy(filled).incomplete == ()
+    fetch(filled, VALVE, "1.0.0")
 
 
 def test_another_root(filled: Vendor) -> None:

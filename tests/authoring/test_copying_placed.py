@@ -15,7 +15,7 @@ from margo_supplychain.authoring.checks import check_place
 from margo_supplychain.authoring.content_look import look_at
 from margo_supplychain.authoring.copying import copy_releases
 from margo_supplychain.authoring.repairing import Repaired, repair
-from margo_supplychain.errors import ConflictError, OciFormatError
+from margo_supplychain.errors import OciFormatError
 from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.pins import Pin
 from margo_supplychain.formats.registry_form import content_tag
@@ -183,10 +183,9 @@ def test_a_revision_that_its_owner_moved(site: Site) -> None:
     mirrors = site.copy(site.sink(PLANT))
     assert site.copy(site.sink(PLANT)) == mirrors
     there = site.registry.at("oci://mirror.plant:5000/acme/tools.example/proxies/nginx")
-    assert there.tags == {
-        "2.0.0": str(one.digest),
-        content_tag(other.digest): str(other.digest),
-    }
+    assert there.tags == {"2.0.0": str(one.digest)}
+    # An application's repository gets no tags but those of versions.
+    assert content_tag(other.digest) in site.registry.at(PLANT).tags
     for pin in ("1.0.0", "^1.1.0"):
         site.fetch(PLANT, pin, mirrors)
     assert site.check(site.sink(PLANT)).verdict == "verified"
@@ -199,14 +198,17 @@ def test_a_revision_that_its_owner_moved(site: Site) -> None:
     assert site.check(layout).verdict == "verified"
 
 
-def test_a_version_that_is_taken_is_not_passed_over(site: Site) -> None:
+def test_a_version_that_is_taken(site: Site) -> None:
+    """Its tag stays, and the release lies beside the trust metadata."""
     site.world.release("1.0.0", locations=(f"{HOST}/acme/pump-monitor",))
     site.publish()
     home = site.registry.at("oci://mirror.plant:5000/acme/pump-monitor")
     home.manifests[str(Digest.of(b"{}"))] = b"{}"
     home.tags["1.0.0"] = str(Digest.of(b"{}"))
-    with pytest.raises(ConflictError, match=r"under the tag 1\.0\.0"):
-        site.copy(site.sink(PLANT))
+    mirrors = site.copy(site.sink(PLANT))
+    assert home.tags["1.0.0"] == str(Digest.of(b"{}"))
+    site.fetch(PLANT, "1.0.0", mirrors)
+    assert site.check(site.sink(PLANT)).verdict == "verified"
 
 
 def test_content_must_not_take_a_name_of_metadata(site: Site) -> None:
@@ -220,6 +222,21 @@ def test_content_must_not_take_a_name_of_metadata(site: Site) -> None:
         assert "2.root" not in site.registry.at(url).tags
         site.fetch(url)
         assert site.check(site.sink(url)).verdict == "verified"
+
+
+def test_content_that_wishes_for_a_name_of_other_metadata(site: Site) -> None:
+    """Two repositories lie below one parent; one publisher stops neither, nor a copy
+    of his own."""
+    other = f"{HOST}/acme/other"
+    site.sink(other).put_metadata("1.root.json", b"{}")
+    what = site.module("root")
+    evil = replace(part(what, "root", other), revision="2.root")
+    site.world.release("1.0.0", components=(evil,))
+    site.publish()
+    site.copy(site.sink(TRUST))
+    assert "2.root" not in site.registry.at(other).tags
+    site.fetch(TRUST)
+    assert site.check(site.sink(TRUST)).verdict == "verified"
 
 
 def test_a_component_that_a_directory_left_to_its_owner(site: Site) -> None:

@@ -139,6 +139,7 @@ def test_while_nobody_knows_the_vendors_parent() -> None:
         f"{copies}/registry.example/vendors/acme/pump-monitor",
         f"{copies}/acme/pump-monitor",
         f"{copies}/pump-monitor",
+        PLANT,
     )
     # Whoever knows another copy knows more.
     placement = Placement(PLANT, PLANT)
@@ -180,7 +181,7 @@ def test_a_release_that_names_no_location() -> None:
     artifact, proxy, chart = Placement(PLANT, "/media/stick").spots(found)
     assert (artifact.tag, artifact.locations) == ("acme/pump-monitor:1.2.0_a", ())
     assert proxy.locations[-1] == PROXY
-    assert chart == chart.by_digest()
+    assert chart == chart.beside()
     assert places(Placement(PLANT, ORIGIN), found)[0] == f"None:{BY_DIGEST}"
     # A name that no registry takes is no matter.
     odd = record(name="acme/-pump")
@@ -203,7 +204,7 @@ def test_names_that_the_copy_can_not_have(own: str) -> None:
     artifact, component = placement.spots(found)
     assert artifact.tag == "1.2.0_a"
     assert component.repository is None
-    assert component == component.by_digest()
+    assert component == component.beside()
     assert placement.mirrors == {
         "oci://registry.example/acme": ("oci://mirror.plant:5000/copies/acme",)
     }
@@ -214,7 +215,7 @@ def test_a_revision_that_is_no_tag() -> None:
     odd = replace(found.components[0], revision="2.0.0+b")
     _, component = Placement(ORIGIN, PLANT).spots(replace(found, components=(odd,)))
     assert component.repository is None
-    assert component == component.by_digest()
+    assert component == component.beside()
 
 
 def test_other_hosts() -> None:
@@ -230,8 +231,9 @@ def test_where_a_check_looks() -> None:
     origin = Placement(ORIGIN, ORIGIN)
     artifact, web, proxy = origin.spots(found)
     assert not origin.is_mirror(found)
-    assert origin.looked_for(found, artifact) == (PUMP,)
-    assert origin.looked_for(found, web) == ("oci://registry.example/acme/web", PUMP)
+    assert origin.looked_for(found, artifact) == (PUMP, ORIGIN)
+    own = "oci://registry.example/acme/web"
+    assert origin.looked_for(found, web) == (own, PUMP, ORIGIN)
     assert PROXY in origin.looked_for(found, proxy)
     assert [origin.is_foreign(found, one) for one in (artifact, web, proxy)] == [
         False,
@@ -244,6 +246,7 @@ def test_where_a_check_looks() -> None:
     assert plant.is_mirror(found)
     assert plant.looked_for(found, artifact) == (
         "oci://mirror.plant:5000/copies/acme/pump-monitor",
+        PLANT,
     )
     # A mirror has what it copied, whoever had it before.
     assert PROXY not in plant.looked_for(found, proxy)
