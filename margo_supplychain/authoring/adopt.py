@@ -39,6 +39,7 @@ from margo_supplychain.formats.oci import (
     MANIFEST,
     MARGO_DESCRIPTION,
     MAX_MANIFEST,
+    Index,
     Manifest,
     parse_manifest,
 )
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.inspection import Inspection
     from margo_supplychain.authoring.place import Progress
     from margo_supplychain.formats.names import ReleaseName
-    from margo_supplychain.formats.oci import Index
     from margo_supplychain.formats.versions import Version
     from margo_supplychain.transport.network import Network
     from margo_supplychain.transport.protocols import Source
@@ -177,6 +177,13 @@ def adopt(
     components = facts.resolution.components
     tops = {artifact.digest, *(one.content.digest for one in components)}
     in_place = place.fetched is not None and source.url == location
+    if in_place and isinstance(found.document, Index):
+        warnings.append(
+            f"{shown} is an index, and {location} may have no tags for the "
+            f"{len(found.document.manifests)} manifests that it names: a clean-up of "
+            "what has no tag removes them there. Keep a copy (repo push), and mend it "
+            "with repo check --repair --from COPY"
+        )
     places = dict.fromkeys((*([location] if location else []), *locations))
     return Release(
         name=name,

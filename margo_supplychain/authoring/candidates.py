@@ -2,11 +2,15 @@
 
 Nothing here is trusted and nothing is signed: a tag says today what it says, and the
 digest beside it is what a person reviews. A bounded number of tags is looked at, those
-that are versions first, newest first.
+that are versions first, newest first, and all of it within one deadline.
+
+Components are looked for in the same registry, and where the author's map leads: what
+somebody wrote into margo.yaml sends nobody's machine to other hosts.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -23,15 +27,21 @@ from margo_supplychain.errors import (
 from margo_supplychain.formats.application import inspect_description
 from margo_supplychain.formats.locks import ComponentKey, ComponentLock
 from margo_supplychain.formats.oci import Index, parse_manifest
-from margo_supplychain.formats.references import RegistryReference, registry_tag
+from margo_supplychain.formats.references import (
+    SCHEME,
+    RegistryReference,
+    registry_tag,
+)
 from margo_supplychain.formats.versions import Version
 from margo_supplychain.transport.network import DEFAULT_NETWORK
 from margo_supplychain.transport.oci_registry.repository import RegistryRepository
+from margo_supplychain.transport.opening import open_source
 from margo_supplychain.transport.tagged import TaggedSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from margo_supplychain.authoring.placement import Mirrored
     from margo_supplychain.formats.application import ApplicationDescription
     from margo_supplychain.formats.digests import Descriptor, Digest
     from margo_supplychain.formats.oci import Manifest
@@ -39,6 +49,8 @@ if TYPE_CHECKING:
 
 MOST_TAGS: Final = 10_000  # that are listed at all
 MOST_COMPONENTS: Final = 100  # of one package, that are looked for
+DEADLINE: Final = 600.0  # seconds, for all that is looked at
+_PATIENCE: Final = 30.0  # seconds, for one request with all its repetitions
 
 
 class ResolvedComponent(NamedTuple):
@@ -108,13 +120,22 @@ class Candidates(NamedTuple):
     candidates: tuple[Candidate, ...]
 
 
-def find_candidates(url: str, *, network: Network | None, most: int) -> Candidates:
+def find_candidates(
+    url: str,
+    *,
+    network: Network | None,
+    most: int,
+    mirrored: Mirrored | None = None,
+    deadline: float = DEADLINE,
+) -> Candidates:
     """Look at what a repository's tags name.
 
     Args:
         url: `oci://host/path`.
         network: limits and credentials.
         most: how many tags to look at.
+        mirrored: the author's map: where components of other registries are.
+        deadline: seconds, for everything; what comes later is not looked at.
 
     Raises:
         OciFormatError: no such URL, or one with a tag or digest.
@@ -127,9 +148,19 @@ def find_candidates(url: str, *, network: Network | None, most: int) -> Candidat
             hint=f"name the repository alone: {reference.repository}",
         )
     network = network or DEFAULT_NETWORK
+    network = replace(network, deadline=min(network.deadline, _PATIENCE, deadline))
     repository = RegistryRepository(reference, network=network)
-    tags = list(islice(repository.tags(most=MOST_TAGS), MOST_TAGS))
-    search = _Search(TaggedSource(repository), network)
+    search = _Search(
+        TaggedSource(repository),
+        network,
+        host=reference.host,
+        mirrored=mirrored,
+        ends=time.monotonic() + deadline,
+    )
+    tags = []
+    for tag in islice(repository.tags(most=MOST_TAGS), MOST_TAGS):
+        search.check(reference.host)
+        tags.append(tag)
     found = [search.candidate(tag) for tag in sorted(tags, key=_order)[:most]]
     return Candidates(reference.repository, len(tags), tuple(_with_aliases(found)))
 
@@ -177,17 +208,62 @@ def _with_aliases(found: list[Candidate]) -> Iterator[Candidate]:
 
 
 class _Search:
-    def __init__(self, source: TaggedSource, network: Network) -> None:
+    """Looks at tags, and asks nobody twice who does not answer.
+
+    Args:
+        source: the repository.
+        network: limits of one request, and credentials.
+        host: the repository's; components are looked for there as well.
+        mirrored: see `find_candidates`.
+        ends: when the time is over, by the monotonic clock.
+    """
+
+    def __init__(
+        self,
+        source: TaggedSource,
+        network: Network,
+        *,
+        host: str,
+        mirrored: Mirrored | None,
+        ends: float,
+    ) -> None:
         self._source = source
         self._network = network
+        self._host = host
+        self._mirrored = mirrored
+        self._ends = ends
+        self._silent: set[str] = set()
+
+    def check(self, host: str) -> None:
+        """Raise if a host is not to be asked any more.
+
+        Raises:
+            FetchError: the time is over, or it did not answer before.
+        """
+        if time.monotonic() >= self._ends:
+            raise FetchError(
+                "not looked at: this took too long in all", url=f"{SCHEME}{host}"
+            )
+        if host in self._silent:
+            raise FetchError(
+                f"not looked at: {host} did not answer before",
+                url=f"{SCHEME}{host}",
+                unreachable=True,
+            )
+
+    def _learn(self, host: str, why: Exception) -> None:
+        if isinstance(why, FetchError) and why.unreachable:
+            self._silent.add(host)
 
     def candidate(self, tag: str) -> Candidate:
         version = _version(tag)
         try:
+            self.check(self._host)
             what = self._source.resolve(tag)
             data = read_checked(self._source, what)
             document = parse_manifest(data, what=tag)
         except (FetchError, FormatError, VerificationError) as why:
+            self._learn(self._host, why)
             return Candidate(tag=tag, version=version, problem=str(why))
         warnings: list[str] = []
         if version is None:
@@ -210,6 +286,7 @@ class _Search:
         self, manifest: Manifest, version: Version | None, warnings: list[str]
     ) -> tuple[ResolvedComponent, ...]:
         try:
+            self.check(self._host)
             data, files = read_description(self._source, manifest, warnings)
             description, problems = inspect_description(data, files=files)
         except (FetchError, FormatError, VerificationError) as why:
@@ -238,13 +315,51 @@ class _Search:
     def _component(
         self, name: str, repository: str, revision: str
     ) -> ResolvedComponent:
+        problem = ""
         try:
-            reference = RegistryReference.parse(repository)
+            tag = registry_tag(revision)
+            for place in self._places(repository):
+                try:
+                    what = self._resolve(place, tag)
+                except (FetchError, FormatError, VerificationError) as why:
+                    problem = problem or str(why)
+                else:
+                    return ResolvedComponent(name, repository, revision, what)
+        except FormatError as why:
+            problem = str(why)
+        return ResolvedComponent(name, repository, revision, None, problem)
+
+    def _places(self, repository: str) -> tuple[str, ...]:
+        """Return where a component is looked for.
+
+        Raises:
+            OciFormatError: a repository that is none, or of a host that neither this
+                repository nor the author names.
+        """
+        reference = RegistryReference.parse(repository)
+        at = reference.repository
+        mapped = (at,) if self._mirrored is None else tuple(self._mirrored(at))
+        if mapped == (at,) and reference.host != self._host:
+            raise OciFormatError(
+                f"not looked for: only its margo.yaml names {reference.host}; name it "
+                "in [mirrors] if you trust it"
+            )
+        return mapped
+
+    def _resolve(self, place: str, tag: str) -> Descriptor:
+        if not place.startswith(SCHEME):
+            source = open_source(place)
+            if not isinstance(source, TaggedSource):
+                raise OciFormatError(f"{place[:160]} has no tags")
+            return source.resolve(tag)
+        reference = RegistryReference.parse(place)
+        self.check(reference.host)
+        try:
             there = RegistryRepository(reference, network=self._network)
-            what = TaggedSource(there).resolve(registry_tag(revision))
-        except (FetchError, FormatError, VerificationError) as why:
-            return ResolvedComponent(name, repository, revision, None, str(why))
-        return ResolvedComponent(name, repository, revision, what)
+            return TaggedSource(there).resolve(tag)
+        except FetchError as why:
+            self._learn(reference.host, why)
+            raise
 
 
 def _named_size(document: Manifest | Index) -> int:

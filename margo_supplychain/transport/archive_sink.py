@@ -63,6 +63,7 @@ class ArchiveSink(TaggedSink):
         self._collected = _Collected(path)
         super().__init__(self._collected)
         self.path = path
+        self.part = self._collected.part
 
     def together(self) -> AbstractContextManager[None]:
         """Change nothing: all is listed once, by `close`."""
@@ -83,7 +84,8 @@ class _Collected(WritableLayout, ArchiveLayout):
     def __init__(self, path: Path) -> None:
         WritableLayout.__init__(self)
         ArchiveLayout.__init__(self, path)
-        self._part = path.with_name(f".{path.name}.part")
+        # Where what is new is collected.
+        self.part = path.with_name(f".{path.name}.part")
         self._making = threading.Lock()
         self._content: ContentStore | None = None
         # Blobs come from several threads: one of them begins.
@@ -110,9 +112,9 @@ class _Collected(WritableLayout, ArchiveLayout):
         tick: Callable[[int], None] | None = None,
     ) -> Iterator[BinaryIO]:
         """Open content by digest, new or old; see `Source.blob`."""
-        place = blob_path(self._part, what.digest)
+        place = blob_path(self.part, what.digest)
         if os.path.lexists(place):
-            with open_content(place, what, start=start, root=self._part) as stream:
+            with open_content(place, what, start=start, root=self.part) as stream:
                 yield stream
         elif what.digest in self._removed or not os.path.lexists(self.path):
             raise FetchError(
@@ -152,7 +154,7 @@ class _Collected(WritableLayout, ArchiveLayout):
     def remove(self, digest: Digest) -> None:
         """Leave content out of the archive."""
         self._removed.add(digest)
-        place = blob_path(self._part, digest)
+        place = blob_path(self.part, digest)
         if os.path.lexists(place):
             remove_file(place)
 
@@ -165,25 +167,32 @@ class _Collected(WritableLayout, ArchiveLayout):
         # What another thread is writing there just now must not be cleared away.
         with self._making:
             if self._content is None:
-                content = ContentStore.create(self._part)
+                if self.part.is_symlink():
+                    raise StorageError(
+                        f"{self.part} is a symbolic link, and what is collected there "
+                        "would lie elsewhere",
+                        path=str(self.part),
+                        hint="remove the link",
+                    )
+                content = ContentStore.create(self.part)
                 content.clean()
-                for digest, size in _blobs(self._part).items():
+                for digest, size in _blobs(self.part).items():
                     content.keep_intact(_described(digest, size))
                 self._content = content
             return self._content
 
     def close(self) -> None:
         """Write the archive, if it would change; then remove the directory beside."""
-        is_begun = os.path.lexists(self._part)
+        is_begun = os.path.lexists(self.part)
         if self._is_new or (is_begun and _blobs(self.content().directory)):
             self._write()
-        remove_directory(self._part)
+        remove_directory(self.part)
         self._content, self._names, self._old = None, None, None
         self._removed.clear()
         self._is_new = False
 
     def _is_begun(self) -> bool:
-        return os.path.lexists(self._part)
+        return os.path.lexists(self.part)
 
     def _is_right(self, what: Descriptor) -> bool:
         if self._is_begun() and self.content().keep_intact(what):
@@ -217,7 +226,7 @@ class _Collected(WritableLayout, ArchiveLayout):
         blobs = {**kept, **_blobs(self.content().directory)}
         index = index_bytes(sorted(names, key=_order))
         with storage_errors(self.path, "write"):
-            with temporary_file(self._part, 0o644) as (temporary, descriptor):
+            with temporary_file(self.part, 0o644) as (temporary, descriptor):
 
                 def add(name: str, what: Descriptor, data: BinaryIO) -> None:
                     write_all(descriptor, _header(name, what.size))
