@@ -12,6 +12,7 @@ from margo_supplychain.cli.author import reads, warn
 from margo_supplychain.cli.files import read_named
 from margo_supplychain.cli.options import epilog
 from margo_supplychain.cli.output import Result
+from margo_supplychain.cli.places import require_place
 from margo_supplychain.cli.progress import progress
 from margo_supplychain.cli.repo_copy import selection, selects
 from margo_supplychain.errors import (
@@ -84,6 +85,7 @@ def check(
     if others and not repairs:
         raise click.UsageError("--from goes with --repair")
     at = where or author.open().url
+    require_place(at)
     began = None
     if first_root is None:
         own = _own(author, at)
@@ -92,16 +94,17 @@ def check(
         own = _Trusted(began.root, _volatile(began.root))
     select = selection(names, pin)
     restored: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     report = _look(author, at, own, select)
     if repairs and report.verdict != "verified":
-        restored = _repair(author, at, own, select, others)
+        restored, warnings = _repair(author, at, own, select, others)
         report = _look(author, at, own, select)
     if report.verdict != "verified":
         raise _refusal(report, at)
     if began is not None:
         began.create()
         author.invocation.note(f"began {began.state} from {first_root}")
-    rows = [(one.title, _facts(one)) for one in report.steps]
+    rows = [(one.title, _facts(one)) for one in report.steps if one.facts]
     lines = [f"verified {at}: no problem found", *describe.table(rows)]
     if restored:
         lines.append(f"  put back: {describe.counted(len(restored), 'part')}")
@@ -111,6 +114,7 @@ def check(
             "repository": at,
             "report": report.to_dict(),
             "restored": list(restored),
+            "warnings": list(warnings),
         },
         lines=lines,
     )
@@ -140,6 +144,12 @@ def _own(author: Author, at: str) -> _Trusted:
         return _Trusted(_read_root(author.root), store)
     if store is not None and not author.place:
         return _Trusted(store.load().root, store)
+    if not author.place and not Path(at).is_dir():
+        raise click.UsageError(
+            f"--root FILE is missing: {at} is not asked which keys it shall be "
+            "believed by; give a root that you got from somebody you trust, or your "
+            "memory (--state)"
+        )
     repository = home.open()
     try:
         return _Trusted(repository.root, store)
@@ -175,7 +185,8 @@ def _look(author: Author, at: str, own: _Trusted, select: Selection) -> Report:
 
 def _repair(
     author: Author, at: str, own: _Trusted, select: Selection, others: Sequence[str]
-) -> tuple[str, ...]:
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what was put back, and what could not be."""
     from margo_supplychain.authoring.copying import LONG
     from margo_supplychain.authoring.repairing import repair
     from margo_supplychain.authoring.shelves import open_shelf
@@ -203,9 +214,9 @@ def _repair(
     except (VerificationError, FetchError) as why:
         # What is wrong is said by the second look.
         author.invocation.note(f"nothing was put back: {why}")
-        return ()
+        return (), (f"nothing was put back: {why}",)
     warn(author.invocation, done.warnings)
-    return done.restored
+    return done.restored, done.warnings
 
 
 def _facts(step: Step) -> str:

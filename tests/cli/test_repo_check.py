@@ -58,7 +58,7 @@ def test_a_whole_copy(vendor: Vendor, registry: DockerRegistry) -> None:
     result = run_json("repo-check", "repo", "check", "oci-archive:stick.tar")["result"]
     assert result["repository"] == "oci-archive:stick.tar"
     assert result["report"]["steps"][4]["facts"]["blobs"] == 11
-    assert result["restored"] == []
+    assert (result["restored"], result["warnings"]) == ([], [])
     assert run("repo", "push", "out").status == 0
     assert run("repo", "check", "out").status == 0
 
@@ -150,6 +150,18 @@ def test_usage(vendor: Vendor) -> None:
     ran = run("repo", "check", "--from", "out")
     assert ran.status == 2
     assert ran.err.startswith("error: --from goes with --repair")
-    ran = run("repo", "check", "oci-archive:nowhere.tar")
-    assert ran.status == 3
-    assert "1.root.json does not exist" in ran.err
+    for place in ("oci-archive:nowhere.tar", "nowhere.tar", "oci-layout:nowhere"):
+        ran = run("repo", "check", place)
+        assert ran.status == 2
+        assert ran.err.startswith(f"error: {place} does not exist [format]\n")
+    assert run("repo", "push", "oci-archive:stick.tar").status == 0
+    (vendor.place / "margo-supplychain.toml").unlink()
+    for place in ("oci-archive:stick.tar", "stick.tar"):
+        ran = run("repo", "check", place)
+        assert ran.status == 2
+        assert ran.err.startswith(f"error: --root FILE is missing: {place} is not")
+    ran = run("repo", "check", "trust")
+    assert ran.status == 0
+    shutil.rmtree("trust/authoring")
+    ran = run("repo", "check", "trust")
+    assert "previous state" not in ran.out, "nothing is known of one"
