@@ -96,6 +96,8 @@ class Copied:
         listed: how many releases the metadata names.
         releases: of how many of them the content is there.
         incomplete: those of which it is not, though it was asked for; warnings say why.
+        withdrawn: how many are left out because no device takes them any more.
+        images: how many container images the copied releases name: no copy has them.
         files_new, files_there: metadata and target files that were copied, and that
             lay there already.
         blobs_new, blobs_there: content, likewise.
@@ -111,6 +113,8 @@ class Copied:
     listed: int
     releases: int
     incomplete: tuple[str, ...]
+    withdrawn: int
+    images: int
     files_new: int
     files_there: int
     blobs_new: int
@@ -204,6 +208,7 @@ class _Copy:
         self._new = 0
         self._there = 0
         self._incomplete: list[str] = []
+        self._images: set[str] = set()
         # How many hosts that did not answer each application's records named.
         self._silent: Counter[ReleaseName] = Counter()
 
@@ -261,6 +266,8 @@ class _Copy:
             listed=listed,
             releases=len(chosen) - len(self._incomplete),
             incomplete=tuple(self._incomplete),
+            withdrawn=len(found.withdrawn),
+            images=len(self._images),
             files_new=self._new,
             files_there=self._there,
             blobs_new=counts.new,
@@ -382,6 +389,7 @@ class _Copy:
         except MalformedError as why:
             found.warnings.append(f"devices refuse {name}: {why}")
             return
+        self._images |= {str(one.digest or one.reference) for one in record.images}
         if self._silent[name] > MOST_SILENT:
             silent = f"{self._silent[name]} hosts that its records name do not answer"
             self._leave_out(found, release, path, silent)

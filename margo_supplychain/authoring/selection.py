@@ -136,6 +136,8 @@ def _usable(found: Survey, name: ReleaseName) -> Iterator[Candidate]:
             found.warnings.append(f"{one.path} has a malformed entry: without content")
         elif one.entry.artifact not in barred:
             yield one
+        else:
+            found.withdrawn.add(one.path)
 
 
 def record_of(found: Survey, release: Chosen, data: bytes) -> ReleaseRecord:

@@ -166,9 +166,7 @@ def verified_settings(settings: Settings, state: State) -> Settings:
     """
     targets = state.walk.workflow.roles["targets"].signed
     roles = None if targets.delegations is None else targets.delegations.roles
-    publishers = tuple(roles or ()) or tuple(
-        dict.fromkeys(path.partition("/")[0] for path in targets.targets)
-    )
+    publishers = signed_publishers(state)
     profile = settings.profile
     if not roles and targets.targets:
         profile = "simple"
@@ -185,6 +183,15 @@ def verified_settings(settings: Settings, state: State) -> Settings:
         profile=profile,
         publisher=publisher,
         periods=signed_periods(state.root.signed),
+    )
+
+
+def signed_publishers(state: State) -> tuple[str, ...]:
+    """Return whom verified metadata speaks for; none before anything is signed."""
+    targets = state.walk.workflow.roles["targets"].signed
+    roles = None if targets.delegations is None else targets.delegations.roles
+    return tuple(roles or ()) or tuple(
+        dict.fromkeys(path.partition("/")[0] for path in targets.targets)
     )
 
 

@@ -15,7 +15,7 @@ Example:
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from margo_supplychain.authoring.state import LIMITS, AuthorWalk
@@ -68,6 +68,8 @@ class Survey:
         roles: exact bytes of every file that the snapshot lists, by file name; what
             delegates comes after what it delegates to.
         warnings: what devices would refuse, one line each.
+        withdrawn: paths of releases whose content no device takes, as far as somebody
+            asked (`selection`).
     """
 
     walk: AuthorWalk
@@ -76,6 +78,7 @@ class Survey:
     roots: Mapping[str, bytes]
     roles: Mapping[str, bytes]
     warnings: list[str]
+    withdrawn: set[str] = field(default_factory=set)
 
     @property
     def timestamp(self) -> Trusted[Timestamp]:

@@ -15,8 +15,9 @@ from margo_supplychain.cli.files import read_named
 from margo_supplychain.cli.invocation import Invocation, pass_invocation
 from margo_supplychain.cli.options import epilog
 from margo_supplychain.cli.output import Result
+from margo_supplychain.cli.places import check_target
 from margo_supplychain.cli.progress import progress
-from margo_supplychain.errors import IncompleteError
+from margo_supplychain.errors import IncompleteError, RefusedError
 from margo_supplychain.formats.toml import quoted
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def push(
     content can't be had is left out, which is exit status 5.
     """
     # A repository that is not there is found before anything else.
+    check_target(target)
     origin, trust = author.open().url, author.trust()
     with author.explained():
         select = selection(names, pin)
@@ -111,12 +113,12 @@ def push(
 @click.option(
     "--root",
     metavar="FILE",
-    help="A root of FROM that you got from somebody you trust.",
+    help="A root of FROM that you got from somebody you trust; begins --state.",
 )
 @click.option(
     "--state",
     metavar="DIR",
-    help="Your memory of FROM, in place of --root: it notices an old copy.",
+    help="Your memory of FROM: it notices an old copy.",
 )
 @selects
 @pass_invocation
@@ -136,22 +138,57 @@ def mirror(
     also https://…. Trust metadata is always whole; --name and --pin narrow the content.
     A release whose content can't be had is left out, which is exit status 5.
     """
-    trust = _trust(root, state)
+    check_target(target)
+    trust = _trust(invocation, source, root, state)
     follow = f" --root {root}" if state is None else f" --state {state}"
     select = selection(names, pin)
     return _copy(invocation, source, target, trust, select, follow=follow)
 
 
-def _trust(root: str | None, state: str | None) -> TrustStore:
+def _trust(
+    invocation: Invocation, source: str, root: str | None, state: str | None
+) -> TrustStore:
+    """Return what the source is believed from."""
     from margo_supplychain.verify.limits import Limits
     from margo_supplychain.verify.trust_store import TrustStore
 
-    if (root is None) == (state is None):
+    if root is None and state is None:
         raise click.UsageError("give --root FILE or --state DIR: who is believed?")
-    if state is not None:
+    if state is not None and (root is None or Path(state).exists()):
         return open_memory(Path(state))
     data = read_named(Path(root or ""), limit=Limits().root, what="a root")
-    return TrustStore.unsafe_without_memory(root=data)
+    if state is None:
+        return TrustStore.unsafe_without_memory(root=data)
+    publishers = _publishers(invocation, source, data)
+    made = TrustStore.create(Path(state), root=data, publishers=publishers)
+    invocation.note(f"began {state} from {root}: from now on --state {state} is enough")
+    return made
+
+
+def _publishers(invocation: Invocation, source: str, root: bytes) -> frozenset[str]:
+    """Return whom a repository speaks for, as its verified metadata says.
+
+    Raises:
+        VerificationError, FetchError: it is not what the root says, or not there.
+        RefusedError: nobody yet.
+    """
+    from datetime import UTC
+
+    from margo_supplychain.authoring.settings import signed_publishers
+    from margo_supplychain.authoring.state import load
+    from margo_supplychain.transport.opening import open_source
+    from margo_supplychain.verify.clock import StoppedClock
+
+    origin = open_source(source, network=invocation.settings.registries.network)
+    now = StoppedClock(describe.now().astimezone(UTC))
+    with hinted(_AGAIN):
+        found = signed_publishers(load(origin, first_root=root, store=None, clock=now))
+    if not found:
+        raise RefusedError(
+            f"{source} speaks for no publisher yet: there is nothing to remember",
+            hint="copy it with --root alone, or when it has a publisher",
+        )
+    return frozenset(found)
 
 
 def _copy(
@@ -207,6 +244,8 @@ def _lines(source: str, target: str, done: Copied) -> list[str]:
     if done.incomplete:
         verb = f"incomplete: {verb}"
     content = f"{done.releases} of {describe.counted(done.listed, 'release')}"
+    if done.withdrawn:
+        content += f", {done.withdrawn} withdrawn"
     if done.incomplete:
         content += f", {len(done.incomplete)} left out"
     rows = [
@@ -225,6 +264,7 @@ def _lines(source: str, target: str, done: Copied) -> list[str]:
                 f"({describe.size(done.size)}), {done.blobs_there} already there"
             ),
         ),
+        *([("images", _images(done.images))] if done.images else []),
         (
             "fresh",
             (
@@ -234,6 +274,12 @@ def _lines(source: str, target: str, done: Copied) -> list[str]:
         ),
     ]
     return [f"{verb} {target}", *describe.table(rows), *_told(done)]
+
+
+def _images(number: int) -> str:
+    verb = "is" if number == 1 else "are"
+    counted = describe.counted(number, "container image")
+    return f"{counted} {verb} not part of the copy"
 
 
 def _told(done: Copied) -> list[str]:
@@ -266,7 +312,9 @@ def _data(source: str, target: str, done: Copied) -> dict[str, Any]:
             "listed": done.listed,
             "withContent": done.releases,
             "incomplete": list(done.incomplete),
+            "withdrawn": done.withdrawn,
         },
+        "imagesNotCopied": done.images,
         "files": {"new": done.files_new, "there": done.files_there},
         "blobs": {
             "new": done.blobs_new,

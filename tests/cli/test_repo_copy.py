@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import shlex
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from margo_supplychain.verify.trust_store import TrustStore
 from tests.cli.running import run, run_json
 from tests.cli.vendor import NAME, Vendor, move_clock
 from tests.registries.servers import docker_registry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 ROOT = ("--root", "trust/metadata/1.root.json")
 
@@ -46,6 +47,7 @@ def test_push_into_a_directory(vendor: Vendor) -> None:
         "listed": 2,
         "withContent": 2,
         "incomplete": [],
+        "withdrawn": 0,
     }
 
 
@@ -61,10 +63,20 @@ def test_mirror_and_what_devices_make_of_it(vendor: Vendor) -> None:
         "listed": 2,
         "withContent": 1,
         "incomplete": [],
+        "withdrawn": 0,
     }
     assert result["blobs"]["new"] > 5
     ran = run("repo", "mirror", "oci-archive:stick.tar", "oci-layout:there", *ROOT)
-    assert ran.status == 4, "the content of 2.0.0 is not on the stick"
+    assert ran.status == 5, "the content of 2.0.0 is not on the stick"
+    assert ran.out.startswith("incomplete: copied oci-archive:stick.tar to ")
+    assert "1 of 2 releases, 1 left out" in ran.out
+    assert "acme/releases/pump-monitor/2.0.0 is not copied whole" in ran.err
+    more = ("repo", "mirror", "oci-archive:stick.tar", "oci-layout:there", *ROOT)
+    document = run_json("repo-copy", *more)
+    assert (document["ok"], document["exit"]) == (False, 5)
+    assert document["result"]["releases"]["incomplete"] == [
+        "acme/releases/pump-monitor/2.0.0"
+    ]
     ran = run(
         *("repo", "mirror", "oci-archive:stick.tar", "oci-layout:there", *ROOT),
         *("--pin", "^1"),
@@ -158,6 +170,43 @@ def test_an_old_copy(vendor: Vendor) -> None:
     assert ran.status == 3
 
 
+def test_what_is_not_copied_is_said(vendor: Vendor) -> None:
+    """Container images never are; content that is withdrawn is not any more."""
+    vendor.publish("1.3.0")
+    vendor.must("release", "withdraw", NAME, "1.2.0", "--reason", "leaks")
+    ran = run("repo", "push", "out")
+    assert ran.status == 0, ran.err
+    assert "  content   1 of 2 releases, 1 withdrawn: " in ran.out
+    assert "  images    3 container images are not part of the copy\n" in ran.out
+    result = run_json("repo-copy", "repo", "push", "out")["result"]
+    assert (result["imagesNotCopied"], result["releases"]["withdrawn"]) == (3, 1)
+
+
+def test_a_memory_begins_with_the_root(vendor: Vendor) -> None:
+    """An operator's own: it knows an old copy from then on."""
+    shutil.copytree("trust", "old")
+    mirror = ("repo", "mirror", "trust", "out", "--state", "op/state")
+    ran = run(*mirror)
+    assert ran.status == 4, "a memory that should be there is not made by itself"
+    ran = run(*mirror, *ROOT)
+    assert ran.status == 0, ran.err
+    assert ran.err.startswith(
+        f"note: began op/state from {ROOT[1]}: from now on --state op/state is enough"
+    )
+    assert ran.out.splitlines()[-1].endswith("repo check out --state op/state")
+    assert TrustStore.open(Path("op/state")).publishers == {"acme"}
+    vendor.publish("1.3.0")
+    for more in ((), ROOT):
+        ran = run(*mirror, *more)
+        assert (ran.status, ran.err) == (0, "")
+    # It is not asked for the root any more.
+    ran = run("repo", "mirror", "old", "new", "--state", "op/state", *ROOT)
+    assert (ran.status, "[rollback]" in ran.err) == (3, True)
+    (vendor.place / "wrong.json").write_text("{}")
+    ran = run(*mirror[:-1], "op/other", "--root", "wrong.json")
+    assert (ran.status, Path("op/other").exists()) == (3, False)
+
+
 def test_what_has_expired(vendor: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
     move_clock(monkeypatch, 5)
     ran = run("repo", "push", "out")
@@ -166,10 +215,18 @@ def test_what_has_expired(vendor: Vendor, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_usage(vendor: Vendor) -> None:
-    for more in ((), (*ROOT, "--state", "x")):
-        ran = run("repo", "mirror", "trust", "out", *more)
+    ran = run("repo", "mirror", "trust", "out")
+    assert ran.status == 2
+    assert ran.err.startswith("error: give --root FILE or --state DIR")
+    ran = run("repo", "mirror", "trust", "stick.tar", *ROOT)
+    assert ran.status == 2
+    assert ran.err.startswith("error: stick.tar would be a directory [refused]")
+    assert "hint: write oci-archive:stick.tar for a tar" in ran.err
+    for command in (("mirror", "trust"), ("push",)):
+        more = ROOT if command[0] == "mirror" else ()
+        ran = run("repo", *command, "oci-archive:/media/stick/a/b.tar", *more)
         assert ran.status == 2
-        assert ran.err.startswith("error: give --root FILE or --state DIR")
+        assert "error: /media/stick/a does not exist, and b.tar shall be" in ran.err
     ran = run("repo", "mirror", "trust", "out", *ROOT, "--pin", "one")
     assert ran.status == 2
     ran = run("repo", "mirror", "trust", "https://mirror.example/", *ROOT)
