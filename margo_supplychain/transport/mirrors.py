@@ -19,13 +19,20 @@ import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar, final
 
-from margo_supplychain.errors import FetchError, FormatError, OciFormatError
+from margo_supplychain.errors import (
+    FetchError,
+    FormatError,
+    OciFormatError,
+    TooSlowError,
+)
 from margo_supplychain.formats.references import (
     SCHEME,
     RegistryReference,
     registry_host,
 )
+from margo_supplychain.transport.network import DEFAULT_NETWORK
 from margo_supplychain.transport.opening import open_source
+from margo_supplychain.transport.patience import Impatient, Silence, impatient
 from margo_supplychain.transport.this_machine import is_this_machine
 
 if TYPE_CHECKING:
@@ -44,8 +51,12 @@ MAX_SOURCES: Final = 64  # for one artifact
 # What a record may send a device to: other devices' disks and plain http it may not.
 _FROM_RECORDS: Final = (SCHEME, "https://")
 _USUAL_PORT: Final = ":443"
-# A gateway says so for whoever does not answer behind it.
-_GATEWAY: Final = frozenset({502, 503, 504})
+# Nothing about the repository: who may ask (a gateway says it for whoever does not
+# answer behind it), and that there is none.
+_CLOSED: Final = frozenset({401, 403, 407, 408, 429})
+_SERVER_ERROR: Final = 500
+_TIMESTAMP: Final = "timestamp.json"
+_OF_NETWORK: Final = (SCHEME, "https://", "http://")
 
 
 @final
@@ -71,6 +82,8 @@ class MirrorMap:
             for prefix, places in table.items()
         }
         self._hosts = {prefix.partition("/")[0] for prefix in self._places}
+        # Who does not answer is known to everything that is opened over this map.
+        self.silence = Silence()
 
     def __bool__(self) -> bool:
         return bool(self._places)
@@ -143,9 +156,10 @@ class MirroredContent:
         self._is_local = any(is_this_machine(_address(url)[0]) for url in known)
         self._mirrors = mirrors
         self._network = network
-        self._before = tuple(before)
-        self._always = tuple(always)
-        self._opened: dict[str, Source] = {}
+        # Each for itself: one of them may lack content that the next has.
+        self._before = tuple(_each(before))
+        self._always = tuple(_each(always))
+        self._opened: dict[tuple[str, bool], Source] = {}
         self._lock = threading.Lock()
 
     def sources(self, locations: Sequence[str]) -> Sequence[Source]:
@@ -178,7 +192,11 @@ class MirroredContent:
         except OciFormatError:
             return []
         if places is not None:
-            return [self._open(place) for place in places]
+            last = len(places) - 1
+            return [
+                self._open(place, is_last=number == last)
+                for number, place in enumerate(places)
+            ]
         if not location.startswith(_FROM_RECORDS) or not self._may_ask(location):
             return []
         try:
@@ -198,13 +216,15 @@ class MirroredContent:
             _origin(one) == origin for one in self._network.registries
         )
 
-    def _open(self, place: str) -> Source:
+    def _open(self, place: str, *, is_last: bool = True) -> Source:
         if place.startswith(SCHEME):
             place = RegistryReference.parse(place).repository
         with self._lock:
-            if place not in self._opened:
-                self._opened[place] = open_source(place, network=self._network)
-            return self._opened[place]
+            if (place, is_last) not in self._opened:
+                self._opened[place, is_last] = _opened(
+                    place, self._mirrors, network=self._network, is_last=is_last
+                )
+            return self._opened[place, is_last]
 
 
 def open_mirrored_source(
@@ -212,15 +232,25 @@ def open_mirrored_source(
 ) -> Source:
     """Return the source of a URL or path at its mirrors: the first that answers.
 
-    The source stays with it for one refresh, as long as it can be reached. That
-    something is not there, or is refused, is an answer.
+    The source stays with it for one refresh, as long as it can be reached. Who does
+    not let this client in, or holds no repository, has not answered; that a file of
+    the repository is not there is an answer.
 
     Raises:
         FormatError: no kind of URL that is known here.
     """
     places = mirrors.places(url)
-    sources = [open_source(place, network=network) for place in places]
+    last = len(places) - 1
+    sources = [
+        _opened(place, mirrors, network=network, is_last=number == last)
+        for number, place in enumerate(places)
+    ]
     return sources[0] if len(sources) == 1 else FirstAnswering(sources)
+
+
+@final
+class _NoRepositoryError(FetchError):
+    """A place where no repository lies, or none that is shown."""
 
 
 @final
@@ -236,19 +266,24 @@ class FirstAnswering:
 
     Raises:
         ValueError: if there are none.
+
+    `problems` says why others were passed over when something was last asked.
     """
 
     def __init__(self, sources: Sequence[Source]) -> None:
         if not sources:
             raise ValueError("expected at least one source")
-        self._sources = tuple(sources)
+        self.sources = tuple(sources)
+        self.problems: tuple[FetchError, ...] = ()
         self._current = 0
         self._is_after_root = False
+        # Of the current source, when it said that there is no newer root.
+        self._timestamp: bytes | None = None
 
     @property
     def url(self) -> str:
-        """What the source that answered last is called."""
-        return self._sources[self._current].url
+        """What the source that is asked, or answered last, is called."""
+        return self.sources[self._current].url
 
     def metadata(
         self,
@@ -259,13 +294,24 @@ class FirstAnswering:
     ) -> bytes:
         """Return a metadata file; see `Source.metadata`."""
         is_root = filename.endswith(".root.json")
-        if not self._is_after_root and (is_root or filename == "timestamp.json"):
+        is_timestamp = filename == _TIMESTAMP
+        if not self._is_after_root and (is_root or is_timestamp):
             self._current = 0
         self._is_after_root = False
+        kept, self._timestamp = self._timestamp, None
+        if is_timestamp and kept is not None and len(kept) <= limit:
+            return kept
+
+        def ask(one: Source) -> bytes:
+            try:
+                return one.metadata(filename, limit=limit, tick=tick)
+            except FetchError as why:
+                if is_root and why.missing:
+                    self._timestamp = _timestamp_of(one, limit, tick)
+                raise
+
         try:
-            found = self._ask(
-                lambda one: one.metadata(filename, limit=limit, tick=tick)
-            )
+            found = self._ask(ask, leads_on=is_timestamp)
         except FetchError as why:
             # That there is no newer root ends nothing: the timestamp comes next.
             self._is_after_root = is_root and why.missing
@@ -304,23 +350,95 @@ class FirstAnswering:
                 lambda one: stack.enter_context(one.blob(what, start=start, tick=tick))
             )
 
-    def _ask(self, question: Callable[[Source], T]) -> T:
-        """Ask the source that answered last, then the others from the first on."""
-        first = self._current
-        order = dict.fromkeys([first, *range(len(self._sources))])
-        problems: list[FetchError] = []
-        for number in order:
+    def _ask(self, question: Callable[[Source], T], *, leads_on: bool = False) -> T:
+        """Ask the source that answered last, then the others from the first on.
+
+        Args:
+            question: what is asked.
+            leads_on: whether the next is asked when a source lacks it.
+        """
+        order = dict.fromkeys([self._current, *range(len(self.sources))])
+        problems: dict[int, FetchError] = {}
+        for number in sorted(order, key=lambda one: _is_held(self.sources[one])):
+            source = self.sources[number]
+            if isinstance(source, Impatient):
+                # Nobody else had an answer.
+                source.release()
+            self._current = number
             try:
-                found = question(self._sources[number])
+                return question(source)
             except FetchError as why:
-                if not why.unreachable and why.status not in _GATEWAY:
-                    self._current = number
+                if not (_is_closed(why) or (leads_on and why.missing)):
                     raise
-                problems.append(why)
-            else:
-                self._current = number
-                return found
-        raise problems[0]
+                problems[number] = why
+            finally:
+                self.problems = tuple(problems.values())
+        # Who answered, if only that this client may not ask, says more than who did
+        # not: of one that can't be reached a device decides on copies.
+        self._current = min(
+            problems,
+            key=lambda one: (problems[one].unreachable, problems[one].missing),
+        )
+        raise problems[self._current]
+
+
+def _opened(
+    place: str, mirrors: MirrorMap, *, network: Network | None, is_last: bool
+) -> Source:
+    """Return the source of a place of the owner's map."""
+    if is_last or not place.startswith(_OF_NETWORK):
+        return open_source(place, network=network)
+    source = open_source(place, network=impatient(network or DEFAULT_NETWORK))
+    return Impatient(source, host=_address(place)[1], silence=mirrors.silence)
+
+
+def _each(sources: Sequence[Source]) -> Iterator[Source]:
+    for one in sources:
+        if isinstance(one, FirstAnswering):
+            yield from one.sources
+        else:
+            yield one
+
+
+def _timestamp_of(
+    source: Source, limit: int, tick: Callable[[int], None] | None
+) -> bytes | None:
+    """Return the timestamp of a source that says that there is no newer root.
+
+    Where no repository lies, there is no root either, and the next place may have both:
+    they must be of one. So this is asked before that answer is believed; it is what
+    comes next in any case.
+
+    Raises:
+        _NoRepositoryError: there is none, or nobody who tells.
+    """
+    try:
+        return source.metadata(_TIMESTAMP, limit=limit, tick=tick)
+    except FetchError as why:
+        if not why.missing and not _is_closed(why):
+            return None  # whoever asks for it is told
+        raise _NoRepositoryError(
+            str(why),
+            url=why.url,
+            status=why.status,
+            missing=why.missing,
+            unreachable=why.unreachable,
+            hint=why.hint,
+        ) from why
+
+
+def _is_held(source: Source) -> bool:
+    return isinstance(source, Impatient) and source.is_held
+
+
+def _is_closed(why: FetchError) -> bool:
+    """Say whether an error tells nothing of the repository, so that others may."""
+    return (
+        why.unreachable
+        or isinstance(why, (TooSlowError, _NoRepositoryError))
+        or why.status in _CLOSED
+        or (why.status is not None and why.status >= _SERVER_ERROR)
+    )
 
 
 def _prefix(text: str) -> str:

@@ -13,6 +13,8 @@ from margo_supplychain.errors import (
     FetchError,
     FormatError,
     OciFormatError,
+    TooLargeError,
+    TooSlowError,
 )
 from margo_supplychain.formats.digests import Descriptor
 from margo_supplychain.storage.content_store import ContentStore
@@ -29,6 +31,7 @@ from margo_supplychain.transport.mirrors import (
     open_mirrored_source,
 )
 from margo_supplychain.transport.network import Network, RegistryAccess
+from margo_supplychain.transport.patience import Impatient, Silence
 from tests.world import MemorySource
 from tests.world.sources import Files
 
@@ -456,3 +459,123 @@ def test_a_caller_who_stops_is_not_sent_on() -> None:
 def test_needs_a_source() -> None:
     with pytest.raises(ValueError, match="at least one source"):
         FirstAnswering([])
+
+
+# --- what is no answer ---------------------------------------------------------------
+
+
+def status(number: int) -> Callable[[MemorySource], None]:
+    """A source that says this of everything."""
+
+    def close(source: MemorySource) -> None:
+        def refuse(what: str) -> None:
+            source.asked.append(what)
+            raise FetchError(f"answered {number}", url=source.url, status=number)
+
+        source._ask = refuse  # type: ignore[method-assign]
+
+    return close
+
+
+def empty(source: MemorySource) -> None:
+    source.files.metadata.clear()
+
+
+def slow(source: MemorySource) -> None:
+    def wait(what: str) -> None:
+        raise TooSlowError(f"{what} is slow", url=source.url)
+
+    source._ask = wait  # type: ignore[method-assign]
+
+
+CLOSED = {
+    "401": status(401),
+    "403": status(403),
+    "429": status(429),
+    "500": status(500),
+    "503": status(503),
+    "empty": empty,
+    "slow": slow,
+}
+
+
+@pytest.mark.parametrize("close", CLOSED.values(), ids=CLOSED)
+def test_who_tells_nothing_is_left_for_the_next(
+    close: Callable[[MemorySource], None],
+) -> None:
+    """Roots and timestamp are those of one repository."""
+    story = Story()
+    story.second.files.metadata["2.root.json"] = b"root"
+    close(story.first)
+    assert story.source.metadata("2.root.json", limit=10) == b"root"
+    assert story.source.url == "second"
+    assert [str(one) for one in story.source.problems]
+    with pytest.raises(FetchError, match=r"no 3\.root"):
+        story.source.metadata("3.root.json", limit=10)
+    assert not story.source.problems
+    asked = len(story.second.asked)
+    assert story.source.metadata("timestamp.json", limit=10) == b"{}"
+    # It came along with the answer that there is no newer root.
+    assert len(story.second.asked) == asked
+    # A timestamp alone begins anew, and finds the same.
+    assert story.source.metadata("timestamp.json", limit=10) == b"{}"
+    assert len(story.second.asked) == asked + 1
+
+
+def test_a_timestamp_above_its_limit() -> None:
+    story = Story()
+    story.first.files.metadata["timestamp.json"] = b"x" * 20
+    with pytest.raises(FetchError, match=r"no 2\.root"):
+        story.source.metadata("2.root.json", limit=30)
+    with pytest.raises(TooLargeError):
+        story.source.metadata("timestamp.json", limit=10)
+    # Above both limits: told to who asks for it, and nobody else is asked.
+    with pytest.raises(FetchError, match=r"no 2\.root"):
+        story.source.metadata("2.root.json", limit=10)
+    with pytest.raises(TooLargeError):
+        story.source.metadata("timestamp.json", limit=10)
+    assert story.second.asked == []
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ("down", "401", "answered 401"),
+        ("401", "down", "answered 401"),
+        ("empty", "403", "answered 403"),
+        ("401", "403", "answered 401"),
+        ("down", "empty", "no timestamp.json"),
+        ("empty", "down", "no timestamp.json"),
+        ("down", "down", "the wire is cut"),
+    ],
+)
+def test_nobody_tells_anything(first: str, second: str, said: str) -> None:
+    """An answer, if only a refusal, keeps a device from deciding on its copies."""
+    story = Story()
+    for name, source in ((first, story.first), (second, story.second)):
+        if name == "down":
+            source.down = True
+        else:
+            CLOSED[name](source)
+    for _ in range(2):
+        for file in ("2.root.json", "timestamp.json"):
+            with pytest.raises(FetchError, match=said) as caught:
+                story.source.metadata(file, limit=10)
+            assert caught.value.unreachable == (said == "the wire is cut")
+            assert len(story.source.problems) == 2
+
+
+def test_who_was_silent_is_asked_when_nobody_else_answers() -> None:
+    story, silence = Story(), Silence()
+    held = [
+        Impatient(cast("Source", one), host=one.url, silence=silence)
+        for one in (story.first, story.second)
+    ]
+    source = FirstAnswering(held)
+    story.first.down = True
+    assert metadata(source) == b"{}"
+    assert metadata(source) == b"{}"
+    assert len(story.first.asked) == 1
+    story.first.down, story.second.down = False, True
+    assert metadata(source) == b"{}"
+    assert source.url == "first"
