@@ -52,7 +52,8 @@ class Walk:
         demand: what the repository must keep to.
 
     `accepted` and `accepted_targets` hold the bytes worth keeping; `workflow.memory`
-    the floors as they stand, also when a call raised.
+    the floors as they stand, also when a call raised; `unreached` why the walk is
+    offline, or None.
     """
 
     def __init__(
@@ -69,13 +70,18 @@ class Walk:
         self.workflow = Workflow(memory, demand=demand, limits=limits)
         self.accepted: dict[str, bytes] = {}
         self.accepted_targets: dict[str, bytes] = {}
-        self.offline = False
+        self.unreached: FetchError | None = None
         self._copies = copies
         self._source = source
         self._demand = demand
         self._limits = limits
         self._clock = clock
         self._budget = budget
+
+    @property
+    def offline(self) -> bool:
+        """Whether the source gave no answer, so that copies decide."""
+        return self.unreached is not None
 
     def top_level(self) -> None:
         """Refresh root, timestamp, snapshot and targets.
@@ -133,7 +139,7 @@ class Walk:
                 if why.missing:
                     return
                 if why.unreachable and not self.accepted:
-                    self.offline = True
+                    self.unreached = why
                     return
                 raise
             self.workflow.update_root(data)
@@ -158,13 +164,16 @@ class Walk:
             self.workflow.close_timestamp()
 
     def _timestamp_offered(self, *, have_copy: bool) -> bytes | None:
-        if self.offline and have_copy:
-            return None
+        if self.unreached is not None:
+            if have_copy:
+                return None
+            # Who did not answer a moment ago would be waited for as long again.
+            raise self.unreached
         try:
             return self._fetch("timestamp.json", self._limits.timestamp)
         except FetchError as why:
             if why.unreachable and have_copy:
-                self.offline = True
+                self.unreached = why
                 return None
             raise
 

@@ -305,7 +305,10 @@ class Verifier:
             finally:
                 facts["roles"] = _roles(walk)
                 facts["issued"] = _issued(walk)
+                facts["source"] = self._source.url
                 facts["reached"] = not walk.offline
+                if walk.unreached is not None:
+                    facts["out of reach"] = str(walk.unreached)
             memory = self._keep(memory, after, walk)
             return walk, found, memory
 
