@@ -25,6 +25,8 @@ def context(network: Network, access: RegistryAccess, *, url: str) -> ssl.SSLCon
     Raises:
         FetchError: a named file is not there, or not what it should be. Not a
             FormatError: that would speak of the bytes that `url` should have given.
+            Nor is `url` unreachable: that the owner named a wrong file is no reason
+            to decide without it.
     """
     ca_file = access.ca_file or network.ca_file
     made = _believing(ca_file, url=url)
@@ -43,7 +45,7 @@ def _believing(ca_file: Path | None, *, url: str) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=ca_file)
     except OSError as why:  # that of TLS is one, too
         text = f"can't use the certificates in {ca_file}: {_said(why)}"
-        raise FetchError(text, url=url, unreachable=True, hint=_HINT) from why
+        raise FetchError(text, url=url, hint=_HINT) from why
 
 
 def _show(
@@ -66,7 +68,7 @@ def _show(
             said = _said(why)
         files = certificate if key is None else f"{certificate} with {key}"
         text = f"can't use the client certificate {files}: {said}"
-        raise FetchError(text, url=url, unreachable=True, hint=_HINT) from why
+        raise FetchError(text, url=url, hint=_HINT) from why
 
 
 def _said(why: OSError) -> str:
