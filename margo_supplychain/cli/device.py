@@ -18,6 +18,7 @@ from margo_supplychain.cli.output import Result
 if TYPE_CHECKING:
     from margo_supplychain.cli.device_directory import DeviceDirectory
     from margo_supplychain.cli.device_request import Request
+    from margo_supplychain.cli.device_watch import Watch
 
 _state_option = setting_option(
     "state",
@@ -88,7 +89,10 @@ def device() -> None:
 )
 @click.option("--name", help="What this device calls it; default: the first publisher.")
 @_state_option
+@pass_invocation
 def init(
+    invocation: Invocation,
+    /,
     *,
     root: str | None,
     root_sha256: str | None,
@@ -110,11 +114,14 @@ def init(
         raise click.UsageError(
             "--source is missing, and --root lies in no repository that gives it"
         )
+    said = device_init.check_source(source)
     if root is not None:
         data = device_init.root_from_file(Path(root))
     else:
         data = device_init.root_from_source(directory, source, root_sha256 or "")
     chosen = name or publishers[0]
+    if said is not None:
+        invocation.note(said)
     made = device_init.initialise(
         directory,
         root=data,
@@ -172,12 +179,18 @@ def refresh(
 ) -> Result:
     """Bring the trust metadata of every repository up to date.
 
-    --source is where one repository is: name it, if there are several.
+    --source is where one repository is: name it, if there are several. One that is out
+    of reach has not been refreshed: exit status 4, and what was known stays.
     """
     from margo_supplychain.cli.device_refresh import refresh_all
+    from margo_supplychain.cli.device_watch import Watch
 
     return refresh_all(
-        _device(state), repositories, source=source, note=invocation.note
+        _device(state),
+        repositories,
+        source=source,
+        watch=Watch(invocation),
+        note=invocation.note,
     )
 
 
@@ -262,8 +275,12 @@ def fetch(
     request = _request(invocation, name, pin, options)
     checked = request.verify()
     content = request.fetch(checked, Path(to), frozenset(platforms) or None)
+    served = request.served
+    for one in served:
+        invocation.detail(f"content came from {one}")
     return Result(
-        data=data_of(content), lines=lines_of(content, explain=request.explain)
+        data=data_of(content, served),
+        lines=lines_of(content, served, explain=request.explain),
     )
 
 
@@ -315,10 +332,10 @@ def _directory(state: str | None) -> Path:
     return Path()
 
 
-def _device(state: str | None) -> DeviceDirectory:
+def _device(state: str | None, watch: Watch | None = None) -> DeviceDirectory:
     from margo_supplychain.cli.device_directory import DeviceDirectory
 
-    return DeviceDirectory(_directory(state))
+    return DeviceDirectory(_directory(state), watch)
 
 
 def _request(
@@ -326,9 +343,11 @@ def _request(
 ) -> Request:
     from margo_supplychain.cli import arguments
     from margo_supplychain.cli.device_request import Request
+    from margo_supplychain.cli.device_watch import Watch
     from margo_supplychain.formats.names import ReleaseName, slot_name
     from margo_supplychain.formats.pins import Pin
 
+    watch = Watch(invocation)
     policy = options["policy"]
     with arguments.typed(arguments.NAME_HINT):
         parsed = ReleaseName.parse(name)
@@ -338,7 +357,8 @@ def _request(
         slot = slot_name(options["slot"])
     return Request(
         invocation,
-        _device(options["state"]),
+        _device(options["state"], watch),
+        watch,
         name=parsed,
         pin=wanted,
         slot=slot,

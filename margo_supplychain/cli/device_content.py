@@ -8,7 +8,9 @@ from margo_supplychain.cli import describe
 from margo_supplychain.cli.device_evidence import (
     descriptor_data,
     explained,
+    fresh_text,
     images_data,
+    out_of_reach,
     shown,
 )
 from margo_supplychain.formats import oci
@@ -17,6 +19,7 @@ from margo_supplychain.storage.content_store import blob_path
 from margo_supplychain.verify.trace import TITLES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from margo_supplychain.formats.digests import Descriptor
@@ -54,8 +57,16 @@ def pieces_of(content: VerifiedContent) -> tuple[Piece, ...]:
     return tuple(found)
 
 
-def lines_of(content: VerifiedContent, *, explain: bool) -> list[str]:
-    """Return what `device fetch` prints."""
+def lines_of(
+    content: VerifiedContent, served: Sequence[str], *, explain: bool
+) -> list[str]:
+    """Return what `device fetch` prints.
+
+    Args:
+        content: what was fetched.
+        served: URLs of those who had it.
+        explain: whether each step is told.
+    """
     release = content.release
     size = describe.size(sum(one.size for one in content.digests.values()))
     lines = [
@@ -65,6 +76,10 @@ def lines_of(content: VerifiedContent, *, explain: bool) -> list[str]:
             f"{len(content.digests)} blobs, {size} in {content.content.directory}"
         ),
     ]
+    lines.append(f"  fresh    {fresh_text(release)}")
+    reason = out_of_reach(release.report)
+    if reason is not None:
+        lines.append(f"  source   out of reach: {reason}")
     if content.platforms is not None:
         lines.append(f"  platforms  {', '.join(sorted(content.platforms))} alone")
     for one in pieces_of(content):
@@ -77,6 +92,7 @@ def lines_of(content: VerifiedContent, *, explain: bool) -> list[str]:
         facts: dict[str, Any] = {"blobs": len(content.digests)}
         if content.platforms is not None:
             facts["platforms"] = sorted(content.platforms)
+        facts["from"] = list(served)
         step = Step(
             number=_CONTENT,
             title=TITLES[_CONTENT],
@@ -94,8 +110,13 @@ def lines_of(content: VerifiedContent, *, explain: bool) -> list[str]:
     return lines
 
 
-def data_of(content: VerifiedContent) -> dict[str, Any]:
-    """Return what `device fetch` gives to programs."""
+def data_of(content: VerifiedContent, served: Sequence[str]) -> dict[str, Any]:
+    """Return what `device fetch` gives to programs.
+
+    Args:
+        content: what was fetched.
+        served: URLs of those who had it.
+    """
     release = content.release
     return {
         "name": str(release.name),
@@ -119,6 +140,9 @@ def data_of(content: VerifiedContent) -> dict[str, Any]:
         "images": images_data(release),
         "platforms": None if content.platforms is None else sorted(content.platforms),
         "blobs": len(content.digests),
+        "servedBy": list(served),
+        "freshness": release.freshness.name.lower(),
+        "outOfReach": out_of_reach(release.report),
         "report": release.report.to_dict(),
     }
 

@@ -9,6 +9,7 @@ trusted because it lies here: sources are untrusted, and a store judges its own 
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, final
 
@@ -21,6 +22,11 @@ from margo_supplychain.cli.device_settings import (
     read_settings,
 )
 from margo_supplychain.cli.files import read_named
+from margo_supplychain.cli.registry_settings import (
+    check_files,
+    local_path,
+    open_keys,
+)
 from margo_supplychain.errors import (
     AmbiguousRoleError,
     FormatError,
@@ -31,8 +37,10 @@ from margo_supplychain.verify.policy import LIMIT, Policy
 from margo_supplychain.verify.trust_store import TrustStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from margo_supplychain.cli.device_watch import Watch
     from margo_supplychain.transport.protocols import ContentSources, Source
     from margo_supplychain.verify.memory import FetchedRelease
     from margo_supplychain.verify.verifier import Verifier
@@ -47,11 +55,14 @@ class DeviceDirectory:
 
     Args:
         directory: what `--state` names.
+        watch: sees whom is asked.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, watch: Watch | None = None) -> None:
         self.directory = directory
         self.file = directory / FILE_NAME
+        self._watch = watch
+        self._sources: dict[str, Source] = {}
 
     @cached_property
     def settings(self) -> DeviceSettings:
@@ -159,8 +170,14 @@ class DeviceDirectory:
         Args:
             name: the repository.
             given: what the command line says instead of the file.
+
+        Raises:
+            FormatError: the repository has no source, or the one that is given is not
+                there; a file that `device.toml` names can't be used.
         """
-        return self._opened(given or self._locations(name).source)
+        check_files(self.settings.registries.network, str(self.file))
+        source = self._opened(self._where(name, given))
+        return source if self._watch is None else self._watch.source(source)
 
     def verifier(
         self,
@@ -184,20 +201,51 @@ class DeviceDirectory:
         """
         from margo_supplychain.verify.verifier import Verifier
 
-        where = source or self._locations(name).source
+        where = self._where(name, source)
         metadata = self._opened(where)
+        content = self._content(name, where, metadata, given=bool(source))
+        watch = self._watch
         return Verifier(
             store=store,
-            source=metadata,
-            content=self._content(name, where, metadata, given=bool(source)),
+            source=metadata if watch is None else watch.source(metadata),
+            content=content if watch is None else watch.content(content),
             policy=self.policy(policy),
         )
+
+    def asked(self, name: str, given: str | None) -> tuple[str, ...]:
+        """Return where a repository's metadata is asked for, best first."""
+        where = given or self._locations(name).source
+        return self.settings.registries.mirrors.places(where)
+
+    def note_keys(self, note: Callable[[str], None]) -> None:
+        """Say which private keys of client certificates lie open."""
+        _, network = self.settings.registries
+        for path in open_keys(network):
+            note(f"{path} is a private key that others may read: chmod 600 {path}")
+
+    def _where(self, name: str, given: str | None) -> str:
+        """Return where a repository is, as a person or the file says."""
+        if given is None:
+            return self._locations(name).source
+        path = local_path(given)
+        # A typing mistake must not be decided around, on copies and by other places.
+        if path is not None and not os.path.lexists(path):
+            raise FormatError(
+                f"--source {given[:160]} does not exist",
+                where=given,
+                hint="name a repository that is there, or leave it out: device.toml "
+                "says where it is",
+            )
+        return given
 
     def _opened(self, where: str) -> Source:
         from margo_supplychain.transport.mirrors import open_mirrored_source
 
-        mirrors, network = self.settings.registries
-        return open_mirrored_source(where, mirrors, network=network)
+        # Once: who answered is known to whoever asks for its name.
+        if where not in self._sources:
+            mirrors, network = self.settings.registries
+            self._sources[where] = open_mirrored_source(where, mirrors, network=network)
+        return self._sources[where]
 
     def _content(
         self, name: str, where: str, metadata: Source, *, given: bool

@@ -68,8 +68,11 @@ def lines_of(release: VerifiedRelease, pin: Pin, *, explain: bool) -> list[str]:
         f"  {_newest(release, pin)}",
         f"  package     {shown(release.manifest.digest)}",
         f"  signed      {deciding.label} by {keys}, for {parents}",
-        f"  fresh       {_fresh(release)}",
+        f"  fresh       {fresh_text(release)}",
     ]
+    reason = out_of_reach(report)
+    if reason is not None:
+        lines.append(f"  source      out of reach: {reason}")
     provenance = _facts(report, _PROVENANCE).get("provenance")
     said = "none demanded" if provenance == "none" else str(provenance)
     lines += [f"  images      {images_text(release)}", f"  provenance  {said}"]
@@ -126,11 +129,19 @@ def data_of(release: VerifiedRelease, pin: Pin, store: str) -> dict[str, Any]:
             "issued": trust["issued"],
             "expires": trust["roles"]["timestamp"]["expires"],
         },
+        "source": trust["source"],
         "reached": trust["reached"],
+        "outOfReach": out_of_reach(release.report),
         "freshness": release.freshness.name.lower(),
         "provenance": _facts(release.report, _PROVENANCE)["provenance"],
         "report": release.report.to_dict(),
     }
+
+
+def out_of_reach(report: Report) -> str | None:
+    """Return why the source gave no answer; None if it did."""
+    reason: str | None = _facts(report, _TRUST).get("out of reach")
+    return reason
 
 
 def images_text(release: VerifiedRelease) -> str:
@@ -183,7 +194,8 @@ def _newest(release: VerifiedRelease, pin: Pin) -> str:
     return f"{head} ({release.newest} exists, {reason})"
 
 
-def _fresh(release: VerifiedRelease) -> str:
+def fresh_text(release: VerifiedRelease) -> str:
+    """Return how current the trust metadata is known to be."""
     trust = _facts(release.report, _TRUST)
     now = release.report.time
     timestamp = trust["roles"]["timestamp"]

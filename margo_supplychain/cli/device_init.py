@@ -8,6 +8,7 @@ same command finishes its work, because a table without a store is no trust yet.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,7 +27,7 @@ from margo_supplychain.cli.device_settings import (
     repository_name,
 )
 from margo_supplychain.cli.files import read_named
-from margo_supplychain.cli.registry_settings import locate
+from margo_supplychain.cli.registry_settings import local_path, locate
 from margo_supplychain.errors import (
     DigestMismatchError,
     FormatError,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _LOCK_TIMEOUT: Final = 30.0
+_HOST_AND_PORT: Final = re.compile(r"[A-Za-z0-9.-]+:[0-9]{1,5}/", re.ASCII)
 _FIRST_ROOT: Final = "1.root.json"
 
 
@@ -107,6 +109,33 @@ def root_from_source(state: Path, source: str, sha256: str) -> bytes:
             hint="do not trust it: compare both with who gave you the digest",
         )
     return data
+
+
+def check_source(source: str) -> str | None:
+    """Check what a source is called before it is written down; nobody is asked.
+
+    Returns:
+        What to say about a path where nothing lies; None where nothing is wrong.
+
+    Raises:
+        FormatError: no path or URL of a repository, or a registry without its scheme.
+    """
+    from margo_supplychain.transport.opening import open_source
+
+    is_there = os.path.lexists(source)
+    if not is_there and _HOST_AND_PORT.match(source) is not None:
+        raise FormatError(
+            f"source {source[:160]!r} is no path that is there",
+            where=source,
+            hint=f"write oci://{source[:160]} for a registry",
+        )
+    path = local_path(source)
+    open_source(source)
+    if path is None or os.path.lexists(path):
+        return None
+    return (
+        f"{source} does not exist; a registry is oci://HOST/PATH, a web server https://"
+    )
 
 
 def source_beside(root: Path) -> str | None:
@@ -207,7 +236,8 @@ def _extended(
             raise FormatError(
                 f"{file} has a [repository.{name}] already, from {known.source}",
                 where=str(file),
-                hint="give this one another --name",
+                hint=f"edit its `source` in {file} if that is wrong; give this one "
+                "another --name if it is another repository",
             )
         table = ""  # an earlier run ended before it made the store
     missing = sorted(one for one in publishers if f"{one}/*" not in before.patterns)

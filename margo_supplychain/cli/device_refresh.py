@@ -1,14 +1,17 @@
-"""`device refresh`: every repository in turn; one that fails does not stop the rest."""
+"""`device refresh`: every repository in turn; one that fails does not stop the rest.
+
+That a device may decide on its copies for a while is for those who ask about a release
+(ADR 0004). Here somebody asks for news, and none came.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from margo_supplychain.cli.output import Result
 from margo_supplychain.errors import (
-    FetchError,
     FormatError,
     InconclusiveError,
     StateLostError,
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from margo_supplychain.cli.device_directory import DeviceDirectory
-    from margo_supplychain.transport.protocols import Source
+    from margo_supplychain.cli.device_watch import Watch
 
 
 def refresh_all(
@@ -28,6 +31,7 @@ def refresh_all(
     wanted: Sequence[str],
     *,
     source: str | None,
+    watch: Watch,
     note: Callable[[str], None],
 ) -> Result:
     """Refresh the repositories that are named, or all.
@@ -36,6 +40,7 @@ def refresh_all(
         device: whose they are.
         wanted: their names; none for all.
         source: where the only one is, instead of where `device.toml` says.
+        watch: sees whom is asked.
         note: told how it went with those that the error does not tell of.
 
     Raises:
@@ -61,11 +66,12 @@ def refresh_all(
         raise click.UsageError(
             f"--source is where one repository is: which of {', '.join(chosen)}?"
         )
+    device.note_keys(note)
     done: list[dict[str, Any]] = []
     failed: list[tuple[str, SupplyChainError]] = []
     for name in chosen:
         try:
-            done.append(_refresh(device, name, source))
+            done.append(_refresh(device, name, source, watch))
         except (VerificationError, InconclusiveError) as why:
             failed.append((name, why))
     if failed:
@@ -74,22 +80,25 @@ def refresh_all(
     reached = sum(one["reached"] for one in done)
     verdict = f"refreshed {reached} of {len(done)}"
     if reached < len(done):
-        verdict += ": out of reach, decided on copies"
+        verdict += ": what is out of reach stays as it was"
     return Result(
         data={"repositories": done},
         lines=[
             verdict,
             *(f"  {one['repository']:<{width}}  {_said(one)}" for one in done),
         ],
+        exit_status=0 if reached == len(done) else InconclusiveError.exit_status,
     )
 
 
-def _refresh(device: DeviceDirectory, name: str, given: str | None) -> dict[str, Any]:
+def _refresh(
+    device: DeviceDirectory, name: str, given: str | None, watch: Watch
+) -> dict[str, Any]:
     from margo_supplychain.transport.opening import FixedContent
     from margo_supplychain.verify.verifier import Verifier
 
     store = device.store(name)
-    source = _Watched(device.source(name, given))
+    source = watch.source(device.source(name, given))
     verifier = Verifier(
         store=store,
         source=source,
@@ -103,42 +112,19 @@ def _refresh(device: DeviceDirectory, name: str, given: str | None) -> dict[str,
         "root": status.root,
         "timestamp": status.timestamp,
         "snapshot": status.snapshot,
-        "reached": source.reached,
+        "source": source.url,
+        "reached": source.unreached is None,
+        "outOfReach": None if source.unreached is None else str(source.unreached),
         "freshness": freshness.name.lower(),
     }
 
 
-@final
-class _Watched:
-    """A source, and whether it could be reached: `Freshness` alone can't tell."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self.url = source.url
-        self.target = source.target
-        self.blob = source.blob
-        self.reached = True
-
-    def metadata(
-        self,
-        filename: str,
-        *,
-        limit: int,
-        tick: Callable[[int], None] | None = None,
-    ) -> bytes:
-        """Pass the question on."""
-        try:
-            return self._source.metadata(filename, limit=limit, tick=tick)
-        except FetchError as why:
-            self.reached = self.reached and not why.unreachable
-            raise
-
-
 def _said(one: dict[str, Any]) -> str:
+    reason = one["outOfReach"]
     return (
         f"root v{one['root']}, timestamp v{one['timestamp']}, snapshot "
         f"v{one['snapshot']}, {one['freshness']}"
-        f"{'' if one['reached'] else ', out of reach'}"
+        f"{'' if reason is None else f', out of reach: {reason}'}"
     )
 
 

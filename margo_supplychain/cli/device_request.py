@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from margo_supplychain.cli.device_directory import DeviceDirectory
+    from margo_supplychain.cli.device_watch import Watch
     from margo_supplychain.cli.invocation import Invocation
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.pins import Pin
+    from margo_supplychain.transport.protocols import Source
     from margo_supplychain.verify.results import VerifiedContent, VerifiedRelease
     from margo_supplychain.verify.verifier import Verifier
 
@@ -43,6 +45,7 @@ class Request:
         self,
         invocation: Invocation,
         device: DeviceDirectory,
+        watch: Watch,
         *,
         name: ReleaseName,
         pin: Pin,
@@ -53,11 +56,12 @@ class Request:
     ) -> None:
         self._invocation = invocation
         self._device = device
+        self._watch = watch
         self._name = name
         self._slot = slot
         self._source = source
         self._policy = policy
-        self._url: str | None = None
+        self._asked: Source | None = None
         self.pin = pin
         self.explain = explain
 
@@ -66,7 +70,8 @@ class Request:
         with self._answered():
             _ = self._device.settings
             repository, store = self._device.store_of(self._name.publisher)
-            self._url = self._device.source(repository, self._source).url
+            self._asked = self._device.source(repository, self._source)
+            self._device.note_keys(self._invocation.note)
             verifier = self._device.verifier(
                 repository, store, source=self._source, policy=self._policy
             )
@@ -87,6 +92,11 @@ class Request:
                 platforms=platforms,
             )
 
+    @property
+    def served(self) -> tuple[str, ...]:
+        """URLs of those who had content."""
+        return self._watch.served
+
     @contextmanager
     def _answered(self) -> Iterator[None]:
         """Give every verdict a report, and name the source in its hint."""
@@ -97,8 +107,8 @@ class Request:
                 yield
         except (VerificationError, InconclusiveError) as error:
             trace.attach(error)
-            if self._url is not None:
-                error.name_source(self._url)
+            if self._asked is not None:
+                error.name_source(self._asked.url)
             if self.explain and error.report is not None:
                 for line in explained(error.report):
                     self._invocation.note(line)

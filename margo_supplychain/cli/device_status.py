@@ -9,6 +9,8 @@ from margo_supplychain.cli.output import Result
 from margo_supplychain.errors import StateLostError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from margo_supplychain.cli.device_directory import DeviceDirectory
     from margo_supplychain.verify.trust_store import StoreStatus
 
@@ -23,15 +25,25 @@ def show(device: DeviceDirectory) -> Result:
     for name in device.names():
         known = device.settings.repositories.get(name)
         source = None if known is None else known.source
+        asked = () if source is None else device.asked(name, None)
+        places = [one for one in asked if one != source]
         try:
             status = device.store(name).status()
         except StateLostError as why:
             lost += 1
-            stores.append({"repository": name, "source": source, "lost": str(why)})
+            named = {"repository": name, "source": source, "mirrors": places}
+            stores.append({**named, "lost": str(why)})
             lines += [f"  {name}  lost", f"    {why}", f"    {why.hint}"]
             continue
-        stores.append({"repository": name, "source": source, **_data(status)})
-        lines += _lines(name, source, status)
+        stores.append(
+            {
+                "repository": name,
+                "source": source,
+                "mirrors": places,
+                **_data(status),
+            }
+        )
+        lines += _lines(name, source, asked, status)
     count = describe.counted(len(stores), "store")
     bad = f", {lost} lost" if lost else ""
     return Result(
@@ -41,7 +53,9 @@ def show(device: DeviceDirectory) -> Result:
     )
 
 
-def _lines(name: str, source: str | None, status: StoreStatus) -> list[str]:
+def _lines(
+    name: str, source: str | None, asked: Sequence[str], status: StoreStatus
+) -> list[str]:
     seen = "never refreshed"
     if status.timestamp is not None:
         seen = f"timestamp v{status.timestamp}"
@@ -54,6 +68,8 @@ def _lines(name: str, source: str | None, status: StoreStatus) -> list[str]:
         f"    trust      root v{status.root}, {seen}",
         f"    source     {source or 'none in device.toml'}",
     ]
+    if asked and asked != (source,):
+        lines.append(f"    asked at   {', '.join(asked)}")
     for slot, floors in sorted(status.slots.items()):
         for application, floor in sorted(floors.items()):
             lines.append(

@@ -14,13 +14,14 @@ from Docker's configuration and its helpers, never from here.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from margo_supplychain.errors import FormatError
+from margo_supplychain.errors import FormatError, StorageError
+from margo_supplychain.storage.durable import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from margo_supplychain.transport.mirrors import MirrorMap
     from margo_supplychain.transport.network import Network, RegistryAccess
@@ -31,6 +32,10 @@ _MAX_PLACE: Final = 2_048
 _FILES: Final = ("ca_file", "certificate", "private_key")
 _KEYS: Final = (*_FILES, "proxy", "token_host", "plain_http")
 # One letter is a Windows drive, as transport.opening has it.
+_OTHERS: Final = 0o077
+_MAX_PEM: Final = 4 << 20  # a system's whole store is a quarter of it
+_CERTIFICATE: Final = b"CERTIFICATE-----"
+_KEY: Final = b"PRIVATE KEY-----"
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)")
 
 
@@ -81,6 +86,73 @@ def locate(text: str, base: Path) -> str:
 
         return str(base / unquote(rest))
     return text
+
+
+def local_path(text: str) -> Path | None:
+    """Return the path that a place names; None for one of the network."""
+    found = _SCHEME.fullmatch(text)
+    if found is None:
+        return Path(text)
+    scheme, rest = found[1].lower(), found[2]
+    if scheme in {"oci-layout", "oci-archive"}:
+        return Path(rest)
+    if scheme == "file":
+        from urllib.parse import unquote
+
+        return Path(unquote(rest.removeprefix("//localhost").removeprefix("//")))
+    return None
+
+
+def check_files(network: Network | None, where: str) -> None:
+    """Look at the files that the tables name, before anybody is asked.
+
+    A connection that they would spoil looks like a place that is out of reach, and a
+    device would decide on its copies.
+
+    Args:
+        network: as `parse_registry_tables` returned it.
+        where: the file with the tables, for messages.
+
+    Raises:
+        FormatError: one is not there, can't be read, or is no PEM.
+    """
+    for host, access in () if network is None else network.registries.items():
+        for key in _FILES:
+            path = getattr(access, key)
+            if path is None:
+                continue
+            problem = _problem(path, key)
+            if problem is not None:
+                raise FormatError(
+                    f"{where}: registry.{host!r}.{key}: {path} {problem}",
+                    where=where,
+                    hint="correct the path, or the file: PEM, and readable by this "
+                    "user",
+                )
+
+
+def open_keys(network: Network | None) -> tuple[Path, ...]:
+    """Return the private keys that others than their owner may read."""
+    found = []
+    for access in () if network is None else network.registries.values():
+        key = access.private_key or access.certificate
+        if key is not None and key.stat().st_mode & _OTHERS:
+            found.append(key)
+    return tuple(dict.fromkeys(found))
+
+
+def _problem(path: Path, key: str) -> str | None:
+    try:
+        data = read_file(path, limit=_MAX_PEM)
+    except FileNotFoundError:
+        return "does not exist"
+    except StorageError as why:
+        return f"can't be read: {why}"
+    wanted = _KEY if key == "private_key" else _CERTIFICATE
+    if wanted in data:
+        return None
+    what = "private key" if key == "private_key" else "certificate"
+    return f"holds no {what} in PEM"
 
 
 def is_location(text: object) -> bool:

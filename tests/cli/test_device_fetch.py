@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,8 +14,11 @@ from margo_supplychain.formats.archives import build_compose_archive
 from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.record import Image
 from tests.cli.plant import APPLICATION, Plant
-from tests.cli.running import Terminal, run, spawn, validate
+from tests.cli.running import Ran, Terminal, run, spawn, validate
 from tests.world.on_disk import write_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 COMPOSE = b"services:\n  web:\n    image: registry.example/web@sha256:" + b"0" * 64
 
@@ -58,6 +61,7 @@ def test_fetch_says_where_everything_lies(plant: Plant) -> None:
     lines = ran.out.splitlines()
     assert lines[0] == "fetched acme/pump-monitor 1.2.0, every byte verified"
     assert lines[1].endswith(", 3 blobs, 524 B in staging")
+    assert lines.pop(2) == "  fresh    timestamp v2, issued 3 h ago, good for 3 d 20 h"
     assert lines[2] == "  module.wasm, 23 B"
     assert paths(ran)[0].read_bytes() == b"acme/pump-monitor 1.2.0"
     assert lines[-1].startswith("next: install by digest; once it runs, margo-suppl")
@@ -115,7 +119,9 @@ def test_the_images_are_listed_by_digest(plant: Plant) -> None:
 def test_explain_tells_the_steps_of_a_success(plant: Plant) -> None:
     lines = plant.fetch("^1.0", "--explain").out.splitlines()
     assert [line.split()[0] for line in lines[-8:-1]] == list("0123456")
-    assert lines[-2] == "  6  content              passed  blobs 3"
+    assert lines[-2] == (
+        f"  6  content              passed  blobs 3, from {plant.trust}"
+    )
 
 
 def test_fetch_of_an_image_index(plant: Plant) -> None:
@@ -153,7 +159,7 @@ def test_fetch_of_the_platforms_asked_for(plant: Plant) -> None:
     ran = plant.fetch("1.5.0", "--platform", "linux/arm64", "--explain")
     assert (ran.status, ran.err) == (0, "")
     assert "\n  platforms  linux/arm64 alone\n" in ran.out
-    assert "passed  blobs 4, platforms linux/arm64\n" in ran.out
+    assert f"passed  blobs 4, platforms linux/arm64, from {plant.trust}\n" in ran.out
     here = {platform: (blobs / name).exists() for platform, name in modules.items()}
     assert here == {"linux/amd64": False, "linux/arm64": True, "wasi/wasm": False}
     # What runs is named by the index, whoever else it is for.
@@ -312,10 +318,63 @@ def test_refresh(plant: Plant) -> None:
     validate(plant.run("refresh", "acme", json=True).json, "device-refresh")
     assert "'beta' is no repository here" in plant.run("refresh", "beta").err
     shutil.rmtree(plant.trust)
-    assert plant.run("refresh").out.splitlines() == [
-        "refreshed 0 of 1: out of reach, decided on copies",
-        "  acme  root v1, timestamp v2, snapshot v2, grace, out of reach",
+    why = f"{plant.trust}/metadata is not a directory"
+    ran = plant.run("refresh")
+    assert ran.status == 4
+    assert ran.out.splitlines() == [
+        "refreshed 0 of 1: what is out of reach stays as it was",
+        f"  acme  root v1, timestamp v2, snapshot v2, grace, out of reach: {why}",
     ]
+    ran = plant.run("refresh", json=True)
+    assert ran.status == 4
+    validate(ran.json, "device-refresh")
+    assert (ran.json["ok"], ran.json["exit"]) == (False, 4)
+    (one,) = ran.json["result"]["repositories"]
+    assert (one["reached"], one["outOfReach"]) == (False, why)
+
+
+def test_fetch_tells_who_had_it_and_how_fresh_it_is(plant: Plant) -> None:
+    """A stick has the metadata, another place the content."""
+    shutil.copytree(plant.trust, plant.place / "stick")
+    shutil.rmtree(plant.place / "stick" / "blobs")
+    plant.edit("\n# content =", '\ncontent = ["../trust"]\n# content =')
+    asked = ("device", "fetch", APPLICATION, "--pin", "^1.0", "--to", "staging")
+    ran = run("-v", *asked, "--state", "device")
+    assert ran.status == 0
+    assert ran.err == "note: content came from device/../trust\n"
+    shutil.rmtree(plant.place / "staging")
+    ran = plant.fetch("^1.0", "--source", "stick", json=True)
+    validate(ran.json, "device-fetch")
+    result = ran.json["result"]
+    assert result["servedBy"] == ["device/../trust"]
+    assert (result["freshness"], result["outOfReach"]) == ("fresh", None)
+    shutil.move(plant.place / "stick", plant.place / "gone")
+    # What is here already came from nobody, and the source is out of reach.
+    plant.edit(str(plant.trust), str(plant.place / "stick"))
+    ran = plant.fetch()
+    assert ran.status == 0
+    lines = ran.out.splitlines()
+    assert lines[2].endswith("; the source is out of reach, this was accepted before")
+    why = f"{plant.place}/stick/metadata is not a directory"
+    assert lines[3] == f"  source   out of reach: {why}"
+    result = plant.fetch(json=True).json["result"]
+    assert (result["servedBy"], result["outOfReach"]) == ([], why)
+
+
+@pytest.mark.parametrize("kind", ["", "oci-layout:", "oci-archive:", "file:"])
+@pytest.mark.parametrize("command", ["verify", "fetch", "refresh"])
+def test_a_source_that_is_mistyped(plant: Plant, command: str, kind: str) -> None:
+    """Not decided around, neither on copies nor by other places."""
+    assert plant.fetch().status == 0
+    given = ["--source", f"{kind}stikc"]
+    acts: dict[str, Callable[[], Ran]] = {
+        "verify": lambda: plant.verify("^1.0", *given),
+        "fetch": lambda: plant.fetch("^1.0", *given),
+        "refresh": lambda: plant.run("refresh", *given),
+    }
+    ran = acts[command]()
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err.startswith(f"error: --source {kind}stikc does not exist [format]\n")
 
 
 def test_refresh_goes_on_after_a_failure(plant: Plant) -> None:

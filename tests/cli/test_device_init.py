@@ -150,6 +150,43 @@ def test_what_is_wrong_leaves_nothing(
     assert not plant.state.exists()
 
 
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (
+            "127.0.0.1:5611/acme/trust",
+            "hint: write oci://127.0.0.1:5611/acme/trust for",
+        ),
+        (
+            "registry.example:5000/trust",
+            "hint: write oci://registry.example:5000/trust",
+        ),
+        ("oci://registry.example/trust:timestamp", "names one manifest"),
+        ("oci://registry.example", "registry.example"),
+        ("ftp://registry.example/trust", "ftp: is no kind of source"),
+        ("https://user:secret@updates.example/acme", "credentials"),
+    ],
+)
+def test_a_source_of_another_form(plant: Plant, source: str, message: str) -> None:
+    ran = plant.init("--source", source)
+    assert (ran.status, ran.out) == (2, "")
+    assert message in ran.err
+    assert not plant.state.exists()
+
+
+def test_a_source_that_is_not_there_yet(plant: Plant) -> None:
+    ran = plant.init("--source", "registry.example/acme/trust")
+    assert ran.status == 0
+    assert ran.err == (
+        "note: registry.example/acme/trust does not exist; a registry is "
+        "oci://HOST/PATH, a web server https://\n"
+    )
+    # The second try says where to mend the first.
+    ran = plant.init()
+    assert ran.status == 2
+    assert "hint: edit its `source` in device/device.toml if that is wrong" in ran.err
+
+
 def test_a_root_that_is_not_signed_by_itself(plant: Plant) -> None:
     path = plant.place / ROOT
     root = json.loads(path.read_bytes())

@@ -5,19 +5,24 @@ from __future__ import annotations
 import contextlib
 import io
 import shutil
+import socket
+import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from margo_supplychain.cli import device_watch
 from margo_supplychain.formats import oci
 from margo_supplychain.formats.archives import build_compose_archive
 from margo_supplychain.formats.closure import children, is_manifest
 from margo_supplychain.formats.digests import Descriptor
 from margo_supplychain.formats.oci import Layer, manifest_bytes
 from margo_supplychain.storage.content_store import ContentStore
+from margo_supplychain.transport import attempts, patience
 from margo_supplychain.transport.opening import open_sink
 from tests.cli.plant import APPLICATION, Plant
-from tests.cli.running import Ran, run
+from tests.cli.running import Ran, run, validate
 from tests.registries.between import Between
 from tests.registries.servers import docker_registry
 from tests.world.repository import GENERIC, WASM
@@ -290,14 +295,23 @@ def test_a_registry_of_its_own_authority(
         assert access.certificate
         assert access.private_key
         shutil.copy(access.ca_file, plant.state / "ca.pem")
+        shutil.copy(access.private_key, plant.state / "device.key")
+        key = plant.state / "device.key"
+        key.chmod(0o600)
         append(
             plant,
             f'\n[registry."{registry.host}"]\nca_file = "ca.pem"\n'
-            f'certificate = "{access.certificate}"\n'
-            f'private_key = "{access.private_key}"\n',
+            f'certificate = "{access.certificate}"\nprivate_key = "device.key"\n',
         )
         ran = plant.fetch()
         assert (ran.status, ran.err) == (0, "")
+        key.chmod(0o640)
+        for ran in (plant.fetch(), plant.run("refresh")):
+            assert ran.status == 0
+            assert ran.err == (
+                "note: device/device.key is a private key that others may read: chmod "
+                "600 device/device.key\n"
+            )
 
 
 @pytest.mark.parametrize(
@@ -317,3 +331,115 @@ def test_a_table_that_is_none(place: Path, text: str, said: str) -> None:
     assert (ran.status, ran.out) == (2, "")
     assert said in ran.err
     assert "device.toml: " in ran.err
+
+
+FILES = {
+    "ca_file": "certificate",
+    "certificate": "certificate",
+    "private_key": "private key",
+}
+
+
+@pytest.mark.parametrize("key", FILES)
+def test_a_file_that_is_named_and_no_good(place: Path, key: str) -> None:
+    """Nothing to decide on copies for: the owner's file is wrong, not the network."""
+    plant = Plant(place)
+    plant.publish("1.0.0")
+    assert plant.init().status == 0
+    assert plant.fetch().status == 0
+    pem = "-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\n"
+    table = '\n[registry."a.example"]\n'
+    for each in FILES:
+        (plant.state / each).write_text(pem)
+        (plant.state / each).chmod(0o600)
+        table += f'{each} = "{each}"\n'
+    append(plant, table)
+    path = plant.state / key
+    acts: tuple[Callable[[], Ran], ...] = (
+        plant.verify,
+        plant.fetch,
+        lambda: plant.run("refresh"),
+    )
+    assert [act().status for act in acts] == [0, 0, 0]
+    asked = f"registry.'a.example'.{key}: device/{key} "
+    path.write_text("no PEM")
+    for act in acts:
+        ran = act()
+        assert (ran.status, ran.out) == (2, "")
+        assert f"{asked}holds no {FILES[key]} in PEM" in ran.err
+    path.unlink()
+    assert f"{asked}does not exist" in plant.verify().err
+    path.mkdir()
+    assert f"{asked}can't be read: " in plant.verify().err
+    # What asks nobody goes on.
+    assert plant.run("status").status == 0
+    assert plant.run("confirm", APPLICATION).status == 0
+
+
+# --- mirrors that do not answer ------------------------------------------------------
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A host that accepts connections and says nothing."""
+    monkeypatch.setattr(patience, "PATIENCE", 0.4)
+    monkeypatch.setattr(device_watch, "PATIENCE", 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_mirror_that_never_answers(
+    plant: Registered, between: Between, silent: str
+) -> None:
+    """It costs two short tries for the whole call, however much lies there."""
+    archive = build_compose_archive({"compose.yaml": b"services: {}"}, top="web")
+    component = plant.component("web", "compose", archive)
+    where = (f"{VENDOR}/pump-monitor:1.2.0",)
+    what = released(plant, components=(component,), locations=where)
+    plant.push(("pump-monitor", what), ("components/web", component.content))
+    assert plant.trust_it(f"{VENDOR}/trust").status == 0
+    append(
+        plant,
+        table(VENDOR, f"oci://{silent}/acme", f"oci://{between.host}/acme")
+        + f'"oci://registry.example/acme" = ["oci://{silent}/acme/components", '
+        f'"oci://{between.host}/acme/components"]\n',
+    )
+    began = time.monotonic()
+    asked = ("device", "fetch", APPLICATION, "--pin", "^1.0", "--to", "staging")
+    ran = run("-v", *asked, "--state", "device")
+    assert ran.status == 0
+    assert time.monotonic() - began < 8
+    notes = ran.err.splitlines()
+    assert f"note: no answer from oci://{silent}/acme/trust yet" in notes
+    gone = [one for one in notes if "did not answer within" in one]
+    assert len(gone) == 1
+    assert f"note: content came from oci://{between.host}/acme/pump-monitor" in notes
+    shutil.rmtree(plant.place / "staging")
+    ran = plant.fetch("^1.0", "--explain")
+    assert f"source oci://{between.host}/acme/trust, reached yes" in ran.out
+    assert f"from oci://{between.host}/acme/components/web" in ran.out
+    lines = plant.run("status").out.splitlines()
+    assert lines[3] == f"    source     {VENDOR}/trust"
+    both = f"oci://{silent}/acme/trust, oci://{between.host}/acme/trust"
+    assert lines[4] == f"    asked at   {both}"
+    document = plant.run("status", json=True).json
+    validate(document, "device-status")
+    (store,) = document["result"]["stores"]
+    assert store["mirrors"] == both.split(", ")
+
+
+def test_a_mirror_that_refuses_is_asked_once(
+    plant: Registered, between: Between, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    what = released(plant, locations=(f"{VENDOR}/pump-monitor",))
+    plant.push(("pump-monitor", what))
+    assert plant.trust_it(f"{VENDOR}/trust").status == 0
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closed = f"127.0.0.1:{server.getsockname()[1]}"
+    append(plant, table(VENDOR, f"oci://{closed}/acme", f"oci://{between.host}/acme"))
+    slept: list[float] = []
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=slept.append)
+    monkeypatch.setattr(attempts, "time", clock)
+    ran = plant.fetch()
+    assert (ran.status, ran.err) == (0, "")
+    assert len(slept) == 1

@@ -393,6 +393,15 @@ def test_out_of_reach_is_said(plant: Plant) -> None:
     lines = plant.verify().out.splitlines()
     assert lines[0] == "verified acme/pump-monitor 1.2.0"
     assert lines[4].endswith("; the source is out of reach, this was accepted before")
+    why = f"{plant.trust}/metadata is not a directory"
+    assert lines[5] == f"  source      out of reach: {why}"
+    explained = plant.verify("^1.0", "--explain").out
+    assert f"source {plant.trust}, reached no, out of reach {why}\n" in explained
+    document = plant.verify(json=True).json
+    validate(document, "device-verify")
+    assert document["result"]["outOfReach"] == why
+    facts = document["result"]["report"]["steps"][1]["facts"]
+    assert (facts["reached"], facts["out of reach"]) == (False, why)
 
 
 def test_a_publisher_that_no_store_speaks_for(plant: Plant) -> None:
