@@ -20,13 +20,19 @@ from typing import TYPE_CHECKING, Protocol, final
 from margo_supplychain.authoring.place_checks import has_tag, no_tag
 from margo_supplychain.authoring.placement import Placement
 from margo_supplychain.authoring.state import LIMITS
-from margo_supplychain.errors import FetchError, SupplyChainError, VerificationError
-from margo_supplychain.formats.references import SCHEME
+from margo_supplychain.errors import (
+    FetchError,
+    OciFormatError,
+    SupplyChainError,
+    VerificationError,
+)
+from margo_supplychain.formats.references import SCHEME, registry_tag
 from margo_supplychain.formats.registry_form import content_tag
 from margo_supplychain.storage.content_store import ContentStore
 from margo_supplychain.storage.receive import check_stream, read_exact
 from margo_supplychain.transport.directory import DirectorySink
 from margo_supplychain.transport.layout_sink import LayoutSink
+from margo_supplychain.transport.tagged_sink import TaggedSink
 from margo_supplychain.verify.artifact import first_of
 from margo_supplychain.verify.content_checks import check_stored, parts_of
 
@@ -161,6 +167,7 @@ class AskedContent:
                 yield from self._missing(
                     spot.what, places, kept=self._is_kept_here(record, spot)
                 )
+                yield from self._unnamed(record, spot)
             except (FetchError, VerificationError) as why:
                 yield why
 
@@ -171,6 +178,34 @@ class AskedContent:
         # Whoever put it there by its own name has given it a tag.
         is_named = spot.home == self._shelf.url
         return not (is_named or self._placement.is_foreign(record, spot))
+
+    def _unnamed(self, record: ReleaseRecord, spot: Spot) -> Iterator[FetchError]:
+        """Yield what lost its name to something else: a clean-up would remove it.
+
+        What was adopted under another tag has none of ours, and needs none.
+        """
+        place = self._opened.get(spot.repository or "")
+        if not isinstance(place, TaggedSink) or self._placement.is_foreign(
+            record, spot
+        ):
+            return
+        try:
+            found = place.resolve(registry_tag(spot.tag))
+        except FetchError as why:
+            if not why.missing:
+                raise
+            return
+        except OciFormatError:
+            return
+        what = spot.what
+        beside = content_tag(what.digest)
+        if found.digest != what.digest and not has_tag(self._shelf, beside, what):
+            yield FetchError(
+                f"{place.url}:{spot.tag[:160]} names {found.digest.short} and not the "
+                f"signed {what.digest.short}, which the next clean-up there may remove",
+                url=place.url,
+                missing=True,
+            )
 
     def facts(self) -> dict[str, object]:
         """Return how much was asked for; see `ContentLook.facts`."""

@@ -260,8 +260,9 @@ class ContentTargets:
             raise RefusedError(
                 f"{home.where} is {known.digest.short}, and {home.shown} is "
                 f"{home.what.digest.short}: tags are never moved",
-                hint="raise the version or revision; if that was published with what "
-                "you have here, somebody else wrote there: find out who",
+                hint="is an image there? Packages and components need repositories of "
+                "their own. Else raise the version or revision; if that was published "
+                "with what you have here, find out who else writes there",
             )
 
     def _require_there(self, home: Home) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
+from margo_supplychain.formats import oci
 from margo_supplychain.formats.digests import Digest
 from margo_supplychain.transport.opening import open_sink
 from margo_supplychain.transport.tagged_sink import TaggedSink
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.registries.servers import DockerRegistry
+
+IMAGE = oci.manifest_bytes(
+    layers=[oci.Layer(descriptor=oci.EMPTY)], artifact_type="application/vnd.example"
+)
 
 
 @pytest.fixture
@@ -76,6 +82,24 @@ def test_what_a_registry_lost(vendor: Vendor, registry: DockerRegistry) -> None:
     assert ran.status == 0, ran.err
     assert "  put back: 2 parts\n    1.targets.json\n" in ran.out
     assert run("repo", "check", at, "--repair").out.count("put back") == 0
+
+
+def test_a_name_that_went_to_something_else(
+    vendor: Vendor, registry: DockerRegistry
+) -> None:
+    """An image was pushed under the tag of a component: nothing keeps that any more."""
+    at = pushed(vendor, registry)
+    historian = at.rpartition("/")[0] + "/historian"
+    sink = open_sink(historian, network=registry.network())
+    assert isinstance(sink, TaggedSink)
+    sink._writer.put_blob(oci.EMPTY, io.BytesIO(oci.EMPTY_BYTES))
+    sink._writer.put_manifest(IMAGE, oci.MANIFEST, tag="1.1.0")
+    ran = run("repo", "check", at)
+    assert ran.status == 3
+    assert f"{historian}:1.1.0 names " in ran.err
+    ran = run("repo", "check", at, "--repair")
+    assert ran.status == 0, ran.err
+    assert run("repo", "check", at).status == 0
 
 
 def test_repair_from_somewhere_else(vendor: Vendor) -> None:
