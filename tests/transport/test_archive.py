@@ -63,7 +63,7 @@ def path(tmp_path: Path) -> Path:
 def fill(sink: Shelf, *, version: int = 1) -> None:
     """Put a little of everything."""
     sink.put_blob(EMPTY, io.BytesIO(b"{}"))
-    sink.put_manifest(PACKAGED, PACKAGE, tag="1.0.0")
+    sink.put_manifest(PACKAGED, PACKAGE, tag="acme/pump-monitor:1.0.0")
     sink.put_target(PATH, WHAT, io.BytesIO(RECORD))
     sink.put_metadata(f"{version}.snapshot.json", b"snapshot %d" % version)
     sink.put_metadata("timestamp.json", b"%d" % version)
@@ -98,7 +98,7 @@ def no_source(path: Path, data: bytes, text: str) -> None:
 def test_what_goes_in_comes_out(path: Path) -> None:
     source = made(path)
     assert source.metadata("timestamp.json", limit=9) == b"1"
-    assert source.resolve("1.0.0") == PACKAGED
+    assert source.resolve("acme/pump-monitor:1.0.0") == PACKAGED
     assert source.resolve(f"@{PACKAGED.digest}") == PACKAGED
     for start in (0, 3, WHAT.size):
         with source.target(PATH, WHAT, start=start) as file:
