@@ -34,7 +34,7 @@ from margo_supplychain.transport.oci_layout import Layout
 from margo_supplychain.transport.tagged import MOST_TAGS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from margo_supplychain.formats.oci import Manifest
     from margo_supplychain.transport.oci_layout import Names
@@ -107,7 +107,6 @@ class WritableLayout(Layout):
         what: Descriptor,
         data: BinaryIO,
         *,
-        mount_from: Sequence[str] = (),  # noqa: ARG002 - only registries mount
         tick: Callable[[int], None] | None = None,  # noqa: ARG002 - disks don't wait
     ) -> bool:
         """Store a blob; see `TaggedWriter.put_blob`."""

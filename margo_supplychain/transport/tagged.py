@@ -26,7 +26,7 @@ from margo_supplychain.transport.bounded import read_at_most
 from margo_supplychain.transport.locations import metadata_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from margo_supplychain.formats.names import TargetPath
@@ -84,7 +84,6 @@ class TaggedWriter(Tagged, Protocol):
         what: Descriptor,
         data: BinaryIO,
         *,
-        mount_from: Sequence[str] = (),
         tick: Callable[[int], None] | None = None,
     ) -> bool:
         """Store a blob unless it is there; return whether bytes travelled.

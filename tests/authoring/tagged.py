@@ -165,10 +165,9 @@ class MemoryRepository:
         what: Descriptor,
         data: BinaryIO,
         *,
-        mount_from: Sequence[str] = (),
         tick: Callable[[int], None] | None = None,
     ) -> bool:
-        del mount_from, tick
+        del tick
         self._before(f"put {what.digest}")
         found = read_exact(what, data, subject=str(what.digest))
         known = str(what.digest) in self._held.blobs

@@ -28,6 +28,7 @@ from margo_supplychain.transport.transfer import Transfer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from margo_supplychain.formats.digests import Digest
     from margo_supplychain.transport.exchange import Answer
     from margo_supplychain.transport.network import Network
     from margo_supplychain.transport.oci_registry.tokens import Tick
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 MAX_ANSWER: Final = 1 << 20  # of anything that is neither a manifest nor a blob
 _MOST_CLIENTS: Final = 32
 _MOST_AUTHORIZATIONS: Final = 1024
+_MOST_HELD: Final = 4096  # blobs of which is known who has them
 
 
 class RegistryClient:
@@ -61,6 +63,7 @@ class RegistryClient:
         self.origin = f"{'http' if is_plain else 'https'}://{address}"
         self._lock = threading.Lock()
         self._authorizations: OrderedDict[Access, Authorization] = OrderedDict()
+        self._holders: OrderedDict[Digest, str] = OrderedDict()
 
     def ask(
         self,
@@ -120,6 +123,20 @@ class RegistryClient:
         if not url.startswith(f"{self.origin}/"):
             raise ValueError(f"{url[:160]!r} is not a URL of {self.origin}")
         return url
+
+    def remember(self, blob: Digest, path: str) -> None:
+        """Take note that a repository has a blob, as the registry says."""
+        with self._lock:
+            self._holders[blob] = path
+            self._holders.move_to_end(blob)
+            while len(self._holders) > _MOST_HELD:
+                self._holders.popitem(last=False)
+
+    def holders(self, blob: Digest) -> tuple[str, ...]:
+        """Return the repositories that a blob may be mounted from; most often none."""
+        with self._lock:
+            found = self._holders.get(blob)
+        return () if found is None else (found,)
 
     def _speaker(self, access: Access, tick: Tick) -> Speaker:
         with self._lock:

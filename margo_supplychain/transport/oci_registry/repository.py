@@ -31,6 +31,7 @@ from margo_supplychain.formats.references import (
     registry_tag,
     repository_name,
 )
+from margo_supplychain.formats.registry_form import TIMESTAMP_TAG
 from margo_supplychain.transport.bounded import BoundedStream
 from margo_supplychain.transport.oci_registry.answers import (
     check_digest_header,
@@ -171,6 +172,7 @@ class RegistryRepository:
                 transfer.begin()
             except FetchError as why:
                 self._explain(why)
+            self._client.remember(what.digest, self._reference.path)
             name = self._named(str(what.digest))
             yield BoundedStream(read_into, left=what.size - start, url=name).as_binary()
         finally:
@@ -212,7 +214,8 @@ class RegistryRepository:
             what: its digest and size; the bytes are compared with it as they leave.
             data: read from where it stands. If it seeks, a broken upload is resumed.
             mount_from: other repositories (`oci://host/path`, or the path alone) that
-                may hold it; those of other registries are not looked at.
+                may hold it; those of other registries are not looked at. Left out, the
+                one that was last seen to have it.
             tick: called with how many bytes have left, and with 0 while waiting.
 
         Raises:
@@ -222,23 +225,10 @@ class RegistryRepository:
         """
         if is_manifest(what):
             raise ValueError(f"{what.digest} is a manifest, not a blob")
-        if self.has_blob(what):
-            return False
-        access, opened = self._opened(what, mount_from, tick)
-        if opened is None:
-            return False
-        Upload(
-            self._client,
-            access,
-            begin=lambda: self._begin_upload(access, tick),
-            is_there=lambda: self.has_blob(what),
-            what=what,
-            data=data,
-            name=self._named(str(what.digest)),
-            network=self._network,
-            tick=tick,
-        ).send(opened)
-        return True
+        others = mount_from or self._client.holders(what.digest)
+        travels = not self.has_blob(what) and self._send(what, data, others, tick)
+        self._client.remember(what.digest, self._reference.path)
+        return travels
 
     def put_manifest(
         self, data: bytes, media_type: str, *, tag: str | None = None
@@ -284,6 +274,9 @@ class RegistryRepository:
     ) -> Answer:
         what = self._named(reference)
         is_second = False
+        # The one tag that moves: a second request could come when somebody else has
+        # moved it. Whoever got no answer looks first, and then decides.
+        repeat = False if reference == TIMESTAMP_TAG else None
         while True:
             answer = self._client.ask(
                 "PUT",
@@ -291,6 +284,7 @@ class RegistryRepository:
                 self._push,
                 body=data,
                 headers={"Content-Type": media_type},
+                repeat=repeat,
             )
             if answer.status not in _DONE:
                 raise push_failure(answer, host=self._client.host, what=what)
@@ -344,6 +338,26 @@ class RegistryRepository:
         return self._referrers.of(digest, name, artifact_type=artifact_type, most=most)
 
     # --- parts -----------------------------------------------------------------------
+
+    def _send(
+        self, what: Descriptor, data: BinaryIO, mount_from: Sequence[str], tick: Tick
+    ) -> bool:
+        """Mount a blob or send it; True if its bytes travelled."""
+        access, opened = self._opened(what, mount_from, tick)
+        if opened is None:
+            return False
+        Upload(
+            self._client,
+            access,
+            begin=lambda: self._begin_upload(access, tick),
+            is_there=lambda: self.has_blob(what),
+            what=what,
+            data=data,
+            name=self._named(str(what.digest)),
+            network=self._network,
+            tick=tick,
+        ).send(opened)
+        return True
 
     def _opened(
         self, what: Descriptor, mount_from: Sequence[str], tick: Tick

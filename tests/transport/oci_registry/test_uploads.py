@@ -497,6 +497,24 @@ def test_a_blob_of_another_repository_is_mounted(server: HostileRegistry) -> Non
     assert not server.asked("PATCH|PUT|far")
 
 
+def test_what_was_seen_elsewhere_in_the_registry_is_mounted(
+    server: HostileRegistry,
+) -> None:
+    """Copies within one registry, and releases that share layers, send nothing."""
+    server.of("acme/base").add_blob(DATA)
+    with repository(server, path="acme/base").open_blob(WHAT) as seen:
+        assert seen.read() == DATA
+    assert not repository(server).put_blob(WHAT, stream(b""))
+    assert held(server) == {str(WHAT.digest): DATA}
+    # The place that had it last is asked, and has lost it meanwhile.
+    server.of("acme/base").blobs.clear()
+    server.of(PATH).blobs.clear()
+    assert repository(server, path="acme/base").put_blob(WHAT, io.BytesIO(DATA))
+    assert held(server) == {}
+    server.of("acme/base").blobs.clear()
+    assert repository(server).put_blob(WHAT, io.BytesIO(DATA))
+
+
 def test_a_mount_that_is_not_made(server: HostileRegistry) -> None:
     server.of("acme/base").add_blob(DATA)
     server.lies("POST .*mount=", _opened)
