@@ -93,7 +93,7 @@ def visible(text: str) -> str:
 
     Example:
         >>> visible("a" + chr(0x9b) + "31m")
-        'a\x9b31m'
+        'a\\x9b31m'
     """
     if text.isprintable():
         return text
