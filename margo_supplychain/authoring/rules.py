@@ -104,10 +104,14 @@ def check_release(
                 hint="withdrawn bytes do not come back under another version; the "
                 "publisher's offline key can reinstate them",
             )
+        # Only a package has a version of its own that can be changed.
+        is_package = release.application_version is not None
         raise RefusedError(
-            f"{what} has the same package as {one.version}: releases are withdrawn, "
-            "confirmed and pinned by the package's digest",
-            hint="change metadata.version or a revision in margo.yaml, and build again",
+            f"{what} has the same bytes as {one.version}: releases are withdrawn, "
+            "confirmed and pinned by their digest",
+            hint="change metadata.version or a revision in margo.yaml, and build again"
+            if is_package
+            else f"it is released already: pin {one.version}, or adopt other bytes",
         )
 
 

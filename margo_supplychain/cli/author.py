@@ -210,6 +210,15 @@ class Author:
                 'or release-key = ["a.key", "b.key"] in margo-supplychain.toml; '
                 "nothing was changed"
             )
+            setting = self.invocation.settings.find("online-key")
+            left = () if setting is None else setting.values
+            if self.keys and not set(left) <= set(self.keys):
+                more = " ".join(f"--key {one}" for one in left)
+                why.hint = (
+                    "--key replaces all keys of margo-supplychain.toml, online-key too:"
+                    f" add {more}, or name the others there and leave --key out; "
+                    "nothing was changed"
+                )
             raise
 
 

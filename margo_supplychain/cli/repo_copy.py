@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,11 +18,15 @@ from margo_supplychain.cli.options import epilog
 from margo_supplychain.cli.output import Result
 from margo_supplychain.cli.places import check_target
 from margo_supplychain.cli.progress import progress
-from margo_supplychain.errors import IncompleteError, RefusedError
+from margo_supplychain.errors import (
+    IncompleteError,
+    RefusedError,
+    UnknownTargetError,
+)
 from margo_supplychain.formats.toml import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from margo_supplychain.authoring.copying import Copied
     from margo_supplychain.authoring.selection import Selection
@@ -210,6 +215,7 @@ def _copy(
     origin = open_source(source, network=network)
     with (
         hinted(_AGAIN),
+        _named_there(source),
         progress(invocation) as tell,
         open_shelf(target, network=network) as shelf,
     ):
@@ -236,6 +242,16 @@ def _copy(
         lines=lines,
         exit_status=IncompleteError.exit_status if done.incomplete else 0,
     )
+
+
+@contextmanager
+def _named_there(source: str) -> Iterator[None]:
+    """Say what helps who named an application that is not there."""
+    try:
+        yield
+    except UnknownTargetError as why:
+        why.hint = f"check --name: {source} has no such application; nothing was copied"
+        raise
 
 
 def _lines(source: str, target: str, done: Copied) -> list[str]:

@@ -166,5 +166,5 @@ def test_one_package_has_one_version(vendor: Vendor) -> None:
     vendor.create_with_pump()
     vendor.publish("1.0.0")
     again = vendor.release("1.0.1", f"{PUMP} 1.0.0".encode())
-    with pytest.raises(RefusedError, match=r"1\.0\.1 has the same package as 1\.0\.0"):
+    with pytest.raises(RefusedError, match=r"1\.0\.1 has the same bytes as 1\.0\.0"):
         publish(vendor.repository, [again], keys=[key("ci")], clock=vendor.clock)

@@ -296,6 +296,10 @@ def test_adopt_an_artifact_by_its_digest(vendor: Vendor) -> None:
     document = vendor.sign_json("release-publish", *adopt, *release)
     assert document["result"]["releases"][0]["artifact"] == str(what.digest)
     assert files_below(vendor.place / "layout") == before
+    ran = vendor.sign(*adopt, "--name", "acme/answer", "--version", "1.0.1")
+    assert ran.status == 2
+    assert "acme/answer 1.0.1 has the same bytes as 1.0.0" in ran.err
+    assert "hint: it is released already: pin 1.0.0, or adopt other bytes\n" in ran.err
     ran = vendor.sign("release", "adopt", "layout:1.0.0", *release)
     assert ran.status == 2
     assert ran.err.startswith("error: 'layout:1.0.0' is not PLACE@sha256:…: a tag can")

@@ -319,6 +319,13 @@ def test_refresh_without_the_offline_key_names_what_is_missing(vendor: Vendor) -
         "changed\n"
     )
     assert files_below(vendor.place / "trust") == before
+    ran = vendor.sign("repo", "refresh", "--role", "acme", "--key", "usb-stick")
+    assert ran.status == 5
+    assert ran.err.endswith(
+        "hint: --key replaces all keys of margo-supplychain.toml, online-key too: add "
+        "--key ci.key, or name the others there and leave --key out; nothing was "
+        "changed\n"
+    )
     vendor.must(
         *("repo", "refresh", "--role", "acme", "--key", "usb-stick"),
         *("--key", "ci.key"),

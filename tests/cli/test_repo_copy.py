@@ -218,6 +218,9 @@ def test_usage(vendor: Vendor) -> None:
     ran = run("repo", "mirror", "trust", "out")
     assert ran.status == 2
     assert ran.err.startswith("error: give --root FILE or --state DIR")
+    ran = run("repo", "mirror", "trust", "out", *ROOT, "--name", "acme/nothing")
+    assert ran.status == 3
+    assert "hint: check --name: trust has no such application; nothing" in ran.err
     ran = run("repo", "mirror", "trust", "stick.tar", *ROOT)
     assert ran.status == 2
     assert ran.err.startswith("error: stick.tar would be a directory [refused]")
