@@ -95,7 +95,8 @@ class Copied:
         fresh_until: when the timestamp expires, there as everywhere.
         listed: how many releases the metadata names.
         releases: of how many of them the content is there.
-        incomplete: those of which it is not, though it was asked for; warnings say why.
+        incomplete: those of which it is not, though it was asked for, and applications
+            of which nothing could be chosen; warnings say why.
         withdrawn: how many are left out because no device takes them any more.
         images: how many container images the copied releases name: no copy has them.
         files_new, files_there: metadata and target files that were copied, and that
@@ -265,7 +266,7 @@ class _Copy:
             fresh_until=found.timestamp.file.expires,
             listed=listed,
             releases=len(chosen) - len(self._incomplete),
-            incomplete=tuple(self._incomplete),
+            incomplete=(*found.lost, *self._incomplete),
             withdrawn=len(found.withdrawn),
             images=len(self._images),
             files_new=self._new,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.errors import (
+    FetchError,
     FormatError,
     NoMatchingVersionError,
     VerificationError,
@@ -72,7 +73,8 @@ def choose(found: Survey, select: Selection) -> dict[str, Chosen]:
     Raises:
         UnknownTargetError, VerificationError: of a name that was asked for.
         NoMatchingVersionError: names or a pin were given, and nothing is inside.
-        FetchError: a policy is missing.
+        FetchError: a policy can't be had; of a name that was not asked for, one that
+            is nowhere makes it `lost`, for whoever signs it may have left it out.
     """
     chosen: dict[str, Chosen] = {}
     asked = select.names or names_of(found, warn=True)
@@ -83,6 +85,12 @@ def choose(found: Survey, select: Selection) -> dict[str, Chosen]:
             if name in select.names:
                 raise
             found.warnings.append(f"devices refuse {name}, so without content: {why}")
+            continue
+        except FetchError as why:
+            if name in select.names or not why.missing:
+                raise
+            found.warnings.append(f"{name} is without content: {why}")
+            found.lost.append(str(name))
             continue
         for one in candidates:
             if select.takes(name, one):

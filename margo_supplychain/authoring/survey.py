@@ -70,6 +70,7 @@ class Survey:
         warnings: what devices would refuse, one line each.
         withdrawn: paths of releases whose content no device takes, as far as somebody
             asked (`selection`).
+        lost: applications whose policy is nowhere, so that their content isn't known.
     """
 
     walk: AuthorWalk
@@ -79,6 +80,7 @@ class Survey:
     roles: Mapping[str, bytes]
     warnings: list[str]
     withdrawn: set[str] = field(default_factory=set)
+    lost: list[str] = field(default_factory=list)
 
     @property
     def timestamp(self) -> Trusted[Timestamp]:

@@ -74,6 +74,7 @@ PLANT = "oci://mirror.plant:5000"
 MIRROR = f"{PLANT}/acme/trust"
 THIEF = "oci://evil.example/x/y"
 EVIL = Version.parse("6.6.6")
+POLICY = replace(OPEN, epoch=2)
 PATH = f"acme/releases/pump-monitor/{EVIL}"
 
 
@@ -396,6 +397,28 @@ def test_release_that_can_not_be_copied(
         edit.withdraw(PUMP, EVIL, reason="stolen key")
     assert copy(vendor).incomplete == ()
     install(vendor, PUMP, "1.0.0")
+
+
+def test_policy_that_is_nowhere(vendor: TaggedVendor) -> None:
+    """Nobody but its own publisher's applications miss it."""
+    with vendor.at_registry().edit(vendor.keys, clock=vendor.clock) as edit:
+        edit.add_application(
+            ReleaseName("acme", "lost"), [key("ci").public_key], policy=POLICY
+        )
+    vendor.publish_there(vendor.release("1.0.0", name=ReleaseName("acme", "lost")))
+    trusted = vendor.registry.at(TRUST)
+    (tag,) = [
+        tag
+        for tag in trusted.tags
+        if tag.startswith("t.")
+        and trusted.blobs[f"sha256:{tag[2:]}"] == POLICY.to_bytes()
+    ]
+    held = trusted.blobs.pop(f"sha256:{tag[2:]}")
+    done = copy(vendor)
+    assert done.incomplete == ("acme/lost",)
+    install(vendor, VALVE, "1.0.0")
+    trusted.blobs[f"sha256:{tag[2:]}"] = held
+    assert copy(vendor).incomplete == ()
 
 
 @pytest.mark.parametrize("is_package", [True, False])

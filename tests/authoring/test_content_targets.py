@@ -30,6 +30,7 @@ from margo_supplychain.formats.closure import walk
 from margo_supplychain.formats.digests import Descriptor
 from margo_supplychain.formats.locks import ComponentKey, ComponentLock
 from margo_supplychain.formats.names import ReleaseName, target_path
+from margo_supplychain.formats.oci import INDEX, Entry, index_bytes
 from margo_supplychain.formats.pins import Pin
 from margo_supplychain.formats.versions import Version
 from margo_supplychain.storage.lock import DirectoryLock
@@ -340,6 +341,24 @@ def test_adopted_content_stays_where_it_is(
     del found
     gc.collect()
     assert not directory.exists()
+
+
+def test_an_index_that_is_adopted_where_it_lies(vendor: TaggedVendor) -> None:
+    """Nothing there but its own tag keeps it: whoever adopts it is told."""
+    place = TaggedSink(vendor.registry.repository(f"{OWN}/pump-monitor"))
+    made = vendor.release("3.0.0")
+    for part in made.parts():
+        with made.open(part.descriptor) as stream:
+            place.put_blob(part.descriptor, stream)
+    data = index_bytes([Entry(descriptor=made.artifact)])
+    what = Descriptor.of(data, INDEX)
+    place.put_manifest(what, data, tag="3.0.0")
+    found = adopted(vendor, place.url, what.digest)
+    (warning,) = [one for one in found.warnings if "is an index" in one]
+    assert "no tags for the 1 manifests" in warning
+    assert "repo check --repair --from COPY" in warning
+    single = adopted(vendor, place.url, made.artifact.digest)
+    assert not any("is an index" in one for one in single.warnings)
 
 
 def test_a_component_that_is_not_where_the_package_says(
