@@ -32,6 +32,11 @@ from margo_supplychain.formats.references import (
     RegistryReference,
     registry_tag,
 )
+from margo_supplychain.formats.registry_form import (
+    TIMESTAMP_TAG,
+    is_reserved,
+    metadata_tag,
+)
 from margo_supplychain.formats.versions import Version
 from margo_supplychain.transport.network import DEFAULT_NETWORK
 from margo_supplychain.transport.oci_registry.repository import RegistryRepository
@@ -79,6 +84,7 @@ class Candidate:
         kind: package, compose, helm, image or artifact.
         size: bytes of the manifest and of what it names.
         version: the tag as a version; None if it is no SemVer version.
+        platforms: of an image index, sorted.
         components: of a package, as their tags stand.
         warnings: what a reviewer should know, one line each.
         problem: why it can't be read.
@@ -89,6 +95,7 @@ class Candidate:
     kind: str | None = None
     size: int = 0
     version: Version | None = None
+    platforms: tuple[str, ...] = ()
     components: tuple[ResolvedComponent, ...] = ()
     warnings: tuple[str, ...] = ()
     problem: str = ""
@@ -113,11 +120,13 @@ class Candidates(NamedTuple):
         url: the repository.
         tags: how many there are; at most 10,000 are counted.
         candidates: those that were looked at.
+        hidden: tags of trust metadata, which nobody adopts.
     """
 
     url: str
     tags: int
     candidates: tuple[Candidate, ...]
+    hidden: int = 0
 
 
 def find_candidates(
@@ -161,8 +170,14 @@ def find_candidates(
     for tag in islice(repository.tags(most=MOST_TAGS), MOST_TAGS):
         search.check(reference.host)
         tags.append(tag)
+    count = len(tags)
+    if {TIMESTAMP_TAG, metadata_tag("1.root.json")} <= set(tags):
+        tags = [tag for tag in tags if not is_reserved(tag)]
+    hidden = count - len(tags)
     found = [search.candidate(tag) for tag in sorted(tags, key=_order)[:most]]
-    return Candidates(reference.repository, len(tags), tuple(_with_aliases(found)))
+    return Candidates(
+        reference.repository, len(tags), tuple(_with_aliases(found)), hidden
+    )
 
 
 def _order(tag: str) -> tuple[bool, _Newest]:
@@ -278,6 +293,7 @@ class _Search:
             kind=kind,
             size=len(data) + _named_size(document),
             version=version,
+            platforms=_platforms(document),
             components=components,
             warnings=tuple(warnings),
         )
@@ -360,6 +376,14 @@ class _Search:
         except FetchError as why:
             self._learn(reference.host, why)
             raise
+
+
+def _platforms(document: Manifest | Index) -> tuple[str, ...]:
+    if not isinstance(document, Index):
+        return ()
+    found = {one.platform for one in document.manifests}
+    # What a builder attests has a platform, too, so that nobody runs it.
+    return tuple(sorted(one for one in found if one and "unknown" not in one))
 
 
 def _named_size(document: Manifest | Index) -> int:

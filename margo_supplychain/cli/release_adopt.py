@@ -142,6 +142,9 @@ def list_candidates(
     if found.tags > len(shown):
         left = found.tags - len(shown)
         lines.append(f"  and {describe.counted(left, 'more tag')}")
+    if found.hidden:
+        hidden = describe.counted(found.hidden, "tag")
+        lines.append(f"  {hidden} of trust metadata, which is nothing to adopt")
     written = None
     if lock is not None:
         written = _write_lock(lock, shown, f"{found.url} {version}")
@@ -165,7 +168,7 @@ def _lines(
 ) -> list[str]:
     if one.what is None:
         return [f"  {one.tag}  {one.problem}"]
-    facts = [_kind(one.kind, one.what), describe.size(one.size)]
+    facts = [_kind(one.kind, one.what), describe.size(one.size), *one.platforms]
     if one.version is not None:
         facts.append(str(one.version))
     lines = [f"  {one.tag}  {one.what.digest.short}  {', '.join(facts)}"]
@@ -221,6 +224,7 @@ def _data(one: Candidate, released: dict[Digest, Version]) -> dict[str, Any]:
         "digest": None if one.what is None else str(one.what.digest),
         "mediaType": None if one.what is None else one.what.media_type,
         "kind": one.kind,
+        "platforms": list(one.platforms),
         "size": one.size,
         "version": None if one.version is None else str(one.version),
         "releasedAs": None if known is None else str(known),

@@ -311,6 +311,31 @@ def test_candidates(vendor: RegistryVendor) -> None:
     assert "name the repository alone" in ran.err
 
 
+def test_candidates_of_images_and_of_trust_metadata(vendor: RegistryVendor) -> None:
+    vendor.move("acme/thing")
+    layout = vendor.place / "layout-image"
+    what = fixtures.image_index_layout(layout)
+    source, url = open_source(f"oci-layout:{layout}"), f"{vendor.parent}/image"
+    sink = open_sink(url)
+    for part in walk(what, lambda one: read_checked(source, one)):
+        if part.role == "manifest":
+            data = read_checked(source, part.descriptor)
+            top = "1.0.0" if part.descriptor == what else None
+            sink.put_manifest(part.descriptor, data, tag=top)
+        else:
+            with source.blob(part.descriptor) as stream:
+                sink.put_blob(part.descriptor, stream)
+    (found,) = candidates(url)
+    assert found["platforms"] == ["linux/amd64", "linux/arm64"]
+    ran = run("release", "adopt", url, "--from-tags")
+    assert "  image index, " in ran.out
+    assert ", linux/amd64, linux/arm64, 1.0.0\n" in ran.out
+    ran = run("release", "adopt", vendor.trust, "--from-tags")
+    assert ran.status == 0
+    assert "release adopt" not in ran.out
+    assert " tags of trust metadata, which is nothing to adopt\n" in ran.out
+
+
 def candidates(url: str) -> list[dict[str, Any]]:
     """Return what the tags of a repository name, as the document has it."""
     document = run_json("release-candidates", "release", "adopt", url, "--from-tags")
