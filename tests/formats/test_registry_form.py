@@ -35,6 +35,7 @@ from margo_supplychain.formats.registry_form import (
     attestation_tag,
     content_tag,
     is_as_tagged,
+    is_reserved,
     metadata_file,
     metadata_tag,
     target_tag,
@@ -274,3 +275,25 @@ def test_round_trip(data: bytes, form: Form) -> None:
 def test_a_title_is_a_safe_file_name() -> None:
     with pytest.raises(OciFormatError, match="holds a control character"):
         wrapped(b"{}", media_type=TUF_METADATA, title="3.a:b.json")
+
+
+@pytest.mark.parametrize(
+    ("tag", "reserved"),
+    [
+        ("timestamp", True),
+        ("1.root", True),
+        ("12.acme.pump-monitor", True),
+        (f"3._{'0' * 64}", True),
+        ("1.2.0", True),
+        (f"c.{'0' * 64}", True),
+        (f"c.{'0' * 63}", False),
+        ("latest", False),
+        ("v1.2.0", False),
+        ("0.9.0", False),
+        ("acme/pump-monitor:1.2.0", False),
+    ],
+)
+def test_tags_that_content_has_nowhere_beside_metadata(
+    tag: str, *, reserved: bool
+) -> None:
+    assert is_reserved(tag) is reserved
