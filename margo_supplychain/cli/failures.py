@@ -106,13 +106,19 @@ def _login_hint(error: SupplyChainError) -> str | None:
         return None
     if error.hint is None or "docker login" not in error.hint:
         return None
+    host = error.url.removeprefix("oci://").partition("/")[0]
+    found = login_of(host)
+    return None if found is None else f"{found}: {error.hint}"
+
+
+def login_of(host: str) -> str | None:
+    """Say where a registry's login was looked for, and whether there is one."""
     from margo_supplychain.transport.network import DEFAULT_NETWORK
     from margo_supplychain.transport.oci_registry.docker_config import about_login
 
-    host = error.url.removeprefix("oci://").partition("/")[0]
     try:
         # The command line has no other file than Docker's own.
-        return f"{about_login(host, DEFAULT_NETWORK)}: {error.hint}"
+        return about_login(host, DEFAULT_NETWORK)
     except FetchError:
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -9,6 +10,7 @@ import click
 
 from margo_supplychain.cli import describe
 from margo_supplychain.cli.author import reads, warn
+from margo_supplychain.cli.failures import login_of
 from margo_supplychain.cli.files import read_named
 from margo_supplychain.cli.options import epilog
 from margo_supplychain.cli.output import Result
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from margo_supplychain.verify.trust_store import TrustStore
 
 _FEW: Final = 20  # parts on a screen; JSON has all
+# A report has what went wrong as one line each.
+_REFUSED: Final = re.compile(r"\Aoci://([^/\s]+)/\S+ answered 40[13]\b")
 
 
 @click.command(
@@ -267,8 +271,19 @@ def _volatile(root: bytes) -> TrustStore:
     return TrustStore.unsafe_without_memory(root=root)
 
 
+def _login(report: Report) -> str | None:
+    """Say what helps if somebody was not let in."""
+    for one in report.violations:
+        refused = _REFUSED.search(one.text)
+        about = None if refused is None else login_of(refused[1])
+        if refused is not None and about is not None:
+            return f"{about}: run `docker login {refused[1]}`"
+    return None
+
+
 def _refusal(report: Report, place: str) -> SupplyChainError:
     found = describe.counted(len(report.violations), "problem")
+    hint: str | None
     if report.verdict == "rejected":
         hint = "devices refuse what is listed; do not publish from here before you "
         hint += "know why. What is missing comes back with --repair"
@@ -279,6 +294,7 @@ def _refusal(report: Report, place: str) -> SupplyChainError:
             f"{place} has {found}", hint=hint
         )
     else:
-        error = InconclusiveError(f"{place} could not be checked: {found}")
+        hint = _login(report)
+        error = InconclusiveError(f"{place} could not be checked: {found}", hint=hint)
     error.report = report
     return error

@@ -74,10 +74,10 @@ def test_nothing_was_to_be_published(vendor: Vendor, words: tuple[str, ...]) -> 
 def test_which_login_was_refused(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
-    place: Path,
+    vendor: Vendor,
 ) -> None:
     """A wrong password and none at all are different things to mend."""
-    folder = place / "docker"
+    folder = vendor.place / "docker"
     folder.mkdir()
     monkeypatch.setenv("DOCKER_CONFIG", str(folder))
     file = folder / "config.json"
@@ -98,6 +98,10 @@ def test_which_login_was_refused(
             ran = run("release", "adopt", f"oci://{host}/acme/x", "--from-tags")
             assert ran.status == 4
             assert ran.err.splitlines()[-1] == f"hint: {said}: {login}"
+            ran = run("repo", "check", f"oci://{host}/acme/x")
+            assert (
+                ran.err.splitlines()[-1] == f"hint: {said}: run `docker login {host}`"
+            )
             assert "guessed" not in ran.err
             assert "plant" not in ran.err
 
