@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tuf.api.metadata import DelegatedRole, Delegations, Targets
 
-from margo_supplychain.authoring.roles import delegator_of, signers_of
+from margo_supplychain.authoring.roles import delegator_of, kind_of, signers_of
 from margo_supplychain.authoring.state import LIMITS
-from margo_supplychain.errors import RefusedError
+from margo_supplychain.errors import RefusedError, ThresholdError
 from margo_supplychain.formats import strict_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from margo_supplychain.authoring.plan import RoleKeys
     from margo_supplychain.authoring.roles import RoleSigners
@@ -30,12 +30,18 @@ class Changes:
 
     Args:
         state: the verified state that it starts from.
+        may_renew: says whether a role's keys are at hand.
 
-    `touched` names the roles that must be signed, in order.
+    `touched` names the roles that must be signed, in order. `renewed` are those that
+    begin anew, since what was listed is not signed by their keys.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(
+        self, state: State, *, may_renew: Callable[[str], bool] = lambda _: False
+    ) -> None:
         self._state = state
+        self._may_renew = may_renew
+        self.renewed: dict[str, str] = {}
         self._drafts: dict[str, Targets] = {}
         self.touched: dict[str, None] = {}
 
@@ -48,10 +54,19 @@ class Changes:
         draft = self._drafts.get(role)
         if draft is not None:
             return draft
-        if not self._state.lists(role):
-            # Delegated, and nothing signed yet: it lists nothing.
+        if not self._state.lists(role) or not self._was_delegated(role):
+            # Delegated, and nothing signed yet: it lists nothing. Nor does a name that
+            # a thief of snapshot's key put on the list before anybody delegated to it.
             return self._drafts.setdefault(role, Targets(NO_VERSION_YET))
-        return self._state.walk.role(role, delegator_of(role)).signed
+        try:
+            return self._state.walk.role(role, delegator_of(role)).signed
+        except ThresholdError as why:
+            # Somebody's key was taken away when he signed, or a thief of snapshot's key
+            # lists what he likes: those whose role it is must be able to go on.
+            if kind_of(role) != "application" or not self._may_renew(role):
+                raise
+            self.renewed[role] = str(why)
+            return self._drafts.setdefault(role, Targets(NO_VERSION_YET))
 
     def change(self, role: str) -> Targets:
         """Return a role to be changed; it will be signed."""
@@ -106,6 +121,16 @@ class Changes:
             keys={keyid: key for keyid, key in known.items() if keyid in used},
             roles=roles,
         )
+
+    def _was_delegated(self, role: str) -> bool:
+        """Say whether somebody delegated to a role when the edit began."""
+        delegator = delegator_of(role)
+        if delegator == "root":
+            return True
+        if not self._state.lists(delegator) or not self._was_delegated(delegator):
+            return False
+        parent = self._state.walk.role(delegator, delegator_of(delegator)).signed
+        return signers_of(parent, role) is not None
 
     def _copy(self, role: str) -> Targets:
         # Parsed anew, so that nothing of the verified object is shared.

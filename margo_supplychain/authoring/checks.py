@@ -19,10 +19,14 @@ from typing import TYPE_CHECKING, Final, Literal
 from margo_supplychain.authoring.directory_place import PREVIOUS
 from margo_supplychain.authoring.duties import clock_ahead
 from margo_supplychain.authoring.overlay import Overlay, Staged
-from margo_supplychain.authoring.place_checks import root_problems, tag_problems
+from margo_supplychain.authoring.place_checks import (
+    list_problems,
+    root_problems,
+    tag_problems,
+)
 from margo_supplychain.authoring.selection import EVERYTHING
 from margo_supplychain.authoring.settings import DIRECTORY
-from margo_supplychain.authoring.state import LIMITS, AuthorWalk
+from margo_supplychain.authoring.state import LIMITS, AuthorWalk, State
 from margo_supplychain.errors import (
     ClockError,
     FormatError,
@@ -134,6 +138,11 @@ class _Check:
                 walk.accepted_targets.clear()
         self._step(4)["releases"] = releases
         for why in tag_problems(self._shelf, walk):
+            self._problem(why)
+        memory = Memory(root=self._root, publishers=None)
+        state = State(walk=walk, before=memory, first_root=self._root)
+        self._at = 1
+        for why in list_problems(self._shelf, state):
             self._problem(why)
         self._step(5).update(self._content.facts())
 

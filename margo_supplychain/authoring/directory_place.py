@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING, Final, final
 
 from margo_supplychain.authoring.contents import is_whole
+from margo_supplychain.authoring.overlay import Overlay, Staged
 from margo_supplychain.authoring.place import Stored
 from margo_supplychain.authoring.settings import DIRECTORY, Settings, read_settings
 from margo_supplychain.authoring.state import LIMITS
@@ -33,15 +34,15 @@ from margo_supplychain.transport.directory import DirectorySink, DirectorySource
 from margo_supplychain.verify.content_checks import check_stored
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from tuf.api.metadata import MetaFile
 
-    from margo_supplychain.authoring.overlay import Staged
     from margo_supplychain.authoring.release import Release
     from margo_supplychain.authoring.work import Work
     from margo_supplychain.formats.digests import Descriptor
+    from margo_supplychain.transport.protocols import Source
 
 LOCK_TIMEOUT: Final = 60.0  # seconds; another publisher may be copying content
 FIRST_ROOT: Final = "1.root.json"
@@ -155,12 +156,19 @@ class DirectoryPlace:
         sink = DirectorySink(self.directory)
         sink.put_metadata("timestamp.json", work.staged.timestamp)
 
-    def others(
-        self, role: str, version: int, ours: bytes
-    ) -> Iterator[tuple[int, bytes]]:
-        """Yield nothing: whoever publishes here holds the lock."""
-        del role, version, ours
-        yield from ()
+    def versions(self, role: str) -> Sequence[int]:
+        """Return nothing: whoever publishes here holds the lock."""
+        del role
+        return ()
+
+    def witness(self, work: Work) -> bool:
+        """Do nothing: what was replaced under the lock does not come back."""
+        del work
+        return True
+
+    def source_at(self, timestamp: bytes) -> Source:
+        """Return the directory with another timestamp; see `Place.source_at`."""
+        return Overlay(Staged(timestamp=timestamp), self.source)
 
     def named(self, role: str, entry: MetaFile) -> bytes:
         """Return a metadata file; see `Place.named`."""

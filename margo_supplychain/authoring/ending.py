@@ -18,6 +18,7 @@ from margo_supplychain.authoring.rehearsal import Subjects, rehearse_edit
 from margo_supplychain.authoring.role_signing import RoleSigning
 from margo_supplychain.authoring.signatures import require_complete
 from margo_supplychain.authoring.state import require_plausible_time
+from margo_supplychain.authoring.strays import strays
 from margo_supplychain.errors import ConflictError, FetchError, StorageError
 
 if TYPE_CHECKING:
@@ -40,7 +41,14 @@ def finish(work: Work, *, time_checked: bool, store: TrustStore | None) -> Writt
         StorageError: it can't be written.
     """
     state, place = work.state, work.place
+    work.warnings.extend(strays(state.walk))
     drop_void_marks(work)
+    for role, why in work.changes.renewed.items():
+        if role in work.changes.touched:
+            work.warnings.append(
+                f"{role} begins anew, without what was listed: {why}; publish again "
+                "what is missing"
+            )
     if work.changes.touched or (
         # Where others may publish at the same time, they are found by their snapshots.
         work.top and not place.is_own and work.can_sign("snapshot")

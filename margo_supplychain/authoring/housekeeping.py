@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 from margo_supplychain.authoring.state import LIMITS, load
 from margo_supplychain.errors import FetchError, FormatError
 from margo_supplychain.formats.tuf_metadata import file_name, parse_snapshot
+from margo_supplychain.transport.tagged_sink import TaggedSink
 from margo_supplychain.verify.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def prune(
     snapshot = state.snapshot
     current = _named(snapshot.signed)
     current[_stem("snapshot")] = {snapshot.version}
+    current[_stem("timestamp")] = {state.timestamp.version}  # its witnesses
     names = list(shelf.metadata_files())
     found = _versions(names)
     stay = {stem: set(versions) for stem, versions in current.items()}
@@ -89,11 +91,16 @@ def prune(
             newest = max(current[stem])
             old = sorted(one for one in found[stem] if one <= newest)
             for version in old[:-keep]:
-                if version not in stay[stem]:
-                    name = f"{version}.{stem}.json"
+                name = f"{version}.{stem}.json"
+                if version not in stay[stem] and not _is_foreign(shelf, name):
                     shelf.remove_metadata(name)
                     removed.append(name)
     return Pruned(removed=tuple(removed), kept=len(names) - len(removed))
+
+
+def _is_foreign(shelf: Shelf, name: str) -> bool:
+    """Say whether a name is taken by what is no metadata: not ours to remove."""
+    return isinstance(shelf, TaggedSink) and shelf.is_damaged(name)
 
 
 def _versions(names: Iterable[str]) -> dict[str, set[int]]:

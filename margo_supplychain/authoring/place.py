@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from margo_supplychain.errors import FormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from tuf.api.metadata import MetaFile
@@ -113,15 +113,28 @@ class Place(Protocol):
             StorageError, FetchError: it can't be written.
         """
 
-    def others(
-        self, role: str, version: int, ours: bytes
-    ) -> Iterator[tuple[int, bytes]]:
-        """Yield what others wrote under the name of our file, and above it.
+    def versions(self, role: str) -> Sequence[int]:
+        """Return the versions of a role whose names are taken, ascending.
 
-        Args:
-            role, version: of our file.
-            ours: its bytes.
+        None where whoever publishes holds a lock.
+
+        Raises:
+            FetchError: there is no list.
         """
+
+    def witness(self, work: Work) -> bool:
+        """Write the timestamp under a name of its own, which never moves.
+
+        Returns:
+            Whether it stands; False if the keys of timestamp signed what has the name.
+
+        Raises:
+            ConflictError: somebody else writes that name.
+            StorageError, FetchError: it can't be written.
+        """
+
+    def source_at(self, timestamp: bytes) -> Source:
+        """Return what lies there as if `timestamp` were these bytes."""
 
     def named(self, role: str, entry: MetaFile) -> bytes:
         """Return exactly the file that a snapshot's entry names.

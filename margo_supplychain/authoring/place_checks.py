@@ -10,8 +10,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from margo_supplychain.authoring.content_targets import ContentTargets
+from margo_supplychain.authoring.healing import compared
+from margo_supplychain.authoring.strays import strays
 from margo_supplychain.authoring.survey import descriptor_of, read_roots
-from margo_supplychain.errors import FetchError, FormatError, SupplyChainError
+from margo_supplychain.authoring.tagged_place import TaggedPlace
+from margo_supplychain.errors import (
+    FetchError,
+    FormatError,
+    MixAndMatchError,
+    RollbackError,
+    SupplyChainError,
+)
 from margo_supplychain.formats.registry_form import target_tag
 from margo_supplychain.formats.tuf_metadata import file_name
 from margo_supplychain.transport.tagged_sink import TaggedSink
@@ -19,7 +29,7 @@ from margo_supplychain.transport.tagged_sink import TaggedSink
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from margo_supplychain.authoring.state import AuthorWalk
+    from margo_supplychain.authoring.state import AuthorWalk, State
     from margo_supplychain.formats.digests import Descriptor
     from margo_supplychain.transport.protocols import Shelf, Sink
 
@@ -75,6 +85,29 @@ def tag_problems(shelf: Shelf, walk: AuthorWalk) -> Iterator[SupplyChainError]:
                     yield no_tag(shelf, path)
             except (FetchError, FormatError) as why:
                 yield why
+
+
+def list_problems(shelf: Shelf, state: State) -> Iterator[SupplyChainError]:
+    """Yield what the snapshot lists of nobody, and what is published and not in it."""
+    for why in strays(state.walk):
+        yield MixAndMatchError(why, role="snapshot")
+    if not isinstance(shelf, TaggedSink):
+        return
+    try:
+        found = compared(TaggedPlace(shelf, ContentTargets(shelf)), state)
+    except SupplyChainError as why:
+        yield why
+        return
+    if found.apart or found.is_behind:
+        shown = state.timestamp.version
+        yield RollbackError(
+            f"timestamp v{shown} does not have in it what was published as "
+            f"v{found.version}",
+            role="timestamp",
+            trusted=found.version,
+            offered=shown,
+            hint="any edit brings it back: `margo-supplychain repo refresh`",
+        )
 
 
 def has_tag(place: Sink, tag: str, what: Descriptor) -> bool:

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Final, Self, final
 
 from margo_supplychain.authoring.edit import Edit
 from margo_supplychain.authoring.ending import finish
+from margo_supplychain.authoring.healing import Beginning, begin
 from margo_supplychain.authoring.mending import MendingSource
 from margo_supplychain.authoring.place import open_place
 from margo_supplychain.authoring.settings import Settings, verified_settings
 from margo_supplychain.authoring.signatures import Signers
-from margo_supplychain.authoring.state import last_issued, load
-from margo_supplychain.authoring.work import Work
+from margo_supplychain.authoring.state import load
 from margo_supplychain.errors import FetchError, RefusedError, VerificationError
 from margo_supplychain.verify.clock import StoppedClock, SystemClock
 
@@ -217,18 +217,17 @@ class Repository:
         """
         with self.place.locked():
             now = _now(clock)
-            begun = self._load(now, state)
-            if keys:
-                self._require_current(begun, state)
-            work = Work(
-                state=begun,
+            start = Beginning(
                 place=self.place,
-                settings=verified_settings(self._settings, begun),
+                settings=self._settings,
+                first_root=self._first_root(state),
+                store=state,
                 signers=Signers(keys),
                 now=now,
-                signed_at=max(now, last_issued(begun)) if time_checked else now,
+                time_checked=time_checked,
                 progress=progress,
             )
+            work = begin(start) if keys else start.work()
             edit = Edit(work)
             yield edit
             edit.written = finish(work, time_checked=time_checked, store=state)
@@ -329,23 +328,6 @@ class Repository:
                 hint=_NO_ROOT,
             )
         return store.load().root
-
-    def _require_current(self, begun: State, store: TrustStore | None) -> None:
-        """Refuse to sign on top of what may be an old copy.
-
-        Raises:
-            ExpiredError, ClockError: the timestamp has expired, and only a memory
-                could tell that nothing newer was ever signed.
-        """
-        why = begun.walk.expired.get("timestamp")
-        if why is None or store is not None or self.place.is_own:
-            return
-        why.hint = (
-            f"{self.url} may show an old copy for your key to sign on top of; edit it "
-            "where your memory of it is (--state), or begin one from a copy that you "
-            "trust: margo-supplychain repo check --begin-from FILE"
-        )
-        raise why
 
 
 def _now(clock: Clock | None) -> datetime:

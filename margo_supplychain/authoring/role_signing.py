@@ -1,13 +1,14 @@
 """Signing the roles of an edit: which version each takes, and what is staged.
 
 A run that was killed, or a publisher who was slower, leaves files that no snapshot
-names, and a versioned name never has two contents. What says the same as ours and
-verifies is taken as it is; any other name is passed over.
+names, and a versioned name never has two contents. What says the same as ours, verifies
+and is recent is taken as it is; any other name is passed over.
 """
 
 from __future__ import annotations
 
 import hashlib
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, final
 
 from tuf.api.metadata import MetaFile, Snapshot, Timestamp
@@ -15,12 +16,12 @@ from tuf.api.metadata import MetaFile, Snapshot, Timestamp
 from margo_supplychain.authoring.roles import kind_of
 from margo_supplychain.authoring.signatures import same_but_for_expiry, signed_bytes
 from margo_supplychain.authoring.state import LIMITS
-from margo_supplychain.errors import ConflictError
+from margo_supplychain.errors import ConflictError, RefusedError
 from margo_supplychain.formats.times import format_time
 from margo_supplychain.formats.tuf_metadata import ISSUED, file_name, parse_timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from tuf.api.metadata import Signed
@@ -30,7 +31,11 @@ if TYPE_CHECKING:
 
 AFTER: Final = "x-after"
 """A field of snapshots in registries: the snapshots that this one was made from."""
-MOST_TAKEN: Final = 100  # names in a row that somebody else has written
+MAX_VERSION: Final = 2**53 - 1  # the last that every reader of JSON has
+MOST_TAKEN: Final = 100  # names in a row that are looked at, for what has them
+# What a killed run left is taken if it is as good as signed now: others tell by its
+# expiry when this edit happened.
+RECENT: Final = timedelta(hours=1)
 
 
 def meta_of(version: int, data: bytes) -> MetaFile:
@@ -101,16 +106,13 @@ class RoleSigning:
     def timestamp(self, snapshot: MetaFile) -> None:
         """Sign and stage the timestamp that follows the last one."""
         work = self._work
-        if work.staged.timestamp:
-            # This edit has written one already.
-            work.before = work.staged.timestamp
         version = parse_timestamp(work.before, limit=LIMITS.timestamp).version
         if not work.place.is_own:
             # Who writes a lower snapshot later, unaware of ours, must not be taken for
             # newer: the timestamp goes at least as far as the snapshot.
             state = work.state
             ahead = snapshot.version - state.snapshot.version - 1
-            version = max(version, state.timestamp.version + ahead)
+            version = max(version, state.timestamp.version + ahead, work.seen)
         signed = Timestamp(
             version=version + 1,
             expires=work.signed_at + work.settings.period("timestamp"),
@@ -128,16 +130,41 @@ class RoleSigning:
         else:
             trusted = work.state.version(role)
         first = max(trusted, above) + 1
-        for version in range(first, first + MOST_TAKEN):
+        asked = 0
+        for version in self._free(role, first):
+            asked += 1
+            if version > MAX_VERSION:
+                raise RefusedError(
+                    f"{role} is at v{trusted}, and there is no number above",
+                    hint="no honest key signs that: only new keys of snapshot and "
+                    "timestamp, which root names, lead back",
+                )
             found = work.place.written(role, version)
             signed.version = version
             if found is None:
                 return signed_bytes(signed, who, work.signers)
             expires = same_but_for_expiry(found, signed, who, now=work.signed_at)
-            if expires is not None:
+            if expires is not None and abs(signed.expires - expires) <= RECENT:
                 signed.expires = expires
                 return found
         raise ConflictError(
-            f"{work.place.url} has files of {role} v{first} to "
-            f"v{first + MOST_TAKEN - 1} that no snapshot names"
+            f"{work.place.url} has something under each of {asked} names of {role} "
+            f"from v{first} on",
+            hint="somebody who may push there takes the names before you: remove those "
+            "tags with the registry's own tools, and find out who it was",
         )
+
+    def _free(self, role: str, first: int) -> Iterator[int]:
+        """Yield versions that may be free: the next ones, then those not listed.
+
+        Whoever may push could else keep us from publishing by a hundred names.
+        """
+        yield from range(first, first + MOST_TAKEN)
+        taken = set(self._work.place.versions(role))
+        left = MOST_TAKEN
+        version = first + MOST_TAKEN
+        while left:
+            if version not in taken:
+                left -= 1
+                yield version
+            version += 1

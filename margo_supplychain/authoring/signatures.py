@@ -43,6 +43,11 @@ class Signers:
     def __init__(self, signers: Iterable[Signer]) -> None:
         self._by_material = {threshold.material(one.public_key): one for one in signers}
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are none: then nothing can be signed."""
+        return not self._by_material
+
     def of(self, who: RoleSigners) -> list[tuple[str, Signer]]:
         """Return those that may sign a role, with the key id each has there."""
         found = []

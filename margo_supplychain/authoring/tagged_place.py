@@ -8,7 +8,8 @@ looked at before and after they are written, and one name decides: `timestamp`.
     3  `timestamp` still what the edit began from? else: somebody was faster
     4  write `timestamp`, read it back
     5  whoever published at this very moment is joined (`joining`)
-    6  look once more at what it names: what a racing publisher overwrote is put back
+    6  the same bytes under `<version>.timestamp`, which never moves (`witnesses`)
+    7  look once more at what it names: what a racing publisher overwrote is put back
 
 Who was slower puts back what it may have overwritten of the winner's, and raises
 `ConflictError`: run again, it starts from the winner's state. Killed anywhere, it has
@@ -22,7 +23,9 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final, final
 
 from margo_supplychain.authoring.mending import MendingSource
+from margo_supplychain.authoring.overlay import Overlay, Staged
 from margo_supplychain.authoring.settings import Settings
+from margo_supplychain.authoring.signatures import signed_by
 from margo_supplychain.authoring.state import LIMITS, load
 from margo_supplychain.errors import (
     ConflictError,
@@ -32,13 +35,13 @@ from margo_supplychain.errors import (
     TooLargeError,
 )
 from margo_supplychain.formats.digests import Digest
-from margo_supplychain.formats.tuf_metadata import file_name
+from margo_supplychain.formats.tuf_metadata import file_name, parse_timestamp
 from margo_supplychain.storage.lock import DirectoryLock
 from margo_supplychain.transport.layout_sink import LayoutSink
 from margo_supplychain.verify.clock import StoppedClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from tuf.api.metadata import MetaFile
@@ -48,10 +51,11 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.release import Release
     from margo_supplychain.authoring.work import Work
     from margo_supplychain.formats.digests import Descriptor
+    from margo_supplychain.transport.protocols import Source
     from margo_supplychain.transport.tagged_sink import TaggedSink
 
 TIMESTAMP: Final = "timestamp.json"
-MOST_OTHERS: Final = 16  # publishers at once
+MOST_TRIES: Final = 3  # to write the timestamp, where answers get lost
 LOCK_TIMEOUT: Final = 60.0  # seconds; another publisher may be copying content
 
 
@@ -92,7 +96,8 @@ class TaggedPlace:
 
     def written(self, role: str, version: int) -> bytes | None:
         """Return what has a versioned name already; see `Place.written`."""
-        limit = LIMITS.snapshot if role == "snapshot" else LIMITS.targets
+        limits = {"snapshot": LIMITS.snapshot, "timestamp": LIMITS.timestamp}
+        limit = limits.get(role, LIMITS.targets)
         name = file_name(role, version)
         try:
             return self.shelf.metadata(name, limit=limit)
@@ -139,29 +144,50 @@ class TaggedPlace:
     def commit(self, work: Work) -> None:
         """Write the timestamp, unless somebody was faster; see `Place.commit`."""
         before, ours = work.before, work.staged.timestamp
-        if self._read(TIMESTAMP) != before:
-            raise self._give_way(work)
-        try:
-            self.shelf.put_metadata(TIMESTAMP, ours)
-        except ConflictError:
-            raise self._give_way(work) from None
-        except FetchError:
-            # The answer may be what got lost, and not the timestamp.
-            if self._read(TIMESTAMP) != ours:
-                raise
-        if self._read(TIMESTAMP) != ours:
-            raise self._give_way(work)
-
-    def others(
-        self, role: str, version: int, ours: bytes
-    ) -> Iterator[tuple[int, bytes]]:
-        """Yield what others wrote under a name, and above; see `Place.others`."""
-        for number in range(version, version + MOST_OTHERS):
-            found = self.written(role, number)
-            if found is None:
+        for again in reversed(range(MOST_TRIES)):
+            # Also after a write without an answer: somebody may have come in between.
+            if self._read(TIMESTAMP) != before:
+                raise self._give_way(work)
+            try:
+                self.shelf.put_metadata(TIMESTAMP, ours)
+            except ConflictError:
+                raise self._give_way(work) from None
+            except FetchError:
+                # The answer may be what got lost, and not the timestamp.
+                found = self._read(TIMESTAMP)
+                if found == ours:
+                    return
+                if found == before and not again:
+                    raise
+            else:
+                if self._read(TIMESTAMP) != ours:
+                    raise self._give_way(work)
                 return
-            if found != ours:
-                yield number, found
+
+    def versions(self, role: str) -> Sequence[int]:
+        """Return the versions whose names are taken; see `Place.versions`."""
+        return self.shelf.versions(role)
+
+    def witness(self, work: Work) -> bool:
+        """Write the timestamp under a name of its own; see `Place.witness`."""
+        ours = work.staged.timestamp
+        version = parse_timestamp(ours, limit=LIMITS.timestamp).version
+        name = file_name("timestamp", version)
+        try:
+            self.shelf.put_metadata(name, ours)
+        except ConflictError:
+            there = self.written("timestamp", version)
+            who = work.changes.require_who("timestamp")
+            file = None if there is None else signed_by(there, who)
+            if file is not None and file.version == version:
+                return False
+            # Whoever may push could else keep us from it for ever.
+            self.shelf.restore_metadata(name, ours)
+        return True
+
+    def source_at(self, timestamp: bytes) -> Source:
+        """Return the place as it was at a timestamp; see `Place.source_at`."""
+        return MendingSource(Overlay(Staged(timestamp=timestamp), self.shelf))
 
     def named(self, role: str, entry: MetaFile) -> bytes:
         """Return what a snapshot's entry names; see `Place.named`."""

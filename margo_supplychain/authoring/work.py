@@ -78,6 +78,7 @@ class Work:
         top: `snapshot` and `timestamp`, as far as they must be signed.
         withdrawn: paths that this edit marks as withdrawn.
         before: the timestamp that the place must still have.
+        seen: a version of timestamp that devices may have seen.
         snapshot: the one that this edit signed last.
         warnings: what the author should know.
     """
@@ -100,7 +101,7 @@ class Work:
         self.now = now
         self.signed_at = signed_at
         self.progress = progress
-        self.changes = Changes(state)
+        self.changes = Changes(state, may_renew=self.can_sign)
         self.staged = Staged()
         self.releases: dict[ReleaseName, set[Version]] = {}
         self.new: list[NewRelease] = []
@@ -110,6 +111,7 @@ class Work:
         self.top: set[str] = set()
         self.withdrawn: set[str] = set()
         self.before = state.timestamp.file.data
+        self.seen = 0
         self.snapshot: bytes | None = None
         self.warnings: list[str] = []
 
@@ -236,7 +238,7 @@ class Work:
                 return one
         raise RefusedError(
             f"there is no release {name} {version}",
-            hint="`margo-supplychain release show` lists what there is",
+            hint=f"`margo-supplychain release show {name}` lists what there is",
         )
 
     def entries(self, name: ReleaseName) -> Mapping[Version, ReleaseEntry]:

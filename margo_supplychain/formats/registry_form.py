@@ -3,9 +3,11 @@
 A registry keeps only what a tagged manifest names. So every file of a trust repository
 is the single layer of a manifest of its own: exact bytes, small ones also inline in the
 layer's descriptor, under a tag that follows from the file's name or digest. Two names
-never share a tag. Registries that refuse the form of OCI 1.1 (`artifactType`, empty
-config) take that of OCI 1.0 (the config's media type is the artifact's); readers take
-both. Nothing here says that bytes are trusted, or does I/O.
+never share a tag. `timestamp` is the only one that moves; for other publishers its
+bytes stay under `<version>.timestamp`, too, which no device asks for. Registries that
+refuse the form of OCI 1.1 (`artifactType`, empty config) take that of OCI 1.0 (the
+config's media type is the artifact's); readers take both. Nothing here says that bytes
+are trusted, or does I/O.
 
 Example:
     >>> metadata_tag("3.root.json"), metadata_file("3.root")

@@ -9,7 +9,6 @@ import pytest
 
 from margo_supplychain.authoring.repository import Repository
 from margo_supplychain.errors import (
-    ConflictError,
     ExpiredError,
     FetchError,
     FormatError,
@@ -73,7 +72,7 @@ def test_every_edit_works_there(vendor: TaggedVendor) -> None:
     assert vendor.newest_there() == "1.1.0"
     vendor.publish_there(vendor.release("2.0.0", name=VALVE))
     assert vendor.newest_there(VALVE) == "2.0.0"
-    assert vendor.at_registry().profile == "standard"  # nobody wrote down otherwise
+    assert vendor.at_registry().profile == "small"  # as the keys have it
 
 
 def test_a_standard_repository_takes_publishers_there(
@@ -203,17 +202,36 @@ def test_what_expires_soon_is_not_adopted(vendor: TaggedVendor) -> None:
     assert edit.written.roles["snapshot"][0] == 4  # v3 would end three days sooner
 
 
-def test_a_registry_that_has_every_name(vendor: TaggedVendor) -> None:
+def test_names_that_somebody_took_are_passed_over(vendor: TaggedVendor) -> None:
     trust = vendor.registry.at(TRUST)
-    for version in range(3, 120):
+    for version in range(3, 320):
         trust.tags[f"{version}.snapshot"] = trust.tags["2.snapshot"]
-    before = vendor.registry.copy()
-    with (
-        pytest.raises(ConflictError, match="has files of snapshot v3 to v102"),
-        vendor.at_registry().edit([key("ci")], clock=vendor.clock) as edit,
-    ):
+    with vendor.at_registry().edit([key("ci")], clock=vendor.clock) as edit:
         edit.refresh()
-    assert vendor.registry == before
+    assert edit.written is not None
+    assert edit.written.roles["snapshot"][0] == 320
+
+
+def test_what_a_run_left_hours_ago_is_not_adopted(vendor: TaggedVendor) -> None:
+    """Others tell by a snapshot's expiry when the edit happened that published it."""
+
+    def stop(what: str) -> None:
+        if what == "put timestamp":
+            raise KeyboardInterrupt
+
+    for hours, expected in ((1, 3), (2, 4)):
+        registry = vendor.registry.copy()
+        with (
+            pytest.raises(KeyboardInterrupt),
+            vendor.at_registry(stop).edit([key("ci")], clock=vendor.clock) as edit,
+        ):
+            edit.refresh()
+        vendor.clock.when += timedelta(hours=hours)
+        with vendor.at_registry().edit([key("ci")], clock=vendor.clock) as edit:
+            edit.refresh()
+        assert edit.written is not None
+        assert edit.written.roles["snapshot"][0] == expected
+        vendor.registry.repositories = registry.repositories
 
 
 # --- who does not answer -------------------------------------------------------------
