@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.selection import Chosen, Selection
     from margo_supplychain.authoring.survey import Listed, Survey
     from margo_supplychain.errors import SupplyChainError
+    from margo_supplychain.formats.digests import Digest
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.transport.protocols import ContentSources, Sink, Source
     from margo_supplychain.verify.clock import Clock
@@ -210,6 +211,7 @@ class _Copy:
         self._there = 0
         self._incomplete: list[str] = []
         self._images: set[str] = set()
+        self._seen: set[Digest] = set()
         # How many hosts that did not answer each application's records named.
         self._silent: Counter[ReleaseName] = Counter()
 
@@ -362,10 +364,14 @@ class _Copy:
             return
         if release is not None:
             self._copy_content(found, release, data)
-        self._count(is_new=there is None)
+        is_file = isinstance(self._target, DirectorySource)
+        # Where files lie by their digest, two paths may be one file.
+        if is_file or listed.what.digest not in self._seen:
+            self._count(is_new=there is None)
+        self._seen.add(listed.what.digest)
         # Under tags also when it is there: a killed run may have left it without one,
         # and a registry clears that away.
-        if there is None or not isinstance(self._target, DirectorySource):
+        if there is None or not is_file:
             self._target.put_target(listed.path, listed.what, io.BytesIO(data))
 
     def _target_there(self, listed: Listed) -> bytes | None:

@@ -120,7 +120,10 @@ def test_a_release_that_was_published_into_a_directory(
     with docker_registry(tmp_path / "registry") as registry:
         origin = f"oci://{registry.host}/acme/trust"
         plant = f"oci://{registry.host}/plant/acme/trust"
+        # Its policy has the same bytes: one file where they lie by digest.
+        vendor.must("app", "add", "acme/other", "--release-key", "ci.pub")
         pushed = run_json("repo-copy", "repo", "push", origin)["result"]
+        assert pushed["files"]["there"] == 0
         again = run_json("repo-copy", "repo", "push", origin)["result"]
         assert not again["changed"]
         registry.collect_garbage()
