@@ -66,12 +66,16 @@ class Beginning(NamedTuple):
     ) -> State:
         """Verify the place, or as it was at a timestamp, from the memory or root."""
         place = self.place
-        return load(
+        state = load(
             place.source if timestamp is None else place.source_at(timestamp),
             first_root=self.first_root,
             store=self.store if remembering else None,
             clock=StoppedClock(self.now),
         )
+        if timestamp is None:
+            # With a memory the snapshot's file was perhaps not read.
+            place.expect(state.snapshot.signed.meta)
+        return state
 
     def work(self, state: State | None = None) -> Work:
         """Return an edit that starts from a state, or from what the place shows.
