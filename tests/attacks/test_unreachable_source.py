@@ -163,7 +163,7 @@ def test_first_start_without_a_source(tmp_path: Path) -> None:
     plant = running(tmp_path)
     fresh = plant.world.device(tmp_path / "fresh")
     fresh.source.down = True
-    error = refused(
-        fresh, FetchError, "fetch", "the wire is cut", last="timestamp.json"
-    )
+    error = refused(fresh, FetchError, "fetch", "the wire is cut", last="2.root.json")
     assert error.unreachable
+    # Asking again for something else would be the same wait once more.
+    assert len(fresh.source.asked) == 1
