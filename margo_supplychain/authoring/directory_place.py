@@ -181,11 +181,3 @@ class DirectoryPlace:
 
     def settle(self, work: Work) -> None:
         """Do nothing: nobody wrote at the same time."""
-
-    def previous(self) -> bytes | None:
-        """Return the timestamp before the last edit; see `Place.previous`."""
-        path = self.directory / DIRECTORY / PREVIOUS
-        try:
-            return read_file(path, limit=LIMITS.timestamp)
-        except FileNotFoundError:
-            return None

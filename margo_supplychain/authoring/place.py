@@ -149,9 +149,6 @@ class Place(Protocol):
     def settle(self, work: Work) -> None:
         """Look once more at what the timestamp names, and put back what is not so."""
 
-    def previous(self) -> bytes | None:
-        """Return the timestamp before the last edit, unverified; None if not kept."""
-
 
 def open_place(
     where: Path | str,

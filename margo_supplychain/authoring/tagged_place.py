@@ -216,9 +216,6 @@ class TaggedPlace:
                 f"not looked for: {why}"
             )
 
-    def previous(self) -> None:
-        """Return None: the author's memory knows; see `Place.previous`."""
-
     def _read(self, name: str, size: int = LIMITS.timestamp) -> bytes | None:
         try:
             return self.shelf.metadata(name, limit=max(size, 1))
