@@ -89,6 +89,43 @@ class Nowhere:
         return FetchError(f"{self.url} has no {what}", url=self.url, missing=True)
 
 
+class Behind:
+    """A source as it is; who changes what its metadata is, derives from it.
+
+    Args:
+        source: unverified.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    @property
+    def url(self) -> str:
+        """What the source is called in messages."""
+        return self._source.url
+
+    def target(
+        self,
+        path: TargetPath,
+        what: Descriptor,
+        *,
+        start: int = 0,
+        tick: Callable[[int], None] | None = None,
+    ) -> AbstractContextManager[BinaryIO]:
+        """Open a target file; see `Source.target`."""
+        return self._source.target(path, what, start=start, tick=tick)
+
+    def blob(
+        self,
+        what: Descriptor,
+        *,
+        start: int = 0,
+        tick: Callable[[int], None] | None = None,
+    ) -> AbstractContextManager[BinaryIO]:
+        """Open content; see `Source.blob`."""
+        return self._source.blob(what, start=start, tick=tick)
+
+
 class Overlay:
     """Staged files, then what lies behind; a `Source` and its `ContentSources`."""
 

@@ -13,26 +13,21 @@ name, or another copy. A file is taken from the first that has the right bytes.
 from __future__ import annotations
 
 import io
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, final
 
+from margo_supplychain.authoring.named_files import NamedFiles
 from margo_supplychain.authoring.state import LIMITS
-from margo_supplychain.authoring.survey import OCTETS
 from margo_supplychain.errors import (
     FetchError,
     FormatError,
     SupplyChainError,
     VerificationError,
 )
-from margo_supplychain.formats.digests import Descriptor, Digest
 from margo_supplychain.formats.tuf_metadata import (
-    file_name,
     parse_root,
-    parse_snapshot,
-    parse_timestamp,
 )
 from margo_supplychain.storage.receive import read_exact
-from margo_supplychain.transport.locations import TIMESTAMP
 from margo_supplychain.verify.artifact import first_of
 from margo_supplychain.verify.memory import Memory
 from margo_supplychain.verify.workflow import Demand, Workflow
@@ -42,8 +37,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import BinaryIO
 
-    from tuf.api.metadata import MetaFile
-
+    from margo_supplychain.formats.digests import Descriptor
     from margo_supplychain.formats.names import TargetPath
     from margo_supplychain.transport.protocols import Source
 
@@ -75,8 +69,7 @@ class Patchwork:
         first = Memory(root=trusted, publishers=None)
         self._chain = Workflow(first, demand=Demand.MARGO, limits=LIMITS)
         self._roots = {self._chain.root.version: trusted}
-        self._named: dict[str, Descriptor] = {}
-        self._snapshot = ""
+        self._named = NamedFiles()
 
     @property
     def url(self) -> str:
@@ -98,7 +91,7 @@ class Patchwork:
             data = self._place.metadata(filename, limit=limit, tick=tick)
         else:
             data = self._right(named, filename, limit)
-        self._learn(filename, data)
+        self._named.learn(filename, data)
         return data
 
     @contextmanager
@@ -172,27 +165,6 @@ class Patchwork:
                 except (FetchError, VerificationError) as why:
                     problems.append(why)
         raise first_of(problems, named)
-
-    def _learn(self, filename: str, data: bytes) -> None:
-        # What is no metadata names nothing, and its reader will say so.
-        with suppress(FormatError):
-            if filename == TIMESTAMP:
-                timestamp = parse_timestamp(data, limit=LIMITS.timestamp)
-                meta = timestamp.signed.snapshot_meta
-                self._named = {}
-                self._snapshot = file_name("snapshot", meta.version)
-                self._note("snapshot", meta)
-            elif filename == self._snapshot:
-                snapshot = parse_snapshot(data, limit=LIMITS.snapshot)
-                for name, meta in snapshot.signed.meta.items():
-                    self._note(name.removesuffix(".json"), meta)
-
-    def _note(self, role: str, meta: MetaFile) -> None:
-        sha256 = (meta.hashes or {}).get("sha256")
-        if sha256 is not None and meta.length is not None:
-            self._named[file_name(role, meta.version)] = Descriptor(
-                media_type=OCTETS, digest=Digest("sha256", sha256), size=meta.length
-            )
 
 
 def _by_name(place: Source, filename: str, named: Descriptor, limit: int) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
+from margo_supplychain.authoring.overlay import Behind
 from margo_supplychain.errors import (
     FetchError,
     OciFormatError,
@@ -21,11 +22,7 @@ from margo_supplychain.transport.tagged_sink import TaggedSink
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
-    from typing import BinaryIO
 
-    from margo_supplychain.formats.digests import Descriptor
-    from margo_supplychain.formats.names import TargetPath
     from margo_supplychain.transport.protocols import Source
 
 
@@ -61,7 +58,7 @@ def free_next_root(place: Source, newest: int) -> str | None:
 
 
 @final
-class Legible:
+class Legible(Behind):
     """A place where a name that something else has counts as missing.
 
     Implements `Source`.
@@ -69,14 +66,6 @@ class Legible:
     Args:
         place: unverified.
     """
-
-    def __init__(self, place: Source) -> None:
-        self._place = place
-
-    @property
-    def url(self) -> str:
-        """What the place is called in messages."""
-        return self._place.url
 
     def metadata(
         self,
@@ -87,35 +76,14 @@ class Legible:
     ) -> bytes:
         """Return a metadata file; see `Source.metadata`."""
         try:
-            return self._place.metadata(filename, limit=limit, tick=tick)
+            return self._source.metadata(filename, limit=limit, tick=tick)
         except FetchError as why:
             if why.missing or why.unreachable:
                 raise
-            if not is_vandalised(self._place, filename):
+            if not is_vandalised(self._source, filename):
                 raise
             raise FetchError(
                 f"{self.url} has something else under the name of {filename}",
                 url=self.url,
                 missing=True,
             ) from why
-
-    def target(
-        self,
-        path: TargetPath,
-        what: Descriptor,
-        *,
-        start: int = 0,
-        tick: Callable[[int], None] | None = None,
-    ) -> AbstractContextManager[BinaryIO]:
-        """Open a target file; see `Source.target`."""
-        return self._place.target(path, what, start=start, tick=tick)
-
-    def blob(
-        self,
-        what: Descriptor,
-        *,
-        start: int = 0,
-        tick: Callable[[int], None] | None = None,
-    ) -> AbstractContextManager[BinaryIO]:
-        """Open content; see `Source.blob`."""
-        return self._place.blob(what, start=start, tick=tick)
