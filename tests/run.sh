@@ -13,7 +13,7 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
-DEBIAN_COMPONENTS="faketime docker-registry skopeo apache2-utils"
+DEBIAN_COMPONENTS="faketime docker-registry skopeo apache2-utils softhsm2 p11-kit-modules"
 VENV=.venv-tests
 PEERS=tests/peers
 
