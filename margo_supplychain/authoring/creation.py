@@ -21,15 +21,16 @@ from tuf.api.metadata import (
     Timestamp,
 )
 
+from margo_supplychain.authoring.holders import holders_field
 from margo_supplychain.authoring.overlay import Nowhere, Overlay, Staged
 from margo_supplychain.authoring.rehearsal import Subjects, rehearse_creation
 from margo_supplychain.authoring.role_signing import meta_of
 from margo_supplychain.authoring.roles import RoleSigners, kind_of
+from margo_supplychain.authoring.root_fields import root_fields
 from margo_supplychain.authoring.settings import (
     DIRECTORY,
     FILE_NAME,
     Settings,
-    periods_field,
     write_settings,
 )
 from margo_supplychain.authoring.signatures import (
@@ -144,7 +145,7 @@ def _first_metadata(plan: RootPlan, signers: Signers, now: datetime) -> Staged:
         return data
 
     issued = {ISSUED: format_time(now)}
-    stage("root", _root(who, {**issued, **periods_field(plan.periods)}))
+    stage("root", _root(who, {**issued, **root_fields(plan)}))
     meta = {"targets.json": meta_of(1, stage("targets", _targets(plan)))}
     if plan.publisher is not None and plan.publisher_keys is not None:
         data = stage(plan.publisher, Targets())
@@ -179,5 +180,6 @@ def _targets(plan: RootPlan) -> Targets:
     return Targets(
         delegations=Delegations(
             keys={key.keyid: key for key in keys.keys}, roles={plan.publisher: role}
-        )
+        ),
+        unrecognized_fields=holders_field(plan.holders, keys.keyids),
     )

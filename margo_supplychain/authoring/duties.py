@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from margo_supplychain.authoring.holders import known_holders, named
 from margo_supplychain.authoring.roles import delegator_of, kind_of, signers_of
 from margo_supplychain.errors import (
     FetchError,
@@ -25,9 +26,10 @@ from margo_supplychain.formats.tuf_metadata import file_name
 from margo_supplychain.verify.clock import SLACK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
+    from margo_supplychain.authoring.holders import Holder
     from margo_supplychain.authoring.roles import RoleSigners
     from margo_supplychain.authoring.settings import Settings
     from margo_supplychain.authoring.state import State
@@ -47,7 +49,7 @@ class Duty:
         needed: the threshold.
         expires: when the current version expires (UTC).
         issued: `x-issued` of root and timestamp: when they were last signed.
-        holders: who holds the role's keys: owners' names, else short key ids.
+        holders: who holds the role's keys: signed names, else short key ids.
         keyids: the role's key ids.
         due: it expires within the time that was asked about, or is not as it should;
             for snapshot and timestamp, which a scheduled job signs, also no earlier
@@ -119,13 +121,15 @@ class _Ledger:
         who = signers_of(delegator.signed, role)
         if who is None:
             raise RuntimeError(f"{role} is not delegated")
+        holders = known_holders(delegator.signed)
         if found is None:
             # An application's role is signed with its first release.
-            return self._entry(who, due=kind_of(role) != "application")
+            return self._entry(who, holders, due=kind_of(role) != "application")
         if isinstance(found, SupplyChainError):
             signed = found.valid if isinstance(found, ThresholdError) else 0
             return self._entry(
                 who,
+                holders,
                 due=True,
                 version=self._state.version(role),
                 signed=signed,
@@ -133,6 +137,7 @@ class _Ledger:
             )
         return self._entry(
             who,
+            holders,
             due=self._is_due(role, found.file),
             version=found.version,
             signed=len(found.signers),
@@ -155,6 +160,7 @@ class _Ledger:
     def _entry(
         self,
         who: RoleSigners,
+        holders: Mapping[str, Holder],
         *,
         due: bool,
         version: int | None = None,
@@ -168,7 +174,6 @@ class _Ledger:
                 f"root lasts until {format_time(expires)}: renewing it needs a root "
                 "ceremony, which a later version brings"
             )
-        holders = [self._settings.owners.get(keyid, keyid[:12]) for keyid in who.keys]
         return Duty(
             role=who.role,
             version=version,
@@ -176,7 +181,7 @@ class _Ledger:
             needed=who.threshold,
             expires=expires,
             issued=issued,
-            holders=tuple(dict.fromkeys(holders)),
+            holders=tuple(dict.fromkeys(named(one, holders) for one in who.keys)),
             keyids=tuple(who.keys),
             due=due,
             action=_action(who.role) if due else None,

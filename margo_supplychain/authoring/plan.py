@@ -1,4 +1,4 @@
-"""What a repository is created with: keys, thresholds, periods and who holds them.
+"""What a root says, as somebody wants it: keys, thresholds, periods, who holds them.
 
 Knows no file and no private key. A plan that could not be signed, or in which one key
 counts twice, can't be made.
@@ -17,8 +17,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from margo_supplychain import threshold
+from margo_supplychain.authoring.holders import NEVER_EXTRACTABLE, NOBODY, Holder
 from margo_supplychain.errors import FormatError, KeyFormatError
-from margo_supplychain.formats.fields import line
 from margo_supplychain.formats.names import publisher_name
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ DEFAULT_PERIODS: Final[Mapping[Kind, timedelta]] = MappingProxyType(
 SHORTEST: Final = timedelta(hours=1)
 LONGEST: Final = timedelta(days=3650)
 MAX_KEYS: Final = 64  # of one role; nobody gathers more signatures by hand
-MAX_OWNER: Final = 200  # characters
+TOP_ROLES: Final = ("root", "targets", "snapshot", "timestamp")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +108,7 @@ class RoleKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RootPlan:
-    """Everything that `Repository.create` needs but the private keys.
+    """Everything that a root says, and that `Repository.create` needs to know.
 
     Args:
         profile: docs/explanation/trust-model.md: `standard`, `small` or `simple`.
@@ -118,10 +118,13 @@ class RootPlan:
         publisher_keys: the publisher's, in the profile small.
         periods: how long signatures last, by kind of role; what is left out lasts as
             long as `DEFAULT_PERIODS` says.
-        owners: key id → who holds the key, for `status`; never in key objects.
+        signing: how long before the expiry signing is due, by kind of role.
+        custody: how a top-level role's keys must be kept: `never-extractable`.
+        holders: key id → who holds the key, and how; never in key objects.
 
     Raises:
-        KeyFormatError: an offline key is also an online one.
+        KeyFormatError: an offline key is also an online one, or is not kept as
+            `custody` demands.
         FormatError: a part is missing or not of this profile.
     """
 
@@ -133,7 +136,9 @@ class RootPlan:
     publisher: str | None = None
     publisher_keys: RoleKeys | None = None
     periods: Mapping[Kind, timedelta] = field(default_factory=dict)
-    owners: Mapping[str, str] = field(default_factory=dict)
+    signing: Mapping[Kind, timedelta] = field(default_factory=dict)
+    custody: Mapping[str, str] = field(default_factory=dict)
+    holders: Mapping[str, Holder] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.profile not in PROFILES:
@@ -155,7 +160,8 @@ class RootPlan:
         if self.publisher is not None:
             publisher_name(self.publisher)
         check_periods(self.periods)
-        check_owners(self.owners)
+        check_periods(self.signing, what="signing period")
+        self._check_custody()
         if self.profile != "simple":
             self._check_apart()
 
@@ -174,6 +180,33 @@ class RootPlan:
                         "make a second key with `key generate`",
                     )
 
+    def _check_custody(self) -> None:
+        for role, wanted in self.custody.items():
+            if role not in TOP_ROLES or wanted != NEVER_EXTRACTABLE:
+                raise FormatError(
+                    f"custody of {role!r:.40} is {wanted!r:.40}, expected "
+                    f"{NEVER_EXTRACTABLE} of one of {', '.join(TOP_ROLES)}"
+                )
+            for key in self.top[role].keys:
+                found = self.holders.get(key.keyid, NOBODY).custody
+                if found != NEVER_EXTRACTABLE:
+                    raise KeyFormatError(
+                        f"key {key.keyid[:12]} of {role} is recorded as "
+                        f"{found or 'nothing'}, expected {wanted}",
+                        hint="make the key inside a token (`key generate`), or record "
+                        "the custody of one that is there (`key import`)",
+                    )
+
+    @property
+    def top(self) -> Mapping[str, RoleKeys]:
+        """The keys of each top-level role."""
+        return {
+            "root": self.root,
+            "targets": self.targets,
+            "snapshot": self.snapshot,
+            "timestamp": self.timestamp,
+        }
+
     def period(self, kind: Kind) -> timedelta:
         """Return how long a signature of a kind of role lasts."""
         return self.periods.get(kind, DEFAULT_PERIODS[kind])
@@ -187,7 +220,7 @@ class RootPlan:
         snapshot: RoleKeys,
         timestamp: RoleKeys,
         periods: Mapping[Kind, timedelta] | None = None,
-        owners: Mapping[str, str] | None = None,
+        holders: Mapping[str, Holder] | None = None,
     ) -> Self:
         """Plan a repository of several publishers."""
         return cls(
@@ -197,7 +230,7 @@ class RootPlan:
             snapshot=snapshot,
             timestamp=timestamp,
             periods=periods or {},
-            owners=owners or {},
+            holders=holders or {},
         )
 
     @classmethod
@@ -208,7 +241,7 @@ class RootPlan:
         offline: Key,
         online: Key,
         periods: Mapping[Kind, timedelta] | None = None,
-        owners: Mapping[str, str] | None = None,
+        holders: Mapping[str, Holder] | None = None,
     ) -> Self:
         """Plan one publisher's repository with one offline and one online key."""
         kept, used = RoleKeys(keys=(offline,)), RoleKeys(keys=(online,))
@@ -221,7 +254,7 @@ class RootPlan:
             publisher=publisher,
             publisher_keys=kept,
             periods=periods or {},
-            owners=owners or {},
+            holders=holders or {},
         )
 
     @classmethod
@@ -232,7 +265,7 @@ class RootPlan:
         offline: Key,
         online: Key,
         periods: Mapping[Kind, timedelta] | None = None,
-        owners: Mapping[str, str] | None = None,
+        holders: Mapping[str, Holder] | None = None,
     ) -> Self:
         """Plan a repository without delegations: `targets` signs each release."""
         kept, used = RoleKeys(keys=(offline,)), RoleKeys(keys=(online,))
@@ -244,11 +277,11 @@ class RootPlan:
             timestamp=used,
             publisher=publisher,
             periods=periods or {},
-            owners=owners or {},
+            holders=holders or {},
         )
 
 
-def check_periods(periods: Mapping[Kind, timedelta]) -> None:
+def check_periods(periods: Mapping[Kind, timedelta], *, what: str = "period") -> None:
     """Refuse periods of unknown kinds, or beyond 1 hour to 3650 days.
 
     Raises:
@@ -257,19 +290,9 @@ def check_periods(periods: Mapping[Kind, timedelta]) -> None:
     for kind, period in periods.items():
         if kind not in KINDS:
             raise FormatError(
-                f"period of {kind!r:.40}, expected one of {', '.join(KINDS)}"
+                f"{what} of {kind!r:.40}, expected one of {', '.join(KINDS)}"
             )
         if not SHORTEST <= period <= LONGEST:
             raise FormatError(
-                f"the period of {kind} is {period}, expected 1 hour to 3650 days"
+                f"the {what} of {kind} is {period}, expected 1 hour to 3650 days"
             )
-
-
-def check_owners(owners: Mapping[str, str]) -> None:
-    """Refuse owners that are no single line.
-
-    Raises:
-        FormatError: for the first that is wrong.
-    """
-    for keyid, owner in owners.items():
-        line(owner, what=f"owner of key {keyid[:12]}", limit=MAX_OWNER)

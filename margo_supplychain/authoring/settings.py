@@ -1,9 +1,10 @@
-"""What an author likes to remember of a repository: profile, periods, holders of keys.
+"""What an author likes to remember of a repository: its profile and its publisher.
 
 `authoring/settings.json` beside `metadata/` is a convenience and never trusted, since
 it lies where anybody may write who serves the repository. Nothing that is signed
 depends on it: how long signatures last stands in root (`x-periods`, when it is not the
-default), and the profile shows in the verified delegations (`verified_settings`).
+default), who holds keys beside them (`x-holders`), and the profile shows in the
+verified delegations (`verified_settings`).
 
 Example:
     >>> settings = Settings(profile="small", publisher="acme")
@@ -20,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 from margo_supplychain.authoring.plan import (
     DEFAULT_PERIODS,
     PROFILES,
-    check_owners,
     check_periods,
 )
 from margo_supplychain.errors import FormatError, MetadataFormatError
@@ -56,13 +56,11 @@ class Settings:
         profile: see docs/explanation/trust-model.md.
         publisher: the one publisher of the profiles small and simple.
         periods: how long signatures last, by kind of role; the rest as by default.
-        owners: key id → who holds the key.
     """
 
     profile: Profile
     publisher: str | None = None
     periods: Mapping[Kind, timedelta] = field(default_factory=dict)
-    owners: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, plan: RootPlan) -> Self:
@@ -71,7 +69,6 @@ class Settings:
             profile=plan.profile,
             publisher=plan.publisher,
             periods=dict(plan.periods),
-            owners=dict(plan.owners),
         )
 
     def period(self, kind: Kind) -> timedelta:
@@ -88,23 +85,18 @@ class Settings:
         what = f"{DIRECTORY}/{FILE_NAME}"
         fields = Fields(strict_json.parse(data, what=what, limit=LIMIT), what=what)
         check_format(fields, FORMAT)
-        owners = fields.object("owners")
+        # What version 0 remembered here is signed since (`x-holders`).
+        fields.has("owners")
         settings = cls(
             profile=fields.parsed("profile", _profile),
             publisher=fields.optional("publisher", publisher_name),
-            owners={keyid: owners.text(keyid) for keyid in owners.value},
         )
         fields.done()
-        check_owners(settings.owners)
         return settings
 
     def to_bytes(self) -> bytes:
         """Return the file, without the periods; the same settings, the same bytes."""
-        value: dict[str, Any] = {
-            "format": FORMAT,
-            "profile": self.profile,
-            "owners": dict(self.owners),
-        }
+        value: dict[str, Any] = {"format": FORMAT, "profile": self.profile}
         if self.publisher is not None:
             value["publisher"] = self.publisher
         return strict_json.canonical(value)
@@ -136,7 +128,7 @@ def write_settings(directory: Path, settings: Settings) -> None:
 
 def periods_field(periods: Mapping[Kind, timedelta]) -> dict[str, Any]:
     """Return the fields of a root that sign these periods; none for the default."""
-    given = {kind: _format_period(one) for kind, one in periods.items()}
+    given = {kind: format_period(one) for kind, one in periods.items()}
     return {PERIODS: given} if given else {}
 
 
@@ -151,7 +143,7 @@ def signed_periods(root: Root) -> Mapping[Kind, timedelta]:
         return {}
     fields = Fields({PERIODS: value}, what="root").object(PERIODS)
     periods = {
-        cast("Kind", kind): fields.parsed(kind, _parse_period) for kind in fields.value
+        cast("Kind", kind): fields.parsed(kind, parse_period) for kind in fields.value
     }
     check_periods(periods)
     return periods
@@ -160,9 +152,9 @@ def signed_periods(root: Root) -> Mapping[Kind, timedelta]:
 def verified_settings(settings: Settings, state: State) -> Settings:
     """Return settings as verified metadata has them; `settings` fill the gaps.
 
-    One key for root, targets and the only publisher is the profile small. Who holds
-    keys, whether a repository whose keys have changed since is still called small, and
-    what one is that has signed nothing yet comes from the file.
+    One key for root, targets and the only publisher is the profile small. Whether a
+    repository whose keys have changed since is still called small, and what one is
+    that has signed nothing yet comes from the file.
     """
     targets = state.walk.workflow.roles["targets"].signed
     roles = None if targets.delegations is None else targets.delegations.roles
@@ -212,10 +204,16 @@ def _profile(text: str) -> Profile:
     raise FormatError(f"{text[:40]!r} is none of {', '.join(PROFILES)}")
 
 
-def _parse_period(text: str) -> timedelta:
+def parse_period(text: str) -> timedelta:
+    """Parse a period as root signs it, such as `36h`.
+
+    Raises:
+        MetadataFormatError: it is none.
+    """
     return parse_span(text, what="period", error=MetadataFormatError)
 
 
-def _format_period(period: timedelta) -> str:
+def format_period(period: timedelta) -> str:
+    """Return a period as root signs it: in days, else in whole hours."""
     hours = max(1, round(period / _HOUR))
     return f"{hours}h" if hours % 24 else f"{hours // 24}d"

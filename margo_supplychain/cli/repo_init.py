@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from securesystemslib.signer import Key, Signer
 
     from margo_supplychain.authoring.duties import Duty
+    from margo_supplychain.authoring.holders import Holder
     from margo_supplychain.authoring.plan import RootPlan
     from margo_supplychain.authoring.repository import Repository
     from margo_supplychain.cli.passphrases import Passphrases
@@ -220,7 +221,7 @@ def init(
     settings = _settings(place, publisher, keys)
     with open_keyring(pin=pin) as keyring:
         keys.open(keyring)
-        plan = _plan(profile, publisher, keys, thresholds, _owners(owners, keys))
+        plan = _plan(profile, publisher, keys, thresholds, _holders(owners, keys))
         if profile == "standard":
             _check_publisher(publisher, keys, thresholds)
         repository = Repository.create(place.directory, plan=plan, keys=keys.signers)
@@ -258,15 +259,17 @@ def _typed(profile: str, options: Mapping[str, Any]) -> dict[str, tuple[str, ...
     return {name: given[name] for name in wanted}
 
 
-def _owners(given: Sequence[str], keys: _Keys) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _holders(given: Sequence[str], keys: _Keys) -> dict[str, Holder]:
+    from margo_supplychain.authoring.holders import Holder
+
+    found: dict[str, Holder] = {}
     for each in given:
         uri, _, owner = each.rpartition("=")
         if uri not in keys.by_name or not owner:
             raise click.UsageError(
                 f"--owner {each!r:.80} is not KEY=NAME with one of the keys given here"
             )
-        found[keys.by_name[uri].keyid] = owner
+        found[keys.by_name[uri].keyid] = Holder(name=owner)
     return found
 
 
@@ -275,7 +278,7 @@ def _plan(
     publisher: str,
     keys: _Keys,
     thresholds: Mapping[str, int],
-    owners: Mapping[str, str],
+    holders: Mapping[str, Holder],
 ) -> RootPlan:
     from margo_supplychain.authoring.plan import RoleKeys, RootPlan
 
@@ -288,14 +291,14 @@ def _plan(
             ),
             snapshot=RoleKeys(keys=online),
             timestamp=RoleKeys(keys=online),
-            owners=owners,
+            holders=holders,
         )
     make = RootPlan.small if profile == "small" else RootPlan.simple
     return make(
         publisher=publisher,
         offline=keys.keys["offline-key"][0],
         online=online[0],
-        owners=owners,
+        holders=holders,
     )
 
 

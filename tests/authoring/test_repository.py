@@ -11,6 +11,7 @@ import pytest
 from securesystemslib.signer import SSlibKey
 from tuf.api.metadata import Root
 
+from margo_supplychain.authoring.holders import Holder
 from margo_supplychain.authoring.plan import RoleKeys, RootPlan
 from margo_supplychain.authoring.repository import Repository
 from margo_supplychain.authoring.settings import (
@@ -132,7 +133,7 @@ def test_periods_and_owners_are_kept(vendor: Vendor) -> None:
         offline=offline,
         online=ci,
         periods={"timestamp": timedelta(hours=36), "publisher": timedelta(days=90)},
-        owners={offline.keyid: "holder A"},
+        holders={offline.keyid: Holder(name="holder A")},
     )
     Repository.create(vendor.trust, plan=plan, keys=vendor.keys, clock=vendor.clock)
     assert vendor.signed("timestamp.json")["expires"] == "2026-11-22T22:00:00Z"
@@ -143,12 +144,10 @@ def test_periods_and_owners_are_kept(vendor: Vendor) -> None:
     found = vendor.repository.status(within=timedelta(0), clock=vendor.clock)
     holders = {one.role: one.holders for one in found}
     assert (holders["root"], holders["timestamp"]) == (("holder A",), (ci.keyid[:12],))
-    # The name of a key's holder is no part of what is signed.
-    assert not any(
-        b"holder A" in data
-        for name, data in vendor.files().items()
-        if name.startswith("metadata/")
-    )
+    # Who holds a key is signed beside it: inside, it would change the key's id.
+    root = vendor.signed("1.root.json")
+    assert root["x-holders"] == {offline.keyid: {"name": "holder A"}}
+    assert not any("holder A" in str(one) for one in root["keys"].values())
 
 
 def test_settings_are_a_convenience(vendor: Vendor) -> None:
@@ -181,9 +180,7 @@ def test_damaged_settings_are_an_error(vendor: Vendor) -> None:
 
 
 def test_settings_round_trip() -> None:
-    settings = Settings(
-        profile="simple", publisher="acme", owners={"ab" * 32: "holder A"}
-    )
+    settings = Settings(profile="simple", publisher="acme")
     assert Settings.parse(settings.to_bytes()) == settings
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from securesystemslib.signer import CryptoSigner
 
+from margo_supplychain.authoring.holders import Holder
 from margo_supplychain.authoring.plan import RoleKeys, RootPlan
 from margo_supplychain.authoring.publish import Published, publish
 from margo_supplychain.authoring.repository import Repository
@@ -76,7 +77,7 @@ class Vendor:
             publisher="acme",
             offline=offline,
             online=ci,
-            owners={offline.keyid: "holder A"},
+            holders={offline.keyid: Holder(name="holder A")},
         )
 
     def create(self) -> Repository:
