@@ -78,6 +78,19 @@ class Changes:
         self.touched[role] = None
         return draft
 
+    def adopt(self, role: str, signed: Targets) -> None:
+        """Take a role as others have signed it: it is not signed here.
+
+        Raises:
+            RefusedError: this edit changes it, too.
+        """
+        if role in self.touched:
+            raise RefusedError(
+                f"{role} is changed here, and comes signed by others as well",
+                hint="do one after the other",
+            )
+        self._drafts[role] = signed
+
     def who(self, role: str) -> RoleSigners | None:
         """Return who may sign a role; None if nobody delegates to it."""
         delegator = delegator_of(role)

@@ -49,9 +49,13 @@ def finish(work: Work, *, time_checked: bool, store: TrustStore | None) -> Writt
                 f"{role} begins anew, without what was listed: {why}; publish again "
                 "what is missing"
             )
-    if work.changes.touched or (
-        # Where others may publish at the same time, they are found by their snapshots.
-        work.top and not place.is_own and work.can_sign("snapshot")
+    if (
+        work.changes.touched
+        or work.adopted
+        or (
+            # Where others may publish at the same time, they are found by their snapshots.
+            work.top and not place.is_own and work.can_sign("snapshot")
+        )
     ):
         work.top.update(("snapshot", "timestamp"))
     restored = len(work.restored)
@@ -104,6 +108,8 @@ def _sign(work: Work) -> dict[str, tuple[int, datetime]]:
     require_complete([work.changes.require_who(role) for role in roles], work.signers)
     signing = RoleSigning(work)
     meta = dict(work.state.snapshot.signed.meta)
+    for role, data in work.adopted.items():
+        meta[f"{role}.json"] = signing.adopt(role, data)
     for role in work.changes.touched:
         meta[f"{role}.json"] = signing.sign(role, work.changes.view(role))
     named = work.state.timestamp.signed.snapshot_meta

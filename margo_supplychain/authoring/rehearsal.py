@@ -41,7 +41,7 @@ class Subjects(NamedTuple):
     """What an edit changed.
 
     Args:
-        roles: targets roles that were signed.
+        roles: targets roles that were signed, here or by others.
         applications: application → its new versions, which may be none.
     """
 
@@ -52,7 +52,7 @@ class Subjects(NamedTuple):
     def of(cls, work: Work) -> Subjects:
         """Return the subjects of an edit."""
         return cls(
-            tuple(work.changes.touched),
+            (*work.changes.touched, *work.adopted),
             {
                 name: frozenset(work.releases.get(name, ()))
                 for name in sorted(work.applications, key=str)

@@ -18,7 +18,12 @@ from margo_supplychain.authoring.signatures import same_but_for_expiry, signed_b
 from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.errors import ConflictError, RefusedError
 from margo_supplychain.formats.times import format_time
-from margo_supplychain.formats.tuf_metadata import ISSUED, file_name, parse_timestamp
+from margo_supplychain.formats.tuf_metadata import (
+    ISSUED,
+    file_name,
+    parse_targets,
+    parse_timestamp,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -80,6 +85,13 @@ class RoleSigning:
         work.staged.metadata[file_name(role, signed.version)] = data
         self.roles[role] = (signed.version, signed.expires)
         return meta_of(signed.version, data)
+
+    def adopt(self, role: str, data: bytes) -> MetaFile:
+        """Stage a role that others have signed; return what the snapshot says of it."""
+        file = parse_targets(data, role=role, limit=LIMITS.targets)
+        self._work.staged.metadata[file_name(role, file.version)] = data
+        self.roles[role] = (file.version, file.expires)
+        return meta_of(file.version, data)
 
     def snapshot(
         self, meta: Mapping[str, MetaFile], *, after: Sequence[RoleFile[Snapshot]]

@@ -23,6 +23,7 @@ from margo_supplychain.errors import (
 from margo_supplychain.formats.digests import Descriptor
 from margo_supplychain.formats.names import ReleaseName
 from margo_supplychain.formats.publisher_policy import FORMAT, PublisherPolicy
+from margo_supplychain.formats.tuf_metadata import parse_targets
 from margo_supplychain.verify import resolve
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Work:
             missing.
         restored: that content.
         applications: those that a device must be able to follow afterwards.
+        adopted: targets roles that others have signed → their exact bytes.
         top: `snapshot` and `timestamp`, as far as they must be signed.
         withdrawn: paths that this edit marks as withdrawn.
         before: the timestamp that the place must still have.
@@ -108,6 +110,7 @@ class Work:
         self.kept: list[Release] = []
         self.restored: set[Digest] = set()
         self.applications: set[ReleaseName] = set()
+        self.adopted: dict[str, bytes] = {}
         self.top: set[str] = set()
         self.withdrawn: set[str] = set()
         self.before = state.timestamp.file.data
@@ -273,6 +276,16 @@ class Work:
         what = Descriptor.of(data, _OCTETS)
         self.staged.targets[path] = (what, data)
         return what
+
+    def adopt(self, role: str, data: bytes) -> None:
+        """Take in a targets role as others have signed it; see `accepting`.
+
+        Raises:
+            MetadataFormatError: it is none.
+        """
+        file = parse_targets(data, role=role, limit=LIMITS.targets)
+        self.adopted[role] = data
+        self.changes.adopt(role, file.signed)
 
     def put_entry(self, role: str, path: str, entry: ReleaseEntry) -> None:
         """Change what a role says of a release that it lists."""
