@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tuf.api.metadata import Signed
 
     from margo_supplychain.authoring.roles import RoleSigners
-    from margo_supplychain.formats.tuf_metadata import RoleFile
+    from margo_supplychain.formats.tuf_metadata import RoleFile, T
 
 
 _CONTROL: Final = re.compile(rb"[\x00-\x1f]")
@@ -115,6 +115,43 @@ def signed_bytes(signed: Signed, who: RoleSigners, signers: Signers) -> bytes:
         head = strict_json.canonical({"signatures": made, "signed": {}})
         return head.removesuffix(b"{}}\n") + payload + b"}\n"
     return strict_json.canonical({"signatures": made, "signed": content})
+
+
+def with_signatures(
+    file: RoleFile[T],
+    who: RoleSigners,
+    *,
+    signers: Sequence[Signer] = (),
+    files: Sequence[RoleFile[T]] = (),
+) -> RoleFile[T]:
+    """Return a partly signed file with more signatures; what is signed stays.
+
+    Signatures that none of the role's keys made are left out, in whatever file.
+
+    Args:
+        file: what is signed.
+        who: the role's keys.
+        signers: keys that sign it now, as far as they are keys of the role.
+        files: more copies of it, whose signatures count as well.
+
+    Raises:
+        SignerError: a key made a signature that does not verify.
+    """
+    found: dict[str, Signature] = {}
+    given_by = [file.metadata.signatures, *(one.metadata.signatures for one in files)]
+    for given in given_by:
+        status = threshold.count(
+            file.payload, given, who.keys, who.keys, who.threshold, role=who.role
+        )
+        found |= {keyid: given[keyid] for keyid in status.keyids}
+    for keyid, signer in Signers(signers).of(who):
+        found[keyid] = _sign(file.payload, keyid, signer, who)
+    content: dict[str, Any] = strict_json.parse(
+        file.data, what=who.role, limit=len(file.data)
+    )
+    content["signatures"] = [found[keyid].to_dict() for keyid in sorted(found)]
+    data = strict_json.canonical(content)
+    return parse_role(data, role=who.role, limit=len(data))
 
 
 def same_but_for_expiry(
