@@ -86,7 +86,8 @@ def add(
 
     with author.look() as known:  # before anybody types a passphrase
         known.require_publisher(name)
-    keys = [read_public(uri) for uri in dict.fromkeys(uris)]
+    with author.keyring() as keyring:
+        keys = [read_public(keyring, uri).key for uri in dict.fromkeys(uris)]
     if known.is_simple:
         needed = 1
     elif not keys:

@@ -53,7 +53,7 @@ def generate(path: str, *, scheme: str, force: bool, pin: Passphrases) -> Result
     from margo_supplychain.signing.keyring import generate_key, path_of
     from margo_supplychain.signing.keys import describe, short_id
 
-    made = generate_key(path, scheme=scheme, pin=pin, replace=force)
+    made = generate_key(path, scheme=scheme, pin=pin, replace=force).key
     private = path_of(path)
     public = public_path(private)
     written = (

@@ -60,8 +60,8 @@ def add(
     own: list[Signer] = []
     with author.keyring() as keyring:
         for uri in uris:
-            key, signer = open_key(keyring, uri)
-            keys.append(key)
+            record, signer = open_key(keyring, uri)
+            keys.append(record.key)
             if signer is not None:
                 own.append(signer)
         with author.edit_with(

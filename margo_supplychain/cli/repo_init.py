@@ -23,7 +23,7 @@ from margo_supplychain.cli.arguments import PUBLISHER, typed
 from margo_supplychain.cli.options import epilog, passphrase_options
 from margo_supplychain.cli.output import Result
 from margo_supplychain.cli.settings import FILE_NAME, parse, render
-from margo_supplychain.cli.signing_keys import open_key, threshold_of
+from margo_supplychain.cli.signing_keys import as_setting, open_key, threshold_of
 from margo_supplychain.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -129,9 +129,9 @@ class _Keys:
         for option, uris in self.typed.items():
             found = []
             for uri in uris:
-                key, signer = open_key(keyring, uri)
-                found.append(key)
-                self.by_name[uri] = key
+                record, signer = open_key(keyring, uri)
+                found.append(record.key)
+                self.by_name[uri] = record.key
                 if signer is not None and signer not in self.signers:
                     self.signers.append(signer)
             self.keys[option] = tuple(found)
@@ -320,8 +320,6 @@ def _check_publisher(
 
 def _settings(place: _Place, publisher: str, keys: _Keys) -> bytes:
     """Return the settings file; refuse, before anything is made, what it can't say."""
-    from margo_supplychain.signing.keyring import path_of
-
     values: dict[str, str | list[str]] = {
         "repo": place.beside(str(place.directory)),
         "state": place.beside(str(place.state)),
@@ -330,7 +328,7 @@ def _settings(place: _Place, publisher: str, keys: _Keys) -> bytes:
     for option, uris in keys.typed.items():
         # A public key signs nothing: its holder has a place of their own.
         private = [
-            place.beside(str(path_of(uri))) for uri in uris if not uri.endswith(".pub")
+            as_setting(uri, place.beside) for uri in uris if not uri.endswith(".pub")
         ]
         if private:
             values[option] = private[0] if len(private) == 1 else private

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from margo_supplychain.cli.settings import FILE_NAME, variable_of
+from margo_supplychain.errors import SignerError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
-    from securesystemslib.signer import Key, Signer
+    from securesystemslib.signer import Signer
 
     from margo_supplychain.cli.invocation import Invocation
     from margo_supplychain.signing.keyring import Keyring
+    from margo_supplychain.signing.public_files import KeyRecord
 
 # The keys of a kind of role, in the profiles standard, then small and simple.
 ROOT: Final = ("root-key", "offline-key")
@@ -52,22 +53,25 @@ def open_signers(
         click.UsageError: there is none at all.
         SignerError: a key does not open.
     """
-    uris = list(given) or _defaults(invocation, settings)
+    uris = list(given) or _defaults(keyring, invocation, settings)
     return [keyring.open(uri) for uri in dict.fromkeys(uris)]
 
 
-def _defaults(invocation: Invocation, settings: Sequence[str]) -> list[str]:
+def _defaults(
+    keyring: Keyring, invocation: Invocation, settings: Sequence[str]
+) -> list[str]:
     uris: list[str] = []
     named = False
     for name in settings:
         setting = invocation.settings.find(name)
         for uri in () if setting is None else setting.values:
             named = True
-            if setting is not None and not _is_absent(uri):
+            reason = _absence(keyring, uri)
+            if setting is not None and reason is None:
                 invocation.detail(f"{name} is {uri} ({setting.origin})")
                 uris.append(uri)
             else:
-                invocation.note(f"{name} {uri} is not on this machine: left out")
+                invocation.note(f"{name} {uri} {reason}: left out")
     if not named:
         raise click.UsageError(
             f"--key is missing, and neither {variable_of(settings[-1])} nor a "
@@ -76,46 +80,50 @@ def _defaults(invocation: Invocation, settings: Sequence[str]) -> list[str]:
     return uris
 
 
-def _is_absent(uri: str) -> bool:
-    from margo_supplychain.signing.keyring import path_of
+def _absence(keyring: Keyring, uri: str) -> str | None:
+    """Return why a key can't be opened on this machine, or None."""
+    try:
+        return None if keyring.has_private(uri) else "is not on this machine"
+    except SignerError as why:
+        return f"can't be used ({why})"
 
-    return not path_of(uri).exists()
 
-
-def open_key(keyring: Keyring, uri: str) -> tuple[Key, Signer | None]:
-    """Return a key that a role shall have, and its signer if it is a private one.
+def open_key(keyring: Keyring, uri: str) -> tuple[KeyRecord, Signer | None]:
+    """Return a key that a role shall have, and its signer if it is at hand.
 
     Raises:
         FormatError: no such file, or no key.
         SignerError: the private key does not open.
     """
-    from margo_supplychain.signing import files
-    from margo_supplychain.signing.keyring import path_of
-    from margo_supplychain.signing.keys import parse_public_key
-
-    data = _read(path_of(uri))
-    if files.is_private(data):
-        signer = keyring.open(uri)
-        return signer.public_key, signer
-    return parse_public_key(data, what=uri), None
+    if not keyring.has_private(uri):
+        return keyring.look(uri), None
+    signer = keyring.open(uri)
+    return keyring.look(uri), signer
 
 
-def read_public(uri: str) -> Key:
-    """Return a public key: of a `.pub` file, or of the one beside a private key.
+def read_public(keyring: Keyring, uri: str) -> KeyRecord:
+    """Return a public key; of a private key in a file that of the `.pub` beside it.
 
     Raises:
         FormatError: no such file, or no key.
+        SignerError: the token or key service does not show it.
     """
-    from margo_supplychain.signing import files
-    from margo_supplychain.signing.keyring import path_of
-    from margo_supplychain.signing.keys import parse_public_key
+    return keyring.look(uri)
 
-    path = path_of(uri)
-    data = _read(path)
-    if files.is_private(data):
-        path = files.public_path(path)
-        data = _read(path)
-    return parse_public_key(data, what=str(path))
+
+def as_setting(uri: str, beside: Callable[[str], str]) -> str:
+    """Return how a settings file names a key: a file by its path, others by their URI.
+
+    Args:
+        uri: the key, as typed.
+        beside: makes a path one that is relative to the settings file.
+
+    Raises:
+        SignerError: it names no key.
+    """
+    from margo_supplychain.signing.keyring import is_file, path_of
+
+    return beside(str(path_of(uri))) if is_file(uri) else uri
 
 
 def threshold_of(option: str, given: int | None, keys: int) -> int:
@@ -134,10 +142,3 @@ def threshold_of(option: str, given: int | None, keys: int) -> int:
     if given > keys:
         raise click.UsageError(f"{option} is {given}, and {keys} keys are given")
     return given
-
-
-def _read(path: Path) -> bytes:
-    from margo_supplychain.cli.files import read_named
-    from margo_supplychain.signing.files import MAX_KEY_FILE
-
-    return read_named(path, limit=MAX_KEY_FILE, what="a key")

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, Final, Never, Self, final
+from typing import TYPE_CHECKING, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -30,16 +30,15 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from securesystemslib.exceptions import Error as SecuresystemslibError
-from securesystemslib.signer import (
-    CryptoSigner,
-    SecretsHandler,
-    Signature,
-    Signer,
-    SSlibKey,
-)
+from securesystemslib.signer import CryptoSigner
 
-from margo_supplychain.errors import ConflictError, KeyFormatError, SignerError
+from margo_supplychain.errors import (
+    ConflictError,
+    FormatError,
+    KeyFormatError,
+    SignerError,
+)
+from margo_supplychain.signing.checked import CheckedSigner
 from margo_supplychain.signing.keys import (
     ECDSA_P256,
     ED25519,
@@ -47,13 +46,14 @@ from margo_supplychain.signing.keys import (
     key_of,
     public_pem,
 )
+from margo_supplychain.signing.public_files import KeyRecord
 from margo_supplychain.storage import durable
 from margo_supplychain.threshold import material
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from securesystemslib.signer import Key
+    from securesystemslib.signer import Key, SSlibKey
 
     _PrivateKey = (
         ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
@@ -69,53 +69,7 @@ _SCHEMES_HINT: Final = f"sign with one of {', '.join(GENERATED_SCHEMES)}"
 _ENCRYPTED: Final = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
 # Traditional OpenSSL files: `RSA PRIVATE KEY` and so on, with or without `Proc-Type`.
 _ANY_PRIVATE: Final = b"PRIVATE KEY-----"
-
-
-@final
-class CheckedSigner(Signer):
-    """A signer that verifies each signature that it made before it hands it out.
-
-    A flipped bit in memory or a faulty token can turn a signature into one that leaks
-    the key or that nobody accepts: such a signature must not leave the process.
-    """
-
-    def __init__(self, signer: Signer) -> None:
-        self._signer = signer
-
-    @property
-    def public_key(self) -> Key:
-        """The public half."""
-        return self._signer.public_key
-
-    def sign(self, payload: bytes) -> Signature:
-        """Sign `payload`.
-
-        Raises:
-            SignerError: the signature that came out does not verify.
-        """
-        signature = self._signer.sign(payload)
-        try:
-            self.public_key.verify_signature(signature, payload)
-        except SecuresystemslibError as why:
-            raise SignerError(
-                f"key {self.public_key.keyid[:12]} made a signature that does not "
-                "verify",
-                hint="nothing was written; check the machine or token, do not go on",
-            ) from why
-        return signature
-
-    @classmethod
-    def from_priv_key_uri(
-        cls,
-        priv_key_uri: str,
-        public_key: Key,
-        secrets_handler: SecretsHandler | None = None,
-    ) -> Self:
-        """Refuse: keys are opened by `open_keyring`, which checks the file."""
-        raise NotImplementedError("open keys by margo_supplychain.signing.open_keyring")
-
-    def __reduce__(self) -> Never:
-        raise TypeError("a signer does not leave its process")
+_PUBLIC: Final = b"-----BEGIN PUBLIC KEY-----"
 
 
 def public_path(path: Path) -> Path:
@@ -246,7 +200,64 @@ def read_private(path: Path) -> bytes:
     Raises:
         SignerError: absent, not a file, readable by others, too large, not encrypted.
     """
-    data = read_secret_file(path, limit=MAX_KEY_FILE, what="private key")
+    data, mode = _read(path, limit=MAX_KEY_FILE, what="private key")
+    return _check_private(path, data, mode)
+
+
+def read_key_file(path: Path) -> bytes:
+    """Read what somebody named as a key to sign with: private, or a `.pub` record.
+
+    It is read once, because it may be a pipe.
+
+    Raises:
+        SignerError: as `read_private` for a private key; absent, too large, no key.
+    """
+    data, mode = _read(path, limit=MAX_KEY_FILE, what="private key")
+    if _PUBLIC in data and not is_private(data):
+        return data
+    return _check_private(path, data, mode)
+
+
+def read_public(path: Path) -> KeyRecord | None:
+    """Read a public key's file; None if it holds a private key.
+
+    Raises:
+        FormatError: no such file, or no key.
+        StorageError: not a regular file, or not readable.
+    """
+    try:
+        with (
+            durable.storage_errors(path, "read", missing_passes=True),
+            durable.open_regular(path) as stream,
+        ):
+            data = stream.read(MAX_KEY_FILE + 1)
+    except FileNotFoundError as why:
+        raise FormatError(
+            f"{path}: no such file, expected a key",
+            where=str(path),
+            hint="name a file that is there",
+        ) from why
+    if len(data) > MAX_KEY_FILE:
+        raise FormatError(
+            f"{path} has more than {MAX_KEY_FILE} bytes, expected a key",
+            where=str(path),
+        )
+    return None if is_private(data) else KeyRecord.parse(data, what=str(path))
+
+
+def read_secret_file(path: Path, *, limit: int, what: str) -> bytes:
+    """Read a file that only its owner may read; a pipe is fine, a directory is not.
+
+    Raises:
+        SignerError: absent, of another kind, readable by group or others, too large.
+    """
+    data, mode = _read(path, limit=limit, what=what)
+    _check_mode(path, mode, what)
+    return data
+
+
+def _check_private(path: Path, data: bytes, mode: int) -> bytes:
+    _check_mode(path, mode, "private key")
     if _ENCRYPTED in data and data.count(b"-----BEGIN ") == 1:
         return data
     if is_private(data):
@@ -260,12 +271,16 @@ def read_private(path: Path) -> bytes:
     )
 
 
-def read_secret_file(path: Path, *, limit: int, what: str) -> bytes:
-    """Read a file that only its owner may read; a pipe is fine, a directory is not.
+def _check_mode(path: Path, mode: int, what: str) -> None:
+    if mode & 0o077:
+        raise SignerError(
+            f"{what} {path} may be used by others than its owner (mode {mode:04o})",
+            hint=f"chmod 600 {path}, and think of it as known to them",
+        )
 
-    Raises:
-        SignerError: absent, of another kind, readable by group or others, too large.
-    """
+
+def _read(path: Path, *, limit: int, what: str) -> tuple[bytes, int]:
+    """Return the bytes and the mode of a file or pipe."""
     try:
         # O_NONBLOCK: opening a pipe that nobody writes to must not hang.
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -280,12 +295,6 @@ def read_secret_file(path: Path, *, limit: int, what: str) -> bytes:
         status = os.fstat(handle)
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)):
             raise SignerError(f"{what} {path} is not a file")
-        mode = stat.S_IMODE(status.st_mode)
-        if mode & 0o077:
-            raise SignerError(
-                f"{what} {path} may be used by others than its owner (mode {mode:04o})",
-                hint=f"chmod 600 {path}, and think of it as known to them",
-            )
         os.set_blocking(handle, True)
         with os.fdopen(handle, "rb", closefd=False) as stream:
             data = stream.read(limit + 1)
@@ -293,7 +302,7 @@ def read_secret_file(path: Path, *, limit: int, what: str) -> bytes:
         os.close(handle)
     if len(data) > limit:
         raise SignerError(f"{what} {path} has more than {limit} bytes")
-    return data
+    return data, stat.S_IMODE(status.st_mode)
 
 
 def _new_secret(passphrase: str) -> bytes:

@@ -1,9 +1,13 @@
-"""Opening private keys by URI: one place that asks for each secret once.
+"""One keyring for every kind of key: each is opened by its URI, and signs.
 
-A key is named by a path (`offline.key`), by `file:PATH`, and in later releases by the
-URI of a token or a cloud key. What asks for the passphrase is a parameter, so nothing
-here prompts, reads an environment variable or keeps a secret: a passphrase is used and
-forgotten, only the opened signer stays until the keyring is closed.
+A key is named by a path (`offline.key`) or `file:PATH`, by `pkcs11:` in a token, by
+`awskms:`, `gcpkms:`, `azurekms:` or `hv:` in a key service, or by a `.pub` file that
+records one of the latter. Nothing asks what kind it was afterwards: whatever was
+opened signs, and each signature is verified before anybody gets it.
+
+What asks for passphrases and PINs is a parameter, so nothing here prompts, reads an
+environment variable or writes a secret down; what was opened is forgotten when the
+keyring is closed.
 
 Example:
     >>> with open_keyring(pin=ask) as keyring:
@@ -19,17 +23,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, final
 
-from margo_supplychain.errors import SignerError
+from margo_supplychain.errors import (
+    FormatError,
+    KeyFormatError,
+    SignerError,
+    StorageError,
+)
 from margo_supplychain.signing import files
+from margo_supplychain.signing.checked import public_half
 from margo_supplychain.signing.keys import ECDSA_P256
+from margo_supplychain.signing.public_files import MAX_URI, KeyRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from securesystemslib.signer import Key, Signer, SSlibKey
+    from securesystemslib.signer import Key, Signer
+
+    from margo_supplychain.signing.pkcs11 import Tokens
 
 # Two letters at least, and no slash before it: `./a:b` is a path.
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):", re.ASCII)
+_FILE: Final = "file"
+_TOKEN: Final = "pkcs11"  # noqa: S105 - a kind of URI
+_SERVICES: Final = ("awskms", "gcpkms", "azurekms", "hv")
 
 
 class PinHandler(Protocol):
@@ -39,8 +55,9 @@ class PinHandler(Protocol):
         """Return the PIN or passphrase.
 
         Args:
-            token: what asks: the key's path, or a token's label.
-            tries_left: how many wrong PINs the token still takes; None for files.
+            token: what asks: the key's path, or `pkcs11:token=LABEL` for a token.
+            tries_left: how many wrong PINs the token still takes; None if that is not
+                known, and for files.
         """
 
 
@@ -48,21 +65,51 @@ class Keyring(Protocol):
     """Opens keys, each once."""
 
     def open(self, uri: str, *, expect: Key | None = None) -> Signer:
-        """Return the signer of `uri`.
+        """Return the signer of `uri`; it verifies each signature that it makes.
 
         Args:
-            uri: a path or `file:PATH`.
+            uri: a path, a key URI, or a `.pub` file that records one.
             expect: the public key it must belong to.
 
         Raises:
+            KeyFormatError: a `.pub` file that records what none may.
             SignerError: unknown kind of URI, or the key doesn't open.
+        """
+
+    def look(self, uri: str) -> KeyRecord:
+        """Return the public key of `uri`, without its private half where possible.
+
+        Of a private key in a file it is the `.pub` file beside it; where there is none
+        the private key is opened. Some tokens show nothing before a login.
+
+        Raises:
+            FormatError: no such file, or no key.
+            SignerError: the key doesn't open, or the token or service doesn't answer.
+        """
+
+    def has_private(self, uri: str) -> bool:
+        """Tell whether there is a private key for `open`; asks for no secret.
+
+        A file counts when it is there and not just a public key (what is wrong with it
+        `open` says), a token when it is plugged in, a key service always; a `.pub` file
+        when what it records does.
+
+        Raises:
+            SignerError: a URI that names no key, or no module to ask for tokens.
         """
 
 
 @contextmanager
-def open_keyring(*, pin: PinHandler) -> Iterator[Keyring]:
-    """Open a keyring; on leaving, its keys are forgotten and it opens no more."""
-    keyring = _FileKeyring(pin)
+def open_keyring(
+    *, pin: PinHandler, pkcs11_module: Path | None = None
+) -> Iterator[Keyring]:
+    """Open a keyring; on leaving, its keys are forgotten and it opens no more.
+
+    Args:
+        pin: asked once for each file and token.
+        pkcs11_module: the PKCS#11 module of tokens whose URI names none.
+    """
+    keyring = _Keyring(pin, pkcs11_module)
     try:
         yield keyring
     finally:
@@ -70,24 +117,77 @@ def open_keyring(*, pin: PinHandler) -> Iterator[Keyring]:
 
 
 def generate_key(
-    uri: str, *, scheme: str = ECDSA_P256, pin: PinHandler, replace: bool = False
-) -> SSlibKey:
-    """Make a private key at `uri` and return its public half, which lies beside it.
+    uri: str,
+    *,
+    scheme: str = ECDSA_P256,
+    pin: PinHandler,
+    replace: bool = False,
+    pkcs11_module: Path | None = None,
+) -> KeyRecord:
+    """Make a private key at `uri` and return its public half and where it is.
 
     Args:
-        uri: a path or `file:PATH`.
-        scheme: `ecdsa-sha2-nistp256`, `ed25519` or `rsassa-pss-sha256` (3072 bits).
-        pin: asked once for the new passphrase, of at least 12 characters.
+        uri: a path or `file:PATH`, whose public half is written beside it; or
+            `pkcs11:token=…;object=…`, where it is made inside and never leaves.
+        scheme: one of `keys.SCHEMES`; RSA keys have 3072 bits.
+        pin: asked once for the new passphrase, of at least 12 characters, or the PIN.
         replace: overwrite what is there; the old key is lost.
+        pkcs11_module: the PKCS#11 module, if the URI names none.
 
     Raises:
-        SignerError: a file exists, the scheme is unknown, the passphrase too short.
+        SignerError: a key is there, the scheme is unknown, the passphrase too short, a
+            token that refuses, or a URI of a key service.
     """
+    kind = kind_of(uri)
+    if kind == _TOKEN:
+        tokens = _open_tokens(pin, pkcs11_module)
+        try:
+            return tokens.generate(uri, scheme=scheme, replace=replace)
+        finally:
+            tokens.close()
+    if kind in _SERVICES:
+        raise SignerError(
+            f"keys of kind {kind} are not made here: {uri!r}",
+            hint="make it in the key service, then: margo-supplychain key import "
+            f"{kind}:… --out FILE.pub",
+        )
     path = path_of(uri)
     if not replace:
         files.check_new(path)  # before anybody thinks of a passphrase
     passphrase = pin(token=str(path), tries_left=None)
-    return files.generate(path, scheme=scheme, passphrase=passphrase, replace=replace)
+    return KeyRecord(
+        key=files.generate(path, scheme=scheme, passphrase=passphrase, replace=replace)
+    )
+
+
+def kind_of(uri: str) -> str:
+    """Return the kind of a key URI: `file`, `pkcs11`, `awskms` and so on.
+
+    Raises:
+        SignerError: another kind, or a text that is no URI.
+    """
+    found = _SCHEME.match(uri)
+    kind = found.group(1).lower() if found else _FILE
+    if kind not in (_FILE, _TOKEN, *_SERVICES):
+        raise SignerError(
+            f"key {uri[:80]!r} is of the unknown kind {kind[:40]}, expected a file, "
+            f"{', '.join(f'{each}:' for each in (_TOKEN, *_SERVICES))}",
+            hint="write ./ before a file name that holds a colon",
+        )
+    if kind != _FILE and (len(uri) > MAX_URI or not uri.isascii()):
+        raise SignerError(
+            f"key {uri[:80]!r} is not a URI of up to {MAX_URI} characters"
+        )
+    return kind
+
+
+def is_file(uri: str) -> bool:
+    """Tell whether a key URI names a file.
+
+    Raises:
+        SignerError: it names no key.
+    """
+    return kind_of(uri) == _FILE
 
 
 def path_of(uri: str) -> Path:
@@ -96,13 +196,11 @@ def path_of(uri: str) -> Path:
     Raises:
         SignerError: another kind of URI, an empty path, or a `file:` URI with a host.
     """
-    found = _SCHEME.match(uri)
-    scheme = found.group(1).lower() if found else "file"
-    if scheme != "file":
+    if kind_of(uri) != _FILE:
         raise SignerError(
-            f"key {uri!r} is of kind {scheme}, which comes with a later release",
-            hint="give a key file; write ./ before a file name that holds a colon",
+            f"key {uri[:80]!r} is not in a file", hint="give a path to a key file"
         )
+    found = _SCHEME.match(uri)
     text = uri[found.end() :] if found else uri
     if found and text.startswith("//"):
         # file:///a/b has an empty host (RFC 8089); file://host/a is not this machine.
@@ -114,29 +212,135 @@ def path_of(uri: str) -> Path:
     return Path(text)
 
 
+def _open_tokens(pin: PinHandler, module: Path | None) -> Tokens:
+    from margo_supplychain.signing.pkcs11 import Tokens
+
+    return Tokens(pin=pin, module=module)
+
+
 @final
-class _FileKeyring:
-    def __init__(self, pin: PinHandler) -> None:
+class _Keyring:
+    def __init__(self, pin: PinHandler, module: Path | None) -> None:
         self._pin = pin
+        self._module = module
         self._signers: dict[str, Signer] = {}
+        self._tokens: Tokens | None = None
         self._closed = False
 
     def open(self, uri: str, *, expect: Key | None = None) -> Signer:
-        if self._closed:
-            raise ValueError("this keyring is closed")
-        path = path_of(uri)
-        name = os.path.realpath(path)
-        signer = self._signers.get(name)
-        if signer is None:
-            # Whatever keeps the file from being used is said before the question.
-            data = files.read_private(path)
-            passphrase = self._pin(token=str(path), tries_left=None)
-            signer = files.unlock(data, path=path, passphrase=passphrase)
-            self._signers[name] = signer
+        self._check_open()
+        kind = kind_of(uri)
+        if kind == _TOKEN:
+            return self._all_tokens().open(uri, expect=expect)
+        if kind == _FILE:
+            signer = self._open_file(path_of(uri))
+        else:
+            signer = self._open_service(uri, expect)
         if expect is not None:
-            files.check_belongs(signer.public_key, expect, what=str(path))
+            files.check_belongs(signer.public_key, expect, what=uri)
         return signer
+
+    def look(self, uri: str) -> KeyRecord:
+        self._check_open()
+        kind = kind_of(uri)
+        if kind == _TOKEN:
+            return self._all_tokens().look(uri)
+        if kind != _FILE:
+            from margo_supplychain.signing import kms
+
+            return kms.look(uri)
+        return self._look_at_file(path_of(uri))
+
+    def has_private(self, uri: str) -> bool:
+        self._check_open()
+        kind = kind_of(uri)
+        if kind == _TOKEN:
+            return self._all_tokens().present(uri)
+        if kind != _FILE:
+            return True
+        path = path_of(uri)
+        try:
+            record = files.read_public(path)
+        except (FormatError, StorageError):
+            return path.exists()  # a pipe, or something else that `open` explains
+        if record is None or record.uri is None:
+            return record is None
+        try:
+            return self.has_private(record.uri)
+        except SignerError:
+            # Whose holder is elsewhere, with modules and libraries of their own.
+            return False
 
     def close(self) -> None:
         self._closed = True
         self._signers.clear()
+        if self._tokens is not None:
+            self._tokens.close()
+
+    def _open_file(self, path: Path) -> Signer:
+        name = os.path.realpath(path)
+        signer = self._signers.get(name)
+        if signer is None:
+            # Whatever keeps the file from being used is said before the question.
+            data = files.read_key_file(path)
+            if files.is_private(data):
+                passphrase = self._pin(token=str(path), tries_left=None)
+                signer = files.unlock(data, path=path, passphrase=passphrase)
+            else:
+                signer = self._open_recorded(
+                    KeyRecord.parse(data, what=str(path)), path
+                )
+            self._signers[name] = signer
+        return signer
+
+    def _open_recorded(self, record: KeyRecord, path: Path) -> Signer:
+        if record.uri is None:
+            raise SignerError(
+                f"{path} is a public key, and does not say where its private half is",
+                hint="give the private key; or record where it is: margo-supplychain "
+                f"key import URI --out {path}",
+            )
+        signer = self.open(record.uri, expect=record.key)
+        if record.custody is not None:
+            # Policies read the record: it must not promise more than the token does.
+            found = self.look(record.uri).custody
+            if found != record.custody:
+                said = "nothing" if found is None else found.text
+                raise SignerError(
+                    f"{path} records the custody {record.custody.text}, and "
+                    f"{record.uri} says {said}",
+                    hint=f"record it anew: margo-supplychain key import '{record.uri}' "
+                    f"--out {path} --force",
+                )
+        return signer
+
+    def _open_service(self, uri: str, expect: Key | None) -> Signer:
+        from margo_supplychain.signing import kms
+
+        name = uri if expect is None else f"{uri} {expect.keyid}"
+        if name not in self._signers:
+            self._signers[name] = kms.open_signer(uri, expect=expect)
+        return self._signers[name]
+
+    def _look_at_file(self, path: Path) -> KeyRecord:
+        record = files.read_public(path)
+        if record is not None:
+            return record
+        opened = self._signers.get(os.path.realpath(path))
+        beside = files.public_path(path)
+        if opened is None and beside.exists():
+            half = files.read_public(beside)
+            if half is None:
+                raise KeyFormatError(f"{beside} holds a private key, expected a public")
+            return KeyRecord(key=half.key)
+        signer = opened or self._open_file(path)
+        return KeyRecord(key=public_half(signer))
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError("this keyring is closed")
+
+    def _all_tokens(self) -> Tokens:
+        if self._tokens is None:
+            self._tokens = _open_tokens(self._pin, self._module)
+        return self._tokens

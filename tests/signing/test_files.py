@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import os
-import pickle
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -17,7 +15,6 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
-from securesystemslib.signer import CryptoSigner, Signature, Signer
 
 from margo_supplychain.errors import SignerError, StorageError
 from margo_supplychain.signing import files, keys
@@ -26,8 +23,6 @@ from tests.signing.asking import PASSPHRASE
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from securesystemslib.signer import Key
 
 SECRET = PASSPHRASE.encode()
 
@@ -290,40 +285,6 @@ def test_keys_that_are_not_for_signing(
     path = private_file(tmp_path / "a.key", data)
     with pytest.raises(SignerError, match=f"^cannot sign: .*{match}"):
         files.open_signer(path, passphrase=PASSPHRASE)
-
-
-class FaultySigner(Signer):
-    """Signs something else than it was given."""
-
-    def __init__(self) -> None:
-        self._inner = CryptoSigner.generate_ed25519()
-
-    @property
-    def public_key(self) -> Key:
-        return self._inner.public_key
-
-    def sign(self, payload: bytes) -> Signature:
-        return self._inner.sign(payload + b"!")
-
-    @classmethod
-    def from_priv_key_uri(cls, *arguments: object) -> FaultySigner:
-        raise NotImplementedError
-
-
-def test_wrong_signature_never_leaves_the_signer() -> None:
-    signer = files.CheckedSigner(FaultySigner())
-    with pytest.raises(SignerError, match="made a signature that does not verify"):
-        signer.sign(b"payload")
-
-
-def test_signer_does_not_leave_the_process() -> None:
-    signer = files.CheckedSigner(CryptoSigner.generate_ed25519())
-    with pytest.raises(TypeError, match="does not leave its process"):
-        pickle.dumps(signer)
-    with pytest.raises(TypeError, match="does not leave its process"):
-        copy.copy(signer)
-    with pytest.raises(NotImplementedError, match="open_keyring"):
-        files.CheckedSigner.from_priv_key_uri("file2:a", signer.public_key)
 
 
 OPENSSL = shutil.which("openssl")

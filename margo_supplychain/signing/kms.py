@@ -1,0 +1,245 @@
+"""Keys in key services: AWS KMS, Google Cloud KMS, Azure Key Vault, Vault's transit.
+
+securesystemslib signs; this module knows which of its signers a URI belongs to, and
+turns what their libraries raise into one kind of error. The libraries are extras,
+imported when such a key is used. Who may use a key is decided by the ambient
+credentials of each service, as its own tools read them; nobody is asked for a PIN.
+
+A URI may come from a `.pub` file that somebody else wrote, so each kind has a narrow
+grammar: it names a key and never a host, except `azurekms:`, where the host must be a
+vault of Azure. Otherwise a file could lead credentials to its author.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Never, Self, final
+
+import securesystemslib.signer
+from securesystemslib.exceptions import Error as SecuresystemslibError
+from securesystemslib.exceptions import UnsupportedLibraryError
+from securesystemslib.signer import SecretsHandler, Signature, Signer
+
+from margo_supplychain.errors import SignerError
+from margo_supplychain.formats import strict_json
+from margo_supplychain.signing.checked import CheckedSigner
+from margo_supplychain.signing.keys import parse_public_key
+from margo_supplychain.signing.public_files import KeyRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from securesystemslib.signer import Key, SSlibKey
+
+_MAX_REASON: Final = 300  # characters of a library's own message
+
+
+class _Service(NamedTuple):
+    """One kind of URI.
+
+    Args:
+        name: for people.
+        signer: the class in `securesystemslib.signer`.
+        extra: what to install.
+        grammar: its groups are what `import_` takes, and `version`, which some need.
+        form: the grammar for people.
+        failures: what the service's libraries raise, as `module:class`.
+    """
+
+    name: str
+    signer: str
+    extra: str
+    grammar: re.Pattern[str]
+    form: str
+    failures: tuple[str, ...]
+
+
+_SERVICES: Final = {
+    "awskms": _Service(
+        "AWS KMS",
+        "AWSSigner",
+        "aws",
+        re.compile(r"awskms:([A-Za-z0-9:/_-]{1,2048})", re.ASCII),
+        "awskms:KEY-ID, awskms:alias/NAME or awskms:ARN",
+        ("botocore.exceptions:BotoCoreError", "botocore.exceptions:ClientError"),
+    ),
+    "gcpkms": _Service(
+        "Google Cloud KMS",
+        "GCPSigner",
+        "gcp",
+        re.compile(
+            r"gcpkms:(projects/[A-Za-z0-9.:_-]+/locations/[A-Za-z0-9-]+/keyRings/"
+            r"[A-Za-z0-9_-]+/cryptoKeys/[A-Za-z0-9_-]+/cryptoKeyVersions/[0-9]+)",
+            re.ASCII,
+        ),
+        "gcpkms:projects/…/locations/…/keyRings/…/cryptoKeys/…/cryptoKeyVersions/N",
+        (
+            "google.api_core.exceptions:GoogleAPIError",
+            "google.auth.exceptions:GoogleAuthError",
+        ),
+    ),
+    "azurekms": _Service(
+        "Azure Key Vault",
+        "AzureSigner",
+        "azure",
+        re.compile(
+            r"azurekms://([A-Za-z0-9-]{3,24})\.vault\.azure\.net/keys/"
+            r"([A-Za-z0-9-]{1,127})(?:/(?P<version>[A-Za-z0-9]{1,64}))?",
+            re.ASCII,
+        ),
+        "azurekms://VAULT.vault.azure.net/keys/NAME[/VERSION]",
+        (
+            "azure.core.exceptions:AzureError",
+            "securesystemslib.signer._azure_signer:UnsupportedKeyType",
+        ),
+    ),
+    "hv": _Service(
+        "Vault",
+        "VaultSigner",
+        "vault",
+        re.compile(
+            r"hv:([A-Za-z0-9_-][A-Za-z0-9_.-]{0,254})(?:/(?P<version>[0-9]{1,9}))?",
+            re.ASCII,
+        ),
+        "hv:NAME[/VERSION]",
+        ("hvac.exceptions:VaultError", "requests.exceptions:RequestException"),
+    ),
+}
+# What upstream's code raises when a service answers something else than it expects.
+_ODD: Final = (AttributeError, LookupError, OSError, TypeError, ValueError)
+
+
+def look(uri: str) -> KeyRecord:
+    """Return the public key of a service's key, and its URI with the key's version.
+
+    Args:
+        uri: without a version the newest one is meant, where the service has any.
+
+    Raises:
+        KeyFormatError: a key of a scheme that is not used here.
+        SignerError: no such key, no credentials, no answer, or no library.
+    """
+    service, found = _parse(uri)
+    asked = found.groupdict().get("version")
+    arguments = [each for each in found.groups() if each is not None]
+    with _explained(service, uri, "read"):
+        full, key = _signer_class(service).import_(
+            *(arguments[:-1] if asked else arguments)
+        )
+    if asked and full.rpartition("/")[2] != asked:
+        raise SignerError(
+            f"{service.name} shows the newest version of a key only, and {uri} is not "
+            f"{full}",
+            hint="give the .pub file in which the older one was recorded",
+        )
+    return KeyRecord(key=_normal(key, what=uri), uri=full)
+
+
+def open_signer(uri: str, *, expect: Key | None = None) -> CheckedSigner:
+    """Return the signer of a service's key.
+
+    Args:
+        uri: as for `look`.
+        expect: its public key; the service is then asked nothing before it signs.
+
+    Raises:
+        KeyFormatError, SignerError: as `look`.
+    """
+    service, found = _parse(uri)
+    versioned = "version" not in found.groupdict() or found["version"] is not None
+    if expect is None or not versioned:
+        record = look(uri)
+        key, uri = record.key, record.uri or uri
+    else:
+        key = _normal(expect, what=uri)
+    with _explained(service, uri, "open"):
+        signer: Signer = _signer_class(service).from_priv_key_uri(uri, key)
+    return CheckedSigner(_ServiceSigner(signer, service, uri))
+
+
+@final
+class _ServiceSigner(Signer):
+    """A signer whose failures are of one kind."""
+
+    def __init__(self, signer: Signer, service: _Service, uri: str) -> None:
+        self._signer = signer
+        self._service = service
+        self._uri = uri
+
+    @property
+    def public_key(self) -> Key:
+        return self._signer.public_key
+
+    def sign(self, payload: bytes) -> Signature:
+        with _explained(self._service, self._uri, "sign with"):
+            return self._signer.sign(payload)
+
+    @classmethod
+    def from_priv_key_uri(
+        cls,
+        priv_key_uri: str,
+        public_key: Key,
+        secrets_handler: SecretsHandler | None = None,
+    ) -> Self:
+        raise NotImplementedError("open keys by margo_supplychain.signing.open_keyring")
+
+    def __reduce__(self) -> Never:
+        raise TypeError("a signer does not leave its process")
+
+
+def _parse(uri: str) -> tuple[_Service, re.Match[str]]:
+    kind, _, _ = uri.partition(":")
+    service = _SERVICES.get(kind.lower())
+    found = None if service is None else service.grammar.fullmatch(uri)
+    if service is None or found is None:
+        form = "a key service" if service is None else service.form
+        raise SignerError(
+            f"key {uri[:80]!r} is not of the form {form}",
+            hint="take it from the key service's own page of the key",
+        )
+    return service, found
+
+
+def _signer_class(service: _Service) -> Any:  # each has another `import_`
+    return getattr(securesystemslib.signer, service.signer)
+
+
+def _normal(key: Key, *, what: str) -> SSlibKey:
+    """Return a key as all keys are here, with a computed id and a known scheme."""
+    return parse_public_key(strict_json.canonical(key.to_dict()), what=what)
+
+
+@contextmanager
+def _explained(service: _Service, uri: str, verb: str) -> Iterator[None]:
+    try:
+        yield
+    except UnsupportedLibraryError as why:
+        raise SignerError(
+            f"keys in {service.name} need a library that is not installed",
+            hint=f"install it: pip install 'margo-supplychain[{service.extra}]'",
+        ) from why
+    except _failures(service) as why:
+        raise SignerError(
+            f"cannot {verb} key {uri}: {_reason(why)}",
+            hint=f"check the key's name, the credentials and the region or address "
+            f"that {service.name}'s own tools use",
+        ) from why
+
+
+def _failures(service: _Service) -> tuple[type[Exception], ...]:
+    """Return what the service's libraries raise, as far as they are installed."""
+    found: list[type[Exception]] = [SecuresystemslibError, *_ODD]
+    for each in service.failures:
+        module, _, name = each.partition(":")
+        try:
+            found.append(getattr(import_module(module), name))
+        except ImportError:
+            continue
+    return tuple(found)
+
+
+def _reason(why: Exception) -> str:
+    text = " ".join(str(why).split())[:_MAX_REASON] or type(why).__name__
+    return text[:1].lower() + text[1:]
