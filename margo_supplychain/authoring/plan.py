@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from margo_supplychain import threshold
-from margo_supplychain.authoring.holders import NEVER_EXTRACTABLE, NOBODY, Holder
+from margo_supplychain.authoring.holders import NEVER_EXTRACTABLE, NOBODY, holders_of
 from margo_supplychain.errors import FormatError, KeyFormatError
 from margo_supplychain.formats.names import publisher_name
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from securesystemslib.signer import Key
+    from tuf.api.metadata import Root
+
+    from margo_supplychain.authoring.holders import Holder
 
 Profile = Literal["standard", "small", "simple"]
 Kind = Literal["root", "targets", "publisher", "application", "snapshot", "timestamp"]
@@ -96,6 +99,22 @@ class RoleKeys:
                 hint="signatures are counted by key, not by key id",
             )
 
+    @classmethod
+    def of(cls, root: Root, role: str) -> Self:
+        """Return the keys of a top-level role, as a root says.
+
+        Raises:
+            KeyFormatError: see above; or root does not define a key that it names.
+        """
+        found = root.roles[role]
+        unknown = [one for one in found.keyids if one not in root.keys]
+        if unknown:
+            raise KeyFormatError(
+                f"{role} names key {unknown[0][:12]!r}, which root does not define"
+            )
+        keys = tuple(root.keys[keyid] for keyid in found.keyids)
+        return cls(keys=keys, threshold=found.threshold)
+
     @property
     def keyids(self) -> tuple[str, ...]:
         """The keys' ids, in order."""
@@ -161,7 +180,7 @@ class RootPlan:
             publisher_name(self.publisher)
         check_periods(self.periods)
         check_periods(self.signing, what="signing period")
-        self._check_custody()
+        check_custody(self.top, self.custody, self.holders)
         if self.profile != "simple":
             self._check_apart()
 
@@ -180,23 +199,6 @@ class RootPlan:
                         "make a second key with `key generate`",
                     )
 
-    def _check_custody(self) -> None:
-        for role, wanted in self.custody.items():
-            if role not in TOP_ROLES or wanted != NEVER_EXTRACTABLE:
-                raise FormatError(
-                    f"custody of {role!r:.40} is {wanted!r:.40}, expected "
-                    f"{NEVER_EXTRACTABLE} of one of {', '.join(TOP_ROLES)}"
-                )
-            for key in self.top[role].keys:
-                found = self.holders.get(key.keyid, NOBODY).custody
-                if found != NEVER_EXTRACTABLE:
-                    raise KeyFormatError(
-                        f"key {key.keyid[:12]} of {role} is recorded as "
-                        f"{found or 'nothing'}, expected {wanted}",
-                        hint="make the key inside a token (`key generate`), or record "
-                        "the custody of one that is there (`key import`)",
-                    )
-
     @property
     def top(self) -> Mapping[str, RoleKeys]:
         """The keys of each top-level role."""
@@ -210,6 +212,39 @@ class RootPlan:
     def period(self, kind: Kind) -> timedelta:
         """Return how long a signature of a kind of role lasts."""
         return self.periods.get(kind, DEFAULT_PERIODS[kind])
+
+    @classmethod
+    def of(
+        cls,
+        root: Root,
+        *,
+        profile: Profile = "standard",
+        publisher: str | None = None,
+        publisher_keys: RoleKeys | None = None,
+    ) -> Self:
+        """Return what a root says; the profile and the publisher stand elsewhere.
+
+        Raises:
+            KeyFormatError: its keys can't be counted.
+            MetadataFormatError: one of our fields is not what we write.
+        """
+        # These modules know plans.
+        from margo_supplychain.authoring import root_fields
+        from margo_supplychain.authoring.settings import signed_periods
+
+        return cls(
+            profile=profile,
+            root=RoleKeys.of(root, "root"),
+            targets=RoleKeys.of(root, "targets"),
+            snapshot=RoleKeys.of(root, "snapshot"),
+            timestamp=RoleKeys.of(root, "timestamp"),
+            publisher=publisher,
+            publisher_keys=publisher_keys,
+            periods=signed_periods(root),
+            signing=root_fields.signed_signing(root),
+            custody=root_fields.signed_custody(root),
+            holders=holders_of(root),
+        )
 
     @classmethod
     def standard(
@@ -296,3 +331,37 @@ def check_periods(periods: Mapping[Kind, timedelta], *, what: str = "period") ->
             raise FormatError(
                 f"the {what} of {kind} is {period}, expected 1 hour to 3650 days"
             )
+
+
+def check_custody(
+    keys: Mapping[str, RoleKeys],
+    custody: Mapping[str, str],
+    holders: Mapping[str, Holder],
+) -> None:
+    """Refuse keys that are not kept as their role demands.
+
+    Args:
+        keys: of each top-level role.
+        custody: role → how its keys must be kept.
+        holders: what is recorded of each key.
+
+    Raises:
+        FormatError: a custody or role that is none.
+        KeyFormatError: names the first such key.
+    """
+    for role, wanted in custody.items():
+        if role not in keys or wanted != NEVER_EXTRACTABLE:
+            raise FormatError(
+                f"custody of {role!r:.40} is {wanted!r:.40}, expected "
+                f"{NEVER_EXTRACTABLE} for one of {', '.join(keys)}"
+            )
+        for key in keys[role].keys:
+            found = holders.get(key.keyid, NOBODY).custody
+            if found != NEVER_EXTRACTABLE:
+                recorded = "without custody" if found is None else f"as {found}"
+                raise KeyFormatError(
+                    f"key {key.keyid[:12]} of {role} is recorded {recorded}, expected "
+                    f"{wanted}",
+                    hint="make the key inside a token (`key generate --uri pkcs11:…`), "
+                    "or record the custody of one that is there (`key import`)",
+                )

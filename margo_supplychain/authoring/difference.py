@@ -1,0 +1,339 @@
+"""What a proposed root changes, and what that means, in plain words.
+
+Somebody who holds a key sees this before signing, and it is made from the bytes that
+are signed alone: no file, no server and no proposer says what they would do. Whatever
+differs between the two roots has a row, also what another tool wrote there.
+
+Example:
+    >>> for row in proposal.difference().rows(shown):  # doctest: +SKIP
+    ...     print(*row)
+    root - 4f1a09c2e77b  holder A, file leaves: signs this change and nothing after it
+    expiry  2028-11-20 (was 2027-11-21)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from margo_supplychain import threshold
+from margo_supplychain.authoring.effects import effects_of, renewals
+from margo_supplychain.authoring.holders import HOLDERS, NOBODY, known_holders
+from margo_supplychain.authoring.plan import TOP_ROLES
+from margo_supplychain.authoring.root_fields import OURS
+from margo_supplychain.formats.tuf_metadata import ISSUED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from datetime import datetime
+
+    from tuf.api.metadata import Root
+
+    from margo_supplychain.authoring.holders import Holder
+    from margo_supplychain.formats.tuf_metadata import RoleFile
+
+LEAVES: Final = "leaves"
+COMES: Final = "comes"
+STAYS: Final = "stays"
+_MARKS: Final = {LEAVES: "-", COMES: "+", STAYS: "="}
+_WORDS: Final = {
+    "x-periods": "period",
+    "x-signing": "signing",
+    "x-custody": "custody",
+}
+_MAX_SHOWN: Final = 80  # characters of another tool's value
+
+
+class KeyChange(NamedTuple):
+    """One key and what happens to it.
+
+    Args:
+        keyid: the key's id.
+        change: `leaves`, `comes` or `stays`.
+        roles: the top-level roles in which that happens.
+        holder: who holds it, and how, as far as the roots say.
+        known: it comes to these roles, and has or had another one already.
+        meaning: what it means, or nothing.
+    """
+
+    keyid: str
+    change: str
+    roles: tuple[str, ...]
+    holder: Holder
+    known: tuple[str, ...]
+    meaning: str
+
+
+class Threshold(NamedTuple):
+    """How many of how many keys sign a role, before and afterwards."""
+
+    role: str
+    before: int | None
+    before_of: int | None
+    needed: int
+    keys: int
+
+    @property
+    def changes(self) -> bool:
+        """Whether it is another number than before."""
+        return self.before != self.needed or self.before_of != self.keys
+
+    @property
+    def text(self) -> str:
+        """`2 of 3 (unchanged)`, `1 of 3 (was 2 of 3: fewer people decide)`."""
+        found = f"{self.needed} of {self.keys}"
+        if self.before is None:
+            return found
+        if not self.changes:
+            return f"{found} (unchanged)"
+        fewer = ": fewer decide" if self.needed < self.before else ""
+        return f"{found} (was {self.before} of {self.before_of}{fewer})"
+
+
+class FieldChange(NamedTuple):
+    """Something else that root says: a period, a custody, a holder, another tool's."""
+
+    what: str
+    name: str
+    before: str | None
+    after: str | None
+
+    @property
+    def text(self) -> str:
+        """`timestamp 4d (was 2d)`."""
+        if self.after is None:
+            return f"{self.name} no longer said (was {self.before})"
+        was = "was not said" if self.before is None else f"was {self.before}"
+        return f"{self.name} {self.after} ({was})"
+
+
+class Row(NamedTuple):
+    """One line for people: what it is about, what changes, and what that means."""
+
+    label: str
+    text: str
+    meaning: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """What a root changes of the one before it, which is None for a first root.
+
+    Args:
+        before, version: the versions of both roots.
+        keys: those that leave, that come, then that stay.
+        thresholds: of each top-level role.
+        expired, expires: when the roots expire.
+        fields: what else differs.
+        renewals: the roles that must be signed again at once.
+        effects: what it means for devices and for people.
+    """
+
+    before: int | None
+    version: int
+    keys: tuple[KeyChange, ...]
+    thresholds: tuple[Threshold, ...]
+    expired: datetime | None
+    expires: datetime
+    fields: tuple[FieldChange, ...]
+    renewals: tuple[str, ...]
+    effects: tuple[str, ...]
+
+    def rows(self, shown: Callable[[datetime], str]) -> Iterator[Row]:
+        """Yield everything for people.
+
+        Args:
+            shown: how a time is shown.
+        """
+        for role in _order({one.roles for one in self.keys}):
+            label = ", ".join(role)
+            for one in self.keys:
+                # What stays is the ground, not the change; of a first root all comes.
+                if one.roles == role and one.change != STAYS:
+                    yield Row(label, _key_text(one), one.meaning)
+                    label = ""
+        for found in self.thresholds:
+            if found.role == "root":
+                yield Row("threshold", found.text)
+            elif found.changes:
+                yield Row("threshold", f"{found.role} {found.text}")
+        was = ""
+        if self.expired is not None and self.expired != self.expires:
+            was = f" (was {shown(self.expired)})"
+            if self.expires < self.expired:
+                was = f" (was {shown(self.expired)}: earlier)"
+        yield Row("expiry", shown(self.expires) + was)
+        for field in self.fields:
+            yield Row(field.what, field.text)
+        for effect in self.effects:
+            yield Row("effect", effect)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything for programs."""
+        return {
+            "before": self.before,
+            "version": self.version,
+            "keys": [
+                {
+                    "keyId": one.keyid,
+                    "change": one.change,
+                    "roles": list(one.roles),
+                    "holder": one.holder.to_dict(),
+                    "meaning": one.meaning or None,
+                }
+                for one in self.keys
+            ],
+            "thresholds": [
+                {
+                    "role": one.role,
+                    "before": one.before,
+                    "beforeOf": one.before_of,
+                    "needed": one.needed,
+                    "of": one.keys,
+                }
+                for one in self.thresholds
+            ],
+            "expiresBefore": self.expired,
+            "expires": self.expires,
+            "fields": [one._asdict() for one in self.fields],
+            "signAgain": list(self.renewals),
+            "effects": list(self.effects),
+        }
+
+
+def between(before: RoleFile[Root] | None, after: RoleFile[Root]) -> Difference:
+    """Return what a proposed root changes.
+
+    Args:
+        before: the trusted root; None for a first root.
+        after: the proposed root, which locks nobody out.
+    """
+    old, new = None if before is None else before.signed, after.signed
+    renewed = () if old is None else renewals(old, new)
+    return Difference(
+        before=None if before is None else before.version,
+        version=after.version,
+        keys=tuple(_keys(old, new)),
+        thresholds=tuple(_threshold(old, new, role) for role in TOP_ROLES),
+        expired=None if before is None else before.expires,
+        expires=after.expires,
+        fields=tuple(_fields(old, new)),
+        renewals=renewed,
+        effects=effects_of(old, new, renewed),
+    )
+
+
+def _key_text(one: KeyChange) -> str:
+    text = f"{_MARKS[one.change]} {one.keyid[:12]}"
+    return f"{text}  {one.holder.text}" if one.holder != NOBODY else text
+
+
+def _order(found: set[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    return sorted(found, key=lambda roles: [TOP_ROLES.index(one) for one in roles])
+
+
+def _keys(old: Root | None, new: Root) -> Iterator[KeyChange]:
+    """Yield changes, by material: a key under another id neither leaves nor comes."""
+    before, after = _roles_by_material(old), _roles_by_material(new)
+    holders = {**(known_holders(old) if old else {}), **known_holders(new)}
+    found: dict[str, list[KeyChange]] = {LEAVES: [], COMES: [], STAYS: []}
+    for one in dict.fromkeys([*before, *after]):
+        had, has = before.get(one, {}), after.get(one, {})
+        keyid = next(iter({**had, **has}.values()))
+        known = tuple(had)
+        for change, roles in (
+            (LEAVES, [role for role in had if role not in has]),
+            (COMES, [role for role in has if role not in had]),
+            (STAYS, [role for role in has if role in had]),
+        ):
+            if roles:
+                shown = (has if change != LEAVES else had)[roles[0]] or keyid
+                holder = holders.get(shown, holders.get(keyid, NOBODY))
+                meaning = _meaning(change, roles, first=old is None)
+                entry = KeyChange(shown, change, tuple(roles), holder, known, meaning)
+                found[change].append(entry)
+    for changes in found.values():
+        yield from changes
+
+
+def _roles_by_material(root: Root | None) -> dict[str, dict[str, str]]:
+    """Return material → role → key id."""
+    found: dict[str, dict[str, str]] = {}
+    for role in TOP_ROLES if root is not None else ():
+        for keyid in root.roles[role].keyids if root is not None else ():
+            one = threshold.material(root.keys[keyid]) if root is not None else ""
+            found.setdefault(one, {})[role] = keyid
+    return found
+
+
+def _meaning(change: str, roles: list[str], *, first: bool) -> str:
+    if change == LEAVES:
+        if "root" in roles:
+            return "leaves: signs this change and nothing after it"
+        return "leaves: what it signed counts no more"
+    if change == COMES and not first:
+        return "comes: signs for the new root" if "root" in roles else "comes"
+    return ""
+
+
+def _threshold(old: Root | None, new: Root, role: str) -> Threshold:
+    before = None if old is None else old.roles[role]
+    after = new.roles[role]
+    return Threshold(
+        role=role,
+        before=None if before is None else before.threshold,
+        before_of=None if before is None else len(before.keyids),
+        needed=after.threshold,
+        keys=len(after.keyids),
+    )
+
+
+def _fields(old: Root | None, new: Root) -> Iterator[FieldChange]:
+    before = {} if old is None else old.unrecognized_fields
+    after = new.unrecognized_fields
+    for name, what in _WORDS.items():
+        yield from _entries(what, before.get(name), after.get(name))
+    yield from _holder_changes(before.get(HOLDERS), after.get(HOLDERS))
+    if old is None:
+        return
+    pairs: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = [
+        ("root", before, after),
+        *(
+            (
+                f"role {role}",
+                old.roles[role].unrecognized_fields,
+                new.roles[role].unrecognized_fields,
+            )
+            for role in TOP_ROLES
+        ),
+    ]
+    for where, had, has in pairs:
+        for name in sorted(had.keys() | has.keys()):
+            if name not in OURS and name != ISSUED and had.get(name) != has.get(name):
+                shown = f"{name} of {where}"
+                yield FieldChange("other", shown, _short(had, name), _short(has, name))
+
+
+def _entries(what: str, before: Any, after: Any) -> Iterator[FieldChange]:
+    had = before if isinstance(before, dict) else {}
+    has = after if isinstance(after, dict) else {}
+    for name in sorted(had.keys() | has.keys()):
+        if had.get(name) != has.get(name):
+            yield FieldChange(what, name, _short(had, name), _short(has, name))
+
+
+def _holder_changes(before: Any, after: Any) -> Iterator[FieldChange]:
+    """Yield what is said otherwise of keys that were named before and are now."""
+    had = before if isinstance(before, dict) else {}
+    has = after if isinstance(after, dict) else {}
+    for keyid in sorted(had.keys() & has.keys()):
+        if had[keyid] != has[keyid]:
+            texts = [", ".join(map(str, one[keyid].values())) for one in (had, has)]
+            yield FieldChange("holder", keyid[:12], *texts)
+
+
+def _short(fields: Mapping[str, Any], name: str) -> str | None:
+    if name not in fields:
+        return None
+    text = str(fields[name])
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"

@@ -1,0 +1,83 @@
+"""What a change of root means for devices and for whoever comes after it.
+
+Pure over two roots. Nothing here decides: what would lock somebody out is refused by
+`proposal_rules`, this says what remains.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from margo_supplychain import threshold
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tuf.api.metadata import Root
+
+# Signed by whoever root names, and believed by devices without being asked for again.
+_SIGNED: Final = ("targets", "snapshot", "timestamp")
+
+
+def renewals(old: Root, new: Root) -> tuple[str, ...]:
+    """Return the roles whose files may no longer be signed by enough of their keys.
+
+    Of the keys that signed them, as many as left the role may be gone.
+    """
+    found = []
+    for role in _SIGNED:
+        before, after = _materials(old, role), _materials(new, role)
+        sure = old.roles[role].threshold - len(before - after)
+        if sure < new.roles[role].threshold:
+            found.append(role)
+    return tuple(found)
+
+
+def effects_of(
+    old: Root | None, new: Root, renewed: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return what a root means, one sentence each."""
+    return tuple(_effects(old, new, renewed))
+
+
+def _effects(old: Root | None, new: Root, renewed: tuple[str, ...]) -> Iterator[str]:
+    if old is None:
+        yield "devices trust it by its sha256, which they get apart from it"
+    else:
+        again = "nothing else must be signed again"
+        if renewed:
+            again = f"signed again with it: {', '.join(renewed)}"
+        yield f"devices on root v{old.version} follow; {again}"
+        yield from _forgotten(old, new)
+    count, needed = len(new.roles["root"].keyids), new.roles["root"].threshold
+    if needed == count:
+        keys = "its one key" if count == 1 else f"one of its {count} keys"
+        yield f"no spare: without {keys} nobody can ever change root again"
+    elif old is not None and needed < old.roles["root"].threshold:
+        yield f"{needed} of {count} root keys decide from now on"
+    yield from _mixed(new)
+
+
+def _forgotten(old: Root, new: Root) -> Iterator[str]:
+    """Say where devices begin to count anew: the way back from a stolen online key."""
+    gone = [
+        role
+        for role in ("snapshot", "timestamp")
+        if not _materials(old, role) & _materials(new, role)
+    ]
+    if gone:
+        yield (
+            f"devices forget the versions of {' and '.join(gone)}, whose keys are all "
+            "new: what a thief of the old ones signed is undone"
+        )
+
+
+def _mixed(new: Root) -> Iterator[str]:
+    online = _materials(new, "snapshot") | _materials(new, "timestamp")
+    for role in ("root", "targets"):
+        if _materials(new, role) & online:
+            yield f"a key of {role} is an online key: who breaks into it owns {role}"
+
+
+def _materials(root: Root, role: str) -> set[str]:
+    return {threshold.material(root.keys[one]) for one in root.roles[role].keyids}
