@@ -1,0 +1,43 @@
+"""Keys in PKCS#11 tokens: HSMs, smart cards, TPMs, SoftHSM.
+
+Needs the extra `hsm` (python-pkcs11), which is imported when the first module is
+loaded; URIs and custody are read without it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from margo_supplychain.lazy import exporter
+
+if TYPE_CHECKING:
+    from margo_supplychain.signing.pkcs11.objects import TokenInfo, TokenKey
+    from margo_supplychain.signing.pkcs11.tokens import Tokens
+    from margo_supplychain.signing.pkcs11.uri import TokenUri, is_token_uri
+    from margo_supplychain.signing.public_files import Custody
+
+__all__ = [
+    "Custody",
+    "TokenInfo",
+    "TokenKey",
+    "TokenUri",
+    "Tokens",
+    "is_token_uri",
+]
+
+_find = exporter(
+    __name__,
+    {
+        "objects": ("TokenInfo", "TokenKey"),
+        "tokens": ("Tokens",),
+        "uri": ("TokenUri", "is_token_uri"),
+    },
+)
+
+
+def __getattr__(name: str) -> object:
+    if name == "Custody":
+        from margo_supplychain.signing.public_files import Custody
+
+        return Custody
+    return _find(name)
