@@ -10,17 +10,41 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tuf.api.metadata import DelegatedRole, Delegations, Targets
 
+from margo_supplychain import threshold
+from margo_supplychain.authoring.delegator_fields import (
+    cut_off_at,
+    note_cut_off,
+    note_left,
+)
+from margo_supplychain.authoring.holders import (
+    HOLDERS,
+    NOBODY,
+    holders_field,
+    holders_of,
+)
 from margo_supplychain.authoring.roles import delegator_of, kind_of, signers_of
+from margo_supplychain.authoring.signatures import signed_by
 from margo_supplychain.authoring.state import LIMITS
-from margo_supplychain.errors import RefusedError, ThresholdError
+from margo_supplychain.errors import (
+    DigestMismatchError,
+    FetchError,
+    RefusedError,
+    ThresholdError,
+)
 from margo_supplychain.formats import strict_json
+from margo_supplychain.formats.digests import Digest
+from margo_supplychain.formats.tuf_metadata import parse_targets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from tuf.api.metadata import MetaFile
+
+    from margo_supplychain.authoring.holders import Holder
     from margo_supplychain.authoring.plan import RoleKeys
     from margo_supplychain.authoring.roles import RoleSigners
     from margo_supplychain.authoring.state import State
+    from margo_supplychain.formats.tuf_metadata import RoleFile
 
 NO_VERSION_YET: Final = 1  # python-tuf has no version 0; signing sets the right one
 
@@ -30,19 +54,27 @@ class Changes:
 
     Args:
         state: the verified state that it starts from.
-        may_renew: says whether a role's keys are at hand.
+        may_renew: says whether keys of a role are at hand.
+        named: returns the file of a role that a list names, from wherever it is.
 
-    `touched` names the roles that must be signed, in order. `renewed` are those that
-    begin anew, since what was listed is not signed by their keys.
+    `touched` names the roles that must be signed, in order. `renewed` has those that
+    do not go on from what the snapshot lists, since that is not signed by their keys,
+    and what their holder should know.
     """
 
     def __init__(
-        self, state: State, *, may_renew: Callable[[str], bool] = lambda _: False
+        self,
+        state: State,
+        *,
+        may_renew: Callable[[str], bool] = lambda _: False,
+        named: Callable[[str, MetaFile], bytes] | None = None,
     ) -> None:
         self._state = state
         self._may_renew = may_renew
+        self._named = named
         self.renewed: dict[str, str] = {}
         self._drafts: dict[str, Targets] = {}
+        self._begun: dict[str, RoleFile[Targets] | None] = {}
         self.touched: dict[str, None] = {}
 
     def view(self, role: str) -> Targets:
@@ -54,19 +86,10 @@ class Changes:
         draft = self._drafts.get(role)
         if draft is not None:
             return draft
-        if not self._state.lists(role) or not self._was_delegated(role):
-            # Delegated, and nothing signed yet: it lists nothing. Nor does a name that
-            # a thief of snapshot's key put on the list before anybody delegated to it.
+        file = self.begun(role)
+        if file is None:
             return self._drafts.setdefault(role, Targets(NO_VERSION_YET))
-        try:
-            return self._state.walk.role(role, delegator_of(role)).signed
-        except ThresholdError as why:
-            # Somebody's key was taken away when he signed, or a thief of snapshot's key
-            # lists what he likes: those whose role it is must be able to go on.
-            if kind_of(role) != "application" or not self._may_renew(role):
-                raise
-            self.renewed[role] = str(why)
-            return self._drafts.setdefault(role, Targets(NO_VERSION_YET))
+        return file.signed
 
     def change(self, role: str) -> Targets:
         """Return a role to be changed; it will be signed."""
@@ -114,13 +137,25 @@ class Changes:
             )
         return found
 
-    def delegate(self, role: str, keys: RoleKeys, paths: Sequence[str]) -> None:
-        """Let the delegator of `role` name its keys, in place of those it had."""
+    # --- who may sign ----------------------------------------------------------------
+
+    def delegate(
+        self,
+        role: str,
+        keys: RoleKeys,
+        paths: Sequence[str],
+        holders: Mapping[str, Holder],
+    ) -> None:
+        """Let the delegator of `role` name its keys, in place of those it had.
+
+        What it says of their holders stays where `holders` says nothing else. The keys
+        that leave are noted.
+        """
         parent = self.change(delegator_of(role))
+        self._note_left(parent, role, keys.materials())
         if parent.delegations is None or parent.delegations.roles is None:
             parent.delegations = Delegations(keys={}, roles={})
         roles = dict(parent.delegations.roles or {})
-        known = dict(parent.delegations.keys)
         roles[role] = DelegatedRole(
             name=role,
             keyids=list(keys.keyids),
@@ -128,27 +163,188 @@ class Changes:
             terminating=True,
             paths=list(paths),
         )
+        known = dict(parent.delegations.keys)
         known.update({key.keyid: key for key in keys.keys})
-        used = {keyid for one in roles.values() for keyid in one.keyids}
-        parent.delegations = Delegations(
-            keys={keyid: key for keyid, key in known.items() if keyid in used},
-            roles=roles,
-        )
+        parent.delegations.keys = known
+        _set_roles(parent, roles)
+        self.name_holders(role, holders)
 
-    def _was_delegated(self, role: str) -> bool:
-        """Say whether somebody delegated to a role when the edit began."""
+    def name_holders(self, role: str, holders: Mapping[str, Holder]) -> bool:
+        """Let the delegator of `role` say who holds its keys; say if that is new."""
+        delegator = delegator_of(role)
+        who, before = self.require_who(role), holders_of(self.view(delegator))
+        given = {keyid: one for keyid, one in holders.items() if keyid in who.keys}
+        if all(before.get(keyid, NOBODY) == one for keyid, one in given.items()):
+            return False
+        parent = self.change(delegator)
+        parent.unrecognized_fields.update(holders_field({**before, **given}))
+        return True
+
+    def end(self, role: str, below: Mapping[str, Iterable[str]]) -> None:
+        """Let the delegator of `role` delegate to it no more.
+
+        Args:
+            role: which one; what this edit changed in it is forgotten.
+            below: keys, by material, of the roles that it delegated to.
+        """
+        parent = self.change(delegator_of(role))
+        self._note_left(parent, role, frozenset())
+        note_left(parent, below)
+        note_cut_off(parent, role, None)
+        roles = {} if parent.delegations is None else parent.delegations.roles or {}
+        _set_roles(parent, {name: one for name, one in roles.items() if name != role})
+        for one in (role, *below):
+            self._drafts.pop(one, None)
+            self._begun[one] = None
+            self.touched.pop(one, None)
+
+    def note_cut_off(self, role: str, last: MetaFile | None) -> None:
+        """Let the delegator of `role` say from which file its holder goes on."""
+        delegator = delegator_of(role)
+        if last is not None or cut_off_at(self.view(delegator), role) is not None:
+            note_cut_off(self.change(delegator), role, last)
+
+    def last_good(self, role: str) -> MetaFile | None:
+        """Return the last file that keys signed which the role had then, if known."""
+        try:
+            file = self.begun(role)
+        except ThresholdError:
+            return cut_off_at(self.view(delegator_of(role)), role)
+        if file is None or role in self.renewed:
+            return cut_off_at(self.view(delegator_of(role)), role)
+        return self._state.snapshot.signed.meta[f"{role}.json"]
+
+    def is_signed_by(self, who: RoleSigners) -> bool:
+        """Say whether the file that the snapshot lists is signed by enough of them."""
+        entry = self._state.snapshot.signed.meta.get(f"{who.role}.json")
+        if entry is None:
+            return False
+        try:
+            return signed_by(self._read(who.role, entry), who) is not None
+        except DigestMismatchError:
+            return False
+        except FetchError as why:
+            if not why.missing:
+                raise
+            return False
+
+    def _note_left(self, parent: Targets, role: str, staying: frozenset[str]) -> None:
+        before = signers_of(parent, role)
+        if before is None:
+            return
+        had = {threshold.material(key) for key in before.keys.values()}
+        if had - staying:
+            note_left(parent, {role: had - staying})
+
+    # --- as the edit found it --------------------------------------------------------
+
+    def begun(self, role: str) -> RoleFile[Targets] | None:
+        """Return a role's file as the edit found it, or what its holder goes on from.
+
+        None for a role that begins: nothing of it was signed, or it is a name that a
+        thief of snapshot's key put on the list before anybody delegated to it.
+
+        Raises:
+            VerificationError: the file is not what its delegator wants.
+        """
+        if role not in self._begun:
+            self._begun[role] = self._find(role)
+        return self._begun[role]
+
+    def _find(self, role: str) -> RoleFile[Targets] | None:
+        if not self._state.lists(role):
+            return None
         delegator = delegator_of(role)
         if delegator == "root":
-            return True
-        if not self._state.lists(delegator) or not self._was_delegated(delegator):
-            return False
-        parent = self._state.walk.role(delegator, delegator_of(delegator)).signed
-        return signers_of(parent, role) is not None
+            return self._state.walk.role(role, delegator).file
+        parent = self.begun(delegator)
+        who = None if parent is None else signers_of(parent.signed, role)
+        if parent is None or who is None:
+            return None
+        try:
+            if delegator in self.renewed:
+                # Its delegator is not signed yet, so no device could judge it.
+                return self._judged(role, who)
+            return self._state.walk.role(role, delegator).file
+        except ThresholdError as why:
+            return self._go_on(role, parent.signed, why)
+
+    def _judged(self, role: str, who: RoleSigners) -> RoleFile[Targets]:
+        entry = self._state.snapshot.signed.meta[f"{role}.json"]
+        file = signed_by(self._read(role, entry), who)
+        if file is None:
+            raise ThresholdError(
+                f"{role} v{entry.version} is not signed by its own keys",
+                role=role,
+                needed=who.threshold,
+                valid=0,
+            )
+        return file
+
+    def _go_on(
+        self, role: str, delegator: Targets, why: ThresholdError
+    ) -> RoleFile[Targets] | None:
+        """Return what the holder of new keys goes on from, if he is here.
+
+        Somebody's key was taken away before the new one signed, or when he signed; or
+        a thief of snapshot's key lists what he likes: those whose role it is must be
+        able to go on.
+        """
+        last = cut_off_at(delegator, role)
+        if not self._may_renew(role) or (
+            last is None and kind_of(role) != "application"
+        ):
+            raise why
+        if last is None:
+            self.renewed[role] = (
+                f"{role} begins anew, without what was listed: {why}; publish again "
+                "what is missing"
+            )
+            return None
+        file = parse_targets(self._read(role, last), role=role, limit=LIMITS.targets)
+        self.renewed[role] = (
+            f"{role} goes on from v{last.version}, the last file by the keys that were "
+            "cut off: whoever has them may have signed it, so look through what it "
+            "lists"
+        )
+        return file
+
+    def _read(self, role: str, entry: MetaFile) -> bytes:
+        """Return exactly the file that a signed entry names."""
+        if self._named is None:
+            raise RefusedError(f"{role} can't be read here")
+        data = self._named(role, entry)
+        expected = Digest("sha256", (entry.hashes or {}).get("sha256", ""))
+        if Digest.of(data) != expected:
+            raise DigestMismatchError(
+                f"{role} v{entry.version} is {Digest.of(data).short}, signed is "
+                f"{expected.short}",
+                subject=role,
+                expected=str(expected),
+                found=str(Digest.of(data)),
+            )
+        return data
 
     def _copy(self, role: str) -> Targets:
         # Parsed anew, so that nothing of the verified object is shared.
-        data = self._state.walk.role(role, delegator_of(role)).file.data
+        file = self.begun(role)
+        if file is None:
+            return Targets(NO_VERSION_YET)
         signed: dict[str, Any] = strict_json.parse(
-            data, what=role, limit=LIMITS.targets
+            file.data, what=role, limit=LIMITS.targets
         )["signed"]
         return Targets.from_dict(signed)
+
+
+def _set_roles(parent: Targets, roles: dict[str, DelegatedRole]) -> None:
+    """Let a role delegate to these, and define no more keys than they have."""
+    used = {keyid for one in roles.values() for keyid in one.keyids}
+    known = {} if parent.delegations is None else parent.delegations.keys
+    parent.delegations = Delegations(
+        keys={keyid: key for keyid, key in known.items() if keyid in used},
+        roles=roles,
+    )
+    holders = holders_of(parent)
+    if holders:
+        parent.unrecognized_fields.pop(HOLDERS)
+        parent.unrecognized_fields.update(holders_field(holders, used))

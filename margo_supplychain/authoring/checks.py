@@ -16,6 +16,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Literal
 
+from margo_supplychain.authoring.delegator_fields import removed_roles
 from margo_supplychain.authoring.directory_place import PREVIOUS
 from margo_supplychain.authoring.duties import clock_ahead
 from margo_supplychain.authoring.overlay import Overlay, Staged
@@ -244,14 +245,22 @@ class _Check:
             return self._with_policy(targets)
         names: set[ReleaseName] = set()
         for publisher in targets.delegations.roles:
+            if not _is_listed(walk, publisher):
+                continue  # delegated, and not signed before its first submission
             try:
                 signed = walk.role(publisher, "targets").signed
             except SupplyChainError as why:
                 self._problem(why, publisher)
                 continue
             found = self._with_policy(signed) | self._delegated(signed)
-            # Delegated, and not signed before its first release.
-            names |= {name for name in found if _was_signed(walk, name)}
+            # Delegated, and not signed before its first release; or removed: its
+            # policy stays, so that its epoch can't fall.
+            removed = removed_roles(signed)
+            names |= {
+                name
+                for name in found
+                if _is_listed(walk, name.role) and name.role not in removed
+            }
         return names
 
     def _with_policy(self, signed: Targets) -> set[ReleaseName]:
@@ -338,9 +347,9 @@ class _Check:
             self._failed.add(self._at)
 
 
-def _was_signed(walk: AuthorWalk, name: ReleaseName) -> bool:
+def _is_listed(walk: AuthorWalk, role: str) -> bool:
     snapshot = walk.workflow.snapshot
-    return snapshot is None or f"{name.role}.json" in snapshot.signed.meta
+    return snapshot is None or f"{role}.json" in snapshot.signed.meta
 
 
 def _versions(walk: AuthorWalk) -> dict[str, object]:

@@ -1,7 +1,10 @@
-"""Publishers and applications: who may sign for whom.
+"""Publishers and applications: who may sign for whom, from when, and no longer.
 
 A publisher or application that exists is never given other keys by adding it again:
-that is a rotation, which has a name of its own and refuses keys that left before.
+that is a rotation, which refuses keys that left before. The new keys sign at once what
+is listed; where they are elsewhere, the holder signs first or is cut off. What ends is
+the delegation: the snapshot goes on listing the role, since for a device a listed role
+never vanishes.
 """
 
 from __future__ import annotations
@@ -9,14 +12,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from margo_supplychain import threshold as counting
+from margo_supplychain.authoring.delegator_fields import left_keys, removed_roles
 from margo_supplychain.authoring.history import require_no_return
 from margo_supplychain.authoring.roles import (
+    RoleSigners,
     application_of,
     check_role,
     delegator_of,
     kind_of,
+    signers_of,
 )
-from margo_supplychain.errors import RefusedError
+from margo_supplychain.errors import RefusedError, VerificationError
 from margo_supplychain.formats.names import (
     application_patterns,
     publisher_name,
@@ -24,58 +30,109 @@ from margo_supplychain.formats.names import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tuf.api.metadata import Targets
+
+    from margo_supplychain.authoring.holders import Holder
     from margo_supplychain.authoring.plan import RoleKeys
     from margo_supplychain.authoring.work import Work
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.publisher_policy import PublisherPolicy
 
 
-def add_publisher(work: Work, name: str, wanted: RoleKeys) -> bool:
+def add_publisher(
+    work: Work, name: str, wanted: RoleKeys, holders: Mapping[str, Holder]
+) -> bool:
     """Delegate to a publisher; see `Edit.add_publisher`."""
     publisher_name(name)
+    require_publishers(work)
+    if _exists(work, name, wanted):
+        return work.changes.name_holders(name, holders)
+    _delegate(work, name, wanted, holders)
+    if work.can_sign(name):
+        work.changes.change(name)
+    return True
+
+
+def add_application(
+    work: Work,
+    name: ReleaseName,
+    wanted: RoleKeys,
+    policy: PublisherPolicy,
+    holders: Mapping[str, Holder],
+) -> bool:
+    """Delegate to an application's role; see `Edit.add_application`."""
+    require_apart(work, name, wanted, policy)
+    if _exists(work, name.role, wanted):
+        return work.changes.name_holders(name.role, holders)
+    _delegate(work, name.role, wanted, holders)
+    if work.can_sign(name.role):
+        work.changes.change(name.role)
+    return True
+
+
+def rotate_keys(
+    work: Work,
+    role: str,
+    wanted: RoleKeys,
+    holders: Mapping[str, Holder],
+    *,
+    cut_off: bool,
+) -> bool:
+    """Give a publisher's or application's role new keys; see `Edit.rotate_keys`."""
+    _require_delegated(role)
+    now = work.changes.require_who(role)
+    if set(now.keys) == set(wanted.keyids) and now.threshold == wanted.threshold:
+        return work.changes.name_holders(role, holders)
+    if kind_of(role) == "application":
+        name = application_of(role)
+        require_apart(work, name, wanted, work.require_policy(name))
+    last = None
+    if work.state.lists(role):
+        new = RoleSigners(
+            role, dict(zip(wanted.keyids, wanted.keys, strict=True)), wanted.threshold
+        )
+        if not (work.signers.suffice(new) or work.changes.is_signed_by(new)):
+            _require_cut_off(new, now, is_wanted=cut_off)
+            last = work.changes.last_good(role)
+            _warn_of_cut_off(work, new)
+    _delegate(work, role, wanted, holders)
+    work.changes.note_cut_off(role, last)
+    if work.state.lists(role) and work.can_sign(role):
+        work.changes.change(role)
+    return True
+
+
+def remove(work: Work, role: str) -> bool:
+    """End a delegation; see `Edit.remove_publisher`, `Edit.remove_application`."""
+    _require_delegated(role)
+    delegator = delegator_of(role)
+    if work.changes.who(role) is None:
+        work.changes.require_who(delegator)
+        if role in removed_roles(work.changes.view(delegator)):
+            return False
+        work.changes.require_who(role)
+    below = _keys_below(work, role) if kind_of(role) == "publisher" else {}
+    work.changes.end(role, below)
+    for name in list(work.applications):
+        if role in {name.role, name.publisher}:
+            work.applications.discard(name)
+    return True
+
+
+def require_publishers(work: Work) -> None:
+    """Refuse the profile simple, which has none.
+
+    Raises:
+        RefusedError: it is.
+    """
     if work.is_simple:
         raise RefusedError(
             "a repository of the profile simple has no publishers: its role targets "
             "signs everything itself",
             hint="make a repository of the profile small or standard",
         )
-    if _exists(work, name, wanted):
-        return False
-    _delegate(work, name, wanted)
-    work.changes.change(name)
-    return True
-
-
-def add_application(
-    work: Work, name: ReleaseName, wanted: RoleKeys, policy: PublisherPolicy
-) -> bool:
-    """Delegate to an application's role; see `Edit.add_application`."""
-    require_apart(work, name, wanted, policy)
-    if _exists(work, name.role, wanted):
-        return False
-    _delegate(work, name.role, wanted)
-    if work.can_sign(name.role):
-        work.changes.change(name.role)
-    return True
-
-
-def rotate_keys(work: Work, role: str, wanted: RoleKeys) -> bool:
-    """Give a publisher's or application's role new keys; see `Edit.rotate_keys`."""
-    if kind_of(check_role(role)) not in {"publisher", "application"}:
-        raise RefusedError(
-            f"the keys of {role} stand in the root",
-            hint="changing them is a root ceremony, which a later version brings",
-        )
-    now = work.changes.require_who(role)
-    if set(now.keys) == set(wanted.keyids) and now.threshold == wanted.threshold:
-        return False
-    if kind_of(role) == "application":
-        name = application_of(role)
-        require_apart(work, name, wanted, work.require_policy(name))
-    _delegate(work, role, wanted)
-    if work.state.lists(role):
-        work.changes.change(role)
-    return True
 
 
 def require_apart(
@@ -102,32 +159,109 @@ def require_apart(
     work.warnings.append(f"{text}: whoever releases holds it, too")
 
 
+def _require_delegated(role: str) -> None:
+    if kind_of(check_role(role)) not in {"publisher", "application"}:
+        raise RefusedError(
+            f"the keys of {role} stand in the root",
+            hint="change them by a root ceremony: margo-supplychain root propose",
+        )
+
+
+def _require_cut_off(new: RoleSigners, now: RoleSigners, *, is_wanted: bool) -> None:
+    """Refuse a rotation after which devices would refuse a role, unless it is meant.
+
+    Raises:
+        RefusedError: it is not.
+    """
+    if is_wanted:
+        return
+    keys = ", ".join(keyid[:12] for keyid in new.keys)
+    kept = ", ".join(keyid[:12] for keyid in now.keys)
+    raise RefusedError(
+        f"{new.role} is not signed by {new.threshold} of {keys}, which are not at "
+        "hand either: devices would refuse it",
+        hint=f"a lost key: name it beside the new one first ({kept} and the new one, "
+        "threshold 1), let the new one sign, then take it away; a stolen key: "
+        "--cut-off takes it away now, and devices refuse the role until the new one "
+        "signs",
+    )
+
+
+def _warn_of_cut_off(work: Work, new: RoleSigners) -> None:
+    what = new.role
+    if kind_of(new.role) == "publisher":
+        what = f"{new.role} and all its applications"
+    work.warnings.append(
+        f"devices refuse {what} from now on, until its new keys have signed; what they "
+        "run keeps running"
+    )
+
+
 def _exists(work: Work, role: str, wanted: RoleKeys) -> bool:
     found = work.changes.who(role)
     if found is None:
         return False
     if set(found.keys) == set(wanted.keyids) and found.threshold == wanted.threshold:
         return True
+    typed = role.replace(".", "/", 1)
     raise RefusedError(
         f"{role} exists with other keys or another threshold",
-        hint="giving it new keys is a rotation, not an addition",
+        hint="giving it new keys is a rotation, not an addition: margo-supplychain "
+        f"publisher rotate {typed}",
     )
 
 
-def _delegate(work: Work, role: str, wanted: RoleKeys) -> None:
+def _delegate(
+    work: Work, role: str, wanted: RoleKeys, holders: Mapping[str, Holder]
+) -> None:
     delegator = delegator_of(role)
-    if work.state.lists(role):
-        # Nobody ever believed the keys of a role that was never signed.
-        require_no_return(
-            work.place.source,
-            role,
-            wanted,
-            now=work.changes.who(role),
-            newest=work.state.version(delegator),
-        )
+    require_no_return(
+        work.place.source,
+        role,
+        wanted,
+        now=work.changes.who(role),
+        newest=work.state.version(delegator),
+        left=_left(work, role),
+        versions=work.place.versions(delegator),
+    )
     if kind_of(role) == "application":
         name = application_of(role)
-        work.changes.delegate(role, wanted, application_patterns(name))
+        work.changes.delegate(role, wanted, application_patterns(name), holders)
         work.applications.add(name)
     else:
-        work.changes.delegate(role, wanted, publisher_patterns(role))
+        work.changes.delegate(role, wanted, publisher_patterns(role), holders)
+
+
+def _left(work: Work, role: str) -> frozenset[str]:
+    """Return what is signed of keys that left a role.
+
+    Of the applications of a publisher that was removed, `targets` says it.
+    """
+    found: frozenset[str] = frozenset()
+    for delegator in dict.fromkeys(("targets", delegator_of(role))):
+        found |= left_keys(work.changes.view(delegator)).get(role, frozenset())
+    return found
+
+
+def _keys_below(work: Work, publisher: str) -> dict[str, frozenset[str]]:
+    """Return the keys that a publisher's applications have or had, by material."""
+    try:
+        signed: Targets = work.changes.view(publisher)
+        left = left_keys(signed)
+    except VerificationError as why:
+        work.warnings.append(
+            f"which keys the applications of {publisher} had can't be read: {why}"
+        )
+        return {}
+    found = dict(left)
+    delegations = signed.delegations
+    for role in (delegations.roles or {}) if delegations is not None else {}:
+        who = signers_of(signed, role)
+        keys = () if who is None else who.keys.values()
+        found[role] = found.get(role, frozenset()) | {
+            counting.material(key) for key in keys
+        }
+    # What a publisher says of others' roles is not for `targets` to repeat.
+    return {
+        role: keys for role, keys in found.items() if delegator_of(role) == publisher
+    }

@@ -13,7 +13,8 @@ Example:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, final
 
 from margo_supplychain.authoring import delegating, listing, policies
 from margo_supplychain.authoring.plan import RoleKeys
@@ -23,6 +24,7 @@ from margo_supplychain.authoring.roles import (
     kind_of,
 )
 from margo_supplychain.errors import RefusedError
+from margo_supplychain.formats.names import publisher_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from securesystemslib.signer import Key
 
+    from margo_supplychain.authoring.holders import Holder
     from margo_supplychain.authoring.release import Release
     from margo_supplychain.authoring.work import Work
     from margo_supplychain.formats.names import ReleaseName
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.record import ReleaseRecord
     from margo_supplychain.formats.release_entry import ReleaseEntry
     from margo_supplychain.formats.versions import Version
+
+NO_HOLDERS: Final[Mapping[str, Holder]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,8 +104,24 @@ class Edit:
 
     # --- who may sign ----------------------------------------------------------------
 
-    def add_publisher(self, name: str, keys: Sequence[Key], *, threshold: int) -> bool:
-        """Delegate to a publisher; its own keys must sign its role, too.
+    def add_publisher(
+        self,
+        name: str,
+        keys: Sequence[Key],
+        *,
+        threshold: int,
+        holders: Mapping[str, Holder] = NO_HOLDERS,
+    ) -> bool:
+        """Delegate to a publisher; public keys are enough.
+
+        Its role is signed at once when its keys are at hand, else with its first
+        submission; until then devices know no such publisher.
+
+        Args:
+            name: the publisher.
+            keys: who signs for it.
+            threshold: how many of them must.
+            holders: key id → who holds the key, to be signed by `targets`.
 
         Raises:
             RefusedError: in the profile simple; it exists with other keys; a key had
@@ -108,7 +129,7 @@ class Edit:
             KeyFormatError: no key, a key twice, or an impossible threshold.
         """
         wanted = RoleKeys(keys=tuple(keys), threshold=threshold)
-        return delegating.add_publisher(self._work, name, wanted)
+        return delegating.add_publisher(self._work, name, wanted, holders)
 
     def add_application(
         self,
@@ -117,6 +138,7 @@ class Edit:
         *,
         threshold: int = 1,
         policy: PublisherPolicy,
+        holders: Mapping[str, Holder] = NO_HOLDERS,
     ) -> bool:
         """Delegate to an application's role and sign its publisher policy.
 
@@ -128,17 +150,20 @@ class Edit:
             keys: who releases it; none in the profile simple.
             threshold: how many of them must sign.
             policy: what is demanded of its releases.
+            holders: key id → who holds the key, to be signed by the publisher.
 
         Raises:
-            RefusedError: unknown publisher; it exists with other keys; see
-                `set_policy`.
+            RefusedError: unknown publisher; it exists with other keys; a key had left
+                the role before; see `set_policy`.
             KeyFormatError: no key, a key twice, or an impossible threshold.
         """
         self._work.require_publisher(name)
         changed = False
         if not self._work.is_simple:
             wanted = RoleKeys(keys=tuple(keys), threshold=threshold)
-            changed = delegating.add_application(self._work, name, wanted, policy)
+            changed = delegating.add_application(
+                self._work, name, wanted, policy, holders
+            )
         elif keys:
             raise RefusedError(
                 "an application in a repository of the profile simple has no keys of "
@@ -147,15 +172,64 @@ class Edit:
             )
         return self.set_policy(name, policy) or changed
 
-    def rotate_keys(self, role: str, keys: Sequence[Key], *, threshold: int) -> bool:
-        """Give a publisher's or application's role new keys; it is signed again.
+    def rotate_keys(
+        self,
+        role: str,
+        keys: Sequence[Key],
+        *,
+        threshold: int,
+        cut_off: bool = False,
+        holders: Mapping[str, Holder] = NO_HOLDERS,
+    ) -> bool:
+        """Give a publisher's or application's role new keys, by its delegator.
+
+        What the role lists is signed again by the new keys at hand. It stays as it is
+        where enough of the new keys had signed it already: so a key that is lost is
+        replaced in two steps, without a moment in which devices refuse the role.
+
+        Args:
+            role: `<publisher>` or `<publisher>.<name>`.
+            keys: those that it shall have from now on, old ones among them.
+            threshold: how many of them must sign.
+            cut_off: take the old keys away although the new ones have not signed: of
+                a stolen key. Devices refuse the role until they have; their holder
+                goes on from the last file that the old keys signed.
+            holders: key id → who holds the key, to be signed by the delegator.
 
         Raises:
-            RefusedError: no such role; a key had left it before.
+            RefusedError: no such role; a key had left it before; the new keys are not
+                at hand, and `cut_off` is not said.
             KeyFormatError: no key, a key twice, or an impossible threshold.
         """
         wanted = RoleKeys(keys=tuple(keys), threshold=threshold)
-        return delegating.rotate_keys(self._work, role, wanted)
+        return delegating.rotate_keys(
+            self._work, role, wanted, holders, cut_off=cut_off
+        )
+
+    def remove_publisher(self, name: str) -> bool:
+        """End the delegation to a publisher (by the key of `targets`).
+
+        Devices refuse all its applications; what they run keeps running. Its roles stay
+        in the snapshot, and the keys that it and its applications had never return,
+        also when a publisher of that name is added again.
+
+        Raises:
+            RefusedError: in the profile simple; there is no such publisher.
+        """
+        delegating.require_publishers(self._work)
+        return delegating.remove(self._work, publisher_name(name))
+
+    def remove_application(self, name: ReleaseName) -> bool:
+        """End the delegation to an application (by its publisher's key).
+
+        As `remove_publisher`. Its policy stays listed, so that its epoch can't fall
+        when an application of that name is added again.
+
+        Raises:
+            RefusedError: in the profile simple; there is no such application.
+        """
+        delegating.require_publishers(self._work)
+        return delegating.remove(self._work, name.role)
 
     # --- what is demanded ------------------------------------------------------------
 
@@ -250,15 +324,15 @@ class Edit:
         Args:
             role: `snapshot` with timestamp (the default), `timestamp` alone, or an
                 offline or application role whose keys are at hand. Root is renewed by
-                a root ceremony, which a later version brings.
+                a root ceremony (`Repository.propose_root`).
 
         Raises:
             RefusedError: no such role, or root.
         """
         if role == "root":
             raise RefusedError(
-                "root is renewed by a root ceremony, which a later version brings",
-                hint="`margo-supplychain repo status` says until when root lasts",
+                "root is renewed by a root ceremony",
+                hint="begin one: margo-supplychain root propose",
             )
         work = self._work
         if role is None or role == "snapshot":

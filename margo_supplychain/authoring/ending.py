@@ -45,10 +45,7 @@ def finish(work: Work, *, time_checked: bool, store: TrustStore | None) -> Writt
     drop_void_marks(work)
     for role, why in work.changes.renewed.items():
         if role in work.changes.touched:
-            work.warnings.append(
-                f"{role} begins anew, without what was listed: {why}; publish again "
-                "what is missing"
-            )
+            work.warnings.append(why)
     if (
         work.changes.touched
         or work.adopted

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from tuf.api.metadata import MetaFile
+
     from margo_supplychain.authoring.place import Place, Progress
     from margo_supplychain.authoring.release import Release
     from margo_supplychain.authoring.settings import Settings
@@ -103,7 +105,9 @@ class Work:
         self.now = now
         self.signed_at = signed_at
         self.progress = progress
-        self.changes = Changes(state, may_renew=self.can_sign)
+        self.changes = Changes(
+            state, may_renew=self.holds_key, named=self._named_metadata
+        )
         self.staged = Staged()
         self.releases: dict[ReleaseName, set[Version]] = {}
         self.new: list[NewRelease] = []
@@ -136,6 +140,13 @@ class Work:
     def can_sign(self, role: str) -> bool:
         """Say whether the keys at hand meet a role's threshold."""
         return self.signers.suffice(self.changes.require_who(role))
+
+    def holds_key(self, role: str) -> bool:
+        """Say whether any key of a role is at hand."""
+        return bool(self.signers.of(self.changes.require_who(role)))
+
+    def _named_metadata(self, role: str, entry: MetaFile) -> bytes:
+        return self.place.named(role, entry)
 
     def require_publisher(self, name: ReleaseName) -> None:
         """Refuse the application of a publisher that is none here.
