@@ -122,3 +122,15 @@ def holders_field(
 def named(keyid: str, holders: Mapping[str, Holder]) -> str:
     """Return a holder's name, or the short key id where nobody is named."""
     return holders.get(keyid, NOBODY).name or keyid[:12]
+
+
+def place_of(uri: str | None) -> str | None:
+    """Return where a key's private half lies, by its URI: `token root-b`, `awskms`."""
+    if uri is None:
+        return None
+    from margo_supplychain.signing.pkcs11.uri import TokenUri, is_token_uri
+
+    if not is_token_uri(uri):
+        return uri.partition(":")[0]
+    label = TokenUri.parse(uri).token
+    return "token" if label is None else f"token {label}"
