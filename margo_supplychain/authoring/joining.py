@@ -152,7 +152,7 @@ class Joining:
             for one in self._snapshots(ours)
             if not self._lineage.contains(ours, one)
         }
-        above = self._work.state.timestamp.version
+        above = self._work.last_version("timestamp")
         for one in witnesses(self._work.place, self._keys, above=above):
             self._work.seen = max(self._work.seen, one.timestamp.version)
             if not self._lineage.contains(ours, one.snapshot):

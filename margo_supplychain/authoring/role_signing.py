@@ -13,10 +13,15 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from tuf.api.metadata import MetaFile, Snapshot, Timestamp
 
-from margo_supplychain.authoring.roles import kind_of
-from margo_supplychain.authoring.signatures import same_but_for_expiry, signed_bytes
+from margo_supplychain.authoring.roles import RoleSigners, kind_of
+from margo_supplychain.authoring.signatures import (
+    require_complete,
+    same_but_for_expiry,
+    signed_by,
+    signed_bytes,
+)
 from margo_supplychain.authoring.state import LIMITS
-from margo_supplychain.errors import ConflictError, RefusedError
+from margo_supplychain.errors import ConflictError, RefusedError, SignerError
 from margo_supplychain.formats.times import format_time
 from margo_supplychain.formats.tuf_metadata import (
     ISSUED,
@@ -118,27 +123,26 @@ class RoleSigning:
     def timestamp(self, snapshot: MetaFile) -> None:
         """Sign and stage the timestamp that follows the last one."""
         work = self._work
-        version = parse_timestamp(work.before, limit=LIMITS.timestamp).version
+        version = work.last_version("timestamp")
         if not work.place.is_own:
             # Who writes a lower snapshot later, unaware of ours, must not be taken for
             # newer: the timestamp goes at least as far as the snapshot.
-            state = work.state
-            ahead = snapshot.version - state.snapshot.version - 1
-            version = max(version, state.timestamp.version + ahead, work.seen)
+            ahead = snapshot.version - work.last_version("snapshot") - 1
+            version = max(version, version + ahead, work.seen, self._begun())
         signed = Timestamp(
             version=version + 1,
             expires=work.signed_at + work.settings.period("timestamp"),
             snapshot_meta=snapshot,
             unrecognized_fields={ISSUED: format_time(work.signed_at)},
         )
-        who = work.changes.require_who("timestamp")
-        work.staged.timestamp = signed_bytes(signed, who, work.signers)
+        work.staged.timestamp = self._signed(signed, "timestamp")
         self.roles["timestamp"] = (signed.version, signed.expires)
 
     def _versioned(self, role: str, signed: Signed, above: int) -> bytes:
         work, who = self._work, self._work.changes.require_who(role)
+        also = work.co_signers(role)
         if role == "snapshot":
-            trusted = work.state.snapshot.version
+            trusted = work.last_version("snapshot")
         else:
             trusted = work.state.version(role)
         first = max(trusted, above) + 1
@@ -154,7 +158,9 @@ class RoleSigning:
             found = work.place.written(role, version)
             signed.version = version
             if found is None:
-                return signed_bytes(signed, who, work.signers)
+                return self._signed(signed, role)
+            if also is not None and signed_by(found, also) is None:
+                continue
             expires = same_but_for_expiry(found, signed, who, now=work.signed_at)
             if expires is not None and abs(signed.expires - expires) <= RECENT:
                 signed.expires = expires
@@ -165,6 +171,30 @@ class RoleSigning:
             hint="somebody who may push there takes the names before you: remove those "
             "tags with the registry's own tools, and find out who it was",
         )
+
+    def _begun(self) -> int:
+        """Return the version of what the place has as the timestamp, if it counts."""
+        work = self._work
+        if "timestamp" in work.counted and not work.staged.timestamp:
+            return 0
+        return parse_timestamp(work.before, limit=LIMITS.timestamp).version
+
+    def _signed(self, signed: Signed, role: str) -> bytes:
+        """Return a file, signed by the role's keys and by those of the next root."""
+        work = self._work
+        who, also = work.changes.require_who(role), work.co_signers(role)
+        if also is None:
+            return signed_bytes(signed, who, work.signers)
+        require_complete([who, also], work.signers)
+        both = RoleSigners(role, {**also.keys, **who.keys}, who.threshold)
+        data = signed_bytes(signed, both, work.signers)
+        if any(signed_by(data, one) is None for one in (who, also)):
+            raise SignerError(
+                f"{role} lacks valid signatures of the old root's keys or the new "
+                "one's",
+                hint="nothing was written; check the keys or tokens",
+            )
+        return data
 
     def _free(self, role: str, first: int) -> Iterator[int]:
         """Yield versions that may be free: the next ones, then those not listed.

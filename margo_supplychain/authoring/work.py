@@ -12,7 +12,7 @@ from tuf.api.metadata import TargetFile
 
 from margo_supplychain.authoring.changes import Changes
 from margo_supplychain.authoring.overlay import Staged
-from margo_supplychain.authoring.roles import application_of, kind_of
+from margo_supplychain.authoring.roles import application_of, kind_of, signers_of
 from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.errors import (
     FetchError,
@@ -29,11 +29,13 @@ from margo_supplychain.verify import resolve
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
+    from typing import Literal
 
-    from tuf.api.metadata import MetaFile
+    from tuf.api.metadata import MetaFile, Root
 
     from margo_supplychain.authoring.place import Place, Progress
     from margo_supplychain.authoring.release import Release
+    from margo_supplychain.authoring.roles import RoleSigners
     from margo_supplychain.authoring.settings import Settings
     from margo_supplychain.authoring.signatures import Signers
     from margo_supplychain.authoring.state import State
@@ -83,6 +85,10 @@ class Work:
         withdrawn: paths that this edit marks as withdrawn.
         before: the timestamp that the place must still have.
         seen: a version of timestamp that devices may have seen.
+        next_root: the root that is adopted when this edit is written: its keys sign
+            as well, so that devices see no moment between the two.
+        counted: versions of snapshot and timestamp to count on from, in place of those
+            that the state shows: see `recovering`.
         snapshot: the one that this edit signed last.
         warnings: what the author should know.
     """
@@ -119,6 +125,8 @@ class Work:
         self.withdrawn: set[str] = set()
         self.before = state.timestamp.file.data
         self.seen = 0
+        self.next_root: Root | None = None
+        self.counted: dict[str, int] = {}
         self.snapshot: bytes | None = None
         self.warnings: list[str] = []
 
@@ -179,6 +187,17 @@ class Work:
             if kind == "policies":
                 found.add(ReleaseName(publisher, name))
         return found
+
+    def co_signers(self, role: str) -> RoleSigners | None:
+        """Return who signs a top-level role besides: the keys of the next root."""
+        if self.next_root is None:
+            return None
+        return signers_of(self.next_root, role)
+
+    def last_version(self, role: Literal["snapshot", "timestamp"]) -> int:
+        """Return the version that the next one of a role is counted from."""
+        shown = self.state.snapshot if role == "snapshot" else self.state.timestamp
+        return self.counted.get(role, shown.version)
 
     # --- how it stands ---------------------------------------------------------------
 
