@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.place import Place, Progress
     from margo_supplychain.authoring.placement import Mirrored
     from margo_supplychain.authoring.plan import Profile, RootPlan
+    from margo_supplychain.authoring.root_chain import RootChain
     from margo_supplychain.authoring.state import State
     from margo_supplychain.formats.reports import Report
     from margo_supplychain.transport.network import Network
@@ -110,6 +111,24 @@ class Repository:
                 f"{self.url} is not asked for its own first root", hint=_NO_ROOT
             )
         return self._root
+
+    def roots(
+        self, *, clock: Clock | None = None, state: TrustStore | None = None
+    ) -> RootChain:
+        """Return the trusted root, and those before it that the place still has.
+
+        Args:
+            clock: the machine's by default.
+            state: the author's memory of this repository.
+
+        Raises:
+            VerificationError: the place is not what the memory or root says.
+            FetchError: it can't be reached.
+        """
+        from margo_supplychain.authoring.root_chain import chain_to
+
+        trusted = self._load(_now(clock), state).root.file
+        return chain_to(trusted, self.place.source, self._root)
 
     @property
     def directory(self) -> Path:
