@@ -30,7 +30,7 @@ from margo_supplychain.cli.options import (
     passphrase_options,
     setting_option,
 )
-from margo_supplychain.cli.signing_keys import open_signers
+from margo_supplychain.cli.signing_keys import keyring_of, open_signers
 from margo_supplychain.errors import (
     IncompleteError,
     RollbackError,
@@ -139,11 +139,9 @@ class Author:
 
     def keyring(self) -> AbstractContextManager[Keyring]:
         """Return what opens keys, each once."""
-        from margo_supplychain.signing.keyring import open_keyring
-
         if self.pin is None:
             raise TypeError("this command opens no key")
-        return open_keyring(pin=self.pin)
+        return keyring_of(self.invocation, self.pin)
 
     def signers(self, keyring: Keyring, *settings: str) -> list[Signer]:
         """Open the keys of `--key`, else those of the given settings."""

@@ -1,4 +1,4 @@
-"""What commands share: help pages, options that have defaults, passphrase options.
+"""What commands share: help pages, options that have defaults, passphrases and PINs.
 
 Every long option has the same name everywhere (`--repo`, `--key`, `--state`,
 `--source`, `--policy`); a default comes from the environment or the place, and `-v`
@@ -109,7 +109,7 @@ def missing_setting(name: str, option: str | None = None) -> str:
 def passphrase_options(
     *, new: bool = False
 ) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
-    """Return the two passphrase options; the command gets `pin`, a `PinHandler`.
+    """Return the passphrase and PIN options; the command gets `pin`, a `PinHandler`.
 
     Args:
         new: a key is being made: a person types the passphrase twice.
@@ -129,14 +129,25 @@ def passphrase_options(
             metavar="N",
             help="Read the passphrase from an open file descriptor.",
         )
+        @click.option(
+            "--pin-file",
+            "pin_files",
+            multiple=True,
+            metavar="[TOKEN=]FILE",
+            help="First line of FILE (mode 0600; - is stdin) is the PIN of TOKEN, or "
+            "of every token.",
+        )
         @functools.wraps(command)
         def with_pin(
             *arguments: Any,
             passphrase_files: tuple[str, ...],
             passphrase_fd: int | None,
+            pin_files: tuple[str, ...],
             **options: Any,
         ) -> Result:
-            pin = Passphrases.from_options(passphrase_files, passphrase_fd, new=new)
+            pin = Passphrases.from_options(
+                passphrase_files, passphrase_fd, pins=pin_files, new=new
+            )
             return command(*arguments, pin=pin, **options)
 
         return with_pin

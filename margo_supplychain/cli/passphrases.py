@@ -1,43 +1,49 @@
-"""Where passphrases come from: a file, a file descriptor, or the terminal.
+"""Where passphrases and PINs come from: a file, a descriptor, or the terminal.
 
 Never an argument, never the environment: other processes see both. Without a terminal
 and without either option the answer is an error, not a wait.
 
 `--passphrase-file FILE` gives the first line of FILE for every key,
 `--passphrase-file KEY=FILE` for one key, named as on the command line; the option may
-be repeated. The last `=` divides, so a PKCS#11 URI fits as KEY; a FILE whose own name
-holds one is written `=FILE`. `-` is the standard input. `--passphrase-fd N` reads one
-line from an open descriptor, for every key that has no file of its own.
+be repeated. The last `=` divides; a FILE whose own name holds one is written `=FILE`.
+`-` is the standard input. `--passphrase-fd N` reads one line from an open descriptor,
+for every key that has no file of its own.
+
+`--pin-file FILE` and `--pin-file TOKEN=FILE` say the PINs of tokens in the same way;
+TOKEN is its label, or `pkcs11:token=LABEL;serial=…` where two have the same. A token
+counts wrong PINs and locks itself: it never gets what was given as a passphrase.
 """
 
 from __future__ import annotations
 
 import os
-import sys
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, final
 
 import click
 
 from margo_supplychain.cli.output import visible
-from margo_supplychain.errors import SignerError
+from margo_supplychain.cli.pins import TOKEN, Pins, divided, tries
+from margo_supplychain.cli.secret_input import (
+    ask,
+    ask_twice,
+    from_descriptor,
+    from_file,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_LIMIT: Final = 4096  # bytes of a passphrase file; OpenSSL takes 1023 of a passphrase
-_HINT: Final = "give it by --passphrase-file FILE or --passphrase-fd N"
-
 
 @final
 class Passphrases:
-    """Answers what opens a key; a `PinHandler`.
+    """Answers what opens a key or logs in to a token; a `PinHandler`.
 
     Args:
         files: key as typed -> file with its passphrase.
         default: file for every other key; `-` is the standard input.
         descriptor: open descriptor with the passphrase of every other key.
+        pins: the same for the PINs of tokens.
         new: a key is being made, so a person types the passphrase twice.
     """
 
@@ -47,38 +53,53 @@ class Passphrases:
         files: Mapping[str, str],
         default: str | None,
         descriptor: int | None,
+        pins: Pins | None = None,
         new: bool = False,
     ) -> None:
         self._files = {_name(key): path for key, path in files.items()}
         self._default = default
         self._descriptor = descriptor
+        self._pins = pins or Pins()
         self._new = new
         self._lines: dict[int, str] = {}
 
     @classmethod
     def from_options(
-        cls, files: Sequence[str], descriptor: int | None, *, new: bool = False
+        cls,
+        files: Sequence[str],
+        descriptor: int | None,
+        *,
+        pins: Sequence[str] = (),
+        new: bool = False,
     ) -> Passphrases:
-        """Make one from the values of the two options.
+        """Make one from the values of the options.
 
         Raises:
             click.UsageError: two answers for the same key.
+            SignerError: a token that is named by what is no PKCS#11 URI.
         """
-        named: dict[str, str] = {}
-        for each in files:
-            key, _, path = each.rpartition("=")
-            if not path:
-                raise click.UsageError(f"--passphrase-file {each!r} names no file")
-            if key in named:
-                what = f"of {key}" if key else "of every key"
-                raise click.UsageError(f"--passphrase-file gives that {what} twice")
-            named[key] = path
+        named = divided("--passphrase-file", files, "key")
         default = named.pop("", None)
         if default is not None and descriptor is not None:
             raise click.UsageError(
                 "--passphrase-file and --passphrase-fd both answer for every key"
             )
-        return cls(files=named, default=default, descriptor=descriptor, new=new)
+        for key in named:
+            if key.lower().startswith(TOKEN):
+                raise click.UsageError(
+                    f"--passphrase-file names the token {key}: its PIN is given by "
+                    "--pin-file"
+                )
+        answers = Pins.from_options(pins)
+        if answers.reads_input and (
+            descriptor == 0 or "-" in (default, *named.values())
+        ):
+            raise click.UsageError(
+                "the standard input gives one line: a passphrase or a PIN, not both"
+            )
+        return cls(
+            files=named, default=default, descriptor=descriptor, pins=answers, new=new
+        )
 
     @property
     def given(self) -> bool:
@@ -86,109 +107,41 @@ class Passphrases:
         return bool(self._files or self._default or self._descriptor is not None)
 
     def __call__(self, *, token: str, tries_left: int | None) -> str:
-        """Return the passphrase of `token`.
+        """Return the passphrase of a key's file, or the PIN of a token.
 
         Raises:
             SignerError: no source gives one.
         """
+        if token.startswith(TOKEN):
+            return self._pin(token, tries_left)
         path = self._files.get(_name(token), self._default)
         if path == "-":
-            return self._from_descriptor(0)
+            return self._from_descriptor(0, "passphrase")
         if path is not None:
-            return _from_file(Path(path))
+            return from_file(Path(path), "passphrase")
         if self._descriptor is not None:
-            return self._from_descriptor(self._descriptor)
+            return self._from_descriptor(self._descriptor, "passphrase")
         if self._new:
-            return _ask_twice(token)
-        left = "" if tries_left is None else f" ({tries_left} tries left)"
-        return _ask(f"passphrase for {visible(token)}{left}: ", token)
+            return ask_twice(token)
+        return ask(f"passphrase for {visible(token)}: ", "passphrase", token)
 
-    def _from_descriptor(self, descriptor: int) -> str:
+    def _pin(self, token: str, tries_left: int | None) -> str:
+        named = self._pins.named(token)
+        path = self._pins.take(token, tries_left)
+        if path == "-":
+            return self._from_descriptor(0, "PIN")
+        if path is not None:
+            return from_file(Path(path), "PIN")
+        left = "" if tries_left is None else f" ({tries(tries_left)} left)"
+        return ask(f"PIN for {visible(named)}{left}: ", "PIN", named)
+
+    def _from_descriptor(self, descriptor: int, what: str) -> str:
         # A pipe gives its line once; every key may ask for it.
         if descriptor not in self._lines:
-            line = _read_line(descriptor)
-            self._lines[descriptor] = _first_line(line, f"descriptor {descriptor}")
+            self._lines[descriptor] = from_descriptor(descriptor, what)
         return self._lines[descriptor]
 
 
 def _name(key: str) -> str:
     # Both `./ci.key` and `file:ci.key` are the key that the keyring calls `ci.key`.
     return os.path.realpath(key.removeprefix("file:"))
-
-
-def _from_file(path: Path) -> str:
-    from margo_supplychain.signing.files import read_secret_file
-
-    data = read_secret_file(path, limit=_LIMIT, what="passphrase file")
-    return _first_line(data, f"passphrase file {path}")
-
-
-def _read_line(descriptor: int) -> bytes:
-    data = bytearray()
-    try:
-        if os.isatty(descriptor):
-            raise SignerError(
-                f"descriptor {descriptor} is a terminal, which shows what is typed",
-                hint="leave the option out to be asked without echo",
-            )
-        # Byte by byte: what follows the line belongs to somebody else.
-        while len(data) <= _LIMIT and not data.endswith(b"\n"):
-            byte = os.read(descriptor, 1)
-            if not byte:
-                break
-            data += byte
-    except (OSError, OverflowError) as why:
-        reason = str(getattr(why, "strerror", None) or "no descriptor").lower()
-        raise SignerError(
-            f"cannot read the passphrase from descriptor {descriptor}: {reason}",
-            hint=_HINT,
-        ) from why
-    return bytes(data)
-
-
-def _first_line(data: bytes, what: str) -> str:
-    line = data.split(b"\n", 1)[0].removesuffix(b"\r")
-    if len(line) >= _LIMIT:
-        raise SignerError(f"the first line of {what} is not a passphrase: too long")
-    if not line:
-        raise SignerError(f"the first line of {what} is empty")
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError as why:
-        raise SignerError(f"the first line of {what} is not UTF-8") from why
-
-
-def _ask_twice(token: str) -> str:
-    passphrase = _ask("passphrase: ", token)
-    if _ask("repeat: ", token) != passphrase:
-        raise SignerError("the two passphrases differ", hint="run the command again")
-    return passphrase
-
-
-def _ask(prompt: str, token: str) -> str:
-    import getpass
-    import warnings
-
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
-    except OSError as why:
-        raise SignerError(
-            f"no terminal to ask for the passphrase of {token}", hint=_HINT
-        ) from why
-    with warnings.catch_warnings():
-        # getpass would go on with echo where it can't turn it off.
-        warnings.simplefilter("error", getpass.GetPassWarning)
-        try:
-            return getpass.getpass(prompt)
-        except KeyboardInterrupt:
-            with suppress(OSError):
-                sys.stderr.write("\n")  # the prompt's line is still open
-            raise
-        except UnicodeDecodeError as why:
-            raise SignerError(
-                "what was typed is not text in the terminal's encoding", hint=_HINT
-            ) from why
-        except getpass.GetPassWarning as why:
-            raise SignerError("the terminal shows what is typed", hint=_HINT) from why
-        except EOFError as why:
-            raise SignerError(f"no passphrase given for {token}", hint=_HINT) from why

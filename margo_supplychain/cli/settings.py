@@ -36,11 +36,14 @@ FILE_NAME: Final = "margo-supplychain.toml"
 FILE_VARIABLE: Final = "MARGO_SUPPLYCHAIN_SETTINGS"
 _PREFIX: Final = "MARGO_SUPPLYCHAIN_"
 _ROOT: Final = 0
+# Where only an administrator installs. Code named by a file must lie in one of them.
+_SYSTEM: Final = ("/usr", "/lib", "/lib64", "/opt", "/nix/store")
 _LIMIT: Final = 64 * 1024
 _MAX_KEYS: Final = 32  # of one setting; no role has more keys than a person can name
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:", re.ASCII)
 
 _PLACES: Final = ("repo", "state", "root")
+_MODULE: Final = "pkcs11-module"
 _KEYS: Final = (
     "offline-key",
     "online-key",
@@ -50,7 +53,7 @@ _KEYS: Final = (
     "release-key",
 )
 _TABLES: Final = ("mirrors", "registry")  # see cli.registry_settings
-NAMES: Final = (*_PLACES, "publisher", *_KEYS)
+NAMES: Final = (*_PLACES, "publisher", *_KEYS, _MODULE)
 # A device has a file of its own, `device.toml`; what lies in some working directory
 # must not choose its memory, its source or its policy.
 DEVICE_NAMES: Final = ("state", "source", "policy")
@@ -116,6 +119,21 @@ class Settings:
         return None
 
     @cached_property
+    def pkcs11_module(self) -> Path | None:
+        """The PKCS#11 module of tokens whose URI names none.
+
+        Raises:
+            FormatError: the file names one that does not belong to the system.
+        """
+        setting = self.find(_MODULE)
+        if setting is None:
+            return None
+        path = Path(setting.values[0])
+        if setting.origin != variable_of(_MODULE):
+            check_module(path, what=setting.origin)
+        return path
+
+    @cached_property
     def registries(self) -> RegistrySettings:
         """The file's tables `[mirrors]` and `[registry."HOST"]`."""
         from margo_supplychain.cli.registry_settings import parse_registry_tables
@@ -142,10 +160,33 @@ class Settings:
             return found  # paths stay as short as they were written
         return {
             name: tuple(_from(base, value) for value in values)
-            if name != "publisher"
+            if name not in ("publisher", _MODULE)
             else values
             for name, values in found.items()
         }
+
+
+def check_module(path: Path, *, what: str) -> None:
+    """Check that code named by a settings file was installed, and not checked out.
+
+    The file applies wherever somebody works, also in a tree that a stranger wrote:
+    both it and a library beside it then belong to whoever checked it out.
+
+    Args:
+        path: a PKCS#11 module.
+        what: the settings file.
+
+    Raises:
+        FormatError: it lies outside the directories of the system.
+    """
+    real = Path(os.path.realpath(path))
+    if not path.is_absolute() or not any(real.is_relative_to(each) for each in _SYSTEM):
+        raise FormatError(
+            f"{what} names the PKCS#11 module {str(path)!r:.120}, expected one below "
+            f"{', '.join(_SYSTEM)}",
+            where=what,
+            hint=f"name it on purpose: {variable_of(_MODULE)}={path}",
+        )
 
 
 def variable_of(name: str) -> str:

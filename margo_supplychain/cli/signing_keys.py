@@ -17,11 +17,12 @@ from margo_supplychain.errors import SignerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from securesystemslib.signer import Signer
 
     from margo_supplychain.cli.invocation import Invocation
-    from margo_supplychain.signing.keyring import Keyring
+    from margo_supplychain.signing.keyring import Keyring, PinHandler
     from margo_supplychain.signing.public_files import KeyRecord
 
 # The keys of a kind of role, in the profiles standard, then small and simple.
@@ -32,6 +33,19 @@ RELEASE: Final = ("release-key",)
 # In the profile simple the role targets lists releases, too.
 RELEASE_SIMPLE: Final = ("offline-key",)
 ONLINE: Final = ("online-key",)
+
+
+def keyring_of(
+    invocation: Invocation, pin: PinHandler
+) -> AbstractContextManager[Keyring]:
+    """Return what opens the keys of a command, as the settings of this place say.
+
+    Raises:
+        FormatError: the settings name a PKCS#11 module that they may not.
+    """
+    from margo_supplychain.signing.keyring import open_keyring
+
+    return open_keyring(pin=pin, pkcs11_module=invocation.settings.pkcs11_module)
 
 
 def open_signers(

@@ -90,11 +90,11 @@ class Keyring(Protocol):
     def has_private(self, uri: str) -> bool:
         """Tell whether there is a private key for `open`; asks for no secret.
 
-        A file counts when it is there and not just a public key (what is wrong with it
-        `open` says), a token when it is plugged in, a key service always; a `.pub` file
-        when what it records does.
+        A file counts when it is there and not just a public key, a token when it is
+        plugged in, a key service always; a `.pub` file when what it records does.
 
         Raises:
+            FormatError: the file is there and no key.
             SignerError: a URI that names no key, or no module to ask for tokens.
         """
 
@@ -233,7 +233,8 @@ class _Keyring:
         if kind == _TOKEN:
             return self._all_tokens().open(uri, expect=expect)
         if kind == _FILE:
-            signer = self._open_file(path_of(uri))
+            uri = str(path_of(uri))
+            signer = self._open_file(Path(uri))
         else:
             signer = self._open_service(uri, expect)
         if expect is not None:
@@ -261,8 +262,12 @@ class _Keyring:
         path = path_of(uri)
         try:
             record = files.read_public(path)
-        except (FormatError, StorageError):
-            return path.exists()  # a pipe, or something else that `open` explains
+        except FormatError:
+            if path.exists():
+                raise
+            return False
+        except StorageError:
+            return True  # a pipe, or something else that `open` explains
         if record is None or record.uri is None:
             return record is None
         try:
