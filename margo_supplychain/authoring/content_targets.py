@@ -36,11 +36,12 @@ from margo_supplychain.transport.opening import open_sink
 from margo_supplychain.transport.tagged_sink import TaggedSink
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from margo_supplychain.authoring.place import Progress
     from margo_supplychain.authoring.placement import Mirrored
     from margo_supplychain.authoring.release import Release
-    from margo_supplychain.authoring.work import Work
+    from margo_supplychain.authoring.work import NewRelease, Work
     from margo_supplychain.formats.digests import Descriptor
     from margo_supplychain.formats.record import Component
     from margo_supplychain.transport.network import Network
@@ -85,26 +86,29 @@ class ContentTargets:
     """The homes of releases, for one trust repository.
 
     Args:
-        trust: where the trust metadata lies.
+        trust: where the trust metadata lies; its URL, where nothing can be put there.
         network: limits and credentials.
         mirrored: the owner's map: where to look for what is not pushed.
+        parent: what the vendor owns; the parent of `trust`, if it is left out.
     """
 
     def __init__(
         self,
-        trust: TaggedSink,
+        trust: TaggedSink | str,
         *,
         network: Network | None = None,
         mirrored: Mirrored | None = None,
+        parent: RegistryReference | None = None,
     ) -> None:
         self._trust = trust
         self._network = network
         self.mirrored = mirrored
-        self._parent: RegistryReference | None = None
+        self._parent = parent
         self._trust_url: str | None = None
-        if trust.url.startswith(SCHEME):
-            reference = RegistryReference.parse(trust.url)
-            self._parent = reference.parent
+        url = trust if isinstance(trust, str) else trust.url
+        if url.startswith(SCHEME):
+            reference = RegistryReference.parse(url)
+            self._parent = parent or reference.parent
             self._trust_url = reference.repository
         self._sinks: dict[str, TaggedSink] = {}
 
@@ -117,7 +121,7 @@ class ContentTargets:
             RefusedError: its name is none that a registry takes, and no location says
                 another; or it would go between the trust metadata.
         """
-        given = _location(release)
+        given = registry_location(release)
         if self._parent is None or given is not None:
             self._refuse_trust(f"package {release.name}", given, _LOCATION_HINT)
             return release
@@ -161,7 +165,7 @@ class ContentTargets:
         yield from dict.fromkeys(
             self._home(release, one, self._parent) for one in release.components
         )
-        yield Home(release.artifact, shown, _location(release), version, pushed)
+        yield Home(release.artifact, shown, registry_location(release), version, pushed)
 
     def _home(
         self, release: Release, one: Component, parent: RegistryReference
@@ -196,12 +200,31 @@ class ContentTargets:
         return self._sinks[url]
 
     def _sink(self, home: Home) -> TaggedSink:
-        return self._trust if home.repository is None else self.open(home.repository)
+        if home.repository is not None:
+            return self.open(home.repository)
+        if isinstance(self._trust, str):
+            raise FormatError(f"{self._trust} is no place where content has tags")
+        return self._trust
 
     # --- putting it there ------------------------------------------------------------
 
     def put(self, work: Work) -> Stored:
+        """Put the content of an edit where devices will look for it; see `put_new`."""
+        return self.put_new(work.new, kept=work.kept, progress=work.progress)
+
+    def put_new(
+        self,
+        new: Sequence[NewRelease],
+        *,
+        kept: Sequence[Release] = (),
+        progress: Progress | None = None,
+    ) -> Stored:
         """Check new content as devices do, and put it where they will look for it.
+
+        Args:
+            new: located releases, with their records.
+            kept: releases that are listed, and of which something was lost.
+            progress: told what is being copied.
 
         Raises:
             VerificationError: every device would refuse it; nothing was pushed.
@@ -209,10 +232,10 @@ class ContentTargets:
                 vendor's is not there; nothing was pushed.
             FetchError, StorageError: something can't be written, or read.
         """
-        for new in work.new:
-            check_release(new, progress=work.progress)
-        pushing = Pushing(work.progress)
-        for release in (*(one.release for one in work.new), *work.kept):
+        for one in new:
+            check_release(one, progress=progress)
+        pushing = Pushing(progress)
+        for release in (*(one.release for one in new), *kept):
             for home in self.homes(release):
                 if home.is_pushed:
                     sink = self._sink(home)
@@ -332,7 +355,7 @@ def _count(place: Sink, top: Descriptor) -> int:
     return count
 
 
-def _location(release: Release) -> str | None:
+def registry_location(release: Release) -> str | None:
     """Return the repository of the first location in a registry."""
     for location in release.locations:
         if location.startswith(SCHEME):

@@ -19,9 +19,11 @@ import os
 import re
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, final
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, Protocol, final
 
 from margo_supplychain.authoring.submission_file import (
+    read_publisher,
+    read_signed,
     read_submission,
     write_submission,
 )
@@ -97,6 +99,22 @@ class Inbox(Protocol):
             MalformedError: its bytes are no submission, or another one.
             FetchError: `missing` if there is none of that name.
             StorageError: it can't be read.
+        """
+
+    def signed(self, name: str) -> Submission:
+        """Return a submission without its content, which is not read.
+
+        Its name is not compared either: who uses it looks at its signatures.
+
+        Raises:
+            MalformedError, FetchError, StorageError: see `read`.
+        """
+
+    def publisher(self, name: str) -> str:
+        """Return whose submission it says it is; only its list is read.
+
+        Raises:
+            MalformedError, FetchError, StorageError: see `read`.
         """
 
     def remove(self, name: str) -> bool:
@@ -189,19 +207,29 @@ class DirectoryInbox:
     @contextmanager
     def read(self, name: str) -> Iterator[Submission]:
         """Open a submission; see `Inbox.read`."""
+        with self._open(name) as file:
+            with remote(self.url):
+                submission = read_submission(file, what=_what(name), sha256=name)
+            yield submission
+
+    def signed(self, name: str) -> Submission:
+        """Return a submission without its content; see `Inbox.signed`."""
+        with self._open(name) as file, remote(self.url):
+            return read_signed(file, what=_what(name))
+
+    def publisher(self, name: str) -> str:
+        """Return whose submission it says it is; see `Inbox.publisher`."""
+        with self._open(name) as file, remote(self.url):
+            return read_publisher(file, what=_what(name))
+
+    def _open(self, name: str) -> BinaryIO:
         path = self._path(checked_name(name))
         try:
-            file = durable.open_regular(path, follow=False)
+            return durable.open_regular(path, follow=False)
         except FileNotFoundError as why:
             raise FetchError(
-                f"{self.url} has no submission {name[:12]}", url=self.url, missing=True
+                f"{self.url} has no {_what(name)}", url=self.url, missing=True
             ) from why
-        with file:
-            with remote(self.url):
-                submission = read_submission(
-                    file, what=f"submission {name[:12]}", sha256=name
-                )
-            yield submission
 
     def remove(self, name: str) -> bool:
         """Take a submission away; see `Inbox.remove`."""
@@ -223,3 +251,7 @@ class DirectoryInbox:
                 path=str(self.directory),
                 hint="make it, or mount what it is on; the operator says where it is",
             )
+
+
+def _what(name: str) -> str:
+    return f"submission {name[:12]}"

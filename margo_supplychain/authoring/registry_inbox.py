@@ -22,6 +22,8 @@ from margo_supplychain.authoring.inbox import (
 from margo_supplychain.authoring.submission_file import (
     MAX_SIZE,
     MEDIA_TYPE,
+    read_publisher,
+    read_signed,
     read_submission,
     submission_size,
     write_submission,
@@ -136,6 +138,22 @@ class RegistryInbox:
             with remote(self.url):
                 submission = read_submission(file, what=what, sha256=name)
             yield submission
+
+    def signed(self, name: str) -> Submission:
+        """Return a submission without its content; see `Inbox.signed`."""
+        what = f"submission {checked_name(name)[:12]}"
+        with remote(self.url):
+            layer = self._wrapped(name, what).layer
+            with self._repository.open_blob(layer) as stream:
+                return read_signed(stream, what=what)
+
+    def publisher(self, name: str) -> str:
+        """Return whose submission it says it is; see `Inbox.publisher`."""
+        what = f"submission {checked_name(name)[:12]}"
+        with remote(self.url):
+            layer = self._wrapped(name, what).layer
+            with self._repository.open_blob(layer) as stream:
+                return read_publisher(stream, what=what)
 
     def remove(self, name: str) -> bool:
         """Take a submission away, if the registry lets us; see `Inbox.remove`."""

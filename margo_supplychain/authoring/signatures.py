@@ -17,14 +17,18 @@ from margo_supplychain.errors import (
     ThresholdError,
 )
 from margo_supplychain.formats import strict_json
-from margo_supplychain.formats.tuf_metadata import canonical_payload, parse_role
+from margo_supplychain.formats.tuf_metadata import (
+    canonical_payload,
+    parse_role,
+    parse_targets,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from securesystemslib.signer import Signature, Signer
-    from tuf.api.metadata import Signed
+    from tuf.api.metadata import Signed, Targets
 
     from margo_supplychain.authoring.roles import RoleSigners
     from margo_supplychain.formats.tuf_metadata import RoleFile, T
@@ -117,11 +121,24 @@ def signed_bytes(signed: Signed, who: RoleSigners, signers: Signers) -> bytes:
     return strict_json.canonical({"signatures": made, "signed": content})
 
 
+def partly_signed(
+    signed: Targets, who: RoleSigners, signers: Signers
+) -> RoleFile[Targets]:
+    """Return a targets role, signed by those at hand: perhaps by too few, or nobody.
+
+    Raises:
+        SignerError: a key made a signature that does not verify.
+    """
+    data = strict_json.canonical({"signatures": [], "signed": signed.to_dict()})
+    file = parse_targets(data, role=who.role, limit=len(data))
+    return with_signatures(file, who, signers=signers)
+
+
 def with_signatures(
     file: RoleFile[T],
     who: RoleSigners,
     *,
-    signers: Sequence[Signer] = (),
+    signers: Signers | None = None,
     files: Sequence[RoleFile[T]] = (),
 ) -> RoleFile[T]:
     """Return a partly signed file with more signatures; what is signed stays.
@@ -144,7 +161,7 @@ def with_signatures(
             file.payload, given, who.keys, who.keys, who.threshold, role=who.role
         )
         found |= {keyid: given[keyid] for keyid in status.keyids}
-    for keyid, signer in Signers(signers).of(who):
+    for keyid, signer in (signers or Signers(())).of(who):
         found[keyid] = _sign(file.payload, keyid, signer, who)
     content: dict[str, Any] = strict_json.parse(
         file.data, what=who.role, limit=len(file.data)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self, final
 from margo_supplychain import threshold
 from margo_supplychain.authoring.overlay import Staged
 from margo_supplychain.authoring.roles import delegator_of, signers_of
-from margo_supplychain.authoring.signatures import with_signatures
+from margo_supplychain.authoring.signatures import Signers, with_signatures
 from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.errors import (
     IncompleteError,
@@ -250,7 +250,7 @@ class Submission:
                 hint="it is no key of these roles: ask who handed you the file",
             )
         roles = [
-            with_signatures(one, who[one.role], signers=[signer])
+            with_signatures(one, who[one.role], signers=Signers([signer]))
             if one.role in may
             else one
             for one in self.roles

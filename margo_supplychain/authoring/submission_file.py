@@ -39,15 +39,25 @@ from margo_supplychain.authoring.submission import (
     Submission,
     SubmittedTarget,
 )
-from margo_supplychain.errors import FetchError, MetadataFormatError
+from margo_supplychain.errors import FetchError, MetadataFormatError, RefusedError
 from margo_supplychain.formats import strict_json
 from margo_supplychain.formats.digests import Descriptor, Digest
 from margo_supplychain.formats.fields import Fields, check_format
-from margo_supplychain.formats.names import TargetPath, target_path
+from margo_supplychain.formats.names import (
+    TargetPath,
+    publisher_name,
+    target_path,
+)
 from margo_supplychain.formats.tar_stream import BLOCK
 from margo_supplychain.formats.times import format_time
 from margo_supplychain.formats.tuf_metadata import file_name, parse_targets
-from margo_supplychain.storage.durable import open_regular
+from margo_supplychain.storage import durable
+from margo_supplychain.storage.durable import (
+    open_regular,
+    storage_errors,
+    temporary_file,
+    write_all,
+)
 from margo_supplychain.storage.receive import check_stream
 from margo_supplychain.transport.bounded import BoundedStream
 
@@ -58,6 +68,7 @@ if TYPE_CHECKING:
     from tuf.api.metadata import Targets
 
     from margo_supplychain.formats.tuf_metadata import RoleFile
+    from margo_supplychain.transport.protocols import Source
 
     Write = Callable[[bytes | memoryview], object]
 
@@ -205,20 +216,19 @@ def _list_of(submission: Submission) -> _List:
 
 
 @contextmanager
-def open_submission(path: Path, *, sha256: str | None = None) -> Iterator[Submission]:
+def open_submission(path: Path) -> Iterator[Submission]:
     """Open the file of a submission; its content is read as long as it is open.
 
     Args:
         path: a regular file, unverified.
-        sha256: what the whole of it must be, if that is known.
 
     Raises:
         FileNotFoundError: there is none.
-        MetadataFormatError: it is no submission, or another one.
+        MetadataFormatError: it is no submission.
         StorageError: it can't be read.
     """
     with open_regular(path) as file:
-        yield read_submission(file, what=str(path), sha256=sha256)
+        yield read_submission(file, what=str(path))
 
 
 def read_submission(
@@ -239,6 +249,52 @@ def read_submission(
     return _Reading(file, what).submission(sha256)
 
 
+def read_signed(stream: BinaryIO, *, what: str = "submission") -> Submission:
+    """Read a submission up to its content, which is left out: its name is not compared.
+
+    Args:
+        stream: unverified.
+        what: names it in errors.
+
+    Raises:
+        MetadataFormatError: it is no submission.
+    """
+    return _Reading(stream, what).signed()
+
+
+def read_publisher(stream: BinaryIO, *, what: str = "submission") -> str:
+    """Return whose submission it says it is; nothing but its list is read.
+
+    Raises:
+        MetadataFormatError: it does not begin as a submission.
+    """
+    return publisher_name(_Reading(stream, what).listed().publisher)
+
+
+def save_submission(path: Path, submission: Submission, *, replaces: bool) -> None:
+    """Write a submission to a file of its own, whole or not at all.
+
+    Args:
+        path: where to.
+        submission: what to write; it may be read from that file.
+        replaces: whether a file may be there.
+
+    Raises:
+        RefusedError: there is one.
+        StorageError: it can't be written.
+    """
+    if not replaces and os.path.lexists(path):
+        raise RefusedError(
+            f"{path} exists already", hint="take another name, or remove it"
+        )
+    with storage_errors(path, "write"):
+        with temporary_file(path.parent, 0o644) as (temporary, descriptor):
+            write_submission(submission, lambda piece: write_all(descriptor, piece))
+            durable.operations.sync_file(descriptor)
+            durable.operations.replace(temporary, path)
+        durable.operations.sync_directory(path.parent)
+
+
 def is_submission(start: bytes) -> bool:
     """Say whether a file that begins so may be a submission."""
     return start.startswith(FIRST.encode() + b"\0")
@@ -254,36 +310,29 @@ class _Reading:
         self._hasher = hashlib.sha256()
 
     def submission(self, sha256: str | None) -> Submission:
-        listed = self._list()
+        """Return all of it."""
+        listed = self.listed()
         size = os.fstat(self._file.fileno()).st_size
         if size != _size(listed):
             self._refuse(f"has {size} bytes, expected {_size(listed)}")
-        roles = tuple(self._role(one) for one in listed.metadata)
-        targets = tuple(
-            SubmittedTarget(
-                TargetPath(one.name),
-                self._whole(_target_member(one.name, one.sha256), one),
-            )
-            for one in listed.targets
-        )
+        roles, targets = self._files(listed)
         places = {what.digest: self._blob(what) for what in listed.content}
         if self._take(len(_END)) != _END or self._file.read(1):
             self._refuse("does not end where it should")
         found = self._hasher.hexdigest()
         if sha256 is not None and found != sha256:
             self._refuse(f"has sha256 {found}, expected {sha256}")
-        return Submission(
-            publisher=listed.publisher,
-            created=listed.created,
-            base=listed.base,
-            roles=roles,
-            targets=targets,
-            content=listed.content,
-            note=listed.note,
-            source=_TarContent(self._file, places, self._what),
-        )
+        source = _TarContent(self._file, places, self._what)
+        return self._made(listed, roles, targets, source)
 
-    def _list(self) -> _List:
+    def signed(self) -> Submission:
+        """Return it without the bytes of its content."""
+        listed = self.listed()
+        roles, targets = self._files(listed)
+        return self._made(listed, roles, targets, Nowhere(self._what))
+
+    def listed(self) -> _List:
+        """Return its list, which comes first."""
         head = self._take(BLOCK)
         text = head[124:135]
         size = int(text, 8) if text.isdigit() and not text.strip(b"01234567") else 0
@@ -294,10 +343,44 @@ class _Reading:
             )
         data = self._take(size)
         self._padding(size)
-        listed = _parse_list(data, what=f"{self._what}: {FIRST}")
-        if listed.to_bytes() != data:
+        found = _parse_list(data, what=f"{self._what}: {FIRST}")
+        if found.to_bytes() != data:
             self._refuse(f"has a {FIRST} that is not canonical JSON")
-        return listed
+        return found
+
+    def _files(
+        self, listed: _List
+    ) -> tuple[tuple[RoleFile[Targets], ...], tuple[SubmittedTarget, ...]]:
+        sizes = (one.size for one in (*listed.metadata, *listed.targets))
+        if (size := sum(sizes)) > MAX_FILES:
+            self._refuse(f"lists files of {size} bytes, more than {MAX_FILES}")
+        roles = tuple(self._role(one) for one in listed.metadata)
+        targets = tuple(
+            SubmittedTarget(
+                TargetPath(one.name),
+                self._whole(_target_member(one.name, one.sha256), one),
+            )
+            for one in listed.targets
+        )
+        return roles, targets
+
+    def _made(
+        self,
+        listed: _List,
+        roles: tuple[RoleFile[Targets], ...],
+        targets: tuple[SubmittedTarget, ...],
+        source: Source,
+    ) -> Submission:
+        return Submission(
+            publisher=listed.publisher,
+            created=listed.created,
+            base=listed.base,
+            roles=roles,
+            targets=targets,
+            content=listed.content,
+            note=listed.note,
+            source=source,
+        )
 
     def _role(self, one: _Listed) -> RoleFile[Targets]:
         data = self._whole(_metadata_member(one.name, one.version), one)
