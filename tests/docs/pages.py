@@ -7,6 +7,7 @@ A comment that a reader never sees tells the tests what the page takes for grant
     <!-- test: registry NAME [WORDS] -->    runs a registry that the page calls NAME:
                                             `basic` asks for a login, `tls` and `mutual`
                                             leave certificates in the directory
+    <!-- test: token NAME … -->             makes SoftHSM tokens, with PINs in NAME.pin
     <!-- test: run COMMAND -->              runs a command (also several, one a line)
     <!-- test: write FILE -->               the next block is this file
     <!-- test: append FILE -->              the next block goes to its end
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 DOCS: Final = ROOT / "docs"
 README: Final = ROOT / "README.md"
 VERBS: Final = (
-    *("package", "artifact", "registry"),
+    *("package", "artifact", "registry", "token"),
     *("run", "write", "append", "skip"),
 )
 _COMMENT: Final = re.compile(r"<!-- test: ([a-z]+) ?(.*?)-->", re.DOTALL)
@@ -52,7 +53,8 @@ class Item(NamedTuple):
 def pages() -> list[Path]:
     """Return every page of the documentation."""
     top = [ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING")]
-    return [*top, ROOT / "SECURITY.md", *sorted(DOCS.rglob("*.md"))]
+    top += [ROOT / "SECURITY.md", ROOT / "keys" / "README.md"]
+    return [*top, *sorted(DOCS.rglob("*.md"))]
 
 
 def name_of(page: Path) -> str:

@@ -28,6 +28,7 @@ from tests.docs.pages import items, name_of
 from tests.fixtures import copy_package, image_index_layout, wasm_layout
 from tests.house.tree import ROOT
 from tests.registries.servers import docker_registry
+from tests.softhsm import soft_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,6 +46,7 @@ _RULES: Final = (
     (re.compile(r"\b[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}Z"), "<time>"),
     (re.compile(r"\b[0-9]{4}-[0-9]{2}-[0-9]{2}( [0-9]{2}:[0-9]{2})?"), "<time>"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "<64 hex>"),
+    (re.compile(r"\b[0-9a-f]{16}\b"), "<16 hex>"),
     (re.compile(r"\b[0-9a-f]{12}\b"), "<12 hex>"),
     (re.compile(r"\b[0-9a-f]{4}…[0-9a-f]{4}\b"), "<hex>"),
     (re.compile(r"\b[0-9.]+ (B|kB|MB|GB)\b"), "<size>"),
@@ -144,8 +146,8 @@ def _matches(shown: tuple[str, ...], printed: tuple[str, ...]) -> bool:
 def run(command: str) -> tuple[str, ...]:
     """Run a command in the current directory and return what it printed.
 
-    The product runs in this process, unless the command needs a shell. `cd` and
-    `export` last.
+    The product runs in this process, unless the command needs a shell or the page has
+    tokens: a module that stays loaded would know their PINs. `cd` and `export` last.
     """
     command = _there(command)
     words = [] if _SHELL.search(command) else shlex.split(command, comments=True)
@@ -155,7 +157,7 @@ def run(command: str) -> tuple[str, ...]:
     if words[:1] == ["export"]:
         os.environ.update(dict(word.split("=", 1) for word in words[1:]))
         return ()
-    if words[:1] == [PROGRAM]:
+    if words[:1] == [PROGRAM] and "SOFTHSM2_CONF" not in os.environ:
         text = io.StringIO()
         with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
             status = main(words[1:])
@@ -211,7 +213,7 @@ def place() -> Iterator[Path]:
         work = Path(scratch) / "work"
         work.mkdir()
         for name in environment:
-            if name.startswith(("MARGO_SUPPLYCHAIN_", "_MARGO", "COLUMNS")):
+            if name.startswith(("MARGO_SUPPLYCHAIN_", "_MARGO", "COLUMNS", "SOFTHSM2")):
                 del os.environ[name]
         os.environ["PATH"] = f"{programs}{os.pathsep}{environment['PATH']}"
         os.environ[_PLACE] = str(work)
@@ -267,6 +269,10 @@ def _prepare(item: Item, page: Path, servers: contextlib.ExitStack) -> Item | No
         make(Path(name))
     elif item.kind == "registry":
         servers.enter_context(_registry(*item.text.split()))
+    elif item.kind == "token":
+        for name in item.text.split():
+            token = servers.enter_context(soft_token(place_of().parent, name))
+            shutil.copy(token.pin_file, f"{name}.pin")  # 0600, as it is
     elif item.kind == "run":
         for command in item.text.splitlines():
             printed = run(command)
