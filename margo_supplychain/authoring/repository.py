@@ -112,23 +112,23 @@ class Repository:
             )
         return self._root
 
-    def roots(
-        self, *, clock: Clock | None = None, state: TrustStore | None = None
-    ) -> RootChain:
+    def roots(self, *, state: TrustStore | None = None) -> RootChain:
         """Return the trusted root, and those before it that the place still has.
 
+        Looks at roots alone: also where nothing else verifies, or all has expired.
+
         Args:
-            clock: the machine's by default.
             state: the author's memory of this repository.
 
         Raises:
-            VerificationError: the place is not what the memory or root says.
-            FetchError: it can't be reached.
+            VerificationError: a root does not follow the one before it.
+            FetchError: the place can't be reached.
         """
-        from margo_supplychain.authoring.root_chain import chain_to
+        from margo_supplychain.authoring.root_chain import chain_in
 
-        trusted = self._load(_now(clock), state).root.file
-        return chain_to(trusted, self.place.source, self._root)
+        known = None if state is None else state.load().root
+        first = self._first_root(state) if known is None else self._root
+        return chain_in(self.place.source, first=first, known=known)
 
     @property
     def directory(self) -> Path:

@@ -19,7 +19,7 @@ from margo_supplychain.verify.memory import Memory
 from margo_supplychain.verify.workflow import Demand, Workflow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from tuf.api.metadata import Root
 
@@ -61,31 +61,52 @@ def follow(files: Sequence[bytes]) -> RootChain:
     return RootChain(tuple(roots))
 
 
-def chain_to(
-    trusted: RoleFile[Root], source: Source, first_root: bytes | None
-) -> RootChain:
-    """Return what a place still has of the roots before a trusted one.
+def chain_in(source: Source, *, first: bytes | None, known: bytes | None) -> RootChain:
+    """Return the roots of a place, up to the newest that follows what is believed.
+
+    Nothing but roots is looked at: a place whose timestamp a thief signed, or nobody
+    renewed, is one that a new root shall bring back.
 
     Args:
-        trusted: the newest, verified.
         source: the repository, unverified.
-        first_root: where a fresh client starts; None if nobody said.
+        first: where a fresh client starts; None if nobody said.
+        known: a newer root that is believed already, such as a memory's; or None.
+
+    Raises:
+        VerificationError: a root does not follow the one before it.
+        FetchError: the place can't be reached.
+        ValueError: neither `first` nor `known` is given.
     """
-    if first_root is None:
-        return RootChain((trusted,))
-    try:
-        workflow = _begin(first_root)
-        roots = [workflow.root.file]
-        while workflow.root.version < trusted.version:
-            name = file_name("root", workflow.root.version + 1)
-            workflow.update_root(source.metadata(name, limit=LIMITS.root))
-            roots.append(workflow.root.file)
-    except (FetchError, VerificationError):
-        # What led to the trusted root is gone; that it is trusted is known apart.
-        return RootChain((trusted,))
-    if roots[-1].sha256 != trusted.sha256:
-        return RootChain((trusted,))
-    return RootChain(tuple(roots))
+    start = known or first
+    if start is None:
+        raise ValueError("a chain starts at a root that somebody believes")
+    newest = [*_from(start, source)]
+    earlier: list[RoleFile[Root]] = []
+    if first is not None and known is not None:
+        try:
+            earlier = list(_from(first, source, until=newest[0].version))
+        except (FetchError, VerificationError):
+            earlier = []  # what led here is gone; that it is believed is known apart
+    if earlier and earlier[-1].sha256 == newest[0].sha256:
+        newest = [*earlier[:-1], *newest]
+    return RootChain(tuple(newest))
+
+
+def _from(
+    start: bytes, source: Source, *, until: int | None = None
+) -> Iterator[RoleFile[Root]]:
+    workflow = _begin(start)
+    yield workflow.root.file
+    while until is None or workflow.root.version < until:
+        name = file_name("root", workflow.root.version + 1)
+        try:
+            data = source.metadata(name, limit=LIMITS.root)
+        except FetchError as why:
+            if why.missing:
+                return
+            raise
+        workflow.update_root(data)
+        yield workflow.root.file
 
 
 def _begin(root: bytes) -> Workflow:
