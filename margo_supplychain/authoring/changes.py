@@ -12,7 +12,9 @@ from tuf.api.metadata import DelegatedRole, Delegations, Targets
 
 from margo_supplychain import threshold
 from margo_supplychain.authoring.delegator_fields import (
-    cut_off_at,
+    CutOff,
+    cut_off,
+    forget_cut_off,
     note_cut_off,
     note_left,
 )
@@ -59,7 +61,7 @@ class Changes:
 
     `touched` names the roles that must be signed, in order. `renewed` has those that
     do not go on from what the snapshot lists, since that is not signed by their keys,
-    and what their holder should know.
+    and what their holder should know; `cut_off` those that this edit cuts off.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Changes:
         self._may_renew = may_renew
         self._named = named
         self.renewed: dict[str, str] = {}
+        self.cut_off: set[str] = set()
         self._drafts: dict[str, Targets] = {}
         self._begun: dict[str, RoleFile[Targets] | None] = {}
         self.touched: dict[str, None] = {}
@@ -153,6 +156,7 @@ class Changes:
         """
         parent = self.change(delegator_of(role))
         self._note_left(parent, role, keys.materials())
+        forget_cut_off(parent, role)
         if parent.delegations is None or parent.delegations.roles is None:
             parent.delegations = Delegations(keys={}, roles={})
         roles = dict(parent.delegations.roles or {})
@@ -190,7 +194,7 @@ class Changes:
         parent = self.change(delegator_of(role))
         self._note_left(parent, role, frozenset())
         note_left(parent, below)
-        note_cut_off(parent, role, None)
+        forget_cut_off(parent, role)
         roles = {} if parent.delegations is None else parent.delegations.roles or {}
         _set_roles(parent, {name: one for name, one in roles.items() if name != role})
         for one in (role, *below):
@@ -199,19 +203,30 @@ class Changes:
             self.touched.pop(one, None)
 
     def note_cut_off(self, role: str, last: MetaFile | None) -> None:
-        """Let the delegator of `role` say from which file its holder goes on."""
-        delegator = delegator_of(role)
-        if last is not None or cut_off_at(self.view(delegator), role) is not None:
-            note_cut_off(self.change(delegator), role, last)
+        """Let the delegator of `role` say that its keys have not signed yet.
+
+        Args:
+            role: which one.
+            last: the file that its holder goes on from; None if it begins anew.
+        """
+        self.cut_off.add(role)
+        listed = self._state.snapshot.signed.meta[f"{role}.json"]
+        note_cut_off(self.change(delegator_of(role)), role, CutOff(listed, last))
+
+    def is_refused(self, role: str) -> bool:
+        """Say whether devices refuse a role until its holder has signed it."""
+        is_cut_off = role in self.cut_off or role in self.renewed
+        return is_cut_off and role not in self.touched
 
     def last_good(self, role: str) -> MetaFile | None:
         """Return the last file that keys signed which the role had then, if known."""
         try:
             file = self.begun(role)
         except ThresholdError:
-            return cut_off_at(self.view(delegator_of(role)), role)
+            return None
         if file is None or role in self.renewed:
-            return cut_off_at(self.view(delegator_of(role)), role)
+            known = cut_off(self.view(delegator_of(role)), role)
+            return None if known is None else known.last
         return self._state.snapshot.signed.meta[f"{role}.json"]
 
     def is_signed_by(self, who: RoleSigners) -> bool:
@@ -284,22 +299,24 @@ class Changes:
     def _go_on(
         self, role: str, delegator: Targets, why: ThresholdError
     ) -> RoleFile[Targets] | None:
-        """Return what the holder of new keys goes on from, if he is here.
+        """Return what the holder of new keys goes on from.
 
         Somebody's key was taken away before the new one signed, or when he signed; or
         a thief of snapshot's key lists what he likes: those whose role it is must be
         able to go on.
         """
-        last = cut_off_at(delegator, role)
-        if not self._may_renew(role) or (
-            last is None and kind_of(role) != "application"
-        ):
-            raise why
-        if last is None:
+        known = cut_off(delegator, role)
+        if known is None:
+            if kind_of(role) != "application" or not self._may_renew(role):
+                raise why
             self.renewed[role] = (
                 f"{role} begins anew, without what was listed: {why}; publish again "
                 "what is missing"
             )
+            return None
+        last = known.last
+        if last is None:
+            self.renewed[role] = f"{role} begins anew, without what it listed once"
             return None
         file = parse_targets(self._read(role, last), role=role, limit=LIMITS.targets)
         self.renewed[role] = (

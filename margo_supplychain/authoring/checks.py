@@ -16,7 +16,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Literal
 
-from margo_supplychain.authoring.delegator_fields import removed_roles
+from margo_supplychain.authoring.delegator_fields import is_awaited, removed_roles
 from margo_supplychain.authoring.directory_place import PREVIOUS
 from margo_supplychain.authoring.duties import clock_ahead
 from margo_supplychain.authoring.overlay import Overlay, Staged
@@ -25,6 +25,7 @@ from margo_supplychain.authoring.place_checks import (
     root_problems,
     tag_problems,
 )
+from margo_supplychain.authoring.roles import delegator_of
 from margo_supplychain.authoring.selection import EVERYTHING
 from margo_supplychain.authoring.settings import DIRECTORY
 from margo_supplychain.authoring.state import LIMITS, AuthorWalk, State
@@ -33,9 +34,11 @@ from margo_supplychain.errors import (
     FormatError,
     InconclusiveError,
     SupplyChainError,
+    ThresholdError,
 )
 from margo_supplychain.formats.names import ReleaseName
 from margo_supplychain.formats.reports import Report, Step, Violation
+from margo_supplychain.formats.tuf_metadata import TOP_LEVEL
 from margo_supplychain.storage.durable import read_file
 from margo_supplychain.transport.directory import DirectorySink
 from margo_supplychain.verify import artifact, chain, offline_role, resolve
@@ -88,7 +91,109 @@ def check_place(
     return check.report()
 
 
-class _Check:
+def unfollowed(walk: AuthorWalk) -> tuple[Violation, ...]:
+    """Return what keeps devices from following publishers and applications.
+
+    Args:
+        walk: knows targets.
+    """
+    follower = _Follower()
+    for _ in follower.applications(walk):
+        pass
+    return follower.problems
+
+
+class _Follower:
+    """Follows every publisher and application, and gathers what is wrong."""
+
+    def __init__(self) -> None:
+        self._problems: list[Violation] = []
+        self._failed: set[int] = set()
+        self._at = 1
+
+    @property
+    def problems(self) -> tuple[Violation, ...]:
+        """What was found."""
+        return tuple(self._problems)
+
+    def applications(self, walk: AuthorWalk) -> Iterator[tuple[ReleaseName, Chain]]:
+        """Yield each application that devices follow, and how."""
+        for name in sorted(self._names(walk), key=str):
+            try:
+                found = chain.follow(walk, name)
+                offline_role.publisher_policy(walk, found, name, LIMITS)
+            except SupplyChainError as why:
+                if not _is_awaited(walk, why):
+                    self._problem(why, name)
+                continue
+            yield name, found
+
+    def _names(self, walk: AuthorWalk) -> set[ReleaseName]:
+        targets = walk.workflow.roles["targets"].signed
+        if targets.delegations is None or targets.delegations.roles is None:
+            return self._with_policy(targets)
+        names: set[ReleaseName] = set()
+        for publisher in targets.delegations.roles:
+            if not _is_listed(walk, publisher):
+                continue  # delegated, and not signed before its first submission
+            try:
+                signed = walk.role(publisher, "targets").signed
+            except SupplyChainError as why:
+                if not _is_awaited(walk, why):
+                    self._problem(why, publisher)
+                continue
+            found = self._with_policy(signed) | self._delegated(signed)
+            # Delegated, and not signed before its first release; or removed: its
+            # policy stays, so that its epoch can't fall.
+            removed = removed_roles(signed)
+            names |= {
+                name
+                for name in found
+                if _is_listed(walk, name.role) and name.role not in removed
+            }
+        return names
+
+    def _with_policy(self, signed: Targets) -> set[ReleaseName]:
+        found = set()
+        for path in signed.targets:
+            steps = path.split("/")
+            if len(steps) == 4 and steps[1] == "policies":
+                found |= self._named(f"{steps[0]}/{steps[2]}")
+        return found
+
+    def _delegated(self, signed: Targets) -> set[ReleaseName]:
+        found: set[ReleaseName] = set()
+        below = signed.delegations
+        for role in (below.roles or {}) if below is not None else {}:
+            found |= self._named(role.replace(".", "/", 1))
+        return found
+
+    def _named(self, text: str) -> set[ReleaseName]:
+        try:
+            return {ReleaseName.parse(text)}
+        except FormatError as why:
+            self._problem(why)
+            return set()
+
+    # --- what was found --------------------------------------------------------------
+
+    def _problem(self, why: SupplyChainError, where: object = None) -> None:
+        text = str(why) if where is None else f"{where}: {why}"
+        # A file that is missing here is a fact about this directory, not a doubt.
+        gone = getattr(why, "missing", False) or isinstance(
+            why.__cause__, FileNotFoundError
+        )
+        open_ = isinstance(why, InconclusiveError) and not gone
+        self._add(why.code, text, inconclusive=open_)
+
+    def _add(self, rule: str, text: str, *, inconclusive: bool = False) -> None:
+        found = Violation(rule=rule, text=text, inconclusive=inconclusive)
+        if found not in self._problems:
+            self._problems.append(found)
+            self._failed.add(self._at)
+
+
+class _Check(_Follower):
     def __init__(
         self,
         shelf: Shelf,
@@ -97,15 +202,13 @@ class _Check:
         content: ContentLook,
         select: Selection,
     ) -> None:
+        super().__init__()
         self._shelf = shelf
         self._root = root
         self._now = now
         self._content = content
         self._select = select
-        self._problems: list[Violation] = []
         self._facts: dict[int, dict[str, object]] = {}
-        self._failed: set[int] = set()
-        self._at = 1
 
     def run(self, store: TrustStore | None) -> None:
         """Go through the steps; from 3 on they need the first."""
@@ -122,7 +225,7 @@ class _Check:
         if walk is None:
             return
         facts = self._step(3)
-        found = list(self._applications(walk))
+        found = list(self.applications(walk))
         facts["applications"] = len(found)
         self._note_expired(walk)
         releases = 0
@@ -229,62 +332,6 @@ class _Check:
 
     # --- 3 ---------------------------------------------------------------------------
 
-    def _applications(self, walk: AuthorWalk) -> Iterator[tuple[ReleaseName, Chain]]:
-        for name in sorted(self._names(walk), key=str):
-            try:
-                found = chain.follow(walk, name)
-                offline_role.publisher_policy(walk, found, name, LIMITS)
-            except SupplyChainError as why:
-                self._problem(why, name)
-                continue
-            yield name, found
-
-    def _names(self, walk: AuthorWalk) -> set[ReleaseName]:
-        targets = walk.workflow.roles["targets"].signed
-        if targets.delegations is None or targets.delegations.roles is None:
-            return self._with_policy(targets)
-        names: set[ReleaseName] = set()
-        for publisher in targets.delegations.roles:
-            if not _is_listed(walk, publisher):
-                continue  # delegated, and not signed before its first submission
-            try:
-                signed = walk.role(publisher, "targets").signed
-            except SupplyChainError as why:
-                self._problem(why, publisher)
-                continue
-            found = self._with_policy(signed) | self._delegated(signed)
-            # Delegated, and not signed before its first release; or removed: its
-            # policy stays, so that its epoch can't fall.
-            removed = removed_roles(signed)
-            names |= {
-                name
-                for name in found
-                if _is_listed(walk, name.role) and name.role not in removed
-            }
-        return names
-
-    def _with_policy(self, signed: Targets) -> set[ReleaseName]:
-        found = set()
-        for path in signed.targets:
-            steps = path.split("/")
-            if len(steps) == 4 and steps[1] == "policies":
-                found |= self._named(f"{steps[0]}/{steps[2]}")
-        return found
-
-    def _delegated(self, signed: Targets) -> set[ReleaseName]:
-        found: set[ReleaseName] = set()
-        below = signed.delegations
-        for role in (below.roles or {}) if below is not None else {}:
-            found |= self._named(role.replace(".", "/", 1))
-        return found
-
-    def _named(self, text: str) -> set[ReleaseName]:
-        try:
-            return {ReleaseName.parse(text)}
-        except FormatError as why:
-            self._problem(why)
-            return set()
-
     def _note_expired(self, walk: AuthorWalk) -> None:
         for why in walk.expired.values():
             self._problem(why)
@@ -329,27 +376,23 @@ class _Check:
             return False
         return True
 
-    # --- what was found --------------------------------------------------------------
-
-    def _problem(self, why: SupplyChainError, where: object = None) -> None:
-        text = str(why) if where is None else f"{where}: {why}"
-        # A file that is missing here is a fact about this directory, not a doubt.
-        gone = getattr(why, "missing", False) or isinstance(
-            why.__cause__, FileNotFoundError
-        )
-        open_ = isinstance(why, InconclusiveError) and not gone
-        self._add(why.code, text, inconclusive=open_)
-
-    def _add(self, rule: str, text: str, *, inconclusive: bool = False) -> None:
-        found = Violation(rule=rule, text=text, inconclusive=inconclusive)
-        if found not in self._problems:
-            self._problems.append(found)
-            self._failed.add(self._at)
-
 
 def _is_listed(walk: AuthorWalk, role: str) -> bool:
     snapshot = walk.workflow.snapshot
     return snapshot is None or f"{role}.json" in snapshot.signed.meta
+
+
+def _is_awaited(walk: AuthorWalk, why: SupplyChainError) -> bool:
+    """Say whether a role lacks the signatures of keys that it was given since.
+
+    That is a duty of their holder (`duties`), and nothing that is wrong here.
+    """
+    if not isinstance(why, ThresholdError) or why.role in TOP_LEVEL:
+        return False
+    delegator = walk.workflow.roles.get(delegator_of(why.role))
+    if delegator is None:
+        return False
+    return is_awaited(delegator.signed, why.role, walk.workflow.listed(why.role))
 
 
 def _versions(walk: AuthorWalk) -> dict[str, object]:

@@ -50,8 +50,7 @@ def add_publisher(
     if _exists(work, name, wanted):
         return work.changes.name_holders(name, holders)
     _delegate(work, name, wanted, holders)
-    if work.can_sign(name):
-        work.changes.change(name)
+    _begin(work, name)
     return True
 
 
@@ -67,8 +66,7 @@ def add_application(
     if _exists(work, name.role, wanted):
         return work.changes.name_holders(name.role, holders)
     _delegate(work, name.role, wanted, holders)
-    if work.can_sign(name.role):
-        work.changes.change(name.role)
+    _begin(work, name.role)
     return True
 
 
@@ -88,18 +86,16 @@ def rotate_keys(
     if kind_of(role) == "application":
         name = application_of(role)
         require_apart(work, name, wanted, work.require_policy(name))
-    last = None
-    if work.state.lists(role):
-        new = RoleSigners(
-            role, dict(zip(wanted.keyids, wanted.keys, strict=True)), wanted.threshold
-        )
-        if not (work.signers.suffice(new) or work.changes.is_signed_by(new)):
-            _require_cut_off(new, now, is_wanted=cut_off)
-            last = work.changes.last_good(role)
-            _warn_of_cut_off(work, new)
+    new = RoleSigners(role, {key.keyid: key for key in wanted.keys}, wanted.threshold)
+    is_cut_off, last = _cuts_off(work, new), None
+    if is_cut_off:
+        _require_cut_off(new, now, is_wanted=cut_off)
+        last = work.changes.last_good(role)
     _delegate(work, role, wanted, holders)
-    work.changes.note_cut_off(role, last)
-    if work.state.lists(role) and work.can_sign(role):
+    if is_cut_off:
+        work.changes.note_cut_off(role, last)
+        _warn_of_cut_off(work, role)
+    elif work.state.lists(role) and work.can_sign(role):
         work.changes.change(role)
     return True
 
@@ -167,6 +163,13 @@ def _require_delegated(role: str) -> None:
         )
 
 
+def _cuts_off(work: Work, new: RoleSigners) -> bool:
+    """Say whether devices would refuse a role that has these keys."""
+    if not work.state.lists(new.role) or work.signers.suffice(new):
+        return False
+    return not work.changes.is_signed_by(new)
+
+
 def _require_cut_off(new: RoleSigners, now: RoleSigners, *, is_wanted: bool) -> None:
     """Refuse a rotation after which devices would refuse a role, unless it is meant.
 
@@ -187,14 +190,23 @@ def _require_cut_off(new: RoleSigners, now: RoleSigners, *, is_wanted: bool) -> 
     )
 
 
-def _warn_of_cut_off(work: Work, new: RoleSigners) -> None:
-    what = new.role
-    if kind_of(new.role) == "publisher":
-        what = f"{new.role} and all its applications"
+def _warn_of_cut_off(work: Work, role: str) -> None:
+    what = f"{role} and all its applications"
+    if kind_of(role) == "application":
+        what = role
     work.warnings.append(
         f"devices refuse {what} from now on, until its new keys have signed; what they "
         "run keeps running"
     )
+
+
+def _begin(work: Work, role: str) -> None:
+    """Sign a role that begins, if its keys are at hand."""
+    if work.can_sign(role):
+        work.changes.change(role)
+    elif work.state.lists(role):
+        # It was there before, or a thief of snapshot's key put it on the list.
+        work.changes.note_cut_off(role, None)
 
 
 def _exists(work: Work, role: str, wanted: RoleKeys) -> bool:

@@ -2,8 +2,8 @@
 
     x-left      keys that left a role, by material: they never return, also where old
                 versions were cleared away and when the role itself was removed
-    x-cut-off   the last file of a role whose keys were taken away before the new ones
-                signed: what it lists is what their holder goes on from
+    x-cut-off   roles whose keys were taken away before the new ones signed, and the
+                last file from which their holder goes on
     x-holders   who holds the keys (`holders`)
 
 Example:
@@ -14,12 +14,11 @@ Example:
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tuf.api.metadata import MetaFile, Root, Targets
 
 from margo_supplychain.errors import MetadataFormatError
-from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.fields import Fields
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 LEFT: Final = "x-left"
 """A field of targets and publishers: role → material of the keys that left it."""
 CUT_OFF: Final = "x-cut-off"
-"""A field of targets and publishers: role → the last file by keys that were cut off."""
+"""A field of targets and publishers: role → what `CutOff` says of it."""
 MAX_ROLES: Final = 100_000  # of one field; a publisher has a few thousand applications
 MAX_LEFT: Final = 10_000  # keys of one role: nobody rotates that often
 _MATERIAL: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -85,8 +84,21 @@ def note_left(signed: Targets, left: Mapping[str, Iterable[str]]) -> None:
         }
 
 
-def cut_off_at(signed: Root | Targets, role: str) -> MetaFile | None:
-    """Return the last file that the keys of a role signed before they were cut off.
+class CutOff(NamedTuple):
+    """A role that was given keys that had not signed what is listed of it.
+
+    Args:
+        listed: what the snapshot listed of it then.
+        last: the last file that the keys before them signed, from which their holder
+            goes on; None if the role begins anew.
+    """
+
+    listed: MetaFile
+    last: MetaFile | None
+
+
+def cut_off(signed: Root | Targets, role: str) -> CutOff | None:
+    """Return what a delegator says of a role that it cut off; None if it did not.
 
     Raises:
         MetadataFormatError: the field is there, and not what `note_cut_off` makes.
@@ -95,31 +107,56 @@ def cut_off_at(signed: Root | Targets, role: str) -> MetaFile | None:
     if fields is None or not fields.has(role):
         return None
     found = fields.object(role)
-    hashes = found.object("hashes")
-    digest = Digest("sha256", hashes.parsed("sha256", _material))
-    version, length = found.integer("version"), found.integer("length")
-    for one in (found, hashes):
-        one.done()
-    if version < 1 or length < 1:
-        raise MetadataFormatError(f"{found.what} is v{version} with {length} bytes")
-    return MetaFile(version=version, length=length, hashes={"sha256": digest.hex})
+    listed = _file(found.object("listed"))
+    last = _file(found.object("last")) if found.has("last") else None
+    found.done()
+    return CutOff(listed, last)
 
 
-def note_cut_off(signed: Targets, role: str, last: MetaFile | None) -> None:
-    """Let a role say which file of another one to go on from; None for nothing.
+def is_awaited(signed: Root | Targets, role: str, listed: MetaFile) -> bool:
+    """Say whether a role that was cut off waits for its new keys to sign.
+
+    Args:
+        signed: who delegates to it.
+        role: which one; what is listed is not signed by its keys.
+        listed: what the snapshot lists of it; anything else than then is another
+            matter.
+    """
+    try:
+        found = cut_off(signed, role)
+    except MetadataFormatError:
+        return False
+    return found is not None and found.listed == listed
+
+
+def note_cut_off(signed: Targets, role: str, what: CutOff) -> None:
+    """Let a role say that another one is cut off.
 
     Raises:
         MetadataFormatError: what it says already can't be read.
     """
     fields = _field(signed, CUT_OFF)
     known: dict[str, Any] = {} if fields is None else dict(fields.value)
-    known.pop(role, None)
-    if last is not None:
-        known[role] = last.to_dict()
+    known[role] = {"listed": what.listed.to_dict()}
+    if what.last is not None:
+        known[role]["last"] = what.last.to_dict()
+    signed.unrecognized_fields[CUT_OFF] = known
+
+
+def forget_cut_off(signed: Targets, role: str) -> None:
+    """Let a role say no more that another one is cut off.
+
+    Raises:
+        MetadataFormatError: what it says already can't be read.
+    """
+    fields = _field(signed, CUT_OFF)
+    if fields is None or role not in fields.value:
+        return
+    known = {name: one for name, one in fields.value.items() if name != role}
     if known:
         signed.unrecognized_fields[CUT_OFF] = known
     else:
-        signed.unrecognized_fields.pop(CUT_OFF, None)
+        del signed.unrecognized_fields[CUT_OFF]
 
 
 def _field(signed: Root | Targets, name: str) -> Fields | None:
@@ -132,6 +169,17 @@ def _field(signed: Root | Targets, name: str) -> Fields | None:
             f"{fields.what} has {len(fields.value)} entries, more than {MAX_ROLES}"
         )
     return fields
+
+
+def _file(fields: Fields) -> MetaFile:
+    hashes = fields.object("hashes")
+    digest = hashes.parsed("sha256", _material)
+    version, length = fields.integer("version"), fields.integer("length")
+    for one in (fields, hashes):
+        one.done()
+    if version < 1 or length < 1:
+        raise MetadataFormatError(f"{fields.what} is v{version} with {length} bytes")
+    return MetaFile(version=version, length=length, hashes={"sha256": digest})
 
 
 def _material(text: str) -> str:

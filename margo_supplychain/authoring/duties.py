@@ -1,5 +1,8 @@
 """Who must sign what, by when: readable without any key, also after expiry.
 
+A duty begins when the signing period does, which root signs for each kind of role
+(`x-signing`), and ends with the expiry. Who holds the keys is signed beside them.
+
 Example:
     >>> for duty in repository.status(within=timedelta(days=14)):
     ...     print(duty.role, duty.version, duty.due, duty.action)
@@ -11,10 +14,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from margo_supplychain.authoring.holders import known_holders, named
+from margo_supplychain.authoring.delegator_fields import is_awaited
+from margo_supplychain.authoring.holders import NOBODY, known_holders
 from margo_supplychain.authoring.roles import delegator_of, kind_of, signers_of
+from margo_supplychain.authoring.root_fields import signed_signing
 from margo_supplychain.errors import (
     FetchError,
     SupplyChainError,
@@ -26,8 +31,10 @@ from margo_supplychain.formats.tuf_metadata import file_name
 from margo_supplychain.verify.clock import SLACK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
+
+    from tuf.api.metadata import Root, Targets
 
     from margo_supplychain.authoring.holders import Holder
     from margo_supplychain.authoring.roles import RoleSigners
@@ -36,6 +43,18 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.tuf_metadata import RoleFile
     from margo_supplychain.transport.protocols import Source
     from margo_supplychain.verify.workflow import Trusted
+
+
+class HeldKey(NamedTuple):
+    """One key of a role, and what its delegator signs of it.
+
+    Args:
+        keyid: its key id.
+        holder: who holds it, how well it is kept, and where.
+    """
+
+    keyid: str
+    holder: Holder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +67,13 @@ class Duty:
         signed: how many distinct keys signed the current version.
         needed: the threshold.
         expires: when the current version expires (UTC).
+        begins: since when, or from when on, it is to be signed again; None where root
+            signs no signing period for this kind of role.
         issued: `x-issued` of root and timestamp: when they were last signed.
-        holders: who holds the role's keys: signed names, else short key ids.
-        keyids: the role's key ids.
-        due: it expires within the time that was asked about, or is not as it should;
-            for snapshot and timestamp, which a scheduled job signs, also no earlier
-            than half of their time is over.
+        keys: the role's keys and their holders.
+        due: its signing period has begun, it expires within the time that was asked
+            about, or it is not as it should; for snapshot and timestamp, which a
+            scheduled job signs, also no earlier than half of their time is over.
         action: the command that fulfils the duty, without `margo-supplychain`; None
             when nothing is due, or no command can.
         problem: what is wrong with the role's file, or why no command fulfils the
@@ -65,12 +85,23 @@ class Duty:
     signed: int
     needed: int
     expires: datetime | None
+    begins: datetime | None
     issued: datetime | None
-    holders: tuple[str, ...]
-    keyids: tuple[str, ...]
+    keys: tuple[HeldKey, ...]
     due: bool
     action: str | None
     problem: str | None = None
+
+    @property
+    def holders(self) -> tuple[str, ...]:
+        """Who holds the keys: signed names, else short key ids."""
+        named = (one.holder.name or one.keyid[:12] for one in self.keys)
+        return tuple(dict.fromkeys(named))
+
+    @property
+    def keyids(self) -> tuple[str, ...]:
+        """The key ids."""
+        return tuple(one.keyid for one in self.keys)
 
 
 def duties(
@@ -89,6 +120,7 @@ class _Ledger:
         self._settings = settings
         self._now = now
         self._within = within
+        self._signing = signed_signing(state.root.signed)
 
     def all(self) -> Iterator[Duty]:
         state = self._state
@@ -121,32 +153,54 @@ class _Ledger:
         who = signers_of(delegator.signed, role)
         if who is None:
             raise RuntimeError(f"{role} is not delegated")
-        holders = known_holders(delegator.signed)
+        held = _held(who, delegator.signed)
         if found is None:
-            # An application's role is signed with its first release.
-            return self._entry(who, holders, due=kind_of(role) != "application")
+            # A publisher's is signed with its first submission, an application's with
+            # its first release.
+            return self._entry(who, held, due=False)
         if isinstance(found, SupplyChainError):
             signed = found.valid if isinstance(found, ThresholdError) else 0
             return self._entry(
                 who,
-                holders,
+                held,
                 due=True,
                 version=self._state.version(role),
                 signed=signed,
-                problem=str(found),
+                problem=self._problem(found, role, delegator),
             )
-        return self._entry(
+        file = found.file
+        duty = self._entry(
             who,
-            holders,
-            due=self._is_due(role, found.file),
+            held,
+            due=self._is_due(role, file),
             version=found.version,
             signed=len(found.signers),
-            expires=found.file.expires,
-            issued=found.file.issued,
-            problem=clock_ahead(found.file, self._now),
+            expires=file.expires,
+            problem=clock_ahead(file, self._now),
+        )
+        return replace(duty, issued=file.issued, begins=self._begins(role, file))
+
+    def _problem(
+        self, found: SupplyChainError, role: str, delegator: Trusted[Any]
+    ) -> str:
+        if not isinstance(found, ThresholdError):
+            return str(found)
+        entry = self._state.walk.workflow.listed(role)
+        if not is_awaited(delegator.signed, role, entry):
+            return str(found)
+        return (
+            f"{role} v{entry.version} is not signed by the keys that it was given "
+            "since: devices refuse it until they sign"
         )
 
+    def _begins(self, role: str, file: RoleFile[Any]) -> datetime | None:
+        period = self._signing.get(kind_of(role))
+        return None if period is None else file.expires - period
+
     def _is_due(self, role: str, file: RoleFile[Any]) -> bool:
+        begins = self._begins(role, file)
+        if begins is not None and begins <= self._now:
+            return True
         within = self._within
         if role in {"snapshot", "timestamp"}:
             # They never last as long as people plan ahead: what counts is whether the
@@ -160,33 +214,32 @@ class _Ledger:
     def _entry(
         self,
         who: RoleSigners,
-        holders: Mapping[str, Holder],
+        held: tuple[HeldKey, ...],
         *,
         due: bool,
         version: int | None = None,
         signed: int = 0,
         expires: datetime | None = None,
-        issued: datetime | None = None,
         problem: str | None = None,
     ) -> Duty:
-        if due and who.role == "root" and problem is None and expires is not None:
-            problem = (
-                f"root lasts until {format_time(expires)}: renewing it needs a root "
-                "ceremony, which a later version brings"
-            )
         return Duty(
             role=who.role,
             version=version,
             signed=signed,
             needed=who.threshold,
             expires=expires,
-            issued=issued,
-            holders=tuple(dict.fromkeys(named(one, holders) for one in who.keys)),
-            keyids=tuple(who.keys),
+            begins=None,
+            issued=None,
+            keys=held,
             due=due,
             action=_action(who.role) if due else None,
             problem=problem,
         )
+
+
+def _held(who: RoleSigners, delegator: Root | Targets) -> tuple[HeldKey, ...]:
+    holders = known_holders(delegator)
+    return tuple(HeldKey(keyid, holders.get(keyid, NOBODY)) for keyid in who.keys)
 
 
 def misplaced(found: Iterable[Duty], state: State, source: Source) -> Iterator[Duty]:
@@ -247,9 +300,9 @@ def _delegated(trusted: Trusted[Any]) -> tuple[str, ...]:
     return tuple(delegations.roles)
 
 
-def _action(role: str) -> str | None:
+def _action(role: str) -> str:
     if role == "root":
-        return None
+        return "root propose"
     if role in {"snapshot", "timestamp"}:
         return "repo refresh"
     return f"repo refresh --role {role}"

@@ -56,6 +56,8 @@ class Subjects(NamedTuple):
             {
                 name: frozenset(work.releases.get(name, ()))
                 for name in sorted(work.applications, key=str)
+                # Its new keys sign later, and devices refuse it until then.
+                if not work.changes.is_refused(name.role)
             },
         )
 

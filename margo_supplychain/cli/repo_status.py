@@ -63,7 +63,7 @@ def describe_status(
             "profile": repository.profile,
             "withinSeconds": int(within.total_seconds()),
             "duties": number,
-            "roles": [_data(one) for one in duties],
+            "roles": [duty_data(one) for one in duties],
         },
         lines=lines,
         exit_status=5 if due else 0,
@@ -117,7 +117,7 @@ def _who(duties: Sequence[Duty], now: datetime) -> str:
         return "; ".join(problems)
     if not acting:
         if duties[0].role not in _ONLINE:
-            return "signed with its first release" if duties[0].version is None else ""
+            return awaited(duties[0]) if duties[0].version is None else ""
         issued = next((one.issued for one in duties if one.issued is not None), None)
         if issued is None:
             return "scheduled refresh"
@@ -132,6 +132,12 @@ def _who(duties: Sequence[Duty], now: datetime) -> str:
     if one.action is not None:
         text += f": {PROGRAM} {one.action}"
     return f"{text} ({'; '.join(problems)})" if problems else text
+
+
+def awaited(duty: Duty) -> str:
+    """Say when a role is signed for the first time."""
+    first = "release" if "." in duty.role else "submission"
+    return f"signed with its first {first}"
 
 
 def who(duty: Duty) -> str:
@@ -150,13 +156,15 @@ def _date(when: datetime | None) -> str:
     return "-" if when is None else describe.date(when)
 
 
-def _data(duty: Duty) -> dict[str, Any]:
+def duty_data(duty: Duty) -> dict[str, Any]:
+    """Return a role and its duty, for JSON."""
     return {
         "role": duty.role,
         "version": duty.version,
         "signed": duty.signed,
         "needed": duty.needed,
         "expires": duty.expires,
+        "begins": duty.begins,
         "issued": duty.issued,
         "holders": list(duty.holders),
         "keyIds": list(duty.keyids),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from margo_supplychain.authoring.duties import Duty
+    from margo_supplychain.authoring.plan import Kind
 
 FORTNIGHT = timedelta(days=14)
 
@@ -43,6 +44,7 @@ def test_every_role_has_a_line(vendor: Vendor) -> None:
     assert (acme.version, acme.signed, acme.needed) == (2, 1, 1)
     assert acme.expires == vendor.clock.when + timedelta(days=365)
     assert acme.holders == ("holder A",)
+    assert [one.holder.name for one in acme.keys] == ["holder A"]
     assert (acme.action, acme.problem) == (None, None)
     ci = key("ci").public_key.keyid
     assert found["timestamp"].holders == (ci[:12],)
@@ -64,11 +66,25 @@ def test_duties_come_due(vendor: Vendor) -> None:
     }
     later = status(vendor, timedelta(days=400))
     assert later["root"].due
-    assert later["root"].action is None
-    assert later["root"].problem == (
-        "root lasts until 2028-11-20T10:00:00Z: renewing it needs a root ceremony, "
-        "which a later version brings"
-    )
+    assert later["root"].action == "root propose"
+    assert later["root"].problem is None
+
+
+def test_a_duty_begins_with_its_signing_period(vendor: Vendor) -> None:
+    """Root signs how long before the expiry a role is to be signed again."""
+    signing: dict[Kind, timedelta] = {"publisher": timedelta(days=60)}
+    plan = replace(vendor.plan(), signing=signing)
+    Repository.create(vendor.trust, plan=plan, keys=vendor.keys, clock=vendor.clock)
+    begins = vendor.clock.when + timedelta(days=305)
+    nothing = timedelta(0)
+    found = status(vendor, nothing)
+    assert (found["acme"].begins, found["acme"].due) == (begins, False)
+    assert found["targets"].begins is None
+    vendor.clock.advance(days=305)
+    found = status(vendor, nothing)
+    assert found["acme"].due
+    assert found["acme"].action == "repo refresh --role acme"
+    assert not found["targets"].due
 
 
 def test_a_scheduled_job_is_missed_at_half_time(vendor: Vendor) -> None:
