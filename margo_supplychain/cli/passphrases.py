@@ -106,6 +106,11 @@ class Passphrases:
         """Whether an option says where passphrases come from."""
         return bool(self._files or self._default or self._descriptor is not None)
 
+    @property
+    def pins_given(self) -> bool:
+        """Whether an option says where PINs come from."""
+        return self._pins.given
+
     def __call__(self, *, token: str, tries_left: int | None) -> str:
         """Return the passphrase of a key's file, or the PIN of a token.
 

@@ -1,7 +1,7 @@
-"""The PINs of tokens: which file answers for which token, and each file once.
+"""The PINs of tokens: which file answers for which token.
 
 A token counts wrong PINs and locks itself after a few. So it never gets a passphrase
-that was meant for another key, and what a file says is never tried twice.
+that was meant for a file, and its last try is left to a person.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ class Pins:
     ) -> None:
         self._default = default
         self._files = {_token(name): path for name, path in (files or {}).items()}
-        self._taken: set[str] = set()
 
     @classmethod
     def from_options(cls, options: Sequence[str]) -> Pins:
@@ -46,32 +45,35 @@ class Pins:
         return cls(default=files.pop("", None), files=files)
 
     @property
+    def given(self) -> bool:
+        """Whether an option says where PINs come from."""
+        return bool(self._files or self._default)
+
+    @property
     def reads_input(self) -> bool:
         """Whether a PIN comes from the standard input."""
         return "-" in (self._default, *self._files.values())
 
     def take(self, token: str, tries_left: int | None) -> str | None:
-        """Return the file with the PIN of a token, once; None without any.
+        """Return the file with the PIN of a token; None without any.
 
         Args:
             token: `pkcs11:token=LABEL`, with the serial number where labels repeat.
-            tries_left: for the message, if it is asked for again.
+            tries_left: as far as the token says.
 
         Raises:
-            SignerError: what the file said was wrong: it is not tried twice, because
-                a token locks itself after a few wrong PINs.
+            SignerError: the next wrong PIN locks the token.
         """
         asked = _token(token)
         path = next(
             (path for each, path in self._files.items() if each <= asked), self._default
         )
-        if path is not None and token in self._taken:
-            left = "" if tries_left is None else f"; {tries(tries_left)} left"
+        if path is not None and tries_left == 1:
             raise SignerError(
-                f"the PIN of {self.named(token)} in {path} is wrong",
-                hint=f"correct it before anything else tries it{left}",
+                f"{self.named(token)} has one try left, and the PIN in {path} is not "
+                "risked",
+                hint="leave --pin-file out and type the PIN",
             )
-        self._taken.add(token)
         return path
 
     @staticmethod

@@ -41,8 +41,10 @@ from margo_supplychain.errors import (
 from margo_supplychain.signing.checked import CheckedSigner
 from margo_supplychain.signing.keys import (
     ECDSA_P256,
+    ECDSA_P384,
     ED25519,
     RSA_PSS,
+    SCHEMES,
     key_of,
     public_pem,
 )
@@ -62,10 +64,9 @@ if TYPE_CHECKING:
 MAX_KEY_FILE: Final = 64 * 1024
 MIN_PASSPHRASE: Final = 12  # characters, when a key is made; see the module docstring
 MAX_PASSPHRASE: Final = 1023  # bytes: the longest that OpenSSL takes
-GENERATED_SCHEMES: Final = (ECDSA_P256, ED25519, RSA_PSS)
 PRIVATE_MODE: Final = 0o600
 _RSA_BITS: Final = 3072
-_SCHEMES_HINT: Final = f"sign with one of {', '.join(GENERATED_SCHEMES)}"
+_SCHEMES_HINT: Final = f"sign with one of {', '.join(SCHEMES)}"
 _ENCRYPTED: Final = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
 # Traditional OpenSSL files: `RSA PRIVATE KEY` and so on, with or without `Proc-Type`.
 _ANY_PRIVATE: Final = b"PRIVATE KEY-----"
@@ -102,7 +103,7 @@ def generate(
 
     Args:
         path: the private key's file.
-        scheme: one of `GENERATED_SCHEMES`.
+        scheme: one of `keys.SCHEMES`; RSA keys have 3072 bits.
         passphrase: at least 12 characters.
         replace: overwrite what is there; the old key is lost.
 
@@ -155,7 +156,7 @@ def unlock(data: bytes, *, path: Path, passphrase: str) -> CheckedSigner:
         passphrase: opens it.
 
     Raises:
-        SignerError: wrong passphrase, or a key that the product does not sign with.
+        SignerError: wrong passphrase, or a key that the product does not use.
     """
     try:
         private = load_pem_private_key(data, _opening_secret(path, passphrase))
@@ -168,11 +169,6 @@ def unlock(data: bytes, *, path: Path, passphrase: str) -> CheckedSigner:
         key = key_of(private.public_key(), what=str(path))
     except KeyFormatError as why:
         raise SignerError(f"cannot sign: {why}", hint=_SCHEMES_HINT) from why
-    if key.scheme not in GENERATED_SCHEMES:
-        raise SignerError(
-            f"cannot sign: {path} is a key for {key.scheme}, which is only verified",
-            hint=_SCHEMES_HINT,
-        )
     return CheckedSigner(CryptoSigner(private, key))
 
 
@@ -335,6 +331,8 @@ def _encoded(passphrase: str, what: str) -> bytes:
 def _generate(scheme: str) -> _PrivateKey:
     if scheme == ECDSA_P256:
         return ec.generate_private_key(ec.SECP256R1())
+    if scheme == ECDSA_P384:
+        return ec.generate_private_key(ec.SECP384R1())
     if scheme == ED25519:
         return ed25519.Ed25519PrivateKey.generate()
     if scheme == RSA_PSS:

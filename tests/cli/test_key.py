@@ -54,6 +54,7 @@ def test_a_key_for_ci_is_not_told_to_stay_away_from_it(
     ("scheme", "text"),
     [
         ("ecdsa-sha2-nistp256", "ecdsa P-256"),
+        ("ecdsa-sha2-nistp384", "ecdsa P-384"),
         ("ed25519", "ed25519"),
         ("rsassa-pss-sha256", "rsa 3072"),
     ],
@@ -67,7 +68,7 @@ def test_schemes(place: Path, secret: str, scheme: str, text: str) -> None:
 
 
 def test_the_offered_schemes_are_those_that_can_be_made() -> None:
-    assert key_module._SCHEMES == files.GENERATED_SCHEMES
+    assert key_module._SCHEMES == keys.SCHEMES
 
 
 def test_existing_files_are_kept_without_force(place: Path, secret: str) -> None:

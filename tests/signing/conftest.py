@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from margo_supplychain.signing.files import GENERATED_SCHEMES
 from margo_supplychain.signing.keyring import generate_key
+from margo_supplychain.signing.keys import SCHEMES
 from tests.signing.asking import PASSPHRASE, Asked
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One key file of each scheme; read only."""
     directory = tmp_path_factory.mktemp("keys")
-    files = {scheme: directory / f"{scheme}.key" for scheme in GENERATED_SCHEMES}
+    files = {scheme: directory / f"{scheme}.key" for scheme in SCHEMES}
     for scheme, path in files.items():
         generate_key(str(path), scheme=scheme, pin=Asked(PASSPHRASE))
     return files
