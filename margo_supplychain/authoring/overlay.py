@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 
 from margo_supplychain.errors import FetchError, TooLargeError
+from margo_supplychain.formats.tuf_metadata import file_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -124,6 +125,31 @@ class Behind:
     ) -> AbstractContextManager[BinaryIO]:
         """Open content; see `Source.blob`."""
         return self._source.blob(what, start=start, tick=tick)
+
+
+class Until(Behind):
+    """A source as it was when one root was the newest; implements `Source`.
+
+    Args:
+        source: unverified.
+        newest: the version of that root.
+    """
+
+    def __init__(self, source: Source, newest: int) -> None:
+        super().__init__(source)
+        self._hidden = file_name("root", newest + 1)
+
+    def metadata(
+        self,
+        filename: str,
+        *,
+        limit: int,
+        tick: Callable[[int], None] | None = None,
+    ) -> bytes:
+        """Return a metadata file, but not the next root; see `Source.metadata`."""
+        if filename == self._hidden:
+            raise FetchError(f"no {filename} yet", url=self.url, missing=True)
+        return self._source.metadata(filename, limit=limit, tick=tick)
 
 
 class Overlay:

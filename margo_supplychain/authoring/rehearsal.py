@@ -23,7 +23,7 @@ from margo_supplychain.verify.limits import Budget
 from margo_supplychain.verify.memory import Memory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from tuf.api.metadata import Targets
@@ -70,7 +70,7 @@ def rehearse_creation(
     Raises:
         SupplyChainError: as the device finds; nothing was written.
     """
-    device = _Device("a fresh device", Memory(root=root, publishers=None))
+    device = Device("a fresh device", Memory(root=root, publishers=None))
     _rehearse(device, {}, overlay, subjects, now)
 
 
@@ -85,32 +85,64 @@ def rehearse_edit(
     Raises:
         SupplyChainError: as a device finds; nothing was written.
     """
-    workflow = state.walk.workflow
     accepted = state.walk.unexpired()
     fresh = Memory(root=state.first_root, publishers=None)
-    device = _Device("a fresh device", fresh)
+    device = Device("a fresh device", fresh)
     _rehearse(device, accepted, overlay, subjects, now)
-    copies = {role: one.file.data for role, one in workflow.roles.items()}
-    copies["timestamp"] = state.timestamp.file.data
-    copies["snapshot"] = state.snapshot.file.data
-    before = workflow.complete()
-    device = _Device("a device with the previous state", before, copies)
+    device = holder_of(state, "a device with the previous state")
     return _rehearse(device, accepted, overlay, subjects, now)
 
 
-class _Device(NamedTuple):
+def rehearse_root(
+    overlay: Overlay, devices: Iterable[Device], *, now: datetime
+) -> OnceWalk:
+    """Let devices judge a new root, with all that is staged for it.
+
+    Returns:
+        What the first one accepted.
+
+    Raises:
+        SupplyChainError: as a device finds; nothing was written.
+    """
+    walks = []
+    accepted: Mapping[Judgement, Trusted[Targets]] = {}
+    for device in devices:
+        walk = _rehearse(device, accepted, overlay, Subjects((), {}), now)
+        accepted = walk.accepted_roles
+        walks.append(walk)
+    return walks[0]
+
+
+class Device(NamedTuple):
+    """One device that judges what is staged.
+
+    Args:
+        who: what messages call it.
+        memory: what it holds.
+        copies: its files, by role.
+    """
+
     who: str
     memory: Memory
     copies: Mapping[str, bytes] = MappingProxyType({})
 
 
+def holder_of(state: State, who: str) -> Device:
+    """Return a device that has accepted all of a state."""
+    workflow = state.walk.workflow
+    copies = {role: one.file.data for role, one in workflow.roles.items()}
+    copies["timestamp"] = state.timestamp.file.data
+    copies["snapshot"] = state.snapshot.file.data
+    return Device(who, workflow.complete(), copies)
+
+
 def _rehearse(
-    device: _Device,
+    device: Device,
     accepted: Mapping[Judgement, Trusted[Targets]],
     overlay: Overlay,
     subjects: Subjects,
     now: datetime,
-) -> Walk:
+) -> OnceWalk:
     def copy_of(role: str) -> bytes | None:
         return device.copies.get(role)
 

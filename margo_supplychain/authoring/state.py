@@ -7,9 +7,9 @@ What an edit makes of it is judged with expiry and all, see `rehearsal`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, final
 
 from margo_supplychain.authoring.roles import delegator_of
 from margo_supplychain.errors import (
@@ -17,8 +17,11 @@ from margo_supplychain.errors import (
     ExpiredError,
     FetchError,
     MixAndMatchError,
+    SupplyChainError,
+    VerificationError,
 )
 from margo_supplychain.formats.times import format_time
+from margo_supplychain.formats.tuf_metadata import file_name
 from margo_supplychain.verify.limits import Budget, Limits
 from margo_supplychain.verify.memory import Memory
 from margo_supplychain.verify.refresh import Walk
@@ -109,6 +112,10 @@ class OnceWalk(Walk):
         self.workflow.roles[role] = found
         return found
 
+    def take(self, role: str, delegator: str, found: Trusted[Targets]) -> None:
+        """Take a role as it is: somebody else has judged it."""
+        self.accepted_roles[self._judgement(role, delegator)] = found
+
     def _judgement(self, role: str, delegator: str) -> Judgement:
         workflow = self.workflow
         parent = workflow.root if delegator == "root" else workflow.roles[delegator]
@@ -175,6 +182,26 @@ class AuthorWalk(OnceWalk):
         }
 
 
+class Parts(NamedTuple):
+    """What a state is put together from, where no device would accept it as it is.
+
+    Args:
+        timestamp, snapshot, targets: those to go on from.
+        before: the memory before, under whatever root.
+        first_root: exact bytes of the root that a fresh client starts from.
+        source: where other roles are.
+        copies: the author's, see `Walk`.
+    """
+
+    timestamp: Trusted[Timestamp]
+    snapshot: Trusted[Snapshot]
+    targets: Trusted[Targets]
+    before: Memory
+    first_root: bytes
+    source: Source
+    copies: Callable[[str], bytes | None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class State:
     """Where an edit, a check or a status starts.
@@ -188,6 +215,24 @@ class State:
     walk: AuthorWalk
     before: Memory
     first_root: bytes
+
+    @classmethod
+    def under(cls, root: RoleFile[Root], parts: Parts, *, clock: Clock) -> Self:
+        """Return a state under a root that has signed nothing of it yet.
+
+        Args:
+            root: a verified root.
+            parts: what there is; its signatures were looked at by whoever made it.
+            clock: when.
+        """
+        memory = replace(parts.before, root=root.data)
+        walk = AuthorWalk(memory, parts.copies, parts.source, clock=clock)
+        workflow = walk.workflow
+        workflow.close_root(clock)
+        workflow.timestamp, workflow.snapshot = parts.timestamp, parts.snapshot
+        workflow.roles["targets"] = parts.targets
+        walk.take("targets", "root", parts.targets)
+        return cls(walk=walk, before=parts.before, first_root=parts.first_root)
 
     @property
     def root(self) -> Trusted[Root]:
@@ -234,6 +279,53 @@ class State:
         return 0 if entry is None else entry.version
 
 
+def read_roots(source: Source, trusted: bytes) -> Roots:
+    """Follow the roots of a place from a trusted one, as far as a device would.
+
+    Args:
+        source: unverified.
+        trusted: exact bytes of a root that is trusted.
+
+    Raises:
+        FetchError: the source does not answer.
+    """
+    first = Memory(root=trusted, publishers=None)
+    workflow = Workflow(first, demand=Demand.MARGO, limits=LIMITS)
+    found = [workflow.root.file]
+    problem: SupplyChainError | None = None
+    while problem is None:
+        name = file_name("root", workflow.root.version + 1)
+        try:
+            workflow.update_root(source.metadata(name, limit=LIMITS.root))
+            found.append(workflow.root.file)
+        except FetchError as why:
+            if why.missing:
+                break
+            if why.unreachable:
+                raise
+            problem = why
+        except VerificationError as why:
+            problem = why
+    return Roots(tuple(found), problem)
+
+
+class Roots(NamedTuple):
+    """A chain of verified roots.
+
+    Args:
+        chain: oldest first; never empty.
+        problem: why what has the next root's name is none, if something has it.
+    """
+
+    chain: tuple[RoleFile[Root], ...]
+    problem: SupplyChainError | None
+
+    @property
+    def newest(self) -> RoleFile[Root]:
+        """The last of the chain."""
+        return self.chain[-1]
+
+
 def load(
     source: Source, *, first_root: bytes, store: TrustStore | None, clock: Clock
 ) -> State:
@@ -264,8 +356,13 @@ def _no_copies(name: str) -> bytes | None:
 
 
 def last_issued(state: State) -> datetime:
-    """Return the latest signed time in root and timestamp."""
-    signed = (state.root.file.issued, state.timestamp.file.issued)
+    """Return the latest signed time in root and timestamp, as far as devices keep it.
+
+    What a timestamp said falls with its keys: then nobody has signed it any more.
+    """
+    signed = [state.root.file.issued]
+    if state.timestamp.signers:
+        signed.append(state.timestamp.file.issued)
     return max(one for one in signed if one is not None)
 
 
