@@ -12,14 +12,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from margo_supplychain.authoring.state import LIMITS
-from margo_supplychain.errors import FetchError, VerificationError
-from margo_supplychain.formats.tuf_metadata import file_name
+from margo_supplychain.authoring.state import LIMITS, read_roots
 from margo_supplychain.verify.memory import Memory
 from margo_supplychain.verify.workflow import Demand, Workflow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from tuf.api.metadata import Root
 
@@ -53,7 +51,8 @@ def follow(files: Sequence[bytes]) -> RootChain:
         MalformedError: one is no root.
         VerificationError: one does not follow the one before it.
     """
-    workflow = _begin(files[0])
+    first = Memory(root=files[0], publishers=None)
+    workflow = Workflow(first, demand=Demand.MARGO, limits=LIMITS)
     roots = [workflow.root.file]
     for data in files[1:]:
         workflow.update_root(data)
@@ -73,42 +72,18 @@ def chain_in(source: Source, *, first: bytes | None, known: bytes | None) -> Roo
         known: a newer root that is believed already, such as a memory's; or None.
 
     Raises:
-        VerificationError: a root does not follow the one before it.
         FetchError: the place can't be reached.
         ValueError: neither `first` nor `known` is given.
     """
     start = known or first
     if start is None:
         raise ValueError("a chain starts at a root that somebody believes")
-    newest = [*_from(start, source)]
-    earlier: list[RoleFile[Root]] = []
-    if first is not None and known is not None:
-        try:
-            earlier = list(_from(first, source, until=newest[0].version))
-        except (FetchError, VerificationError):
-            earlier = []  # what led here is gone; that it is believed is known apart
-    if earlier and earlier[-1].sha256 == newest[0].sha256:
-        newest = [*earlier[:-1], *newest]
-    return RootChain(tuple(newest))
-
-
-def _from(
-    start: bytes, source: Source, *, until: int | None = None
-) -> Iterator[RoleFile[Root]]:
-    workflow = _begin(start)
-    yield workflow.root.file
-    while until is None or workflow.root.version < until:
-        name = file_name("root", workflow.root.version + 1)
-        try:
-            data = source.metadata(name, limit=LIMITS.root)
-        except FetchError as why:
-            if why.missing:
-                return
-            raise
-        workflow.update_root(data)
-        yield workflow.root.file
-
-
-def _begin(root: bytes) -> Workflow:
-    memory = Memory(root=root, publishers=None)
-    return Workflow(memory, demand=Demand.MARGO, limits=LIMITS)
+    newest = read_roots(source, start).chain
+    if first is None or known is None:
+        return RootChain(newest)
+    # Where what led to a memory's root is gone, that root is believed all the same.
+    earlier = read_roots(source, first).chain
+    for at, root in enumerate(earlier):
+        if root.sha256 == newest[0].sha256:
+            return RootChain((*earlier[:at], *newest))
+    return RootChain(newest)
