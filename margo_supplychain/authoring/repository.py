@@ -16,6 +16,7 @@ Example:
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC
 from typing import TYPE_CHECKING, Final, Self, final
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from securesystemslib.signer import Signer
 
     from margo_supplychain.authoring.duties import Duty
+    from margo_supplychain.authoring.inbox import Inbox
+    from margo_supplychain.authoring.pending import Handing
     from margo_supplychain.authoring.place import Place, Progress
     from margo_supplychain.authoring.placement import Mirrored
     from margo_supplychain.authoring.plan import Profile, RootPlan
@@ -198,6 +201,106 @@ class Repository:
         place = open_place(where, network=network, mirrored=mirrored)
         first = place.first_root()
         return cls(place, first if root is None else root)
+
+    @classmethod
+    def view(
+        cls,
+        where: Path | str,
+        *,
+        root: bytes | None = None,
+        network: Network | None = None,
+        mirrored: Mirrored | None = None,
+    ) -> Self:
+        """Open an operator's repository as his vendors do: it is read, not written.
+
+        Args:
+            where: a directory, `https://…` or `oci://…`, as a device could read it.
+            root: what to believe; or a memory (`state`) with each call.
+            network, mirrored: see `open`.
+
+        Raises:
+            FormatError: no kind of URL.
+        """
+        from margo_supplychain.authoring.vendor_place import open_vendor_place
+
+        place = open_vendor_place(where, network=network, mirrored=mirrored)
+        return cls(place, root)
+
+    @contextmanager
+    def submit(
+        self,
+        keys: Sequence[Signer],
+        *,
+        inbox: Inbox | None = None,
+        file: Path | None = None,
+        note: str | None = None,
+        clock: Clock | None = None,
+        time_checked: bool = False,
+        state: TrustStore | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[Edit]:
+        """Change what is a vendor's own, and hand it in when the `with` block ends.
+
+        `Edit.written` is then a `HandedIn`, unless nothing changed.
+
+        Args:
+            keys: private keys of the publisher's roles that change; no operator's.
+            inbox: where the operator takes it from.
+            file: where it goes while signatures are missing, or without an inbox.
+            note: one line for the operator.
+            clock, time_checked, state, progress: see `edit`.
+
+        Raises:
+            RefusedError: the operator would refuse it, or something of it is his.
+            IncompleteError: signatures are missing; the file is written all the same.
+            VerificationError: the repository is not what memory or root says.
+            ClockError: the clock is far from the last signed time.
+            FetchError, StorageError: something can't be read, pushed or handed in.
+        """
+        from margo_supplychain.authoring.submitting import submit
+
+        start = replace(
+            self.handing(keys, clock=clock, state=state),
+            inbox=inbox,
+            file=file,
+            note=note,
+            time_checked=time_checked,
+            progress=progress,
+        )
+        with submit(start) as edit:
+            yield edit
+
+    def handing(
+        self,
+        keys: Sequence[Signer] = (),
+        *,
+        clock: Clock | None = None,
+        state: TrustStore | None = None,
+    ) -> Handing:
+        """Return what `submitting` needs of a view: what to believe, and keys.
+
+        Args:
+            keys, clock, state: see `submit`.
+
+        Raises:
+            RefusedError: the repository was not opened by `view`; nothing says which
+                keys are its own.
+        """
+        from margo_supplychain.authoring.pending import Handing
+        from margo_supplychain.authoring.vendor_place import VendorPlace
+
+        if not isinstance(self.place, VendorPlace):
+            raise RefusedError(
+                f"{self.url} is open to be written, not as vendors see it",
+                hint="open it with Repository.view",
+            )
+        return Handing(
+            place=self.place,
+            first_root=self._first_root(state),
+            store=state,
+            signers=Signers(keys),
+            now=_now(clock),
+        )
 
     @contextmanager
     def edit(

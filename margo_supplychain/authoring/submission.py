@@ -1,7 +1,8 @@
 """What a vendor hands in: signed metadata, target files and content, built on a state.
 
 One publisher's roles and nothing else: the publisher's own, and those of its
-applications. Well-formed is all that a `Submission` is; whether the operator takes it
+applications; or the operator's own role `targets`, whose keys may lie apart, too.
+Well-formed is all that a `Submission` is; whether the operator takes it
 is said by `accepting.judge`. Its file is one tar whose bytes follow from what it holds
 (`submission_file`), so it has the same name in every inbox.
 
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     from margo_supplychain.threshold import ThresholdStatus
     from margo_supplychain.transport.protocols import Source
 
+OPERATOR: Final = "targets"
+"""In the place of a publisher: the operator's own role, whose keys are apart."""
 MOST_ROLES: Final = 1_000
 MOST_TARGETS: Final = 10_000
 MOST_BLOBS: Final = 10_000
@@ -93,7 +96,7 @@ class Submission:
     """Signed metadata of one publisher, as it is handed to an operator; unverified.
 
     Args:
-        publisher: whose roles these are.
+        publisher: whose roles these are; `targets` for the operator's.
         created: when it was made; informs, decides nothing.
         base: the state it was built on.
         roles: the publisher's own or its applications', by name; at least one.
@@ -117,7 +120,8 @@ class Submission:
     source: Source
 
     def __post_init__(self) -> None:
-        publisher_name(self.publisher)
+        if self.publisher != OPERATOR:
+            publisher_name(self.publisher)
         moment(self.created, what="submission.created")
         if self.note is not None:
             line(self.note, what="submission.note", limit=MAX_NOTE)
@@ -315,7 +319,8 @@ class Submission:
                 f"{MOST_TARGETS}"
             )
         for one in self.targets:
-            if target_path(one.path).partition("/")[0] != self.publisher:
+            owner = target_path(one.path).partition("/")[0]
+            if owner != self.publisher != OPERATOR:
                 raise MetadataFormatError(
                     f"submission of {self.publisher} has the target {one.path[:240]}"
                 )

@@ -35,6 +35,7 @@ from margo_supplychain.authoring.submission import (
     MOST_BLOBS,
     MOST_ROLES,
     MOST_TARGETS,
+    OPERATOR,
     Base,
     Submission,
     SubmittedTarget,
@@ -268,7 +269,8 @@ def read_publisher(stream: BinaryIO, *, what: str = "submission") -> str:
     Raises:
         MetadataFormatError: it does not begin as a submission.
     """
-    return publisher_name(_Reading(stream, what).listed().publisher)
+    found = _Reading(stream, what).listed().publisher
+    return found if found == OPERATOR else publisher_name(found)
 
 
 def save_submission(path: Path, submission: Submission, *, replaces: bool) -> None:

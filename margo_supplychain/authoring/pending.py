@@ -1,0 +1,205 @@
+"""What waits in an inbox counts as taken by the vendor who handed it in.
+
+His next submission goes on from it: the operator takes them in this order. Each is
+judged as the operator will, so nobody else's rubbish in the inbox, however it is
+called, changes what a vendor signs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self, final
+
+from margo_supplychain.authoring.acceptance import judge_over
+from margo_supplychain.authoring.prospect import Prospect
+from margo_supplychain.authoring.roles import signers_of
+from margo_supplychain.authoring.settings import Settings, verified_settings
+from margo_supplychain.authoring.state import State, load
+from margo_supplychain.errors import (
+    FetchError,
+    InconclusiveError,
+    RefusedError,
+    SupplyChainError,
+    VerificationError,
+)
+from margo_supplychain.verify.clock import StoppedClock
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from margo_supplychain.authoring.inbox import Inbox
+    from margo_supplychain.authoring.place import Progress
+    from margo_supplychain.authoring.signatures import Signers
+    from margo_supplychain.authoring.submission import Submission
+    from margo_supplychain.authoring.vendor_place import VendorPlace
+    from margo_supplychain.verify.trust_store import TrustStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handing:
+    """What a vendor has at hand who hands something in.
+
+    Args:
+        place: the operator's repository.
+        first_root: what a fresh client starts from.
+        store: the vendor's memory.
+        signers: his keys.
+        now: when.
+        inbox: where to; None if it goes into a file.
+        file: where it goes while signatures are missing, or when there is no inbox.
+        note: one line for the operator.
+        time_checked, progress: see `Repository.edit`.
+    """
+
+    place: VendorPlace
+    first_root: bytes
+    store: TrustStore | None
+    signers: Signers
+    now: datetime
+    inbox: Inbox | None = None
+    file: Path | None = None
+    note: str | None = None
+    time_checked: bool = False
+    progress: Progress | None = None
+
+    def load(self) -> State:
+        """Verify the operator's repository, from the memory or root.
+
+        Raises:
+            VerificationError: it is not what they say, or may be an old copy.
+            RefusedError: it has no vendors.
+        """
+        state = load(
+            self.place.source,
+            first_root=self.first_root,
+            store=self.store,
+            clock=StoppedClock(self.now),
+        )
+        expired = state.walk.expired.get("timestamp")
+        if expired is not None and self.store is None:
+            expired.hint = (
+                f"{self.place.url} may show an old copy for your key to sign on top of;"
+                " ask the operator, or work with a memory of it (--state)"
+            )
+            raise expired
+        if self.settings(state).profile == "simple":
+            raise RefusedError(
+                f"{self.place.url} has the profile simple: its role targets signs "
+                "everything, and takes nothing in",
+                hint="publish with the operator's keys",
+            )
+        return state
+
+    def settings(self, state: State) -> Settings:
+        """Return profile and periods, as verified metadata has them."""
+        return verified_settings(Settings(profile="standard"), state)
+
+
+@final
+class Pending:
+    """How the repository will stand once the operator has taken what waits.
+
+    Args:
+        start: what is at hand.
+        state: what the operator has published.
+
+    Attributes:
+        names: the submissions of this vendor that wait and can be taken, in order.
+        told: what the vendor should know, one line each.
+    """
+
+    def __init__(self, start: Handing, state: State) -> None:
+        self._state = state
+        self._start = start
+        self._prospect = Prospect(state, start.place, now=start.now)
+        self.names: list[str] = []
+        self.told: list[str] = []
+
+    @property
+    def state(self) -> State:
+        """What the next submission is built on."""
+        if not self.names:
+            return self._state
+        walk = self._prospect.tolerant
+        self._prospect.trusted("targets", tolerant=True)
+        walk.workflow.timestamp = self._state.timestamp
+        return State(
+            walk=walk, before=self._state.before, first_root=self._state.first_root
+        )
+
+    def look(self) -> Self:
+        """Look through the inbox for what was handed in with these keys."""
+        inbox = self._start.inbox
+        if inbox is None:
+            return self
+        try:
+            names, more = inbox.names()
+        except FetchError as why:
+            self.told.append(
+                f"what waits in {inbox.url} can't be looked at ({why}): if something of"
+                " yours does, this may be refused after it"
+            )
+            return self
+        if more:
+            self.told.append(f"{inbox.url} has more than the {len(names)} looked at")
+        found = [
+            (name, one) for name in names if (one := self._own(inbox, name)) is not None
+        ]
+        for name, one in sorted(found, key=lambda pair: _versions(pair[1])):
+            self._take(name, one)
+        if self.names:
+            self.told.append(
+                f"built on {', '.join(name[:12] for name in self.names)}, which the "
+                "operator has not taken yet"
+            )
+        return self
+
+    def judge(self, submission: Submission) -> None:
+        """Judge a submission as the operator will, after those that wait.
+
+        Raises:
+            RefusedError: he would refuse it.
+            SupplyChainError: devices would; see `acceptance.judge`.
+        """
+        self.told.extend(judge_over(self._prospect, submission).warnings)
+
+    def _own(self, inbox: Inbox, name: str) -> Submission | None:
+        """Return a submission if one of the keys at hand may have signed it."""
+        try:
+            if not self._has_key_of(inbox.publisher(name)):
+                return None
+            return inbox.signed(name)
+        except (VerificationError, InconclusiveError):
+            # Somebody else's rubbish is the operator's to refuse.
+            return None
+
+    def _has_key_of(self, publisher: str) -> bool:
+        who = self._prospect.who(publisher)
+        if who is None:
+            return False
+        if self._start.signers.of(who):
+            return True
+        signed = self._prospect.trusted(publisher, tolerant=True).signed
+        delegations = signed.delegations
+        roles = () if delegations is None else delegations.roles or ()
+        found = (signers_of(signed, role) for role in roles)
+        return any(one is not None and self._start.signers.of(one) for one in found)
+
+    def _take(self, name: str, submission: Submission) -> None:
+        try:
+            judged = judge_over(self._prospect, submission)
+        except SupplyChainError as why:
+            self.told.append(
+                f"submission {name[:12]} ({submission.label}) waits, and will be "
+                f"refused as it stands: {why}"
+            )
+            return
+        if not judged.is_known:
+            self._prospect = judged.after
+            self.names.append(name)
+
+
+def _versions(submission: Submission) -> tuple[str, list[tuple[str, int]]]:
+    """Return what orders the submissions of one vendor: what comes first, first."""
+    return submission.publisher, [(one.role, one.version) for one in submission.roles]

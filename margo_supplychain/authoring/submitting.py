@@ -1,0 +1,338 @@
+"""A vendor signs what is his, for a repository that others run: no operator's key.
+
+The edit is the same as an operator's own (`Edit`), on a view of the repository that is
+only read; what it changes is signed by the vendor's keys and handed in, judged before
+by the rules that the operator will judge it by. Snapshot and timestamp, and what other
+publishers have, are never touched.
+
+What the vendor handed in before and what still waits in the inbox counts as taken: the
+next submission goes on from it, and the operator takes them in this order. Where the
+inbox does not let itself be read, it goes on from what stands.
+
+Example:
+    >>> view = Repository.view("https://updates.example.org/plant", root=root)
+    >>> with view.submit([ci], inbox=open_inbox("inbox")) as edit:  # doctest: +SKIP
+    ...     edit.add_release(release)
+    True
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, final
+
+from margo_supplychain.authoring.edit import Edit, Written
+from margo_supplychain.authoring.overlay import Overlay
+from margo_supplychain.authoring.pending import Handing, Pending
+from margo_supplychain.authoring.policies import drop_void_marks
+from margo_supplychain.authoring.roles import kind_of
+from margo_supplychain.authoring.signatures import partly_signed
+from margo_supplychain.authoring.state import (
+    State,
+    last_issued,
+    require_plausible_time,
+)
+from margo_supplychain.authoring.submission import Base, Submission, SubmittedTarget
+from margo_supplychain.authoring.submission_file import save_submission
+from margo_supplychain.authoring.work import Work
+from margo_supplychain.errors import (
+    ConflictError,
+    IncompleteError,
+    RefusedError,
+    StorageError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from tuf.api.metadata import Targets
+
+    from margo_supplychain.authoring.place import Stored
+    from margo_supplychain.authoring.roles import RoleSigners
+    from margo_supplychain.formats.digests import Descriptor
+    from margo_supplychain.formats.tuf_metadata import RoleFile
+    from margo_supplychain.threshold import ThresholdStatus
+    from margo_supplychain.verify.trust_store import TrustStore
+
+MOST_TAKEN: Final = 100  # names in a row that something else has
+SEND_ON: Final = (
+    "send the file to the holders of the missing keys (margo-supplychain root sign "
+    "FILE --key KEY), then hand it in: margo-supplychain release submit FILE"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandedIn(Written):
+    """What an edit handed in; `roles` are as if they were written.
+
+    Args:
+        name: sha256 of the submission, by which the inbox knows it; empty while
+            signatures are missing.
+        inbox: where it waits; None if it is in a file.
+        file: where it is, if it is not in an inbox.
+        after: names of submissions that the operator must take first.
+        blobs_along: blobs that are part of it.
+    """
+
+    name: str
+    inbox: str | None
+    file: Path | None
+    after: tuple[str, ...]
+    blobs_along: int
+
+
+@contextmanager
+def submit(start: Handing) -> Iterator[Edit]:
+    """Collect changes and hand them in when the block ends well.
+
+    Raises:
+        SupplyChainError: see `Repository.submit`.
+    """
+    state = start.load()
+    pending = Pending(start, state).look()
+    signed_at = start.now
+    if start.time_checked:
+        signed_at = max(start.now, last_issued(state))
+    work = Work(
+        state=pending.state,
+        place=start.place,
+        settings=start.settings(state),
+        signers=start.signers,
+        now=start.now,
+        signed_at=signed_at,
+        progress=start.progress,
+    )
+    edit = Edit(work)
+    yield edit
+    edit.written = _HandingIn(start, work, state, pending).finish()
+
+
+def hand_in(start: Handing, submission: Submission) -> HandedIn:
+    """Hand in what several holders have signed.
+
+    Raises:
+        IncompleteError: signatures are missing.
+        RefusedError: the operator would refuse it.
+        VerificationError, FetchError, StorageError: see `Repository.submit`.
+    """
+    state = start.load()
+    pending = Pending(start, state).look()
+    submission.require_complete(submission.signers(pending.state))
+    pending.judge(submission)
+    if start.inbox is None:
+        raise TypeError("there is no inbox to hand it in to")
+    name = start.inbox.put(submission)
+    remember(start.store, state)
+    return HandedIn(
+        roles={one.role: (one.version, one.expires) for one in submission.roles},
+        name=name,
+        inbox=start.inbox.url,
+        file=None,
+        after=tuple(pending.names),
+        blobs_along=len(submission.content),
+    )
+
+
+def who_signs(start: Handing, submission: Submission) -> dict[str, RoleSigners]:
+    """Return who must sign each role of a submission; see `Submission.signers`.
+
+    Raises:
+        VerificationError, FetchError: the operator's repository can't be believed.
+        RefusedError: nobody delegates to one of its roles.
+    """
+    return submission.signers(Pending(start, start.load()).look().state)
+
+
+# --- what is handed in ---------------------------------------------------------------
+
+
+@final
+class _HandingIn:
+    """The end of one edit: signed, judged, and put into the inbox or file.
+
+    Args:
+        start: what is at hand.
+        work: the edit.
+        state: what the operator has published.
+        pending: what he has not taken yet.
+    """
+
+    def __init__(
+        self, start: Handing, work: Work, state: State, pending: Pending
+    ) -> None:
+        self._start = start
+        self._work = work
+        self._state = state
+        self._pending = pending
+
+    def finish(self) -> Written:
+        """Sign, judge and hand in; nothing if nothing changed.
+
+        Raises:
+            SupplyChainError: see `Repository.submit`.
+        """
+        start, work = self._start, self._work
+        drop_void_marks(work)
+        for role, why in work.changes.renewed.items():
+            if role in work.changes.touched:
+                work.warnings.append(why)
+        self._touch_what_is_staged()
+        if not work.changes.touched:
+            stored = start.place.push([], work.kept, progress=work.progress)
+            remember(start.store, self._state, work.warnings)
+            return Written(blobs_restored=len(work.restored), blobs_there=stored.there)
+        publisher = self._publisher()
+        if not start.time_checked:
+            require_plausible_time(self._state, work.now)
+        submission = self._signed(publisher)
+        status = submission.status(submission.signers(work.state))
+        lacking = [one for one in status if not one.met]
+        if not lacking:
+            self._pending.judge(submission)
+            work.warnings.extend(self._pending.told)
+        elif start.file is None:
+            self._refuse_incomplete(lacking)
+        stored = start.place.push(work.new, work.kept, progress=work.progress)
+        written = self._put(submission, stored, is_complete=not lacking)
+        remember(start.store, self._state, work.warnings)
+        if lacking:
+            raise IncompleteError(f"{start.file}: {_lacking(lacking)}", hint=SEND_ON)
+        return written
+
+    def _touch_what_is_staged(self) -> None:
+        """Let the role of a target file that was lost come along with it."""
+        work = self._work
+        if work.top:
+            raise RefusedError(
+                "snapshot and timestamp are the operator's, and signed there",
+                hint="a vendor renews roles of his own: --role PUBLISHER/NAME",
+            )
+        if not work.changes.touched:
+            for path in work.staged.targets:
+                publisher, kind, name, *_ = path.split("/")
+                role = f"{publisher}.{name}" if kind == "releases" else publisher
+                work.changes.change(role)
+
+    def _publisher(self) -> str:
+        """Return whose roles these are; `targets` is the operator's own.
+
+        Raises:
+            RefusedError: they are of two.
+        """
+        touched = self._work.changes.touched
+        publishers = {one.partition(".")[0] for one in touched}
+        if len(publishers) > 1:
+            raise RefusedError(
+                f"{' and '.join(sorted(publishers))} can't be handed in together: a "
+                "submission is of one publisher, or of the operator's own targets",
+                hint="hand in one after the other",
+            )
+        return publishers.pop()
+
+    def _signed(self, publisher: str) -> Submission:
+        work = self._work
+        along = self._content()
+        return Submission(
+            publisher=publisher,
+            created=work.signed_at,
+            base=Base(self._state.snapshot.version, self._state.snapshot.file.sha256),
+            roles=tuple(self._role(one) for one in sorted(work.changes.touched)),
+            targets=tuple(
+                SubmittedTarget(path, data)
+                for path, (_, data) in sorted(work.staged.targets.items())
+            ),
+            content=along,
+            note=self._start.note,
+            source=Overlay(work.staged, work.place.source),
+        )
+
+    def _role(self, role: str) -> RoleFile[Targets]:
+        work = self._work
+        signed = work.changes.view(role)
+        signed.version = self._next_version(role)
+        signed.expires = work.signed_at + work.settings.period(kind_of(role))
+        return partly_signed(signed, work.changes.require_who(role), work.signers)
+
+    def _next_version(self, role: str) -> int:
+        """Return the first version after the trusted one whose name is free.
+
+        Raises:
+            ConflictError: something else has each of them.
+        """
+        first = self._work.state.version(role) + 1
+        for version in range(first, first + MOST_TAKEN):
+            if self._work.place.written(role, version) is None:
+                return version
+        raise ConflictError(
+            f"{self._work.place.url} has something under each of {MOST_TAKEN} names of "
+            f"{role} from v{first} on",
+            hint="tell the operator: somebody takes the names before you",
+        )
+
+    def _content(self) -> tuple[Descriptor, ...]:
+        """Return the blobs that no registry of the vendor's has."""
+        found: dict[str, Descriptor] = {}
+        for one in self._work.new:
+            if self._start.place.comes_along(one.release):
+                parts = one.release.parts()
+                found |= {
+                    str(part.descriptor.digest): part.descriptor for part in parts
+                }
+        return tuple(found[digest] for digest in sorted(found))
+
+    def _put(
+        self, submission: Submission, stored: Stored, *, is_complete: bool
+    ) -> HandedIn:
+        start = self._start
+        name, inbox, file = "", None, None
+        if is_complete and start.inbox is not None:
+            name, inbox = start.inbox.put(submission), start.inbox.url
+        elif start.file is not None:
+            save_submission(start.file, submission, replaces=False)
+            file = start.file
+        return HandedIn(
+            roles={one.role: (one.version, one.expires) for one in submission.roles},
+            blobs_new=stored.new,
+            blobs_there=stored.there,
+            blobs_restored=len(self._work.restored),
+            name=name,
+            inbox=inbox,
+            file=file,
+            after=tuple(self._pending.names),
+            blobs_along=len(submission.content),
+        )
+
+    def _refuse_incomplete(self, lacking: Sequence[ThresholdStatus]) -> None:
+        raise IncompleteError(
+            _lacking(lacking),
+            hint="give the other keys, too; or write it to a file that their holders "
+            "sign: --out FILE. Nothing was handed in",
+        )
+
+
+def _lacking(lacking: Sequence[ThresholdStatus]) -> str:
+    return "; ".join(
+        f"{one.role} has {len(one.signers)} of {one.needed} signatures (missing: "
+        f"{', '.join(key[:12] for key in one.missing[:8])})"
+        for one in lacking
+    )
+
+
+def remember(
+    store: TrustStore | None, state: State, warnings: list[str] | None = None
+) -> None:
+    """Let a vendor's memory know what he has seen of the operator's repository."""
+    if store is None:
+        return
+    accepted = state.walk.accepted
+    files = {role: data for role, data in accepted.items() if role != "root"}
+    try:
+        store.keep(state.before, state.walk.workflow.complete(), files, {})
+    except ConflictError:
+        # Somebody verified with the same memory in the meantime: it never falls.
+        return
+    except StorageError as why:
+        if warnings is not None:
+            warnings.append(f"your memory of the repository is not written: {why}")
