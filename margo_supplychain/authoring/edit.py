@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
     from securesystemslib.signer import Key
 
+    from margo_supplychain.authoring.accepting import Accepted
     from margo_supplychain.authoring.holders import Holder
+    from margo_supplychain.authoring.inbox import Inbox
     from margo_supplychain.authoring.release import Release
     from margo_supplychain.authoring.work import Work
     from margo_supplychain.formats.names import ReleaseName
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.record import ReleaseRecord
     from margo_supplychain.formats.release_entry import ReleaseEntry
     from margo_supplychain.formats.versions import Version
+    from margo_supplychain.transport.protocols import ContentSources
 
 NO_HOLDERS: Final[Mapping[str, Holder]] = MappingProxyType({})
 
@@ -315,6 +318,26 @@ class Edit:
             RefusedError: no such release, or `use` is none or withdrawn itself.
         """
         return listing.withdraw(self._work, name, version, reason=reason, use=use)
+
+    # --- what others have signed -----------------------------------------------------
+
+    def accept(
+        self,
+        inbox: Inbox,
+        names: Sequence[str],
+        *,
+        content: ContentSources | None = None,
+    ) -> Accepted:
+        """Take in what vendors have submitted; see `Repository.accept`.
+
+        Args:
+            inbox: where it lies; nothing is removed.
+            names: which submissions, one after the other.
+            content: asks the registries that records name; None to ask nobody.
+        """
+        from margo_supplychain.authoring.accepting import take
+
+        return take(self._work, inbox, names, content=content)
 
     # --- renewal ---------------------------------------------------------------------
 
