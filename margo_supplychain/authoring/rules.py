@@ -59,7 +59,7 @@ def other_bytes(name: ReleaseName, listed: Version, asked: Version) -> RefusedEr
 
 
 def check_release(
-    release: Release,
+    release: Release | ReleaseRecord,
     policy: PublisherPolicy,
     listed: Sequence[Candidate],
     *,
@@ -68,7 +68,7 @@ def check_release(
     """Refuse a new release that no device would take.
 
     Args:
-        release: the new one.
+        release: the new one, or its record.
         policy: its publisher policy.
         listed: what the application's role lists.
         role_version: the role's trusted version.

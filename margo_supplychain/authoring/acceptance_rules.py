@@ -1,0 +1,260 @@
+"""What an operator takes of roles that vendors have signed: rules that roles share.
+
+Pure over metadata. Each refusal says which role, what was found and what is expected;
+who it came from is said by `accepting`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from margo_supplychain import threshold
+from margo_supplychain.authoring.delegator_fields import left_keys
+from margo_supplychain.authoring.history import require_no_return
+from margo_supplychain.authoring.plan import RoleKeys
+from margo_supplychain.authoring.roles import delegator_of, kind_of, signers_of
+from margo_supplychain.authoring.state import LIMITS
+from margo_supplychain.errors import KeyFormatError, RefusedError
+from margo_supplychain.formats.times import format_time
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from typing import Any
+
+    from tuf.api.metadata import DelegatedRole, TargetFile, Targets
+
+    from margo_supplychain.authoring.prospect import Prospect
+    from margo_supplychain.authoring.roles import RoleSigners
+    from margo_supplychain.formats.tuf_metadata import RoleFile
+
+AGAIN: Final = "build it again: it then starts from what is published now"
+# A role may last longer than root's period for it says, but not for ever.
+LONGEST: Final = 2
+_FREE: Final = "x-"  # fields that every reader ignores begin so
+
+
+def require_next(before: Prospect, file: RoleFile[Targets]) -> None:
+    """Refuse any version but the one that comes next.
+
+    Raises:
+        RefusedError: it is older, or leaves some out.
+        FetchError: what has the next name can't be found out.
+    """
+    expected = before.next_version(file.role, file.data)
+    if file.version == expected:
+        return
+    trusted = before.version(file.role)
+    if file.version <= trusted:
+        raise RefusedError(
+            f"{file.label} was made from an older state: v{trusted} is published",
+            hint=AGAIN,
+        )
+    if file.version < expected:
+        raise RefusedError(
+            f"{file.label} can't be taken: something else has that name since a run "
+            "that did not end",
+            hint=AGAIN,
+        )
+    raise RefusedError(
+        f"{file.label} skips versions: v{trusted} is published, so v{expected} is next",
+        hint=AGAIN,
+    )
+
+
+def require_bounded_expiry(before: Prospect, file: RoleFile[Targets]) -> None:
+    """Refuse a role that would last far beyond the period that root signs.
+
+    That it has not expired is the device's rule.
+
+    Raises:
+        RefusedError: it would.
+    """
+    period = before.settings.period(kind_of(file.role))
+    if file.expires > before.now + LONGEST * period:
+        raise RefusedError(
+            f"{file.label} lasts until {format_time(file.expires)}, more than "
+            f"{LONGEST} times the {period.days} days that root gives such a role",
+            hint="sign it with an earlier expiry; and look whether the clock was right",
+        )
+
+
+def require_known_fields(
+    what: str, fields: Mapping[str, Any], *, allowed: Collection[str] = ()
+) -> None:
+    """Refuse fields that no rule knows, but for `x-…`, which every reader ignores.
+
+    Raises:
+        RefusedError: for the first.
+    """
+    for name in fields:
+        if name not in allowed and not name.startswith(_FREE):
+            raise RefusedError(
+                f"{what} has the field {name[:80]!r}, which no rule knows"
+            )
+
+
+def require_one_file(what: str, file: TargetFile, *, limit: int) -> None:
+    """Refuse a target that is not named by sha256 alone, or beyond its limit.
+
+    Raises:
+        RefusedError: it is.
+    """
+    if set(file.hashes) != {"sha256"}:
+        raise RefusedError(
+            f"{what} is signed with hashes {sorted(file.hashes)}, expected sha256 alone"
+        )
+    if file.length > limit:
+        raise RefusedError(
+            f"{what} has {file.length} bytes, more than the limit of {limit}"
+        )
+    require_known_fields(what, file.unrecognized_fields, allowed=("custom",))
+
+
+# --- delegations ---------------------------------------------------------------------
+
+
+def delegated(signed: Targets | None) -> Mapping[str, DelegatedRole]:
+    """Return the roles that a role delegates to by name."""
+    if signed is None or signed.delegations is None:
+        return {}
+    return signed.delegations.roles or {}
+
+
+def require_plain_delegations(what: str, signed: Targets) -> None:
+    """Refuse hash bins, and fields that no rule knows.
+
+    Raises:
+        RefusedError: it has some.
+    """
+    require_known_fields(what, signed.unrecognized_fields)
+    delegations = signed.delegations
+    if delegations is None:
+        return
+    if delegations.succinct_roles is not None:
+        raise RefusedError(
+            f"{what} delegates to hash bins, which match every name",
+            hint="delegate to each application by its name",
+        )
+    require_known_fields(f"{what} (delegations)", delegations.unrecognized_fields)
+
+
+def require_exact(
+    what: str, name: str, role: DelegatedRole, *, paths: Sequence[str]
+) -> None:
+    """Refuse a delegation that is not exactly as ours are.
+
+    Raises:
+        RefusedError: other paths, not terminating, or under another name.
+    """
+    if role.name != name:
+        raise RefusedError(f"{what} delegates to {role.name[:160]!r} as {name[:160]!r}")
+    if role.paths is None or sorted(role.paths) != sorted(paths):
+        raise RefusedError(
+            f"{what} delegates other paths to {name} than {', '.join(paths)}"
+        )
+    if role.path_hash_prefixes is not None or not role.terminating:
+        raise RefusedError(f"{what} delegates to {name}, and does not end there")
+    require_known_fields(f"{what} ({name})", role.unrecognized_fields)
+
+
+def role_keys(what: str, name: str, signed: Targets) -> RoleKeys:
+    """Return the keys that a role gives another one, if they are sound.
+
+    Raises:
+        RefusedError: no key, a key twice whatever its id, an id that is not computed,
+            or a threshold that can't be met.
+    """
+    try:
+        who = signers_of(signed, name)
+        if who is None:
+            raise RefusedError(f"{what} does not delegate to {name}")
+        return RoleKeys(keys=tuple(who.keys.values()), threshold=who.threshold)
+    except KeyFormatError as why:
+        raise RefusedError(f"{what} delegates to {name}: {why}") from why
+
+
+def require_remembered(what: str, old: Targets | None, new: Targets) -> None:
+    """Refuse a delegator that forgets which keys have left.
+
+    Raises:
+        RefusedError: it does.
+    """
+    known = {} if old is None else left_keys(old)
+    said = left_keys(new)
+    for role, keys in known.items():
+        forgotten = keys - said.get(role, frozenset())
+        if forgotten:
+            raise RefusedError(
+                f"{what} forgets that key {min(forgotten)[:12]} left {role[:160]} "
+                "(x-left, by material)",
+                hint="what was said before stays: build it again",
+            )
+
+
+def require_no_old_key(
+    before: Prospect, name: str, keys: RoleKeys, *, now: RoleSigners | None
+) -> None:
+    """Refuse keys that the role had once and has no more.
+
+    Args:
+        before: the repository before it.
+        name: the role.
+        keys: what it shall have.
+        now: what it has.
+
+    Raises:
+        RefusedError: one returns.
+        FetchError: nobody answers who could know.
+    """
+    known = set() if now is None else {threshold.material(k) for k in now.keys.values()}
+    if keys.materials() <= known:
+        return
+    delegator = delegator_of(name)
+    left = frozenset[str]()
+    for role in dict.fromkeys(("targets", delegator)):
+        said = before.standing(role)
+        if said is not None:
+            left |= left_keys(said).get(name, frozenset())
+    require_no_return(
+        before.overlay,
+        name,
+        keys,
+        now=now,
+        newest=before.version(delegator),
+        left=left,
+        versions=before.place.versions(delegator),
+    )
+
+
+def require_taken_away(what: str, name: str, old: Targets, new: Targets) -> None:
+    """Refuse a role that vanishes without a word: devices could no longer follow it.
+
+    Raises:
+        RefusedError: its keys are not noted as having left.
+    """
+    who = signers_of(old, name)
+    keys = () if who is None else who.keys.values()
+    had = {threshold.material(key) for key in keys}
+    if not had <= left_keys(new).get(name, frozenset()):
+        raise RefusedError(
+            f"{what} delegates to {name} no more, and leaves it behind: devices could "
+            "no longer follow it",
+            hint="to remove it for good: margo-supplychain publisher remove "
+            f"{name.replace('.', '/', 1)}",
+        )
+
+
+def require_room(before: Prospect, after: Prospect, what: str) -> None:
+    """Refuse new roles that would not leave room for others in the snapshot.
+
+    Raises:
+        RefusedError: they would.
+    """
+    most = LIMITS.snapshot * 9 // 10
+    if len(after.meta) > len(before.meta) and after.snapshot_size() > most:
+        raise RefusedError(
+            f"with {what} the snapshot would list {len(after.meta)} roles in more than "
+            f"{most} bytes, and devices read {LIMITS.snapshot}",
+            hint="applications that are no more can't be taken off the list: this "
+            "repository is full",
+        )

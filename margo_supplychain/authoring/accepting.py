@@ -1,0 +1,417 @@
+"""`repo accept`: what vendors have submitted is judged, taken in and published.
+
+Each submission is judged over the repository with those that were taken before it
+(`acceptance`), its content is taken in, and then one snapshot and timestamp say all of
+it, in an edit like any other. Two vendors who built on the same state both land; of two
+submissions for one version, the second has to be built again. One that is refused or
+malformed changes nothing and stands in nobody's way.
+
+An inbox is emptied of what is published, and not before: a run that was killed goes on
+where it was, since what was taken is known by its bytes.
+
+Example:
+    >>> done = repository.accept(open_inbox("inbox"), [online])  # doctest: +SKIP
+    >>> [one.publisher for one in done.taken], done.refused
+    (['acme', 'globex'], ())
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, NamedTuple, final
+
+from margo_supplychain.authoring.acceptance import OPERATOR, Judged, judge, judge_over
+from margo_supplychain.authoring.acceptance_content import take_content
+from margo_supplychain.authoring.edit import Written
+from margo_supplychain.authoring.prospect import Prospect
+from margo_supplychain.authoring.roles import application_of, kind_of
+from margo_supplychain.errors import (
+    ConflictError,
+    InconclusiveError,
+    RefusedError,
+    SupplyChainError,
+    VerificationError,
+)
+from margo_supplychain.formats.tuf_metadata import file_name
+from margo_supplychain.verify import resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from securesystemslib.signer import Signer
+
+    from margo_supplychain.authoring.inbox import Inbox
+    from margo_supplychain.authoring.place import Progress
+    from margo_supplychain.authoring.repository import Repository
+    from margo_supplychain.authoring.submission import Submission
+    from margo_supplychain.authoring.work import Work
+    from margo_supplychain.formats.names import ReleaseName
+    from margo_supplychain.formats.versions import Version
+    from margo_supplychain.transport.protocols import ContentSources
+    from margo_supplychain.verify.clock import Clock
+    from margo_supplychain.verify.trust_store import TrustStore
+
+    _Attempt = Callable[[Sequence[str]], "Accepted"]
+
+__all__ = ["Accepted", "Judged", "Refusal", "Taken", "accept", "judge", "take"]
+
+MOST_PASSES: Final = 20
+"""Submissions may be built on one another, and lie in any order."""
+SHORTEST_NAME: Final = 8  # digits of a submission's name that tell it from others
+
+
+class Taken(NamedTuple):
+    """A submission that is published.
+
+    Args:
+        name: sha256 of its file.
+        publisher: whose it was.
+        roles: (role, version) of what is new; empty if all of it was published before.
+        releases: those that were not listed before, as `acme/pump-monitor 1.2.0`.
+        note: what its vendor wrote.
+    """
+
+    name: str
+    publisher: str
+    roles: tuple[tuple[str, int], ...]
+    releases: tuple[str, ...]
+    note: str | None
+
+
+class Refusal(NamedTuple):
+    """A submission that is not taken.
+
+    Args:
+        name: sha256 of its file, as the inbox calls it.
+        publisher: whose it says it is, which nobody may have signed; None if it does
+            not even say that.
+        reason: in one line.
+        code: of the error.
+        hint: what can be done.
+        is_open: it could not be decided, and may be taken the next time.
+    """
+
+    name: str
+    publisher: str | None
+    reason: str
+    code: str
+    hint: str | None
+    is_open: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """What `Repository.accept` did.
+
+    Args:
+        taken: what is published now.
+        known: what was published before; it is cleaned away.
+        refused: what is not, and why.
+        written: roles that were signed and taken in, and content.
+        more: there is more in the inbox, which was not looked at.
+        removed: names that are not in the inbox any more.
+        warnings: what the operator should know, one line each.
+    """
+
+    taken: tuple[Taken, ...] = ()
+    known: tuple[Taken, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    written: Written = field(default_factory=Written)
+    more: bool = False
+    removed: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def accept(
+    repository: Repository,
+    inbox: Inbox,
+    keys: Sequence[Signer],
+    *,
+    only: Sequence[str] = (),
+    discard: bool = False,
+    content: ContentSources | None = None,
+    clock: Clock | None = None,
+    time_checked: bool = False,
+    state: TrustStore | None = None,
+    progress: Progress | None = None,
+) -> Accepted:
+    """Take in what vendors have submitted; see `Repository.accept`."""
+    waiting = inbox.names()
+    names = _chosen(inbox, waiting.names, only)
+    reached: list[Accepted] = []
+
+    def attempt(chosen: Sequence[str]) -> Accepted:
+        reached.clear()
+        with repository.edit(
+            keys,
+            clock=clock,
+            time_checked=time_checked,
+            state=state,
+            progress=progress,
+        ) as edit:
+            found = edit.accept(inbox, chosen, content=content)
+            reached.append(found)
+        stored = edit.written or Written()
+        content_of = found.written
+        written = replace(
+            stored,
+            blobs_new=content_of.blobs_new + stored.blobs_new,
+            blobs_there=content_of.blobs_there + stored.blobs_there,
+        )
+        return replace(found, written=written, warnings=edit.warnings)
+
+    try:
+        done = attempt(names)
+    except ConflictError:
+        # A registry has no lock: start again from what somebody else has published.
+        done = attempt(names)
+    except VerificationError as why:
+        if not reached or len(reached[0].taken) < 2:
+            raise
+        # Each was judged alone, and together devices would refuse them: whoever it is,
+        # the others need not wait for him.
+        done = _one_by_one(attempt, names, reached, why)
+    return _tidied(done, inbox, more=waiting.more and not only, discard=discard)
+
+
+def _one_by_one(
+    attempt: _Attempt,
+    names: Sequence[str],
+    reached: Sequence[Accepted],
+    problem: VerificationError,
+) -> Accepted:
+    """Take each submission in an edit of its own.
+
+    Raises:
+        VerificationError: it is not the fault of any one of them.
+    """
+    done = Accepted()
+    for name in names:
+        try:
+            one = attempt([name])
+        except VerificationError as why:
+            if not reached or not reached[0].taken:
+                raise
+            publisher = reached[0].taken[0].publisher
+            one = Accepted(refused=(_refusal(name, publisher, why),))
+        done = Accepted(
+            taken=(*done.taken, *one.taken),
+            known=(*done.known, *one.known),
+            refused=(*done.refused, *one.refused),
+            written=Written(
+                roles={**done.written.roles, **one.written.roles},
+                blobs_new=done.written.blobs_new + one.written.blobs_new,
+                blobs_there=done.written.blobs_there + one.written.blobs_there,
+            ),
+            warnings=(*done.warnings, *one.warnings),
+        )
+    if not done.taken:
+        raise problem
+    return done
+
+
+def _chosen(inbox: Inbox, names: Sequence[str], only: Sequence[str]) -> tuple[str, ...]:
+    """Return the names to look at; `only` may have their first digits.
+
+    Raises:
+        RefusedError: nothing, or more than one, begins so.
+    """
+    if not only:
+        return tuple(names)
+    found = []
+    for given in only:
+        matching = [one for one in names if one.startswith(given)]
+        if len(given) == len(_WHOLE) and not matching:
+            matching = [given]  # more lie there than were listed
+        if len(matching) != 1 or len(given) < SHORTEST_NAME:
+            raise RefusedError(
+                f"{len(matching)} submissions in {inbox.url} begin with {given[:64]!r}",
+                hint=f"name one by {SHORTEST_NAME} digits of its name or more",
+            )
+        found += matching
+    return tuple(dict.fromkeys(found))
+
+
+_WHOLE: Final = "0" * 64
+
+
+def _tidied(done: Accepted, inbox: Inbox, *, more: bool, discard: bool) -> Accepted:
+    """Take away what is published, and what is refused if that is wanted."""
+    names = [one.name for one in (*done.taken, *done.known)]
+    if discard:
+        names += [one.name for one in done.refused if not one.is_open]
+    removed: list[str] = []
+    kept: list[str] = []
+    warnings = list(done.warnings)
+    for name in names:
+        try:
+            gone = inbox.remove(name)
+        except SupplyChainError as why:
+            # What is published is published: it must not be reported as a failure.
+            warnings.append(f"{name[:12]} stays in {inbox.url}: {why}")
+            continue
+        (removed if gone else kept).append(name)
+    if kept:
+        warnings.append(
+            f"{inbox.url} keeps {len(kept)} submissions that are done with: remove "
+            "them with the registry's own tools"
+        )
+    if more:
+        warnings.append(
+            f"{inbox.url} holds more than was looked at: run it again, with "
+            "--discard-refused if what was refused is in the way; who fills it?"
+        )
+    return replace(done, removed=tuple(removed), more=more, warnings=tuple(warnings))
+
+
+# --- inside an edit ------------------------------------------------------------------
+
+
+def take(
+    work: Work, inbox: Inbox, names: Sequence[str], *, content: ContentSources | None
+) -> Accepted:
+    """Judge submissions one after the other, and take in what is good; see `accept`.
+
+    Args:
+        work: the edit that signs for them.
+        inbox: where they lie; nothing is removed.
+        names: which of them.
+        content: asks the registries that records name.
+
+    Raises:
+        SupplyChainError: the repository is not fit to take in anything.
+    """
+    taking = _Taking(work, inbox, content)
+    taking.run(names)
+    return taking.result()
+
+
+@final
+class _Taking:
+    def __init__(
+        self, work: Work, inbox: Inbox, content: ContentSources | None
+    ) -> None:
+        self._work = work
+        self._inbox = inbox
+        self._content = content
+        self._prospect = Prospect(work.state, work.place, now=work.signed_at)
+        self._taken: list[Taken] = []
+        self._known: list[Taken] = []
+        self._refused: dict[str, Refusal] = {}
+        self._new: set[tuple[ReleaseName, Version]] = set()
+        self._blobs_new = 0
+        self._blobs_there = 0
+
+    def run(self, names: Sequence[str]) -> None:
+        """Judge them, and those again that may have come too early."""
+        pending = list(names)
+        for _ in range(MOST_PASSES):
+            before = len(self._taken)
+            for name in pending:
+                self._one(name)
+            changed = {one.publisher for one in self._taken[before:]}
+            pending = [
+                one.name
+                for one in self._refused.values()
+                if one.publisher is not None
+                and (one.publisher in changed or OPERATOR in changed)
+            ]
+            if not pending:
+                break
+        self._note_releases()
+
+    def result(self) -> Accepted:
+        """Return what came of it, before anything is published."""
+        return Accepted(
+            taken=tuple(self._taken),
+            known=tuple(self._known),
+            refused=tuple(self._refused.values()),
+            written=Written(blobs_new=self._blobs_new, blobs_there=self._blobs_there),
+        )
+
+    def _one(self, name: str) -> None:
+        self._refused.pop(name, None)
+        publisher = None
+        try:
+            submission = self._inbox.signed(name)
+            publisher = submission.publisher
+            judged = judge_over(self._prospect, submission)
+            if judged.is_known:
+                self._known.append(_taken(name, submission, judged))
+                return
+            # Signed by those who may: now all of it is read, and compared.
+            with self._inbox.read(name) as whole:
+                if _files(whole) != _files(submission):
+                    raise RefusedError(
+                        f"{publisher}: {name[:12]} changed while it was read"
+                    )
+                stored = take_content(
+                    self._work, whole, list(judged.releases()), content=self._content
+                )
+        except SupplyChainError as why:
+            self._refused[name] = _refusal(name, publisher, why)
+            return
+        self._blobs_new += stored.new
+        self._blobs_there += stored.there
+        self._adopt(judged)
+        self._taken.append(_taken(name, submission, judged))
+
+    def _adopt(self, judged: Judged) -> None:
+        work = self._work
+        for role in judged.roles:
+            # Also where another one follows in this very run: it has its name.
+            work.staged.metadata[file_name(role.role, role.version)] = role.data
+            work.adopt(role.role, role.data)
+            if kind_of(role.role) == "application":
+                work.applications.add(application_of(role.role))
+        for target in judged.targets:
+            work.staged.targets[target.path] = (target.what, target.data)
+        self._new.update((one.name, one.version) for one in judged.releases())
+        work.warnings += judged.warnings
+        self._prospect = judged.after
+
+    def _note_releases(self) -> None:
+        """Tell the edit which releases devices must be able to install now."""
+        for name, version in self._new:
+            said = self._prospect.standing(name.role)
+            listed = () if said is None else resolve.listed(said, name)
+            for one in listed:
+                is_usable = one.entry is not None and one.entry.withdrawn is None
+                if one.version == version and is_usable:
+                    self._work.releases.setdefault(name, set()).add(version)
+
+
+def _files(submission: Submission) -> tuple[object, ...]:
+    return (
+        submission.publisher,
+        tuple((one.role, one.data) for one in submission.roles),
+        submission.targets,
+        submission.content,
+    )
+
+
+def _taken(name: str, submission: Submission, judged: Judged) -> Taken:
+    return Taken(
+        name=name,
+        publisher=judged.publisher,
+        roles=tuple((one.role, one.version) for one in judged.roles),
+        releases=tuple(
+            f"{one.record.name} {one.record.version}" for one in judged.records
+        ),
+        note=submission.note,
+    )
+
+
+def _refusal(name: str, publisher: str | None, why: SupplyChainError) -> Refusal:
+    prefix = f"{publisher}: "
+    text = str(why)
+    if publisher is not None and not text.startswith(prefix):
+        text = prefix + text
+    return Refusal(
+        name=name,
+        publisher=publisher,
+        reason=text,
+        code=why.code,
+        hint=why.hint,
+        is_open=isinstance(why, InconclusiveError),
+    )
