@@ -14,6 +14,7 @@ from margo_supplychain import threshold
 from margo_supplychain.authoring.delegator_fields import (
     CutOff,
     cut_off,
+    cut_off_at,
     forget_cut_off,
     note_cut_off,
     note_left,
@@ -225,8 +226,7 @@ class Changes:
         except ThresholdError:
             return None
         if file is None or role in self.renewed:
-            known = cut_off(self.view(delegator_of(role)), role)
-            return None if known is None else known.last
+            return cut_off_at(self.view(delegator_of(role)), role)
         return self._state.snapshot.signed.meta[f"{role}.json"]
 
     def is_signed_by(self, who: RoleSigners) -> bool:

@@ -117,6 +117,17 @@ def remove(work: Work, role: str) -> bool:
     return True
 
 
+def below(work: Work, publisher: str) -> tuple[str, ...]:
+    """Return the roles that a publisher delegates to; none if it can't be read."""
+    try:
+        if work.changes.who(publisher) is None:
+            return ()
+        delegations = work.changes.view(publisher).delegations
+    except VerificationError:
+        return ()
+    return () if delegations is None else tuple(delegations.roles or ())
+
+
 def require_publishers(work: Work) -> None:
     """Refuse the profile simple, which has none.
 

@@ -113,6 +113,18 @@ def cut_off(signed: Root | Targets, role: str) -> CutOff | None:
     return CutOff(listed, last)
 
 
+def cut_off_at(signed: Root | Targets, role: str) -> MetaFile | None:
+    """Return the file from which the holder of a role that was cut off goes on.
+
+    None if it was not cut off, or begins anew (`cut_off` tells which).
+
+    Raises:
+        MetadataFormatError: as `cut_off`.
+    """
+    found = cut_off(signed, role)
+    return None if found is None else found.last
+
+
 def is_awaited(signed: Root | Targets, role: str, listed: MetaFile) -> bool:
     """Say whether a role that was cut off waits for its new keys to sign.
 

@@ -17,13 +17,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, final
 
 from margo_supplychain.authoring import delegating, listing, policies
+from margo_supplychain.authoring.delegator_fields import removed_roles
 from margo_supplychain.authoring.plan import RoleKeys
 from margo_supplychain.authoring.roles import (
     application_of,
     check_role,
     kind_of,
 )
-from margo_supplychain.errors import RefusedError
+from margo_supplychain.errors import RefusedError, VerificationError
 from margo_supplychain.formats.names import publisher_name
 
 if TYPE_CHECKING:
@@ -97,6 +98,39 @@ class Edit:
             RefusedError: it is not.
         """
         self._work.require_publisher(name)
+
+    def require_publishers(self) -> None:
+        """Refuse the profile simple, which has none.
+
+        Raises:
+            RefusedError: it is.
+        """
+        delegating.require_publishers(self._work)
+
+    def keyids(self, role: str) -> tuple[str, ...]:
+        """Return the key ids of a role as they stand in this edit.
+
+        Empty if nobody delegates to it, or if its delegator can't be read.
+        """
+        try:
+            who = self._work.changes.who(role)
+        except VerificationError:
+            return ()
+        return () if who is None else tuple(who.keys)
+
+    def below(self, publisher: str) -> tuple[str, ...]:
+        """Return the applications of a publisher, as roles; empty if unreadable."""
+        return delegating.below(self._work, publisher)
+
+    @property
+    def removed_publishers(self) -> tuple[str, ...]:
+        """The publishers that were here once, and are no more."""
+        removed = removed_roles(self._work.changes.view("targets"))
+        return tuple(sorted(one for one in removed if "." not in one))
+
+    def is_refused(self, role: str) -> bool:
+        """Say whether devices refuse a role until its new keys have signed."""
+        return self._work.changes.is_refused(role)
 
     def standing(self, role: str) -> tuple[int, datetime]:
         """Return a role's version and expiry: as written, once the edit has ended."""

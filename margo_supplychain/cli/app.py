@@ -19,7 +19,8 @@ from margo_supplychain.cli.author import Author, edit_data, reads, signed_line, 
 from margo_supplychain.cli.options import epilog
 from margo_supplychain.cli.output import Result
 from margo_supplychain.cli.repo_status import who
-from margo_supplychain.cli.signing_keys import read_public, threshold_of
+from margo_supplychain.cli.role_keys import owner_option, role_keys
+from margo_supplychain.cli.signing_keys import threshold_of
 
 if TYPE_CHECKING:
     from margo_supplychain.authoring.duties import Duty
@@ -71,6 +72,7 @@ _provenance_option = click.option(
 )
 @_provenance_option
 @click.option("--minimum-version", type=VERSION, help="Nothing below is current.")
+@owner_option
 @signs
 def add(
     author: Author,
@@ -80,6 +82,7 @@ def add(
     threshold: int | None,
     provenance: Provenance | None,
     minimum_version: Version | None,
+    owners: tuple[str, ...],
 ) -> Result:
     """Delegate an application to its release key, with the publisher's offline key."""
     from margo_supplychain.formats.publisher_policy import PublisherPolicy
@@ -87,19 +90,25 @@ def add(
     with author.look() as known:  # before anybody types a passphrase
         known.require_publisher(name)
     with author.keyring() as keyring:
-        keys = [read_public(keyring, uri).key for uri in dict.fromkeys(uris)]
+        given = role_keys(keyring, uris, owners, public=True)
     if known.is_simple:
         needed = 1
-    elif not keys:
+    elif not given.keys:
         raise click.UsageError("--release-key is missing: who signs its releases?")
     else:
-        needed = threshold_of("--release-threshold", threshold, len(keys))
+        needed = threshold_of("--release-threshold", threshold, len(given.keys))
+    # An application that was removed, and is added again, keeps its epoch.
+    before = known.policy(name)
     policy = PublisherPolicy(
-        epoch=1, provenance=provenance or "none", minimum_version=minimum_version
+        epoch=1 if before is None else before.epoch,
+        provenance=provenance or "none",
+        minimum_version=minimum_version,
     )
     with author.edit(*_KEYS) as edit:
-        changed = edit.add_application(name, keys, threshold=needed, policy=policy)
-    signers = ", ".join(key.keyid[:12] for key in keys) or "the key of targets"
+        changed = edit.add_application(
+            name, given.keys, threshold=needed, policy=policy, holders=given.holders
+        )
+    signers = ", ".join(key.keyid[:12] for key in given.keys) or "the key of targets"
     if needed > 1:
         signers = f"{needed} of {signers}"
     verb = "added" if changed else "unchanged"

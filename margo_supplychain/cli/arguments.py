@@ -66,6 +66,11 @@ def _publisher(text: str) -> str:
     return publisher_name(text)
 
 
+def _delegated(text: str) -> str:
+    """Return the role of a publisher, or of an application as PUBLISHER/NAME."""
+    return _release_name(text).role if "/" in text else _publisher(text)
+
+
 def _platform(text: str) -> str:
     from margo_supplychain.formats.closure import platform_name
 
@@ -108,6 +113,7 @@ SLOT_HINT: Final = "a slot is a name from this device's configuration, such as l
 DIGEST_HINT: Final = "give the whole digest: sha256: and 64 hexadecimal digits"
 RELEASE_NAME: Final = _Parsed("publisher/name", _release_name)
 PUBLISHER: Final = _Parsed("publisher", _publisher)
+DELEGATED: Final = _Parsed("name", _delegated)
 VERSION: Final = _Parsed("version", _version)
 VERSION_OR_NONE: Final = _Parsed("version|none", _version_or_none)
 ARTIFACT: Final = _Parsed("version|digest", _artifact)
