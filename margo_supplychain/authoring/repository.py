@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from securesystemslib.signer import Signer
 
+    from margo_supplychain.authoring.accepting import Accepted
     from margo_supplychain.authoring.duties import Duty
     from margo_supplychain.authoring.inbox import Inbox
     from margo_supplychain.authoring.pending import Handing
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.state import State
     from margo_supplychain.formats.reports import Report
     from margo_supplychain.transport.network import Network
-    from margo_supplychain.transport.protocols import Shelf
+    from margo_supplychain.transport.protocols import ContentSources, Shelf
     from margo_supplychain.verify.clock import Clock
     from margo_supplychain.verify.trust_store import TrustStore
 
@@ -355,6 +356,54 @@ class Repository:
             edit.written = finish(work, time_checked=time_checked, store=state)
             if edit.written.roles:
                 work.warnings += self._put_back()
+
+    def accept(
+        self,
+        inbox: Inbox,
+        keys: Sequence[Signer],
+        *,
+        only: Sequence[str] = (),
+        discard: bool = False,
+        content: ContentSources | None = None,
+        clock: Clock | None = None,
+        time_checked: bool = False,
+        state: TrustStore | None = None,
+        progress: Progress | None = None,
+    ) -> Accepted:
+        """Judge what vendors have submitted, and publish what is good.
+
+        Each is taken whole, or not at all; one that is refused stands in nobody's way.
+        What is published is then removed from the inbox. Again is fine.
+
+        Args:
+            inbox: where it lies.
+            keys: private keys of snapshot and timestamp; no vendor's.
+            only: names of submissions, or their first digits; all that are there by
+                default.
+            discard: remove what was refused as well.
+            content: asks the registries that records name for the content of releases;
+                None to ask nobody.
+            clock, time_checked, state, progress: see `edit`.
+
+        Raises:
+            FetchError, StorageError: the inbox can't be read.
+            RefusedError: `only` names none, or more than one.
+            SupplyChainError: see `edit`; nothing was published.
+        """
+        from margo_supplychain.authoring.accepting import accept
+
+        return accept(
+            self,
+            inbox,
+            keys,
+            only=only,
+            discard=discard,
+            content=content,
+            clock=clock,
+            time_checked=time_checked,
+            state=state,
+            progress=progress,
+        )
 
     def check(
         self, *, clock: Clock | None = None, state: TrustStore | None = None
