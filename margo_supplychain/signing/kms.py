@@ -61,7 +61,7 @@ _SERVICES: Final = {
         "AWS KMS",
         "AWSSigner",
         "aws",
-        re.compile(r"awskms:([A-Za-z0-9:/_-]{1,2048})", re.ASCII),
+        re.compile(r"awskms:([A-Za-z0-9][A-Za-z0-9:/_-]{0,2047})", re.ASCII),
         "awskms:KEY-ID, awskms:alias/NAME or awskms:ARN",
         ("botocore.exceptions:BotoCoreError", "botocore.exceptions:ClientError"),
     ),
@@ -70,7 +70,7 @@ _SERVICES: Final = {
         "GCPSigner",
         "gcp",
         re.compile(
-            r"gcpkms:(projects/[A-Za-z0-9.:_-]+/locations/[A-Za-z0-9-]+/keyRings/"
+            r"gcpkms:(projects/[a-z0-9][a-z0-9.:-]*/locations/[A-Za-z0-9-]+/keyRings/"
             r"[A-Za-z0-9_-]+/cryptoKeys/[A-Za-z0-9_-]+/cryptoKeyVersions/[0-9]+)",
             re.ASCII,
         ),
