@@ -231,6 +231,22 @@ class RootProposal:
         found = self.root.metadata.signatures
         return frozenset(one for one in found if found[one].signature)
 
+    def ids_of(self, key: Key) -> list[str]:
+        """Return the ids under which a key may sign it; two, if each root has its own.
+
+        Raises:
+            RefusedError: the key is in neither root.
+        """
+        wanted = threshold.material(key)
+        found = [
+            keyid
+            for keyid, one in self.keys.items()
+            if threshold.material(one) == wanted
+        ]
+        if not found:
+            raise self._foreign(key.keyid)
+        return found
+
     def difference(self) -> Difference:
         """Return what it changes of the trusted root."""
         return difference.between(self.trusted, self.root)
@@ -252,7 +268,7 @@ class RootProposal:
             RefusedError: the key is in neither root.
             SignerError: the key made a signature that does not verify.
         """
-        keyids = self._ids_of(signer.public_key)
+        keyids = self.ids_of(signer.public_key)
         if self.signed_by.issuperset(keyids):
             return self
         made = signer.sign(self.payload).signature
@@ -280,7 +296,7 @@ class RootProposal:
             raise self._foreign(keyid)
         for one in encodings(key, signature):
             if self._verifies(keyid, one):
-                keyids = self._ids_of(key)
+                keyids = self.ids_of(key)
                 return self._with([{"keyid": each, "sig": one} for each in keyids])
         raise RefusedError(
             f"the signature of key {keyid[:12]} does not verify",
@@ -336,18 +352,6 @@ class RootProposal:
         return tuple(found)
 
     # --- inside -----------------------------------------------------------------------
-
-    def _ids_of(self, key: Key) -> list[str]:
-        """Return the ids under which a key is known; two, if each root has its own."""
-        wanted = threshold.material(key)
-        found = [
-            keyid
-            for keyid, one in self.keys.items()
-            if threshold.material(one) == wanted
-        ]
-        if not found:
-            raise self._foreign(key.keyid)
-        return found
 
     def _foreign(self, keyid: str) -> RefusedError:
         roots = self.root.label

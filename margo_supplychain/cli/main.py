@@ -43,6 +43,10 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
         "margo_supplychain.cli.app:app",
         "say who releases an application, and what is demanded",
     ),
+    "root": (
+        "margo_supplychain.cli.root:root",
+        "change who signs what, several people apart",
+    ),
     "release": (
         "margo_supplychain.cli.release:release",
         "build, publish and withdraw releases",

@@ -1,0 +1,169 @@
+"""How a root proposal is shown: what it changes, who signed, who must sign next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from margo_supplychain.cli import describe
+from margo_supplychain.cli.failures import PROGRAM
+from margo_supplychain.cli.output import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from margo_supplychain.authoring.holders import Holder
+    from margo_supplychain.authoring.proposals import RootProposal
+    from margo_supplychain.threshold import ThresholdStatus
+
+_EMPTY: Mapping[str, Any] = {}
+
+
+def heading(proposal: RootProposal) -> str:
+    """Return `root v1 -> v2`, or `root v1` of a first root."""
+    if proposal.trusted is None:
+        return f"root v{proposal.version}, the first"
+    return f"root v{proposal.trusted.version} -> v{proposal.version}"
+
+
+def change(proposal: RootProposal) -> list[str]:
+    """Return what a proposal changes: what a signer sees before signing."""
+    # Whole: comparing it with the proposer is what it is there for.
+    rows = [("proposal", f"sha256 {proposal.digest}")]
+    rows += [
+        (row.label, f"{row.text}  {row.meaning}".rstrip())
+        for row in proposal.difference().rows(describe.date)
+    ]
+    return [heading(proposal), *describe.table(rows)]
+
+
+def counted(proposal: RootProposal) -> str:
+    """Return `signed: old root 2 of 2, new root 1 of 2`."""
+    parts = []
+    if proposal.old is not None:
+        parts.append(f"old root {_of(proposal.old)}")
+    what = "root" if proposal.old is None else "new root"
+    parts.append(f"{what} {_of(proposal.new)}")
+    return f"signed: {', '.join(parts)}"
+
+
+def _of(status: ThresholdStatus) -> str:
+    return f"{len(status.signers)} of {status.needed}"
+
+
+def standing(
+    proposal: RootProposal,
+    path: Path,
+    *,
+    lines: list[str],
+    data: Mapping[str, Any] = _EMPTY,
+) -> Result:
+    """Return a result that ends with who must act next; 5 while signatures lack.
+
+    Args:
+        proposal: as it is now.
+        path: where it lies.
+        lines: what is said first.
+        data: what JSON has besides.
+    """
+    lacking = proposal.lacking()
+    shown = [*lines, counted(proposal)]
+    if lacking:
+        shown.append(f"incomplete: {'; '.join(lacking)}")
+        shown.append(
+            f"next: send {path} to {next_holder(proposal)}: {PROGRAM} root sign {path} "
+            "--key …"
+        )
+    else:
+        shown.append(f"complete: {proposal.root.label} has every signature it needs")
+        shown.append(f"next: {_after(proposal, path)}")
+    return Result(
+        data={"file": str(path), **_data(proposal), **data},
+        lines=shown,
+        exit_status=5 if lacking else 0,
+    )
+
+
+def _after(proposal: RootProposal, path: Path) -> str:
+    if proposal.trusted is None:
+        return f"{PROGRAM} repo init DIR --signed-root {path} …"
+    return f"{PROGRAM} root finalize {path}"
+
+
+def next_holder(proposal: RootProposal) -> str:
+    """Return who could sign next: first who would count for both roots."""
+    missing = list(proposal.new.missing)
+    if proposal.old is not None and not proposal.old.met:
+        both = [one for one in proposal.old.missing if one in missing]
+        missing = both if both and not proposal.new.met else [*proposal.old.missing]
+    if not missing:
+        return "whoever holds a key"
+    return holder_name(proposal, missing[0])
+
+
+def holder_name(proposal: RootProposal, keyid: str) -> str:
+    """Return who holds a key, or its short id."""
+    from margo_supplychain.authoring.holders import named
+
+    return named(keyid, holders(proposal))
+
+
+def holders(proposal: RootProposal) -> Mapping[str, Holder]:
+    """Return what both roots say of who holds keys; the proposed one wins."""
+    from margo_supplychain.authoring.holders import known_holders
+
+    trusted = proposal.trusted
+    before = {} if trusted is None else known_holders(trusted.signed)
+    return {**before, **known_holders(proposal.root.signed)}
+
+
+def signatures(proposal: RootProposal) -> list[str]:
+    """Return for each root who has signed and who has not."""
+    rows = []
+    for what, status in (("old root", proposal.old), ("new root", proposal.new)):
+        if status is None:
+            continue
+        label = "root" if proposal.old is None else what
+        rows.append((label, _of(status), "signed", _names(proposal, status.keyids)))
+        rows.append(("", "", "not yet", _names(proposal, status.missing)))
+    return describe.table(rows)
+
+
+def _names(proposal: RootProposal, keyids: tuple[str, ...]) -> str:
+    known = holders(proposal)
+    found = []
+    for keyid in keyids:
+        holder = known.get(keyid)
+        text = "" if holder is None else holder.text
+        found.append(f"{keyid[:12]} ({text})" if text else keyid[:12])
+    return ", ".join(found) or "nobody"
+
+
+def _data(proposal: RootProposal) -> dict[str, Any]:
+    return {
+        "version": proposal.version,
+        "sha256": proposal.digest,
+        "follows": None if proposal.trusted is None else proposal.trusted.version,
+        "complete": not proposal.lacking(),
+        "oldRoot": None if proposal.old is None else _status(proposal, proposal.old),
+        "newRoot": _status(proposal, proposal.new),
+        "lacking": list(proposal.lacking()),
+        "difference": proposal.difference().to_dict(),
+    }
+
+
+def _status(proposal: RootProposal, status: ThresholdStatus) -> dict[str, Any]:
+    known = holders(proposal)
+    return {
+        "needed": status.needed,
+        "signed": len(status.signers),
+        "met": status.met,
+        "keys": [
+            {
+                "keyId": keyid,
+                "signed": keyid in status.keyids,
+                "holder": known[keyid].to_dict() if keyid in known else {},
+            }
+            for keyid in (*status.keyids, *status.missing)
+        ],
+    }

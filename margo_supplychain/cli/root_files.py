@@ -1,0 +1,177 @@
+"""What the root commands read and write: a proposal, and what it is measured by.
+
+A file that was passed from hand to hand is believed in nothing: it is parsed as the
+successor of a root that this person trusts, from the repository or from files.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from margo_supplychain.cli.author import Author
+from margo_supplychain.cli.files import read_named
+from margo_supplychain.cli.invocation import Invocation
+from margo_supplychain.cli.options import setting_option
+from margo_supplychain.errors import RefusedError, VerificationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from margo_supplychain.authoring.proposals import RootProposal
+    from margo_supplychain.authoring.root_chain import RootChain
+    from margo_supplychain.cli.output import Result
+
+ROOT_LIMIT: Final = 512_000  # bytes, as devices have it; a test compares
+_TAR: Final = slice(257, 262)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """What a person measures a proposal by: a repository, or roots on a stick.
+
+    Args:
+        author: the repository and the memory of it, if there is one.
+        roots: files of roots, each following the one before.
+    """
+
+    author: Author
+    roots: tuple[Path, ...]
+
+    def chain(self) -> RootChain | None:
+        """Return the verified roots; None if neither is given.
+
+        Raises:
+            VerificationError: a root does not follow the one before it.
+            FormatError: no such file.
+        """
+        from margo_supplychain.authoring.root_chain import follow
+
+        if self.author.place:
+            author = self.author
+            with author.explained():
+                return author.open().roots(state=author.memory())
+        if not self.roots:
+            return None
+        files = [read_named(one, limit=ROOT_LIMIT, what="a root") for one in self.roots]
+        try:
+            return follow(files)
+        except VerificationError as why:
+            why.hint = (
+                "--root takes the root that you trust, then each root after it, in "
+                "order; nothing was changed"
+            )
+            raise
+
+    def read(self, path: Path) -> RootProposal:
+        """Return a proposal that can still be used, as the successor of what stands.
+
+        Raises:
+            FormatError: no such file, or no root.
+            RefusedError: it follows another root, or would lock somebody out.
+        """
+        return judge(read_root(path), self.chain())
+
+
+def judge(data: bytes, chain: RootChain | None) -> RootProposal:
+    """Return unverified bytes as a proposal that follows a chain of roots."""
+    from margo_supplychain.authoring.proposals import RootProposal
+    from margo_supplychain.cli.describe import now
+
+    trusted = None if chain is None else chain.trusted.data
+    proposal = RootProposal.parse(data, trusted=trusted)
+    proposal.check_time(now())
+    if chain is not None:
+        proposal.check_returning(chain.signed)
+    return proposal
+
+
+def read_root(path: Path) -> bytes:
+    """Read what should be a root proposal.
+
+    Raises:
+        FormatError: there is none, or it is larger than any root.
+    """
+    return read_named(path, limit=ROOT_LIMIT, what="a root proposal")
+
+
+def is_submission(path: Path) -> bool:
+    """Tell by its first bytes whether a file is what a vendor submits: a tar."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(_TAR.stop)
+    except OSError:
+        return False  # who reads all of it says what is wrong
+    return head[_TAR] == b"ustar"
+
+
+def write_over(path: Path, data: bytes) -> None:
+    """Write a proposal in place of the file of that name, or not at all."""
+    from margo_supplychain.storage import durable
+
+    durable.write_file(path, data)
+
+
+def write_fresh(path: Path, data: bytes) -> None:
+    """Write a proposal where nothing is.
+
+    Raises:
+        RefusedError: something is there: signatures could be lost.
+    """
+    from margo_supplychain.errors import ConflictError
+    from margo_supplychain.storage import durable
+
+    try:
+        durable.write_new_file(path, data)
+    except ConflictError as why:
+        raise RefusedError(
+            f"{path} exists, and is another file",
+            hint="it may hold signatures: name another --out; nothing was written",
+        ) from why
+
+
+def trusts(command: Callable[..., Result]) -> Callable[..., Result]:
+    """Give a command `--repo`, `--state` and `--root`, as one argument, a `Trust`."""
+
+    @setting_option("repo", help="The repository: DIR or oci://…", required=False)
+    @setting_option("state", help="Your memory of it.", required=False)
+    @setting_option(
+        "root",
+        help="Without a repository: the root that you trust; then each root after it.",
+        required=False,
+        multiple=True,
+    )
+    @functools.wraps(command)
+    def with_trust(
+        *arguments: Any,
+        repo: str | None,
+        state: str | None,
+        root: tuple[str, ...],
+        **options: Any,
+    ) -> Result:
+        if _typed("root") and not _typed("repo"):
+            # Whoever names files means them, also where a repository has defaults.
+            repo, state = None, None
+        invocation = click.get_current_context().find_object(Invocation)
+        if invocation is None:
+            raise TypeError("this command runs below `main` alone")
+        roots = tuple(Path(one) for one in root)
+        author = Author(
+            invocation=invocation,
+            place=repo or "",
+            state=Path(state) if state else None,
+            root=roots[0] if roots else None,
+        )
+        trust = Trust(author=author, roots=roots)
+        return command(trust, *arguments, **options)
+
+    return with_trust
+
+
+def _typed(name: str) -> bool:
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE

@@ -1,0 +1,173 @@
+"""`root show` and `root status`: who may sign what, and who must sign next."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from margo_supplychain.cli import describe, root_submission
+from margo_supplychain.cli import root_describe as shown
+from margo_supplychain.cli.failures import PROGRAM
+from margo_supplychain.cli.options import epilog, missing_setting
+from margo_supplychain.cli.output import Result
+from margo_supplychain.cli.root_files import Trust, is_submission, trusts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tuf.api.metadata import Root
+
+    from margo_supplychain.authoring.duties import Duty
+    from margo_supplychain.formats.tuf_metadata import RoleFile
+
+
+@click.command(
+    epilog=epilog(
+        examples=[
+            "root status root-2.json",
+            "--format json root status root-2.json --root 1.root.json",
+        ],
+        exits=[0, 2, 3, 4, 5],
+        follow="root sign root-2.json --key a.key",
+    )
+)
+@click.argument("file", metavar="FILE")
+@trusts
+def status(trust: Trust, *, file: str) -> Result:
+    """Say who has signed a root proposal, and who must sign next."""
+    path = Path(file)
+    if is_submission(path):
+        return root_submission.status(trust, path)
+    proposal = trust.read(path)
+    lines = [
+        shown.heading(proposal),
+        f"  proposal  sha256 {proposal.digest}",
+        *shown.signatures(proposal),
+    ]
+    return shown.standing(proposal, path, lines=lines)
+
+
+@click.command(
+    epilog=epilog(
+        examples=[
+            "root show",
+            "root show root-2.json",
+            "root show --as-plan > plan.toml",
+        ],
+        exits=[0, 2, 3, 4],
+        follow="root propose --plan plan.toml",
+    )
+)
+@click.argument("file", metavar="[FILE]", required=False)
+@click.option("--as-plan", is_flag=True, help="Print it as a plan (TOML).")
+@trusts
+def show(trust: Trust, *, file: str | None, as_plan: bool) -> Result:
+    """Show the root that is trusted; or what the proposal in FILE changes of it."""
+    if file is not None:
+        if as_plan:
+            raise click.UsageError("--as-plan prints what is trusted, not a proposal")
+        return _proposal(trust, Path(file))
+    chain = trust.chain()
+    if chain is None:
+        raise click.UsageError(f"{missing_setting('repo')}; or name a root with --root")
+    if as_plan:
+        return _plan(trust, chain.trusted)
+    duties = _duties(trust)
+    return Result(
+        data=_data(chain.trusted, duties), lines=list(_lines(chain.trusted, duties))
+    )
+
+
+def _proposal(trust: Trust, path: Path) -> Result:
+    proposal = trust.read(path)
+    return Result(
+        data={
+            "file": str(path),
+            "version": proposal.version,
+            "sha256": proposal.digest,
+            "follows": None if proposal.trusted is None else proposal.trusted.version,
+            "difference": proposal.difference().to_dict(),
+        },
+        lines=[
+            *shown.change(proposal),
+            f"next: {PROGRAM} root sign {path} --key …",
+        ],
+    )
+
+
+def _plan(trust: Trust, root: RoleFile[Root]) -> Result:
+    from margo_supplychain.authoring.plan import RootPlan
+    from margo_supplychain.authoring.plan_file import render_plan
+
+    if trust.author.place:
+        plan = trust.author.open().plan(state=trust.author.memory())
+    else:
+        plan = RootPlan.of(root.signed)
+    text = render_plan(plan).decode("utf-8")
+    return Result(data={"version": root.version, "plan": text}, lines=text.splitlines())
+
+
+def _duties(trust: Trust) -> dict[str, Duty]:
+    """Return who must act by when; nothing where only roots are at hand."""
+    author = trust.author
+    if not author.place:
+        return {}
+    with author.explained():
+        found = author.open().status(within=timedelta(0), state=author.memory())
+    return {one.role: one for one in found}
+
+
+def _lines(root: RoleFile[Root], duties: dict[str, Duty]) -> Iterator[str]:
+    from margo_supplychain.authoring.holders import NOBODY, known_holders
+
+    yield f"root v{root.version}"
+    rows = [("sha256", root.sha256), ("expires", _by(root, duties))]
+    known = known_holders(root.signed)
+    keys: dict[str, list[str]] = {}
+    for role, found in root.signed.roles.items():
+        rows.append((role, f"{found.threshold} of {len(found.keyids)}"))
+        for keyid in found.keyids:
+            keys.setdefault(keyid, []).append(role)
+    yield from describe.table(rows)
+    yield from describe.table(
+        (keyid[:12], ", ".join(roles), known.get(keyid, NOBODY).text)
+        for keyid, roles in keys.items()
+    )
+
+
+def _by(root: RoleFile[Root], duties: dict[str, Duty]) -> str:
+    text = describe.date(root.expires)
+    begins = getattr(duties.get("root"), "begins", None)
+    return text if begins is None else f"{text}, sign from {describe.date(begins)}"
+
+
+def _data(root: RoleFile[Root], duties: dict[str, Duty]) -> dict[str, Any]:
+    from margo_supplychain.authoring.holders import known_holders
+
+    known = known_holders(root.signed)
+    return {
+        "version": root.version,
+        "sha256": root.sha256,
+        "expires": root.expires,
+        "roles": [
+            {
+                "role": role,
+                "needed": found.threshold,
+                "keyIds": list(found.keyids),
+                "expires": getattr(duties.get(role), "expires", None),
+                "begins": getattr(duties.get(role), "begins", None),
+            }
+            for role, found in root.signed.roles.items()
+        ],
+        "keys": [
+            {
+                "keyId": keyid,
+                "scheme": key.scheme,
+                "holder": known[keyid].to_dict() if keyid in known else {},
+            }
+            for keyid, key in root.signed.keys.items()
+        ],
+    }
