@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from margo_supplychain.lazy import exporter
 
 if TYPE_CHECKING:
-    from margo_supplychain.signing.pkcs11.objects import TokenInfo, TokenKey
-    from margo_supplychain.signing.pkcs11.tokens import Tokens
+    from margo_supplychain.signing.pkcs11.tokens import TokenInfo, TokenKey, Tokens
     from margo_supplychain.signing.pkcs11.uri import TokenUri, is_token_uri
     from margo_supplychain.signing.public_files import Custody
 
@@ -28,8 +27,7 @@ __all__ = [
 _find = exporter(
     __name__,
     {
-        "objects": ("TokenInfo", "TokenKey"),
-        "tokens": ("Tokens",),
+        "tokens": ("TokenInfo", "TokenKey", "Tokens"),
         "uri": ("TokenUri", "is_token_uri"),
     },
 )

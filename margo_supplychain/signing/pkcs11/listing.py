@@ -1,0 +1,98 @@
+"""What is in a token, for `key tokens`: every key that it shows, usable or not.
+
+Imported once a module is loaded: python-pkcs11 is there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pkcs11 import ObjectClass, PKCS11Error, TokenFlag
+
+from margo_supplychain.errors import SignerError
+from margo_supplychain.signing.pkcs11 import failures, objects
+from margo_supplychain.signing.pkcs11.tokens import TokenInfo, TokenKey
+
+if TYPE_CHECKING:
+    from pkcs11 import Session
+
+    from margo_supplychain.signing.pkcs11.sessions import TokenLink
+    from margo_supplychain.signing.pkcs11.uri import TokenUri
+
+_STATES = (
+    (TokenFlag.USER_PIN_LOCKED, "locked: too many wrong PINs"),
+    (TokenFlag.USER_PIN_FINAL_TRY, "the next wrong PIN locks it"),
+    (TokenFlag.USER_PIN_COUNT_LOW, "a wrong PIN was given"),
+    (TokenFlag.USER_PIN_TO_BE_CHANGED, "its PIN must be changed"),
+)
+
+
+def info_of(link: TokenLink, wanted: TokenUri) -> TokenInfo:
+    """Return a token with the keys that it shows, those that `wanted` means.
+
+    Raises:
+        SignerError: the token is gone.
+    """
+    with link.module.use() as library:
+        token = link.token(library)
+        session = link.session(library)
+        flags = token.flags
+        states = [text for flag, text in _STATES if flag in flags][:1]
+        if TokenFlag.USER_PIN_INITIALIZED not in flags:
+            states = ["it has no user PIN yet"]
+        return TokenInfo(
+            module=link.module.path,
+            label=link.identity.label,
+            serial=link.identity.serial,
+            manufacturer=link.identity.manufacturer,
+            model=link.identity.model,
+            uri=str(link.identity.uri()),
+            state="".join(states),
+            logged_in=link.is_logged_in(library),
+            keys=_keys(session, link, wanted),
+        )
+
+
+def _keys(session: Session, link: TokenLink, wanted: TokenUri) -> tuple[TokenKey, ...]:
+    found = {
+        kind: objects.find(session, wanted, kind)
+        for kind in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY)
+    }
+    private = found[ObjectClass.PRIVATE_KEY]
+    ids = {each.id for each in private if each.id}
+    names = {each.label for each in private if not each.id}
+    alone = [
+        each
+        for each in found[ObjectClass.PUBLIC_KEY]
+        if each.id not in ids and not (not each.id and each.label in names)
+    ]
+    keys = [_key(session, link, each, private=True) for each in private]
+    keys += [_key(session, link, each, private=False) for each in alone]
+    return tuple(sorted(keys, key=lambda key: key.uri))
+
+
+def _key(
+    session: Session, link: TokenLink, found: objects.Found, *, private: bool
+) -> TokenKey:
+    key, problem = None, None
+    try:
+        if private:
+            key = objects.public_half(session, found, None)
+        else:
+            key = objects.public_key_of(found)
+    except SignerError as why:
+        problem = str(why)
+    except PKCS11Error as why:
+        problem = failures.ckr_of(why)
+    named = replace(
+        link.identity.uri(serial=False),
+        object=found.label or None,
+        id=found.id or None,
+    )
+    return TokenKey(
+        uri=str(named),
+        key=key,
+        custody=objects.custody_of(found.object) if private else None,
+        problem=problem,
+    )

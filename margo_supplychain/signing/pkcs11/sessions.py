@@ -1,0 +1,393 @@
+"""One session and one login for each token, however many signatures are made.
+
+Knows how to find a token again, how to open a session and log in; nothing of keys. Two
+rules about PINs: a handler is asked once for each login and what it answers is sent
+once, so no loop of ours locks a token; and a PIN that the token refused is not sent
+again, whoever gives it. And one about logging out: this module never calls C_Logout,
+because logins are of the process, and somebody else may rely on it. The token logs out
+by itself when its last session is closed.
+
+Imported once a module is loaded: python-pkcs11 is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
+
+from pkcs11 import PROTECTED_AUTH, PKCS11Error, TokenFlag
+from pkcs11.exceptions import (
+    FunctionNotSupported,
+    RandomNoRNG,
+    TokenNotPresent,
+    TokenNotRecognised,
+)
+
+from margo_supplychain.errors import SignerError
+from margo_supplychain.signing.files import read_secret_file
+from margo_supplychain.signing.pkcs11 import failures
+from margo_supplychain.signing.pkcs11.module import ProcessLock
+from margo_supplychain.signing.pkcs11.uri import TokenUri
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pkcs11 import Token
+    from pkcs11._pkcs11 import lib as Library  # noqa: N812 - the class's name there
+
+    from margo_supplychain.signing.keyring import PinHandler
+    from margo_supplychain.signing.pkcs11.module import Module
+
+MAX_PIN: Final = 255  # bytes; SoftHSM's limit, and beyond that of any card
+MAX_SHOWN: Final = 8  # candidates in a message
+
+# Fingerprints of refused PINs are of no use to who reads the memory of this process
+# later: guessing needs this salt, and it is as secret as the PIN was.
+_SALT: Final = os.urandom(32)
+
+
+class Identity(NamedTuple):
+    """Which token it is, as far as it says so itself."""
+
+    label: str
+    serial: str
+    manufacturer: str
+    model: str
+
+    @classmethod
+    def of(cls, token: Token) -> Identity:
+        """Read it off a token."""
+        return cls(
+            label=token.label,
+            # ASCII by the standard; what is not must neither fail nor fall together.
+            serial=token.serial.decode("ascii", "backslashreplace"),
+            manufacturer=token.manufacturer_id,
+            model=token.model,
+        )
+
+    def uri(self, *, serial: bool = True) -> TokenUri:
+        """The token's URI, for people and for records."""
+        return TokenUri(
+            token=self.label or None,
+            serial=self.serial if serial and self.serial else None,
+        )
+
+
+def present_tokens(library: Library) -> list[Token]:
+    """Return the tokens that are plugged in and initialised."""
+    found = []
+    for slot in library.get_slots(token_present=True):
+        try:
+            token = slot.get_token()
+        except (TokenNotPresent, TokenNotRecognised):
+            continue  # pulled out between the two calls
+        if TokenFlag.TOKEN_INITIALIZED in token.flags:
+            found.append(token)
+    return found
+
+
+def matches(token: Token, uri: TokenUri, library: Library) -> bool:
+    """Tell whether a token is one that the URI means: every attribute decides."""
+    slot = token.slot
+    version = ".".join(str(part) for part in library.library_version)
+    wanted_version = uri.library_version
+    if wanted_version is not None and "." not in wanted_version:
+        version = version.partition(".")[0]
+    pairs = (
+        (uri.token, token.label),
+        (uri.serial, token.serial.decode("ascii", "backslashreplace")),
+        (uri.manufacturer, token.manufacturer_id),
+        (uri.model, token.model),
+        (uri.slot_id, slot.slot_id),
+        (uri.slot_manufacturer, slot.manufacturer_id),
+        (uri.slot_description, slot.slot_description),
+        (uri.library_manufacturer, library.manufacturer_id),
+        (uri.library_description, library.library_description),
+        (wanted_version, version),
+    )
+    return all(wanted is None or wanted == found for wanted, found in pairs)
+
+
+def find_token(uri: TokenUri, library: Library, module: Path) -> Token:
+    """Return the one token that the URI means.
+
+    Raises:
+        SignerError: none, or several; the message lists what is there.
+    """
+    tokens = present_tokens(library)
+    found = [token for token in tokens if matches(token, uri, library)]
+    if len(found) == 1:
+        return found[0]
+    wanted = TokenUri(token=uri.token, serial=uri.serial)
+    name = str(wanted) if uri.token or uri.serial else uri.without_query()
+    if not found:
+        there = listed(tokens) or "no token"
+        raise SignerError(
+            f"no token matches {name} in {module}, which shows {there}",
+            hint="plug it in, check the URI, or name another module: "
+            "`margo-supplychain key tokens` lists what is there",
+        )
+    raise SignerError(
+        f"{len(found)} tokens match {name}: {listed(found)}",
+        hint="name one by its serial number, as in 'pkcs11:token=…;serial=…;object=…'",
+    )
+
+
+def listed(tokens: list[Token]) -> str:
+    """Name tokens in a message."""
+    names = [str(Identity.of(token).uri()) for token in tokens]
+    more = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
+    return ", ".join(names[:MAX_SHOWN]) + more
+
+
+@final
+class TokenLink:
+    """The way to one token, for everything that one keyring does with it.
+
+    Every method but `login`, `pin` and `close` is called inside `module.use()`.
+
+    Attributes:
+        epoch: counts the sessions; object handles of an earlier one mean nothing.
+    """
+
+    def __init__(
+        self,
+        module: Module,
+        identity: Identity,
+        *,
+        slot_id: int | None,
+        pin: PinHandler,
+        name: str,
+    ) -> None:
+        self.module = module
+        self.identity = identity
+        self.epoch = 0
+        self._slot_id = slot_id
+        self._name = name
+        self._pin = pin
+        self._asking = ProcessLock()
+        self._session: Any = None
+        self._generation = 0
+        self._closed = False
+
+    @property
+    def label(self) -> str:
+        """The token in messages."""
+        return self.identity.label or self.identity.serial or "(without a label)"
+
+    def is_current(self, epoch: int) -> bool:
+        """Tell whether what was found in that epoch still means the same."""
+        return (
+            self.epoch == epoch
+            and self._session is not None
+            and self._generation == self.module.generation
+        )
+
+    def session(self, library: Library) -> Any:
+        """Return a session that is open; a new one begins a new epoch.
+
+        Raises:
+            SignerError: the token is gone, or another one with its label is there.
+        """
+        if self._closed:
+            raise ValueError("this keyring is closed")
+        # Asked first: a search in a session that is gone can't be ended cleanly.
+        if not self.is_current(self.epoch) or not self._is_alive():
+            self._session = None
+            self._session = self.token(library).open()
+            self._generation = self.module.generation
+            self.epoch += 1
+        return self._session
+
+    def token(self, library: Library) -> Token:
+        """Return the very token: its serial number is compared, too.
+
+        Raises:
+            SignerError: it is gone, or another one with its label is there.
+        """
+        tokens = present_tokens(library)
+        found = [
+            token
+            for token in tokens
+            if Identity.of(token) == self.identity
+            and self._slot_id in (None, token.slot.slot_id)
+        ]
+        if len(found) == 1:
+            return found[0]
+        serial = self.identity.serial
+        if found:
+            raise SignerError(
+                f"{len(found)} tokens call themselves {self.label} (serial {serial})",
+                hint="unplug all but one, or name one by slot-id=",
+            )
+        same = [token for token in tokens if token.label == self.identity.label]
+        instead = f", but {listed(same)} is there" if same else ""
+        raise SignerError(
+            f"token {self.label} (serial {serial}) is no longer there{instead}",
+            hint="plug the same token in again; no PIN is asked for another one",
+        )
+
+    def drop(self, epoch: int) -> None:
+        """Close the session of that epoch, if nobody did; the next use opens one."""
+        if self.is_current(epoch):
+            self.module.logins.pop(self.identity, None)
+            session, self._session = self._session, None
+            try:
+                session.close()
+            except PKCS11Error:
+                return  # it was gone already
+
+    def is_logged_in(self, library: Library) -> bool:
+        """Tell whether this process is logged in to the token, whoever did it."""
+        session, calls = self.session(library), self.module.calls
+        if calls is not None:
+            return bool(calls.logged_in(session.handle))
+        generation, _ = self.module.logins.get(self.identity, (0, None))
+        return generation == self.module.generation
+
+    def close(self) -> None:
+        """Let go of the token for good. Never logs out: see the module docstring."""
+        if self.module.is_here:
+            with self.module.use():
+                self.drop(self.epoch)
+        self._session = None
+        self._closed = True
+
+    def login(self, source: Path | None = None) -> None:
+        """Log in, unless this process is logged in already.
+
+        Args:
+            source: a file with the PIN (pin-source); else the handler is asked.
+
+        Raises:
+            SignerError: wrong, locked, expired or missing PIN.
+        """
+        with self._asking.held():
+            with self.module.use() as library:
+                if self.is_logged_in(library):
+                    return
+                flags = self.token(library).flags
+            if TokenFlag.LOGIN_REQUIRED not in flags:
+                return
+            on_pad = TokenFlag.PROTECTED_AUTHENTICATION_PATH in flags
+            pin = None if on_pad else self._fresh_pin(flags, source)
+            code = self._send(pin)
+            if code in failures.UNTRIED:
+                code = self._send(pin)
+            self.judge(code, pin)
+
+    def pin(self, source: Path | None = None) -> str:
+        """Ask for the PIN of one use of a key that demands it each time.
+
+        Raises:
+            SignerError: locked, empty, or refused before.
+        """
+        with self.module.use() as library:
+            flags = self.token(library).flags
+        if TokenFlag.PROTECTED_AUTHENTICATION_PATH in flags:
+            raise SignerError(
+                f"token {self.label}: a key that wants the PIN for each signature on "
+                "the token's own pad",
+                hint="make a key without CKA_ALWAYS_AUTHENTICATE",
+            )
+        with self._asking.held():
+            return self._fresh_pin(flags, source)
+
+    def judge(self, code: str, pin: str | None) -> None:
+        """Raise what a login's code means, and remember a PIN that was refused.
+
+        Raises:
+            SignerError: the login did not succeed.
+        """
+        if code in (failures.OK, failures.ALREADY_LOGGED_IN):
+            self.module.refused.pop(self.identity, None)
+            return
+        if code != failures.PIN_INCORRECT or pin is None:
+            raise failures.refusal(f"token {self.label}: the login failed", code)
+        refused = self.module.refused.setdefault(self.identity, set())
+        refused.add(_fingerprint(pin))
+        raise failures.refusal(f"token {self.label}: wrong PIN{self._left()}", code)
+
+    def _send(self, pin: str | None) -> str:
+        with self.module.use() as library:
+            session, calls = self.session(library), self.module.calls
+            if calls is not None:
+                secret = None if pin is None else pin.encode("utf-8")
+                return calls.login(session.handle, secret)
+            try:
+                login = self.token(library).open(user_pin=pin or PROTECTED_AUTH)
+            except PKCS11Error as why:
+                return failures.ckr_of(why)
+            # Never closed: that would log out. See calls.py.
+            self.module.logins[self.identity] = (self.module.generation, login)
+            return failures.OK
+
+    def _is_alive(self) -> bool:
+        calls = self.module.calls
+        if calls is not None:
+            return calls.logged_in(self._session.handle) is not None
+        try:
+            self._session.generate_random(64)
+        except (RandomNoRNG, FunctionNotSupported):
+            return True
+        except PKCS11Error:
+            return False
+        return True
+
+    def _left(self) -> str:
+        try:
+            with self.module.use() as library:
+                flags = self.token(library).flags
+        except (PKCS11Error, SignerError):
+            return ""
+        if TokenFlag.USER_PIN_LOCKED in flags:
+            return ", and the token is locked now"
+        if TokenFlag.USER_PIN_FINAL_TRY in flags:
+            return ", and the next wrong one locks the token"
+        return ""
+
+    def _fresh_pin(self, flags: TokenFlag, source: Path | None) -> str:
+        if TokenFlag.USER_PIN_LOCKED in flags:
+            raise failures.refusal(f"token {self.label}: locked", failures.PIN_LOCKED)
+        last = TokenFlag.USER_PIN_FINAL_TRY in flags
+        if source is None:
+            pin = self._pin(token=self._name, tries_left=1 if last else None)
+        elif last:
+            raise SignerError(
+                f"token {self.label}: one try is left, and {source} is not risked",
+                hint="take pin-source out of the URI and type the PIN",
+            )
+        else:
+            pin = _read_pin(source)
+        self._check_pin(pin)
+        return pin
+
+    def _check_pin(self, pin: str) -> None:
+        try:
+            size = len(pin.encode("utf-8"))
+        except UnicodeEncodeError as why:
+            raise SignerError(f"token {self.label}: the PIN is not UTF-8") from why
+        if not 0 < size <= MAX_PIN:
+            raise SignerError(
+                f"token {self.label}: the PIN has {size} bytes, expected 1 to {MAX_PIN}"
+            )
+        if _fingerprint(pin) in self.module.refused.get(self.identity, ()):
+            raise failures.refusal(
+                f"token {self.label}: this PIN was refused before, and is not sent "
+                "again",
+                failures.PIN_INCORRECT,
+            )
+
+
+def _read_pin(path: Path) -> str:
+    data = read_secret_file(path, limit=MAX_PIN + 2, what="PIN file")
+    line = data.removesuffix(b"\n").removesuffix(b"\r")
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as why:
+        raise SignerError(f"PIN file {path} is not UTF-8") from why
+
+
+def _fingerprint(pin: str) -> bytes:
+    return hashlib.blake2b(pin.encode("utf-8"), key=_SALT, digest_size=32).digest()
