@@ -162,6 +162,7 @@ def _metavar(name: str) -> str:
         "repo": "PLACE",
         "state": "DIR",
         "root": "FILE",
+        "inbox": "INBOX",
         "source": "URL",
         "policy": "FILE",
     }.get(name, name.upper())

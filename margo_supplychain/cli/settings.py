@@ -42,7 +42,7 @@ _LIMIT: Final = 64 * 1024
 _MAX_KEYS: Final = 32  # of one setting; no role has more keys than a person can name
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:", re.ASCII)
 
-_PLACES: Final = ("repo", "state", "root")
+_PLACES: Final = ("repo", "state", "root", "inbox")
 _MODULE: Final = "pkcs11-module"
 _KEYS: Final = (
     "offline-key",
