@@ -65,7 +65,7 @@ MAX_KEY_FILE: Final = 64 * 1024
 MIN_PASSPHRASE: Final = 12  # characters, when a key is made; see the module docstring
 MAX_PASSPHRASE: Final = 1023  # bytes: the longest that OpenSSL takes
 PRIVATE_MODE: Final = 0o600
-_RSA_BITS: Final = 3072
+_RSA_BITS: Final = (3072, 4096)
 _SCHEMES_HINT: Final = f"sign with one of {', '.join(SCHEMES)}"
 _ENCRYPTED: Final = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
 # Traditional OpenSSL files: `RSA PRIVATE KEY` and so on, with or without `Proc-Type`.
@@ -97,13 +97,19 @@ def check_new(path: Path) -> None:
 
 
 def generate(
-    path: Path, *, scheme: str, passphrase: str, replace: bool = False
+    path: Path,
+    *,
+    scheme: str,
+    bits: int | None = None,
+    passphrase: str,
+    replace: bool = False,
 ) -> SSlibKey:
     """Make a key: write `path` (encrypted, 0600) and its public half beside it.
 
     Args:
         path: the private key's file.
-        scheme: one of `keys.SCHEMES`; RSA keys have 3072 bits.
+        scheme: one of `keys.SCHEMES`.
+        bits: of an RSA key: 3072, as without it, or 4096.
         passphrase: at least 12 characters.
         replace: overwrite what is there; the old key is lost.
 
@@ -114,7 +120,7 @@ def generate(
     if not replace:
         check_new(path)
     secret = _new_secret(passphrase)
-    private = _generate(scheme)
+    private = _generate(scheme, bits)
     key = key_of(private.public_key(), what=str(path))
     data = private.private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(secret)
@@ -328,7 +334,12 @@ def _encoded(passphrase: str, what: str) -> bytes:
     return secret
 
 
-def _generate(scheme: str) -> _PrivateKey:
+def _generate(scheme: str, bits: int | None) -> _PrivateKey:
+    if bits is not None and (scheme != RSA_PSS or bits not in _RSA_BITS):
+        raise SignerError(
+            f"cannot make a key of {bits} bits for {scheme}",
+            hint="RSA keys have 3072 or 4096 bits; others have no choice",
+        )
     if scheme == ECDSA_P256:
         return ec.generate_private_key(ec.SECP256R1())
     if scheme == ECDSA_P384:
@@ -336,7 +347,8 @@ def _generate(scheme: str) -> _PrivateKey:
     if scheme == ED25519:
         return ed25519.Ed25519PrivateKey.generate()
     if scheme == RSA_PSS:
-        return rsa.generate_private_key(public_exponent=65537, key_size=_RSA_BITS)
+        size = bits or _RSA_BITS[0]
+        return rsa.generate_private_key(public_exponent=65537, key_size=size)
     raise SignerError(f"cannot make a key for scheme {scheme!r}", hint=_SCHEMES_HINT)
 
 

@@ -76,11 +76,16 @@ class Keyring(Protocol):
             SignerError: unknown kind of URI, or the key doesn't open.
         """
 
-    def look(self, uri: str) -> KeyRecord:
+    def look(self, uri: str, *, custody: bool = True) -> KeyRecord:
         """Return the public key of `uri`, without its private half where possible.
 
         Of a private key in a file it is the `.pub` file beside it; where there is none
-        the private key is opened. Some tokens show nothing before a login.
+        the private key is opened.
+
+        Args:
+            uri: as for `open`.
+            custody: what a token says of the private half is wanted, too; most tokens
+                say it after a login only.
 
         Raises:
             FormatError: no such file, or no key.
@@ -120,6 +125,7 @@ def generate_key(
     uri: str,
     *,
     scheme: str = ECDSA_P256,
+    bits: int | None = None,
     pin: PinHandler,
     replace: bool = False,
     pkcs11_module: Path | None = None,
@@ -129,7 +135,8 @@ def generate_key(
     Args:
         uri: a path or `file:PATH`, whose public half is written beside it; or
             `pkcs11:token=…;object=…`, where it is made inside and never leaves.
-        scheme: one of `keys.SCHEMES`; RSA keys have 3072 bits.
+        scheme: one of `keys.SCHEMES`.
+        bits: of an RSA key: 3072, as without it, or 4096.
         pin: asked once for the new passphrase, of at least 12 characters, or the PIN.
         replace: overwrite what is there; the old key is lost.
         pkcs11_module: the PKCS#11 module, if the URI names none.
@@ -142,7 +149,7 @@ def generate_key(
     if kind == _TOKEN:
         tokens = _open_tokens(pin, pkcs11_module)
         try:
-            return tokens.generate(uri, scheme=scheme, replace=replace)
+            return tokens.generate(uri, scheme=scheme, bits=bits, replace=replace)
         finally:
             tokens.close()
     if kind in _SERVICES:
@@ -155,9 +162,10 @@ def generate_key(
     if not replace:
         files.check_new(path)  # before anybody thinks of a passphrase
     passphrase = pin(token=str(path), tries_left=None)
-    return KeyRecord(
-        key=files.generate(path, scheme=scheme, passphrase=passphrase, replace=replace)
+    key = files.generate(
+        path, scheme=scheme, bits=bits, passphrase=passphrase, replace=replace
     )
+    return KeyRecord(key=key)
 
 
 def kind_of(uri: str) -> str:
@@ -241,11 +249,11 @@ class _Keyring:
             files.check_belongs(signer.public_key, expect, what=uri)
         return signer
 
-    def look(self, uri: str) -> KeyRecord:
+    def look(self, uri: str, *, custody: bool = True) -> KeyRecord:
         self._check_open()
         kind = kind_of(uri)
         if kind == _TOKEN:
-            return self._all_tokens().look(uri)
+            return self._all_tokens().look(uri, custody=custody)
         if kind != _FILE:
             from margo_supplychain.signing import kms
 

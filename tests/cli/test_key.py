@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from margo_supplychain.cli import key as key_module
+from margo_supplychain.cli import key_generate
 from margo_supplychain.signing import files, keys
 from tests.cli.running import PASSPHRASE, Ran, Terminal, run, run_json, spawn
 
@@ -68,7 +68,7 @@ def test_schemes(place: Path, secret: str, scheme: str, text: str) -> None:
 
 
 def test_the_offered_schemes_are_those_that_can_be_made() -> None:
-    assert key_module._SCHEMES == keys.SCHEMES
+    assert key_generate._SCHEMES == keys.SCHEMES
 
 
 def test_existing_files_are_kept_without_force(place: Path, secret: str) -> None:

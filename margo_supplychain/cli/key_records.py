@@ -1,0 +1,59 @@
+"""Public keys as the `key` commands write and print them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from margo_supplychain.errors import ConflictError, KeyFormatError
+
+if TYPE_CHECKING:
+    from margo_supplychain.signing.public_files import KeyRecord
+
+
+def public_file(out: str, *, force: bool) -> Path:
+    """Return `--out` as a path, checked before anything is made or asked."""
+    path = Path(out)
+    if path.suffix != ".pub":
+        raise click.UsageError(f"--out {out} does not end in .pub")
+    if not force and path.exists():
+        raise KeyFormatError(f"{out} exists", hint="--force overwrites it")
+    return path
+
+
+def write_record(path: Path, record: KeyRecord, *, force: bool) -> None:
+    """Write a `.pub` file.
+
+    Raises:
+        KeyFormatError: another key is there, and `force` is not given.
+        StorageError: the disk refuses.
+    """
+    from margo_supplychain.storage import durable
+
+    try:
+        write = durable.write_file if force else durable.write_new_file
+        write(path, record.to_bytes())
+    except ConflictError as why:
+        raise KeyFormatError(
+            f"{path} exists and holds something else", hint="--force overwrites it"
+        ) from why
+
+
+def record_data(
+    found: KeyRecord, *, private: Path | None, public: Path | None
+) -> dict[str, Any]:
+    """Return a key for JSON, with the files that hold its halves."""
+    from margo_supplychain.signing.keys import public_pem
+
+    return {
+        "keyId": found.key.keyid,
+        "keyType": found.key.keytype,
+        "scheme": found.key.scheme,
+        "publicKey": public_pem(found.key).decode("ascii"),
+        "privateFile": None if private is None else str(private),
+        "privateUri": found.uri,
+        "publicFile": None if public is None else str(public),
+        "custody": None if found.custody is None else found.custody.text,
+    }
