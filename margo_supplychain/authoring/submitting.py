@@ -19,10 +19,10 @@ Example:
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
 from margo_supplychain.authoring.edit import Edit, Written
+from margo_supplychain.authoring.handed_in import HandedIn
 from margo_supplychain.authoring.overlay import Overlay
 from margo_supplychain.authoring.pending import Handing, Pending
 from margo_supplychain.authoring.policies import drop_void_marks
@@ -45,7 +45,6 @@ from margo_supplychain.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from tuf.api.metadata import Targets
 
@@ -61,26 +60,6 @@ SEND_ON: Final = (
     "send the file to the holders of the missing keys (margo-supplychain root sign "
     "FILE --key KEY), then hand it in: margo-supplychain release submit FILE"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HandedIn(Written):
-    """What an edit handed in; `roles` are as if they were written.
-
-    Args:
-        name: sha256 of the submission, by which the inbox knows it; empty while
-            signatures are missing.
-        inbox: where it waits; None if it is in a file.
-        file: where it is, if it is not in an inbox.
-        after: names of submissions that the operator must take first.
-        blobs_along: blobs that are part of it.
-    """
-
-    name: str
-    inbox: str | None
-    file: Path | None
-    after: tuple[str, ...]
-    blobs_along: int
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from margo_supplychain.cli.arguments import (
     VERSION_OR_NONE,
 )
 from margo_supplychain.cli.author import Author, edit_data, reads, signed_line, signs
+from margo_supplychain.cli.handing import submits
 from margo_supplychain.cli.options import epilog
 from margo_supplychain.cli.output import Result
 from margo_supplychain.cli.repo_status import who
@@ -74,6 +75,7 @@ _provenance_option = click.option(
 @click.option("--minimum-version", type=VERSION, help="Nothing below is current.")
 @owner_option
 @signs
+@submits
 def add(
     author: Author,
     *,
@@ -155,6 +157,7 @@ def add(
 )
 @_provenance_option
 @signs
+@submits
 def policy(author: Author, *, name: ReleaseName, **options: Any) -> Result:
     """Change what the publisher demands of an application; show it without options."""
     from margo_supplychain.cli.app_policy import PolicyChanges, require_policy

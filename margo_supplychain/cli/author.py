@@ -24,13 +24,14 @@ import click
 
 from margo_supplychain.cli.failures import hinted
 from margo_supplychain.cli.files import read_named
+from margo_supplychain.cli.handing import handed_in, handed_in_text, submission_data
 from margo_supplychain.cli.invocation import Invocation
 from margo_supplychain.cli.options import (
     missing_setting,
     passphrase_options,
     setting_option,
 )
-from margo_supplychain.cli.signing_keys import keyring_of, open_signers
+from margo_supplychain.cli.signing_keys import ONLINE, keyring_of, open_signers
 from margo_supplychain.errors import (
     IncompleteError,
     RollbackError,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
     from margo_supplychain.authoring.edit import Edit
     from margo_supplychain.authoring.repository import Repository
+    from margo_supplychain.cli.handing import Submitting
     from margo_supplychain.cli.output import Result
     from margo_supplychain.cli.passphrases import Passphrases
     from margo_supplychain.signing.keyring import Keyring
@@ -70,6 +72,7 @@ class Author:
         keys: the values of `--key`.
         pin: answers for passphrases.
         time_checked: somebody looked at a clock.
+        submission: where to hand in what is signed, in place of publishing it.
     """
 
     invocation: Invocation
@@ -79,6 +82,7 @@ class Author:
     keys: tuple[str, ...] = ()
     pin: Passphrases | None = None
     time_checked: bool = False
+    submission: Submitting | None = None
 
     def open(self) -> Repository:
         """Open the repository.
@@ -97,9 +101,8 @@ class Author:
         if self.root is not None:
             root = read_named(self.root, limit=Limits().root, what="a root")
         mirrors, network = self.invocation.settings.registries
-        return Repository.open(
-            self.place, root=root, network=network, mirrored=mirrors.places
-        )
+        opens = Repository.open if self.submission is None else Repository.view
+        return opens(self.place, root=root, network=network, mirrored=mirrors.places)
 
     @property
     def network(self) -> Network | None:
@@ -145,6 +148,13 @@ class Author:
 
     def signers(self, keyring: Keyring, *settings: str) -> list[Signer]:
         """Open the keys of `--key`, else those of the given settings."""
+        if self.submission is not None:
+            # A vendor has none of them, and nothing of his is signed by them.
+            settings = tuple(one for one in settings if one not in ONLINE)
+            if not (settings or self.keys):
+                raise click.UsageError(
+                    "--key is missing: a vendor signs with keys of his own"
+                )
         return open_signers(
             keyring, self.invocation, given=self.keys, settings=settings
         )
@@ -162,17 +172,28 @@ class Author:
         """Change the repository with those keys and with more, opened before."""
         # A repository or a memory that is not there is found before anybody types.
         repository, memory = self.open(), self.memory()
-        with (
-            hinted(UNPUBLISHED),
-            self.explained(),
-            repository.edit(
-                [*self.signers(keyring, *settings), *also],
-                time_checked=self.time_checked,
-                state=memory,
-            ) as edit,
-        ):
-            yield edit
+        with hinted(UNPUBLISHED), self.explained():
+            keys = [*self.signers(keyring, *settings), *also]
+            with self._editing(repository, memory, keys) as edit:
+                yield edit
         warn(self.invocation, edit.warnings)
+
+    def _editing(
+        self,
+        repository: Repository,
+        memory: TrustStore | None,
+        keys: Sequence[Signer],
+    ) -> AbstractContextManager[Edit]:
+        if self.submission is None:
+            return repository.edit(keys, time_checked=self.time_checked, state=memory)
+        return repository.submit(
+            keys,
+            inbox=self.submission.inbox(self.network),
+            file=self.submission.file,
+            note=self.submission.note,
+            time_checked=self.time_checked,
+            state=memory,
+        )
 
     @contextmanager
     def look(self) -> Iterator[Edit]:
@@ -203,6 +224,8 @@ class Author:
                 )
             raise
         except IncompleteError as why:
+            if self.submission is not None:
+                raise
             why.hint = (
                 "give every key that signs: `--key FILE` for each, the online key too, "
                 'or release-key = ["a.key", "b.key"] in margo-supplychain.toml; '
@@ -349,13 +372,17 @@ def warn(invocation: Invocation, warnings: Sequence[str]) -> None:
 def edit_data(edit: Edit) -> dict[str, Any]:
     """Return what an edit signed and what its author should know, for JSON."""
     roles = {} if edit.written is None else edit.written.roles
-    return {
+    data: dict[str, Any] = {
         "signed": {
             role: {"version": version, "expires": expires}
             for role, (version, expires) in roles.items()
         },
         "warnings": list(edit.warnings),
     }
+    found = handed_in(edit)
+    if found is not None:
+        data["submission"] = submission_data(found)
+    return data
 
 
 def signed_line(edit: Edit) -> str:
@@ -363,4 +390,6 @@ def signed_line(edit: Edit) -> str:
     roles = {} if edit.written is None else edit.written.roles
     if not roles:
         return "nothing, it is so already"
-    return ", ".join(f"{role} v{version}" for role, (version, _) in roles.items())
+    text = ", ".join(f"{role} v{version}" for role, (version, _) in roles.items())
+    found = handed_in(edit)
+    return text if found is None else f"{text}; {handed_in_text(found)}"

@@ -11,6 +11,7 @@ from margo_supplychain.cli.arguments import DELEGATED, PUBLISHER
 from margo_supplychain.cli.author import Author, edit_data, signed_line, signs
 from margo_supplychain.cli.confirming import confirm, yes_option
 from margo_supplychain.cli.describe import counted, table
+from margo_supplychain.cli.handing import submits
 from margo_supplychain.cli.options import epilog
 from margo_supplychain.cli.output import Result
 from margo_supplychain.cli.publisher_show import show
@@ -65,6 +66,7 @@ publisher.add_command(show)
 )
 @owner_option
 @signs
+@submits
 def add(
     author: Author,
     *,
@@ -144,6 +146,7 @@ def add(
 )
 @owner_option
 @signs
+@submits
 def rotate(
     author: Author,
     *,
@@ -218,6 +221,7 @@ def rotate(
 @click.argument("role", type=DELEGATED, metavar="NAME|PUBLISHER/NAME")
 @yes_option("Remove it without asking.")
 @signs
+@submits
 def remove(author: Author, *, role: str, yes: bool) -> Result:
     """End the delegation to a publisher or an application."""
     with author.look() as known:

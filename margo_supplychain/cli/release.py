@@ -1,4 +1,4 @@
-"""`margo-supplychain release`: build, adopt, publish, withdraw and show releases."""
+"""`margo-supplychain release`: build, adopt, publish, submit and withdraw releases."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 
 from margo_supplychain.cli.arguments import RELEASE_NAME, VERSION
 from margo_supplychain.cli.author import Author, is_url, reads, signs, warn
+from margo_supplychain.cli.handing import hands_in, note_option, out_option, submits
 from margo_supplychain.cli.invocation import Invocation, pass_invocation
 from margo_supplychain.cli.options import epilog, setting_option
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def release() -> None:
-    """Build, adopt, publish, withdraw and show releases."""
+    """Build, adopt, publish, submit, withdraw and show releases."""
 
 
 _location_option = click.option(
@@ -114,6 +115,7 @@ def build(
 )
 @_location_option
 @signs
+@submits
 def adopt(
     author: Author,
     *,
@@ -180,6 +182,42 @@ def publish(author: Author, *, outputs: tuple[str, ...]) -> Result:
 @release.command(
     epilog=epilog(
         examples=[
+            "release submit dist",
+            "release submit dist --inbox oci://registry.example/plant/inbox",
+            "release submit acme.tar",
+        ],
+        exits=[0, 2, 3, 4, 5, 6],
+        follow="release show acme/pump-monitor",
+    )
+)
+@click.argument("outputs", nargs=-1, required=True, metavar="DIST...|FILE")
+@setting_option("inbox", help="Where the operator takes it from: DIR or oci://…")
+@out_option
+@note_option
+@signs
+def submit(
+    author: Author,
+    *,
+    outputs: tuple[str, ...],
+    inbox: str,
+    out: str | None,
+    note: str | None,
+) -> Result:
+    """Sign what `release build` made, and hand it in: the operator publishes it.
+
+    What your keys sign is judged first by the rules that the operator goes by. Content
+    without an oci:// location is handed in with it. FILE is what --out wrote, once all
+    have signed it.
+    """
+    from margo_supplychain.cli.release_submit import submit_outputs
+
+    author = hands_in(author, inbox, out=out, note=note)
+    return submit_outputs(author, tuple(dict.fromkeys(outputs)))
+
+
+@release.command(
+    epilog=epilog(
+        examples=[
             "release withdraw acme/pump-monitor 1.2.0 --reason 'leaks passwords'",
             "release withdraw acme/pump-monitor 1.2.0 --reason leaks --use 1.2.1",
         ],
@@ -192,6 +230,7 @@ def publish(author: Author, *, outputs: tuple[str, ...]) -> Result:
 @click.option("--reason", required=True, help="One line for people.")
 @click.option("--use", type=VERSION, help="What to use instead.")
 @signs
+@submits
 def withdraw(
     author: Author,
     *,

@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 
 def publish_releases(author: Author, releases: Sequence[Release]) -> Result:
-    """Publish releases with the keys of the place, in one edit."""
+    """Publish releases with the keys of the place, in one edit; or hand them in."""
+    if author.submission is not None:
+        from margo_supplychain.cli.release_submit import submit_releases
+
+        return submit_releases(author, releases)
     from margo_supplychain.authoring.publish import publish
 
     repository, memory = author.open(), author.memory()

@@ -15,6 +15,7 @@ from margo_supplychain.cli.author import (
     signed_line,
     signs,
 )
+from margo_supplychain.cli.handing import submits
 from margo_supplychain.cli.options import epilog
 from margo_supplychain.cli.output import Result
 from margo_supplychain.cli.repo_check import check
@@ -48,6 +49,7 @@ repo.add_command(prune)
 )
 @click.option("--role", metavar="ROLE", help="Sign ROLE again, too, with a new expiry.")
 @signs
+@submits
 def refresh(author: Author, *, role: str | None) -> Result:
     """Sign snapshot and timestamp again, before they expire: a scheduled job."""
     with author.edit(*_keys_of(role), *signing_keys.ONLINE) as edit:

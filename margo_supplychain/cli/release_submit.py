@@ -1,0 +1,185 @@
+"""`release submit`: releases, or a file that several have signed, into an inbox."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from margo_supplychain.cli import describe, signing_keys
+from margo_supplychain.cli.author import RETRY, warn
+from margo_supplychain.cli.failures import hinted
+from margo_supplychain.cli.handing import (
+    handed_in,
+    handed_in_text,
+    submission_data,
+)
+from margo_supplychain.cli.output import Result
+from margo_supplychain.cli.progress import progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from margo_supplychain.authoring.edit import Edit
+    from margo_supplychain.authoring.handed_in import HandedIn
+    from margo_supplychain.authoring.release import Release
+    from margo_supplychain.cli.author import Author
+
+_NOTHING: Final = f"nothing was handed in: {RETRY}"
+
+
+def submit_outputs(author: Author, outputs: Sequence[str]) -> Result:
+    """Hand in what `release build` made, or one file that holders signed apart.
+
+    Raises:
+        click.UsageError: a file of that kind, and something besides.
+    """
+    from margo_supplychain.authoring.release import Release
+
+    files = [one for one in outputs if _is_file(one)]
+    if not files:
+        return submit_releases(
+            author, [Release.from_build(Path(one)) for one in outputs]
+        )
+    if len(outputs) > 1:
+        raise click.UsageError(f"{files[0]} is a submission, and handed in alone")
+    return _submit_file(author, Path(files[0]))
+
+
+def submit_releases(author: Author, releases: Sequence[Release]) -> Result:
+    """Sign releases with the vendor's keys, and hand them in."""
+    repository, memory = author.open(), author.memory()
+    if author.submission is None:
+        raise TypeError("there is no inbox")
+    with hinted(_NOTHING), author.explained(), author.keyring() as keyring:
+        keys = author.signers(keyring, *signing_keys.RELEASE)
+        with (
+            progress(author.invocation) as tell,
+            repository.submit(
+                keys,
+                inbox=author.submission.inbox(author.network),
+                file=author.submission.file,
+                note=author.submission.note,
+                time_checked=author.time_checked,
+                state=memory,
+                progress=tell,
+            ) as edit,
+        ):
+            new = [edit.add_release(one) for one in releases]
+    warn(author.invocation, edit.warnings)
+    found = handed_in(edit)
+    lines = []
+    for one, is_new in zip(releases, new, strict=True):
+        verb = "handed in" if is_new else "unchanged: listed before,"
+        lines += [f"{verb} {one.name} {one.version}"]
+        lines += describe.table([("record ", _record(edit, one))])
+    lines += _where(found, author)
+    return Result(
+        data={
+            "repository": author.place,
+            "changed": found is not None,
+            "releases": [
+                _release_data(edit, one, is_new=is_new)
+                for one, is_new in zip(releases, new, strict=True)
+            ],
+            **_data(found),
+            "warnings": list(edit.warnings),
+        },
+        lines=lines,
+    )
+
+
+def _submit_file(author: Author, file: Path) -> Result:
+    from dataclasses import replace
+
+    from margo_supplychain.authoring.submission_file import open_submission
+    from margo_supplychain.authoring.submitting import hand_in
+
+    if author.submission is None:
+        raise TypeError("there is no inbox")
+    start = author.open().handing(state=author.memory())
+    start = replace(start, inbox=author.submission.inbox(author.network))
+    with hinted(_NOTHING), author.explained(), open_submission(file) as submission:
+        found = hand_in(start, submission)
+    return Result(
+        data={
+            "repository": author.place,
+            "changed": True,
+            "releases": [],
+            **_data(found),
+            "warnings": [],
+        },
+        lines=[
+            f"handed in {submission.label}, as {file} has it",
+            *_where(found, author),
+        ],
+    )
+
+
+def _is_file(output: str) -> bool:
+    """Say whether an argument is a submission's file, and no directory of a build."""
+    from margo_supplychain.authoring.submission_file import is_submission
+    from margo_supplychain.storage.durable import open_regular
+
+    path = Path(output)
+    if not path.is_file():
+        return False
+    with open_regular(path) as file:
+        return is_submission(file.read(64))
+
+
+def _record(edit: Edit, release: Release) -> str:
+    role = edit.deciding_role(release.name)
+    path = release.name.release_path(release.version.tag)
+    version, expires = edit.standing(role)
+    distance = describe.distance(expires, at=describe.now())
+    return f"{path}  in role {role} v{version}, expires {distance}"
+
+
+def _where(found: HandedIn | None, author: Author) -> list[str]:
+    if found is None:
+        return ["nothing was handed in"]
+    rows = [("for    ", author.place)]
+    if found.name:
+        rows.append(("name   ", found.name))
+    rows.append(("where  ", handed_in_text(found)))
+    if found.after:
+        rows.append(("after  ", ", ".join(name[:12] for name in found.after)))
+    along = describe.counted(found.blobs_along, "blob")
+    pushed = f"{found.blobs_new} pushed, {found.blobs_there} already there"
+    rows.append(("content", f"{along} of it come along; {pushed}"))
+    lines = describe.table(rows)
+    if found.inbox is not None:
+        lines.append(
+            f"next: the operator takes it: margo-supplychain repo accept {found.inbox}"
+        )
+    return lines
+
+
+def _release_data(edit: Edit, one: Release, *, is_new: bool) -> dict[str, Any]:
+    role = edit.deciding_role(one.name)
+    version, expires = edit.standing(role)
+    return {
+        "name": str(one.name),
+        "version": str(one.version),
+        "artifact": str(one.artifact.digest),
+        "record": one.name.release_path(one.version.tag),
+        "isNew": is_new,
+        "role": role,
+        "roleVersion": version,
+        "expires": expires,
+    }
+
+
+def _data(found: HandedIn | None) -> dict[str, Any]:
+    if found is None:
+        return {"signed": {}, "submission": None, "pushed": {"new": 0, "there": 0}}
+    return {
+        "signed": {
+            role: {"version": version, "expires": expires}
+            for role, (version, expires) in found.roles.items()
+        },
+        "submission": submission_data(found),
+        "pushed": {"new": found.blobs_new, "there": found.blobs_there},
+    }

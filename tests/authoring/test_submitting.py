@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from margo_supplychain.authoring.inbox import DirectoryInbox
+from margo_supplychain.authoring.repository import Repository
+from margo_supplychain.authoring.submission_file import open_submission
+from margo_supplychain.authoring.handed_in import HandedIn
+from margo_supplychain.authoring.submitting import hand_in, who_signs
+from margo_supplychain.errors import (
+    ExpiredError,
+    IncompleteError,
+    RefusedError,
+)
+from margo_supplychain.formats.names import ReleaseName
+from margo_supplychain.formats.versions import Version
+from tests.authoring.trust import OPEN, PUMP, VALVE, Vendor, key
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from securesystemslib.signer import CryptoSigner
+
+    from margo_supplychain.authoring.edit import Edit
+
+OTHER = ReleaseName.parse("other/tool")
+
+
+@dataclass
+class Plant:
+    """An operator with the publishers acme and other, and their inbox."""
+
+    operator: Vendor
+    inbox: DirectoryInbox
+
+    @property
+    def view(self) -> Repository:
+        return Repository.view(
+            str(self.operator.trust), root=self.operator.repository.root
+        )
+
+    def submit(self, *keys: CryptoSigner, **options: Any) -> Any:
+        options.setdefault("inbox", self.inbox)
+        return self.view.submit(keys, clock=self.operator.clock, **options)
+
+    def release(self, version: str, *, name: ReleaseName = PUMP, **options: Any) -> str:
+        """Hand in a release; return the submission's name."""
+        with self.submit(key(f"{name.publisher}-ci"), **options) as edit:
+            edit.add_release(self.operator.release(version, name=name))
+        return handed_in(edit).name
+
+
+def handed_in(edit: Edit) -> HandedIn:
+    assert isinstance(edit.written, HandedIn)
+    return edit.written
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Plant:
+    operator = Vendor(tmp_path, profile="standard")
+    repository = operator.create()
+    with ExitStack() as stack:
+        edit = stack.enter_context(
+            repository.edit(
+                [key("offline"), key("ci"), key("acme"), key("other")],
+                clock=operator.clock,
+            )
+        )
+        for name in (PUMP, VALVE, OTHER):
+            publisher = name.publisher
+            edit.add_publisher(publisher, [key(publisher).public_key], threshold=1)
+            edit.add_application(name, [key(f"{publisher}-ci").public_key], policy=OPEN)
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    return Plant(operator, DirectoryInbox(inbox))
+
+
+def test_release_is_handed_in_with_its_content(plant: Plant) -> None:
+    before = plant.operator.files()
+    with plant.submit(key("acme-ci"), note="first") as edit:
+        assert edit.add_release(plant.operator.release("1.0.0"))
+    found = handed_in(edit)
+    assert plant.operator.files() == before
+    assert plant.inbox.names() == ((found.name,), False)
+    assert found.inbox == str(plant.inbox.directory)
+    assert list(found.roles) == [PUMP.role]
+    with plant.inbox.read(found.name) as submission:
+        assert submission.label == f"{PUMP.role} v1"
+        assert submission.note == "first"
+        assert [one.path for one in submission.targets] == [PUMP.release_path("1.0.0")]
+        assert found.blobs_along == len(submission.content) == 3
+        for what in submission.content:
+            with submission.source.blob(what) as stream:
+                assert len(stream.read()) == what.size
+
+
+def test_second_submission_goes_on_from_the_one_that_waits(plant: Plant) -> None:
+    first = plant.release("1.0.0")
+    with plant.submit(key("acme-ci")) as edit:
+        edit.add_release(plant.operator.release("1.1.0"))
+        assert list(map(str, edit.releases(PUMP))) == ["1.1.0", "1.0.0"]
+    second = handed_in(edit)
+    assert second.after == (first,)
+    assert any(first[:12] in one for one in edit.warnings)
+    with plant.inbox.read(second.name) as submission:
+        assert submission.label == f"{PUMP.role} v2"
+        assert set(submission.roles[0].signed.targets) == {
+            PUMP.release_path("1.0.0"),
+            PUMP.release_path("1.1.0"),
+        }
+        assert [one.path for one in submission.targets] == [PUMP.release_path("1.1.0")]
+
+
+def test_other_vendors_submission_is_not_built_on(plant: Plant) -> None:
+    plant.release("1.0.0", name=OTHER)
+    with plant.submit(key("acme-ci")) as edit:
+        edit.add_release(plant.operator.release("1.0.0"))
+    assert handed_in(edit).after == ()
+    assert edit.warnings == ()
+
+
+def test_policy_is_handed_in_by_the_publishers_key(plant: Plant) -> None:
+    with plant.submit(key("acme")) as edit:
+        edit.add_application(
+            ReleaseName.parse("acme/third"), [key("acme-ci").public_key], policy=OPEN
+        )
+    with plant.inbox.read(handed_in(edit).name) as submission:
+        assert submission.label == "acme v2"
+        assert submission.content == ()
+
+
+def test_nothing_is_handed_in_when_nothing_changes(plant: Plant) -> None:
+    with plant.submit(key("acme")) as edit:
+        assert not edit.set_policy(PUMP, OPEN)
+    assert edit.written is not None
+    assert not edit.written.roles
+    assert plant.inbox.names().names == ()
+
+
+def test_what_is_the_operators_is_not_handed_in(plant: Plant) -> None:
+    with (
+        pytest.raises(RefusedError, match="snapshot and timestamp are the operator's"),
+        plant.submit(key("acme")) as edit,
+    ):
+        edit.refresh()
+    with (
+        pytest.raises(IncompleteError, match="targets has 0 of 1 signatures"),
+        plant.submit(key("acme")) as edit,
+    ):
+        edit.refresh("targets")
+    assert plant.inbox.names().names == ()
+
+
+def test_two_publishers_are_two_submissions(plant: Plant) -> None:
+    with (
+        pytest.raises(RefusedError, match="acme and other can't be handed in together"),
+        plant.submit(key("acme"), key("other")) as edit,
+    ):
+        _ = edit.refresh("acme"), edit.refresh("other")
+
+
+def test_missing_key_without_a_file(plant: Plant) -> None:
+    with (
+        pytest.raises(IncompleteError, match="acme has 0 of 1 signatures") as caught,
+        plant.submit(key("acme-ci")) as edit,
+    ):
+        edit.refresh("acme")
+    assert "--out FILE" in (caught.value.hint or "")
+
+
+def test_holders_apart_sign_one_after_the_other(plant: Plant, tmp_path: Path) -> None:
+    with plant.operator.repository.edit(
+        [key("offline"), key("ci"), key("acme"), key("acme-b")],
+        clock=plant.operator.clock,
+    ) as edit:
+        edit.rotate_keys(
+            "acme", [key("acme").public_key, key("acme-b").public_key], threshold=2
+        )
+    file = tmp_path / "acme.tar"
+    with (
+        pytest.raises(IncompleteError, match="acme has 1 of 2 signatures") as caught,
+        plant.submit(key("acme"), file=file) as edit,
+    ):
+        edit.refresh("acme")
+    assert "root sign" in (caught.value.hint or "")
+    assert plant.inbox.names().names == ()
+
+    with open_submission(file) as submission:
+        start = plant.view.handing(clock=plant.operator.clock)
+        who = who_signs(start, submission)
+        assert [one.met for one in submission.status(who)] == [False]
+        with pytest.raises(IncompleteError, match="not complete: acme has 1 of 2"):
+            submission.require_complete(who)
+        signed = submission.sign(key("acme-b"), who)
+        assert signed.is_complete(who)
+        assert submission.merge(signed, who=who).is_complete(who)
+        with pytest.raises(RefusedError, match="may sign none of acme"):
+            submission.sign(key("other"), who)
+    written = hand_in(replace(start, inbox=plant.inbox), signed)
+    assert plant.inbox.names().names == (written.name,)
+
+
+def test_old_copy_is_not_signed_on_top_of(plant: Plant) -> None:
+    plant.operator.clock.advance(days=5)
+    with (
+        pytest.raises(ExpiredError) as caught,
+        plant.submit(key("acme-ci")),
+    ):
+        pass
+    assert "may show an old copy" in (caught.value.hint or "")
+
+
+def test_release_that_exists_is_refused_by_the_operators_rules(plant: Plant) -> None:
+    plant.release("1.0.0")
+    with (
+        pytest.raises(RefusedError, match=r"1\.0\.0"),
+        plant.submit(key("acme-ci")) as edit,
+    ):
+        edit.add_release(plant.operator.release("1.0.0", b"other bytes"))
+
+
+def test_withdrawal_is_handed_in(plant: Plant) -> None:
+    first = plant.release("1.0.0")
+    with plant.submit(key("acme-ci")) as edit:
+        assert edit.withdraw(PUMP, Version.parse("1.0.0"), reason="leaks")
+    assert handed_in(edit).after == (first,)
