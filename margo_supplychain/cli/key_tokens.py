@@ -8,7 +8,7 @@ import click
 
 from margo_supplychain.cli import describe
 from margo_supplychain.cli.invocation import Invocation, pass_invocation
-from margo_supplychain.cli.options import epilog, passphrase_options
+from margo_supplychain.cli.options import epilog, missing_setting, passphrase_options
 from margo_supplychain.cli.output import Result
 
 if TYPE_CHECKING:
@@ -45,7 +45,10 @@ def tokens(
     """
     from margo_supplychain.signing.pkcs11 import Tokens
 
-    all_tokens = Tokens(pin=pin, module=invocation.settings.pkcs11_module)
+    module = invocation.settings.pkcs11_module
+    if module is None and uri is None:
+        raise click.UsageError(missing_setting("pkcs11-module", "URI"))
+    all_tokens = Tokens(pin=pin, module=module)
     try:
         found = all_tokens.tokens(uri, login=login or pin.pins_given)
     finally:

@@ -20,10 +20,16 @@ import click
 
 from margo_supplychain.cli import describe
 from margo_supplychain.cli.arguments import PUBLISHER, typed
+from margo_supplychain.cli.invocation import Invocation, pass_invocation
 from margo_supplychain.cli.options import epilog, passphrase_options
 from margo_supplychain.cli.output import Result
 from margo_supplychain.cli.settings import FILE_NAME, parse, render
-from margo_supplychain.cli.signing_keys import as_setting, open_key, threshold_of
+from margo_supplychain.cli.signing_keys import (
+    as_setting,
+    keyring_of,
+    open_key,
+    threshold_of,
+)
 from margo_supplychain.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -187,7 +193,9 @@ def _threshold_option(name: str, text: str) -> _Option:
 )
 @click.option("--state", metavar="DIR", help=f"Your memory of it, else {STATE} beside.")
 @passphrase_options()
+@pass_invocation
 def init(
+    invocation: Invocation,
     directory: str,
     *,
     profile: str,
@@ -203,7 +211,6 @@ def init(
     hand must meet the threshold.
     """
     from margo_supplychain.authoring.repository import Repository
-    from margo_supplychain.signing.keyring import open_keyring
     from margo_supplychain.storage import durable
     from margo_supplychain.verify.trust_store import TrustStore
 
@@ -219,7 +226,7 @@ def init(
     }
     place = _Place.of(Path(directory), state)
     settings = _settings(place, publisher, keys)
-    with open_keyring(pin=pin) as keyring:
+    with keyring_of(invocation, pin) as keyring:
         keys.open(keyring)
         plan = _plan(profile, publisher, keys, thresholds, _holders(owners, keys))
         if profile == "standard":

@@ -155,6 +155,9 @@ class Settings:
         if self.file is None:
             return {}
         found = _values_of(self._document, what=str(self.file))
+        for name in _KEYS:
+            for value in found.get(name, ()):
+                _check_key(value, what=str(self.file))
         base = self.file.parent
         if base == self._directory:
             return found  # paths stay as short as they were written
@@ -187,6 +190,16 @@ def check_module(path: Path, *, what: str) -> None:
             where=what,
             hint=f"name it on purpose: {variable_of(_MODULE)}={path}",
         )
+
+
+def _check_key(uri: str, *, what: str) -> None:
+    """Check the module that the URI of a key in a settings file names, if any."""
+    if uri[:7].lower() == "pkcs11:" and "?" in uri:
+        from margo_supplychain.signing.pkcs11.uri import TokenUri
+
+        module = TokenUri.parse(uri).module_path
+        if module is not None:
+            check_module(module, what=what)
 
 
 def variable_of(name: str) -> str:
