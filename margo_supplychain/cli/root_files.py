@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from margo_supplychain.cli.output import Result
 
 ROOT_LIMIT: Final = 512_000  # bytes, as devices have it; a test compares
-_TAR: Final = slice(257, 262)
+_HEAD: Final = 512  # bytes: a tar's first block
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,13 +100,14 @@ def read_root(path: Path) -> bytes:
 
 
 def is_submission(path: Path) -> bool:
-    """Tell by its first bytes whether a file is what a vendor submits: a tar."""
+    """Tell by its first bytes whether a file is what a vendor submits."""
+    from margo_supplychain.authoring import submission_file
+
     try:
         with path.open("rb") as stream:
-            head = stream.read(_TAR.stop)
+            return submission_file.is_submission(stream.read(_HEAD))
     except OSError:
         return False  # who reads all of it says what is wrong
-    return head[_TAR] == b"ustar"
 
 
 def write_over(path: Path, data: bytes) -> None:
