@@ -8,7 +8,7 @@ called, changes what a vendor signs.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self, final
+from typing import TYPE_CHECKING, Final, Self, final
 
 from margo_supplychain.authoring.acceptance import judge_over
 from margo_supplychain.authoring.prospect import Prospect
@@ -25,6 +25,7 @@ from margo_supplychain.errors import (
 from margo_supplychain.verify.clock import StoppedClock
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.submission import Submission
     from margo_supplychain.authoring.vendor_place import VendorPlace
     from margo_supplychain.verify.trust_store import TrustStore
+
+
+MOST_PASSES: Final = 20  # what waits may be built on one another
+MOST_READ: Final = 100  # submissions, each of many megabytes at most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,11 +148,14 @@ class Pending:
             return self
         if more:
             self.told.append(f"{inbox.url} has more than the {len(names)} looked at")
-        found = [
-            (name, one) for name in names if (one := self._own(inbox, name)) is not None
-        ]
-        for name, one in sorted(found, key=lambda pair: _versions(pair[1])):
-            self._take(name, one)
+        found = self._read(inbox, names)
+        ours = {
+            publisher
+            for publisher in {one.publisher for one in found.values()}
+            if self._has_key_of(publisher, found.values())
+        }
+        waiting = {name: one for name, one in found.items() if one.publisher in ours}
+        self._take(waiting)
         if self.names:
             self.told.append(
                 f"built on {', '.join(name[:12] for name in self.names)}, which the "
@@ -164,40 +172,66 @@ class Pending:
         """
         self.told.extend(judge_over(self._prospect, submission).warnings)
 
-    def _own(self, inbox: Inbox, name: str) -> Submission | None:
-        """Return a submission if one of the keys at hand may have signed it."""
-        try:
-            if not self._has_key_of(inbox.publisher(name)):
-                return None
-            return inbox.signed(name)
-        except (VerificationError, InconclusiveError):
-            # Somebody else's rubbish is the operator's to refuse.
-            return None
+    def _read(self, inbox: Inbox, names: Sequence[str]) -> dict[str, Submission]:
+        """Return what waits of publishers that the operator has, without content."""
+        found: dict[str, Submission] = {}
+        for name in names:
+            if len(found) == MOST_READ:
+                self.told.append(
+                    f"{inbox.url} has more than the {MOST_READ} submissions that were "
+                    "read"
+                )
+                break
+            try:
+                if self._prospect.who(inbox.publisher(name)) is not None:
+                    found[name] = inbox.signed(name)
+            except (VerificationError, InconclusiveError):
+                # Somebody else's rubbish is the operator's to refuse.
+                continue
+        return found
 
-    def _has_key_of(self, publisher: str) -> bool:
+    def _has_key_of(self, publisher: str, waiting: Iterable[Submission]) -> bool:
+        """Say whether a key at hand is a publisher's, or will be when all is taken."""
+        signers = self._start.signers
         who = self._prospect.who(publisher)
-        if who is None:
-            return False
-        if self._start.signers.of(who):
+        if who is not None and signers.of(who):
             return True
-        signed = self._prospect.trusted(publisher, tolerant=True).signed
-        delegations = signed.delegations
-        roles = () if delegations is None else delegations.roles or ()
-        found = (signers_of(signed, role) for role in roles)
-        return any(one is not None and self._start.signers.of(one) for one in found)
+        drafts = (one.role(publisher) for one in waiting)
+        said = [draft.signed for draft in drafts if draft is not None]
+        if self._prospect.lists(publisher):
+            standing = self._prospect.standing(publisher)
+            said += [] if standing is None else [standing]
+        return any(
+            signers.of(found)
+            for signed in said
+            if signed.delegations is not None
+            for role in signed.delegations.roles or ()
+            if (found := signers_of(signed, role)) is not None
+        )
 
-    def _take(self, name: str, submission: Submission) -> None:
-        try:
-            judged = judge_over(self._prospect, submission)
-        except SupplyChainError as why:
-            self.told.append(
-                f"submission {name[:12]} ({submission.label}) waits, and will be "
-                f"refused as it stands: {why}"
-            )
-            return
-        if not judged.is_known:
-            self._prospect = judged.after
-            self.names.append(name)
+    def _take(self, waiting: dict[str, Submission]) -> None:
+        """Judge all of them, in whatever order they can be taken."""
+        left = dict(sorted(waiting.items(), key=lambda pair: _versions(pair[1])))
+        problems: dict[str, SupplyChainError] = {}
+        for _ in range(MOST_PASSES):
+            before = len(left)
+            for name, one in list(left.items()):
+                try:
+                    judged = judge_over(self._prospect, one)
+                except SupplyChainError as why:
+                    problems[name] = why
+                    continue
+                del left[name]
+                if not judged.is_known:
+                    self._prospect = judged.after
+                    self.names.append(name)
+            if len(left) == before:
+                break
+        self.told += [
+            f"submission {name[:12]} ({one.label}) waits, and will be refused as it "
+            f"stands: {problems[name]}"
+            for name, one in left.items()
+        ]
 
 
 def _versions(submission: Submission) -> tuple[str, list[tuple[str, int]]]:
