@@ -178,7 +178,11 @@ class Changes:
         """Let the delegator of `role` say who holds its keys; say if that is new."""
         delegator = delegator_of(role)
         who, before = self.require_who(role), holders_of(self.view(delegator))
-        given = {keyid: one for keyid, one in holders.items() if keyid in who.keys}
+        given = {
+            keyid: before.get(keyid, NOBODY).updated(one)
+            for keyid, one in holders.items()
+            if keyid in who.keys
+        }
         if all(before.get(keyid, NOBODY) == one for keyid, one in given.items()):
             return False
         parent = self.change(delegator)

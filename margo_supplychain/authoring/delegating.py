@@ -49,6 +49,7 @@ def add_publisher(
     require_publishers(work)
     if _exists(work, name, wanted):
         return work.changes.name_holders(name, holders)
+    _require_no_return(work, name, wanted)
     _delegate(work, name, wanted, holders)
     _begin(work, name)
     return True
@@ -65,6 +66,7 @@ def add_application(
     require_apart(work, name, wanted, policy)
     if _exists(work, name.role, wanted):
         return work.changes.name_holders(name.role, holders)
+    _require_no_return(work, name.role, wanted)
     _delegate(work, name.role, wanted, holders)
     _begin(work, name.role)
     return True
@@ -87,6 +89,7 @@ def rotate_keys(
         name = application_of(role)
         require_apart(work, name, wanted, work.require_policy(name))
     new = RoleSigners(role, {key.keyid: key for key in wanted.keys}, wanted.threshold)
+    _require_no_return(work, role, wanted)
     is_cut_off, last = _cuts_off(work, new), None
     if is_cut_off:
         _require_cut_off(new, now, is_wanted=cut_off)
@@ -234,9 +237,7 @@ def _exists(work: Work, role: str, wanted: RoleKeys) -> bool:
     )
 
 
-def _delegate(
-    work: Work, role: str, wanted: RoleKeys, holders: Mapping[str, Holder]
-) -> None:
+def _require_no_return(work: Work, role: str, wanted: RoleKeys) -> None:
     delegator = delegator_of(role)
     require_no_return(
         work.place.source,
@@ -247,6 +248,11 @@ def _delegate(
         left=_left(work, role),
         versions=work.place.versions(delegator),
     )
+
+
+def _delegate(
+    work: Work, role: str, wanted: RoleKeys, holders: Mapping[str, Holder]
+) -> None:
     if kind_of(role) == "application":
         name = application_of(role)
         work.changes.delegate(role, wanted, application_patterns(name), holders)

@@ -58,6 +58,10 @@ class Holder:
         found = ((field, getattr(self, field)) for field in _FIELDS)
         return {field: text for field, text in found if text is not None}
 
+    def updated(self, newer: Holder) -> Holder:
+        """Return what is known with `newer`; what that leaves out stays."""
+        return Holder(**{**self.to_dict(), **newer.to_dict()})
+
     @property
     def text(self) -> str:
         """What is known, for people: `holder B, token root-b, never-extractable`."""

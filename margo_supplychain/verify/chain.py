@@ -49,7 +49,8 @@ def follow(walk: Walk, name: ReleaseName) -> Chain:
         AmbiguousRoleError: something else could match the name.
     """
     targets = walk.workflow.roles["targets"]
-    if _has_no_delegations(targets.signed):
+    # Where nothing is listed either, the last publisher was removed, or none came yet.
+    if _has_no_delegations(targets.signed) and targets.signed.targets:
         return Chain(
             profile="simple", offline=targets, deciding=targets, roles=(targets,)
         )
