@@ -293,9 +293,9 @@ def _fields(old: Root | None, new: Root) -> Iterator[FieldChange]:
     after = new.unrecognized_fields
     for name, what in _WORDS.items():
         yield from _entries(what, before.get(name), after.get(name))
-    yield from _holder_changes(before.get(HOLDERS), after.get(HOLDERS))
     if old is None:
         return
+    yield from _holder_changes(old, new)
     pairs: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = [
         ("root", before, after),
         *(
@@ -322,13 +322,13 @@ def _entries(what: str, before: Any, after: Any) -> Iterator[FieldChange]:
             yield FieldChange(what, name, _short(had, name), _short(has, name))
 
 
-def _holder_changes(before: Any, after: Any) -> Iterator[FieldChange]:
-    """Yield what is said otherwise of keys that were named before and are now."""
-    had = before if isinstance(before, dict) else {}
-    has = after if isinstance(after, dict) else {}
-    for keyid in sorted(had.keys() & has.keys()):
-        if had[keyid] != has[keyid]:
-            texts = [", ".join(map(str, one[keyid].values())) for one in (had, has)]
+def _holder_changes(old: Root, new: Root) -> Iterator[FieldChange]:
+    """Yield what is said otherwise of keys that stay."""
+    had, has = known_holders(old), known_holders(new)
+    for keyid in sorted(old.keys.keys() & new.keys.keys()):
+        before, after = had.get(keyid, NOBODY), has.get(keyid, NOBODY)
+        if before != after:
+            texts = [one.text or None for one in (before, after)]
             yield FieldChange("holder", keyid[:12], *texts)
 
 

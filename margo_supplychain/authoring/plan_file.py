@@ -150,7 +150,7 @@ class _Reader:
         found = fields.list_of("keys", self._key, limit=MAX_KEYS)
         if fields.has("threshold"):
             needed = fields.integer("threshold")
-        elif len(found) == 1:
+        elif len(found) < 2:
             needed = 1
         else:
             raise MetadataFormatError(

@@ -26,8 +26,8 @@ from margo_supplychain.errors import (
 from margo_supplychain.formats import strict_json
 from margo_supplychain.verify.memory import Memory
 from margo_supplychain.verify.workflow import Demand, Workflow
-from tests.authoring import ceremony
-from tests.authoring.ceremony import (
+from tests.authoring import roots
+from tests.authoring.roots import (
     edited,
     entries,
     envelope,
@@ -517,7 +517,7 @@ def made_by_others() -> bytes:
     data = RootProposal.first(wanted, now=NOW).data
     for change in FOREIGN:
         data = edited(data, change)
-    return ceremony.resigned(data, "b", "c")
+    return roots.resigned(data, "b", "c")
 
 
 def test_fields_of_other_tools_are_carried_along() -> None:
