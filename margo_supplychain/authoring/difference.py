@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from margo_supplychain import threshold
 from margo_supplychain.authoring.effects import effects_of, renewals
-from margo_supplychain.authoring.holders import HOLDERS, NOBODY, known_holders
+from margo_supplychain.authoring.holders import NOBODY, known_holders
 from margo_supplychain.authoring.plan import TOP_ROLES
 from margo_supplychain.authoring.root_fields import OURS
 from margo_supplychain.formats.tuf_metadata import ISSUED
