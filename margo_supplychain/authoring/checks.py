@@ -19,16 +19,17 @@ from typing import TYPE_CHECKING, Final, Literal
 from margo_supplychain.authoring.delegator_fields import is_awaited, removed_roles
 from margo_supplychain.authoring.directory_place import PREVIOUS
 from margo_supplychain.authoring.duties import clock_ahead
-from margo_supplychain.authoring.overlay import Overlay, Staged
+from margo_supplychain.authoring.overlay import Overlay, Staged, Until
 from margo_supplychain.authoring.place_checks import (
     list_problems,
     root_problems,
     tag_problems,
 )
+from margo_supplychain.authoring.recovering import FINISH, unfinished
 from margo_supplychain.authoring.roles import delegator_of
 from margo_supplychain.authoring.selection import EVERYTHING
 from margo_supplychain.authoring.settings import DIRECTORY
-from margo_supplychain.authoring.state import LIMITS, AuthorWalk, State
+from margo_supplychain.authoring.state import LIMITS, AuthorWalk, State, read_roots
 from margo_supplychain.errors import (
     ClockError,
     FormatError,
@@ -49,11 +50,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from tuf.api.metadata import Targets
+    from tuf.api.metadata import Root, Targets
 
     from margo_supplychain.authoring.content_look import ContentLook
     from margo_supplychain.authoring.selection import Selection
     from margo_supplychain.formats.record import ReleaseRecord
+    from margo_supplychain.formats.tuf_metadata import RoleFile
     from margo_supplychain.transport.protocols import Shelf, Source
     from margo_supplychain.verify.chain import Chain
     from margo_supplychain.verify.trust_store import TrustStore
@@ -65,6 +67,8 @@ _TITLES: Final = {
     4: "release records",
     5: "content",
 }
+# How many roots back somebody's device may have been when the last edit ended.
+_ROOTS_BEFORE: Final = 3
 
 
 def check_place(
@@ -223,6 +227,7 @@ class _Check(_Follower):
             self._note_expired(walk)
         self._as_before(store, self._step(2))
         if walk is None:
+            self._say_unfinished()
             return
         facts = self._step(3)
         found = list(self.applications(walk))
@@ -316,13 +321,31 @@ class _Check(_Follower):
             return None
         overlay = Overlay(Staged(timestamp=data), self._shelf)
         memory = Memory(root=self._root, publishers=None)
-        walk = self._author_walk(memory, overlay)
+        for root in reversed(self._roots()[-_ROOTS_BEFORE:]):
+            # Under a root whose keys signed it: the newest may have others.
+            walk = self._author_walk(memory, Until(overlay, root.version))
+            try:
+                walk.top_level()
+                return walk.workflow.complete()
+            except SupplyChainError:
+                continue
+        # Its keys or files have gone: no device of today holds that state.
+        return None
+
+    def _roots(self) -> tuple[RoleFile[Root], ...]:
         try:
-            walk.top_level()
-            return walk.workflow.complete()
+            return read_roots(self._shelf, self._root).chain
         except SupplyChainError:
-            # Its keys or files have gone: no device of today holds that state.
-            return None
+            return ()  # said already
+
+    def _say_unfinished(self) -> None:
+        try:
+            problem = unfinished(self._shelf, read_roots(self._shelf, self._root))
+        except SupplyChainError:
+            return
+        if problem is not None:
+            self._at = 1
+            self._add(ThresholdError.code, f"{problem}: {FINISH}")
 
     def _clocks(self, walk: AuthorWalk) -> None:
         for one in (walk.workflow.root, walk.workflow.timestamp):

@@ -9,28 +9,30 @@ from __future__ import annotations
 
 import os
 from datetime import UTC
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from tuf.api.metadata import (
     DelegatedRole,
     Delegations,
-    Role,
-    Root,
     Snapshot,
     Targets,
     Timestamp,
 )
 
+from margo_supplychain import threshold
 from margo_supplychain.authoring.holders import holders_field
 from margo_supplychain.authoring.overlay import Nowhere, Overlay, Staged
+from margo_supplychain.authoring.plan import RoleKeys
+from margo_supplychain.authoring.proposal_rules import check_time
+from margo_supplychain.authoring.proposals import RootProposal
 from margo_supplychain.authoring.rehearsal import Subjects, rehearse_creation
 from margo_supplychain.authoring.role_signing import meta_of
 from margo_supplychain.authoring.roles import RoleSigners, kind_of
-from margo_supplychain.authoring.root_fields import root_fields
 from margo_supplychain.authoring.settings import (
     DIRECTORY,
     FILE_NAME,
     Settings,
+    signed_periods,
     write_settings,
 )
 from margo_supplychain.authoring.signatures import (
@@ -48,13 +50,17 @@ from margo_supplychain.storage.lock import FILE_NAME as LOCK_FILE
 from margo_supplychain.storage.lock import DirectoryLock
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
     from pathlib import Path
 
+    from securesystemslib.signer import Signer
     from tuf.api.metadata import Signed
 
-    from margo_supplychain.authoring.plan import RoleKeys, RootPlan
+    from margo_supplychain.authoring.plan import RootPlan
+    from margo_supplychain.authoring.proposals import SignedRoot
 
+ROOT: Final = "root"
 UNFINISHED: Final = ".unfinished"
 LOCK_TIMEOUT: Final = 60.0  # seconds
 # What a killed run may have left, besides temporary files.
@@ -63,15 +69,26 @@ _OURS: Final = frozenset(
 )
 
 
-def create(directory: Path, *, plan: RootPlan, signers: Signers, now: datetime) -> None:
+def create(
+    directory: Path,
+    *,
+    plan: RootPlan,
+    keys: Sequence[Signer],
+    root: SignedRoot | None,
+    now: datetime,
+) -> None:
     """Make a repository; see `Repository.create`."""
     now = now.astimezone(UTC).replace(microsecond=0)
     _check_free(directory)
-    staged = _first_metadata(plan, signers, now)
-    root = staged.metadata["1.root.json"]
+    if root is not None:
+        _require_planned(root, plan)
+        check_time(root.root, now)
+    require_complete(_who(plan, root), Signers(keys))
+    root = root or _first_root(plan, keys, now)
+    staged = _first_metadata(plan, root, Signers(keys), now)
     publishers = () if plan.publisher_keys is None else (str(plan.publisher),)
     overlay = Overlay(staged, Nowhere(str(directory)))
-    rehearse_creation(overlay, root, Subjects(publishers, {}), now=now)
+    rehearse_creation(overlay, root.data, Subjects(publishers, {}), now=now)
     durable.make_directory(directory)
     with DirectoryLock(directory, timeout=LOCK_TIMEOUT):
         _check_free(directory)
@@ -119,51 +136,76 @@ def _write(directory: Path, files: dict[str, bytes]) -> None:
         durable.operations.sync_directory(directory)
 
 
-def _first_metadata(plan: RootPlan, signers: Signers, now: datetime) -> Staged:
-    who = {
-        "root": plan.root,
-        "targets": plan.targets,
-        "snapshot": plan.snapshot,
-        "timestamp": plan.timestamp,
-    }
+def _first_root(plan: RootPlan, keys: Sequence[Signer], now: datetime) -> SignedRoot:
+    """Propose the first root, and sign it with the keys at hand."""
+    proposal = RootProposal.first(plan, now=now)
+    for key in keys:
+        if threshold.material(key.public_key) in plan.root.materials():
+            proposal = proposal.sign(key)
+    return proposal.finalize()
+
+
+def _require_planned(root: SignedRoot, plan: RootPlan) -> None:
+    """Refuse a root that was signed for something else.
+
+    Raises:
+        RefusedError: it is no first root, or says something else than the plan.
+    """
+    if root.version != 1:
+        raise RefusedError(
+            f"root v{root.version} is no first root",
+            hint="finalize it where root v1 is: `root finalize`",
+        )
+    signed = root.root.signed
+    for role, wanted in plan.top.items():
+        found = RoleKeys.of(signed, role)
+        if (found.materials(), found.threshold) != (
+            wanted.materials(),
+            wanted.threshold,
+        ):
+            raise RefusedError(
+                f"the root that was signed has other keys of {role}, or another "
+                "threshold, than the plan"
+            )
+    if signed_periods(signed) != plan.periods:
+        raise RefusedError("the root that was signed has other periods than the plan")
+
+
+def _who(plan: RootPlan, root: SignedRoot | None) -> list[RoleSigners]:
+    """Return who signs the first metadata; root as well, if nobody has yet."""
+    keys = {role: one for role, one in plan.top.items() if root is None or role != ROOT}
     if plan.publisher is not None and plan.publisher_keys is not None:
-        who[plan.publisher] = plan.publisher_keys
-    roles = {
-        role: RoleSigners(role, {key.keyid: key for key in one.keys}, one.threshold)
-        for role, one in who.items()
-    }
-    require_complete(list(roles.values()), signers)
-    staged = Staged()
+        keys[plan.publisher] = plan.publisher_keys
+    return [
+        RoleSigners(role, {key.keyid: key for key in one.keys}, one.threshold)
+        for role, one in keys.items()
+    ]
+
+
+def _first_metadata(
+    plan: RootPlan, root: SignedRoot, signers: Signers, now: datetime
+) -> Staged:
+    who = {one.role: one for one in _who(plan, root)}
+    staged = Staged(metadata={file_name(ROOT, 1): root.data})
 
     def sign(role: str, signed: Signed) -> bytes:
         signed.expires = now + plan.period(kind_of(role))
-        return signed_bytes(signed, roles[role], signers)
+        return signed_bytes(signed, who[role], signers)
 
     def stage(role: str, signed: Signed) -> bytes:
         data = sign(role, signed)
         staged.metadata[file_name(role, 1)] = data
         return data
 
-    issued = {ISSUED: format_time(now)}
-    stage("root", _root(who, {**issued, **root_fields(plan)}))
     meta = {"targets.json": meta_of(1, stage("targets", _targets(plan)))}
     if plan.publisher is not None and plan.publisher_keys is not None:
         data = stage(plan.publisher, Targets())
         meta[f"{plan.publisher}.json"] = meta_of(1, data)
     named = meta_of(1, stage("snapshot", Snapshot(meta=meta)))
+    issued = {ISSUED: format_time(now)}
     timestamp = Timestamp(snapshot_meta=named, unrecognized_fields=issued)
     staged.timestamp = sign("timestamp", timestamp)
     return staged
-
-
-def _root(who: dict[str, RoleKeys], fields: dict[str, Any]) -> Root:
-    top = ("root", "targets", "snapshot", "timestamp")
-    return Root(
-        keys={key.keyid: key for role in top for key in who[role].keys},
-        roles={role: Role(list(who[role].keyids), who[role].threshold) for role in top},
-        consistent_snapshot=True,
-        unrecognized_fields=fields,
-    )
 
 
 def _targets(plan: RootPlan) -> Targets:

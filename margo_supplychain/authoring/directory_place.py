@@ -143,16 +143,26 @@ class DirectoryPlace:
             if place.is_dir():
                 clean_temporary(place)
 
+    def previous(self) -> bytes | None:
+        """Return the timestamp before the last edit; None if there was none."""
+        path = self.directory / DIRECTORY / PREVIOUS
+        try:
+            return read_file(path, limit=LIMITS.timestamp)
+        except FileNotFoundError:
+            return None
+
     def write_metadata(self, work: Work) -> None:
         """Write the staged metadata; see `Place.write_metadata`."""
+        if work.staged.timestamp and work.before:
+            # Not in `commit`: between a new root and its timestamp, every write counts.
+            make_directory(self.directory / DIRECTORY)
+            write_file(self.directory / DIRECTORY / PREVIOUS, work.before)
         sink = DirectorySink(self.directory)
         for name, data in work.staged.metadata.items():
             sink.put_metadata(name, data)
 
     def commit(self, work: Work) -> None:
         """Replace `timestamp.json` in one step; see `Place.commit`."""
-        make_directory(self.directory / DIRECTORY)
-        write_file(self.directory / DIRECTORY / PREVIOUS, work.before)
         sink = DirectorySink(self.directory)
         sink.put_metadata("timestamp.json", work.staged.timestamp)
 

@@ -58,12 +58,15 @@ class Written:
         blobs_new, blobs_there: content that was copied, and that lay there already.
         blobs_restored: content of releases that were listed before, and that was
             damaged or missing.
+        warnings: what the author should know of a root that was adopted, one line
+            each; an edit has its own (`Edit.warnings`).
     """
 
     roles: Mapping[str, tuple[int, datetime]] = field(default_factory=dict)
     blobs_new: int = 0
     blobs_there: int = 0
     blobs_restored: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 @final

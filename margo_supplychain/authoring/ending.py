@@ -22,7 +22,7 @@ from margo_supplychain.authoring.strays import strays
 from margo_supplychain.errors import ConflictError, FetchError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from margo_supplychain.authoring.work import Work
@@ -30,8 +30,19 @@ if TYPE_CHECKING:
     from margo_supplychain.verify.trust_store import TrustStore
 
 
-def finish(work: Work, *, time_checked: bool, store: TrustStore | None) -> Written:
+def finish(
+    work: Work,
+    *,
+    time_checked: bool,
+    store: TrustStore | None,
+    judge: Callable[[Overlay], None] | None = None,
+) -> Written:
     """Sign, rehearse and write an edit; nothing if nothing changed.
+
+    Args:
+        work: the edit.
+        time_checked, store: see `Repository.edit`.
+        judge: looks at what is staged as well, and raises when it must not be written.
 
     Raises:
         IncompleteError: keys are missing; names each role.
@@ -50,7 +61,7 @@ def finish(work: Work, *, time_checked: bool, store: TrustStore | None) -> Writt
         work.changes.touched
         or work.adopted
         or (
-            # Where others may publish at the same time, they are found by their snapshots.
+            # Where others may publish at the same time, snapshots tell of them.
             work.top and not place.is_own and work.can_sign("snapshot")
         )
     ):
@@ -67,6 +78,8 @@ def finish(work: Work, *, time_checked: bool, store: TrustStore | None) -> Writt
     overlay = Overlay(work.staged, place.source)
     subjects = Subjects.of(work)
     walk = rehearse_edit(overlay, state, subjects, now=work.signed_at)
+    if judge is not None:
+        judge(overlay)
     stored = place.write(work)
     with _uncertain():
         place.commit(work)

@@ -25,6 +25,7 @@ from margo_supplychain.authoring.ending import finish
 from margo_supplychain.authoring.healing import Beginning, begin
 from margo_supplychain.authoring.mending import MendingSource
 from margo_supplychain.authoring.place import open_place
+from margo_supplychain.authoring.roles import signers_of
 from margo_supplychain.authoring.settings import Settings, verified_settings
 from margo_supplychain.authoring.signatures import Signers
 from margo_supplychain.authoring.state import load
@@ -40,13 +41,16 @@ if TYPE_CHECKING:
 
     from margo_supplychain.authoring.accepting import Accepted
     from margo_supplychain.authoring.duties import Duty
+    from margo_supplychain.authoring.edit import Written
     from margo_supplychain.authoring.inbox import Inbox
     from margo_supplychain.authoring.pending import Handing
     from margo_supplychain.authoring.place import Place, Progress
     from margo_supplychain.authoring.placement import Mirrored
-    from margo_supplychain.authoring.plan import Profile, RootPlan
+    from margo_supplychain.authoring.plan import Profile, RoleKeys, RootPlan
+    from margo_supplychain.authoring.proposals import RootProposal, SignedRoot
     from margo_supplychain.authoring.root_chain import RootChain
     from margo_supplychain.authoring.state import State
+    from margo_supplychain.authoring.work import Work
     from margo_supplychain.formats.reports import Report
     from margo_supplychain.transport.network import Network
     from margo_supplychain.transport.protocols import ContentSources, Shelf
@@ -154,6 +158,7 @@ class Repository:
         *,
         plan: RootPlan,
         keys: Sequence[Signer],
+        root: SignedRoot | None = None,
         clock: Clock | None = None,
     ) -> Self:
         """Make a repository in a new or empty directory.
@@ -163,17 +168,19 @@ class Repository:
         Args:
             directory: where; its parents are made.
             plan: keys, thresholds and periods.
-            keys: private keys, enough for each role's threshold.
+            keys: private keys, enough for each role's threshold; those of root only
+                without `root`.
+            root: the first root, proposed from this plan and signed apart.
             clock: the machine's by default.
 
         Raises:
             IncompleteError: a key that must sign is not in `keys`.
-            RefusedError: the directory is not empty.
+            RefusedError: the directory is not empty; `root` is not of this plan.
             StorageError: it can't be written.
         """
         from margo_supplychain.authoring.creation import create
 
-        create(directory, plan=plan, signers=Signers(keys), now=_now(clock))
+        create(directory, plan=plan, keys=keys, root=root, now=_now(clock))
         return cls.open(directory)
 
     @classmethod
@@ -339,18 +346,14 @@ class Repository:
             StorageError: locked for a minute by others, or the disk refuses.
         """
         with self.place.locked():
-            now = _now(clock)
-            start = Beginning(
-                place=self.place,
-                settings=self._settings,
-                first_root=self._first_root(state),
-                store=state,
-                signers=Signers(keys),
-                now=now,
+            start = self._beginning(
+                keys,
+                clock=clock,
                 time_checked=time_checked,
+                state=state,
                 progress=progress,
             )
-            work = begin(start) if keys else start.work()
+            work = _begun(start)
             edit = Edit(work)
             yield edit
             edit.written = finish(work, time_checked=time_checked, store=state)
@@ -404,6 +407,135 @@ class Repository:
             state=state,
             progress=progress,
         )
+
+    def _beginning(
+        self,
+        keys: Sequence[Signer],
+        *,
+        clock: Clock | None,
+        time_checked: bool,
+        state: TrustStore | None,
+        progress: Progress | None = None,
+    ) -> Beginning:
+        return Beginning(
+            place=self.place,
+            settings=self._settings,
+            first_root=self._first_root(state),
+            store=state,
+            signers=Signers(keys),
+            now=_now(clock),
+            time_checked=time_checked,
+            progress=progress,
+        )
+
+    # --- root ------------------------------------------------------------------------
+
+    def plan(
+        self, *, clock: Clock | None = None, state: TrustStore | None = None
+    ) -> RootPlan:
+        """Return what the newest root says, as a plan to change.
+
+        Args:
+            clock: the machine's by default.
+            state: the author's memory of this repository.
+
+        Raises:
+            VerificationError: a root does not follow the one before it.
+            FetchError: the place does not answer.
+        """
+        from margo_supplychain.authoring.plan import RootPlan
+
+        root = self.roots(state=state).trusted.signed
+        try:
+            begun = self._load(_now(clock), state)
+        except (VerificationError, FetchError):
+            # A root is planned also when nothing below it verifies: that is recovery.
+            return RootPlan.of(root)
+        settings = verified_settings(self._settings, begun)
+        if settings.publisher is None:
+            return RootPlan.of(root)
+        return RootPlan.of(
+            root,
+            profile=settings.profile,
+            publisher=settings.publisher,
+            publisher_keys=_publisher_keys(begun, settings.publisher),
+        )
+
+    def propose_root(
+        self,
+        plan: RootPlan,
+        *,
+        clock: Clock | None = None,
+        state: TrustStore | None = None,
+    ) -> RootProposal:
+        """Propose the root that follows the newest one here; writes nothing.
+
+        Args:
+            plan: all that it shall say; `self.plan` gives what stands.
+            clock: the machine's by default.
+            state: the author's memory of this repository.
+
+        Raises:
+            RefusedError: it would lock somebody out, or a key returns that left.
+            VerificationError, FetchError: see `roots`.
+        """
+        from margo_supplychain.authoring.proposals import RootProposal
+
+        chain = self.roots(state=state)
+        found = RootProposal.following(chain.trusted.data, plan, now=_now(clock))
+        found.check_returning(chain.signed)
+        return found
+
+    def adopt_root(
+        self,
+        root: SignedRoot,
+        keys: Sequence[Signer] = (),
+        *,
+        clock: Clock | None = None,
+        time_checked: bool = False,
+        state: TrustStore | None = None,
+        progress: Progress | None = None,
+    ) -> Written:
+        """Publish a root, and sign what its keys must sign: all or nothing.
+
+        Devices of every kind judge the result before anything is written. The same
+        root again, after a run that was killed, goes on where that one ended.
+
+        Args:
+            root: the newest root's successor, or the newest one itself.
+            keys: private keys of targets, snapshot and timestamp, as far as the root
+                changes them: the new ones, and in a routine rotation the old ones, so
+                that no device ever sees a gap. Without the old ones they count as
+                stolen or lost.
+            clock: the machine's by default.
+            time_checked: see `edit`.
+            state: the author's memory of this repository; it follows.
+            progress: see `edit`.
+
+        Returns:
+            What was signed, and what the author should know.
+
+        Raises:
+            RefusedError: it does not follow the newest root here; a key returns.
+            IncompleteError: a role lacks signatures; names the keys.
+            VerificationError: a device would refuse the result. Nothing was written.
+            ClockError: the clock is far from the last signed time.
+            ConflictError: somebody else published at the same time; run it again.
+            StorageError, FetchError: the place can't be read or written.
+        """
+        from margo_supplychain.authoring.adopting import adopt
+
+        with self.place.locked():
+            start = self._beginning(
+                keys,
+                clock=clock,
+                time_checked=time_checked,
+                state=state,
+                progress=progress,
+            )
+            return adopt(start, root.root)
+
+    # --- looking ---------------------------------------------------------------------
 
     def check(
         self, *, clock: Clock | None = None, state: TrustStore | None = None
@@ -499,6 +631,37 @@ class Repository:
                 hint=_NO_ROOT,
             )
         return store.load().root
+
+
+def _publisher_keys(begun: State, publisher: str) -> RoleKeys | None:
+    """Return the keys of the one publisher; None where `targets` signs everything."""
+    from margo_supplychain.authoring.plan import RoleKeys
+
+    found = signers_of(begun.trusted("targets").signed, publisher)
+    if found is None:
+        return None
+    return RoleKeys(keys=tuple(found.keys.values()), threshold=found.threshold)
+
+
+def _begun(start: Beginning) -> Work:
+    """Return an edit that begins where everything that was published is.
+
+    A root whose adoption was cut short is finished first, with the keys at hand.
+    """
+
+    def attempt() -> Work:
+        return start.work() if start.signers.is_empty else begin(start)
+
+    try:
+        return attempt()
+    except (VerificationError, FetchError) as why:
+        from margo_supplychain.authoring.adopting import resume
+
+        if isinstance(why, FetchError) and not why.missing:
+            raise
+        if not resume(start):
+            raise
+    return attempt()
 
 
 def _now(clock: Clock | None) -> datetime:

@@ -143,7 +143,8 @@ class TaggedPlace:
 
     def commit(self, work: Work) -> None:
         """Write the timestamp, unless somebody was faster; see `Place.commit`."""
-        before, ours = work.before, work.staged.timestamp
+        # Empty: somebody has removed it.
+        before, ours = work.before or None, work.staged.timestamp
         for again in reversed(range(MOST_TRIES)):
             # Also after a write without an answer: somebody may have come in between.
             if self._read(TIMESTAMP) != before:

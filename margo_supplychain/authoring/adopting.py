@@ -1,0 +1,449 @@
+"""Adopting a root: its file, and what its keys must sign, in an order that is safe.
+
+Devices follow `N.root.json` as soon as it is there. So:
+
+    alone      nothing has to be signed again: the root is written, and that is all
+    handed on  the keys before and the new ones are at hand: roles, snapshot and
+               timestamp get the signatures of both and are published as an edit under
+               the old root. Then the root is written. Every device accepts every state
+    replaced   the keys before were stolen or lost, nothing honest is left of what they
+               signed, or a run was killed: roles and snapshot, then the root, at last
+               the timestamp. Between these two writes every device refuses the place
+               and keeps what it has
+
+Before anything is written, devices judge the result: a fresh one, one on the last root,
+those that hold what lies there now, and the author's memory. Run again after a kill, it
+goes on where that one ended; so does any edit with the keys of the new root.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from margo_supplychain.authoring.checks import unfollowed
+from margo_supplychain.authoring.directory_place import DirectoryPlace
+from margo_supplychain.authoring.edit import Written
+from margo_supplychain.authoring.ending import finish
+from margo_supplychain.authoring.healing import begin
+from margo_supplychain.authoring.joining import join_rivals
+from margo_supplychain.authoring.overlay import Overlay, Staged, Until
+from margo_supplychain.authoring.proposal_rules import check_returning, check_time
+from margo_supplychain.authoring.recovering import (
+    FINISH,
+    SANE,
+    Recovered,
+    needs_signing,
+    read_chain,
+    recover,
+    require_who,
+    unfinished,
+)
+from margo_supplychain.authoring.rehearsal import Device, holder_of, rehearse_root
+from margo_supplychain.authoring.role_signing import RoleSigning, meta_of
+from margo_supplychain.authoring.settings import verified_settings
+from margo_supplychain.authoring.signatures import require_complete
+from margo_supplychain.authoring.state import (
+    LIMITS,
+    AuthorWalk,
+    Roots,
+    last_issued,
+    load,
+    require_plausible_time,
+)
+from margo_supplychain.authoring.tagged_place import TaggedPlace
+from margo_supplychain.authoring.work import Work
+from margo_supplychain.errors import (
+    ConflictError,
+    FetchError,
+    IncompleteError,
+    RefusedError,
+    SupplyChainError,
+    VerificationError,
+)
+from margo_supplychain.formats.tuf_metadata import file_name
+from margo_supplychain.transport.directory import DirectorySink
+from margo_supplychain.transport.locations import TIMESTAMP
+from margo_supplychain.verify.clock import StoppedClock
+from margo_supplychain.verify.memory import Memory
+from margo_supplychain.verify.workflow import Demand, Workflow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from tuf.api.metadata import Root
+
+    from margo_supplychain.authoring.healing import Beginning
+    from margo_supplychain.authoring.place import Place
+    from margo_supplychain.authoring.state import State
+    from margo_supplychain.formats.tuf_metadata import RoleFile
+    from margo_supplychain.transport.protocols import Shelf, Source
+
+
+def adopt(start: Beginning, root: RoleFile[Root]) -> Written:
+    """Adopt a root that both thresholds have signed; see `Repository.adopt_root`."""
+    found = read_chain(start)
+    newest = found.newest
+    if root.version <= newest.version:
+        _require_same(start.place, root, found)
+        return _continue(start, found.chain)
+    _require_next(start.place, root, found)
+    chain = (*found.chain, root)
+    check_time(root, start.now)
+    check_returning(root, [one.signed for one in found.chain])
+    try:
+        if found.problem is not None:
+            raise found.problem
+        work = begin(start)
+    except (VerificationError, FetchError) as why:
+        if isinstance(why, FetchError) and not why.missing:
+            raise
+        return _replace(start, chain)
+    lacking = _lacking(work.state, root.signed, start)
+    if not lacking and not _is_odd(work.state):
+        return _alone(start, work, root)
+    if _is_handed_on(work, root.signed, lacking):
+        return _hand_on(start, work, root, lacking)
+    return _replace(start, chain)
+
+
+def resume(start: Beginning) -> bool:
+    """Finish a root that is there, and whose metadata is not signed for it yet.
+
+    Returns:
+        Whether there was one: then an edit can begin.
+
+    Raises:
+        IncompleteError: it needs keys that are not at hand.
+    """
+    found = read_chain(start)
+    problem = unfinished(start.place.source, found)
+    if problem is None:
+        return False
+    if start.signers.is_empty:
+        raise IncompleteError(problem, hint=FINISH)
+    try:
+        _replace(start, found.chain)
+    except IncompleteError as why:
+        raise IncompleteError(f"{problem}: {why}", hint=FINISH) from why
+    return True
+
+
+# --- what is asked for ---------------------------------------------------------------
+
+
+def _require_same(place: Place, root: RoleFile[Root], found: Roots) -> None:
+    """Refuse a root in whose place another one stands.
+
+    Raises:
+        RefusedError: it does, or newer ones follow it already.
+    """
+    known = [one for one in found.chain if one.version == root.version]
+    if not known or known[0].payload != root.payload:
+        raise RefusedError(
+            f"{place.url} has another root v{root.version}",
+            hint="somebody else's ceremony was faster: propose the next root from what "
+            "stands now (`root propose`)",
+        )
+    if known[0].version < found.newest.version:
+        raise RefusedError(
+            f"root v{root.version} is there already, and root v{found.newest.version} "
+            "follows it",
+            hint="there is nothing to do",
+        )
+
+
+def _require_next(place: Place, root: RoleFile[Root], found: Roots) -> None:
+    """Refuse a root that devices would not follow from the newest one.
+
+    Raises:
+        RefusedError: roots between are missing.
+        VerificationError: it is not signed as it must be.
+    """
+    newest = found.newest
+    if root.version != newest.version + 1:
+        raise RefusedError(
+            f"root v{root.version} does not follow root v{newest.version}, the newest "
+            f"at {place.url}",
+            hint="finalize those between first, in order",
+        )
+    last = Memory(root=newest.data, publishers=None)
+    Workflow(last, demand=Demand.MARGO, limits=LIMITS).update_root(root.data)
+
+
+def _lacking(state: State, root: Root, start: Beginning) -> frozenset[str]:
+    """Return the top-level roles that must be signed for a root."""
+    files: list[RoleFile[Any]] = [state.snapshot.file, state.timestamp.file]
+    files.append(state.walk.workflow.roles["targets"].file)
+    found = {one.role for one in files if needs_signing(one, root, start)}
+    if "targets" in found:
+        found.add("snapshot")
+    if "snapshot" in found:
+        found.add("timestamp")
+    return frozenset(found)
+
+
+def _is_odd(state: State) -> bool:
+    """Say whether versions are such as only a thief would choose."""
+    return max(state.timestamp.version, state.snapshot.version) > SANE
+
+
+def _is_handed_on(work: Work, root: Root, lacking: frozenset[str]) -> bool:
+    """Say whether old and new keys can sign together, so that nobody sees a gap."""
+    state = work.state
+    if "root" in state.walk.expired or _is_odd(state):
+        return False  # devices on the old root refuse whatever it says
+    return all(
+        work.can_sign(role) and work.signers.suffice(require_who(root, role))
+        for role in lacking
+    )
+
+
+# --- alone, handed on ----------------------------------------------------------------
+
+
+def _alone(start: Beginning, work: Work, root: RoleFile[Root]) -> Written:
+    chain = (work.state.root.file, root)
+    source = start.place.source
+    devices = [holder_of(work.state, "a device with the previous state")]
+    told = _judge(start, Overlay(_staged(root), source), chain, devices, work.state)
+    _write_root(start.place, root)
+    told += _follow(start)
+    return Written(roles=_of_root(root), warnings=(*work.warnings, *told))
+
+
+def _hand_on(
+    start: Beginning, work: Work, root: RoleFile[Root], lacking: frozenset[str]
+) -> Written:
+    """Publish under the old root what the new one's keys have signed, too."""
+    previous = holder_of(work.state, "a device with the previous state")
+    chain = (work.state.root.file, root)
+    told: list[str] = []
+
+    def judge(overlay: Overlay) -> None:
+        staged = Overlay(_staged(root), overlay)
+        told.extend(_judge(start, staged, chain, [previous], work.state))
+
+    work.next_root = root.signed
+    if "targets" in lacking:
+        work.changes.change("targets")
+    work.top.update(lacking - {"targets"})
+    written = finish(
+        work, time_checked=start.time_checked, store=start.store, judge=judge
+    )
+    # Somebody may have published right after: then this one starts again.
+    state = load(
+        start.place.source,
+        first_root=start.first_root,
+        store=start.store,
+        clock=StoppedClock(start.now),
+    )
+    if _lacking(state, root.signed, start):
+        raise ConflictError(f"{start.place.url}: somebody else published meanwhile")
+    _write_root(start.place, root)
+    told += _follow(start)
+    roles = {**written.roles, **_of_root(root)}
+    return Written(roles=roles, warnings=(*work.warnings, *told))
+
+
+# --- replaced ------------------------------------------------------------------------
+
+
+def _continue(start: Beginning, chain: Sequence[RoleFile[Root]]) -> Written:
+    """Finish the newest root, if it is not finished; write nothing else."""
+    try:
+        begin(start)
+    except (VerificationError, FetchError):
+        if unfinished(start.place.source, Roots(tuple(chain), None)) is None:
+            raise
+        return _replace(start, chain)
+    return Written(warnings=tuple(_follow(start)))
+
+
+def _replace(start: Beginning, chain: Sequence[RoleFile[Root]]) -> Written:
+    """Sign what the last root of a chain goes on from, with its keys alone."""
+    place, root = start.place, chain[-1]
+    recovered = recover(start, chain)
+    work = _work(start, recovered)
+    if not start.time_checked:
+        require_plausible_time(work.state, start.now)
+    roles = _sign(work, recovered)
+    staged = Overlay(work.staged, place.source)
+    devices = list(_devices(start, chain))
+    told = _judge(start, Overlay(_staged(root), staged), chain, devices, None)
+    place.write(work)
+    _write_root(place, root)
+    place.commit(work)
+    join_rivals(work, work.state.walk)
+    place.settle(work)
+    told += _follow(start)
+    found = {**roles, **_of_root(root)}
+    warnings = (*recovered.told, *work.warnings, *told)
+    return Written(roles=found, warnings=warnings)
+
+
+def _work(start: Beginning, recovered: Recovered) -> Work:
+    state = recovered.state
+    signed_at = start.now
+    if start.time_checked:
+        signed_at = max(start.now, last_issued(state))
+    work = Work(
+        state=state,
+        place=start.place,
+        settings=verified_settings(start.settings, state),
+        signers=start.signers,
+        now=start.now,
+        signed_at=signed_at,
+        progress=start.progress,
+    )
+    work.counted = recovered.counted
+    work.before = _timestamp(start.place)
+    return work
+
+
+def _timestamp(place: Place) -> bytes:
+    """Return what lies there as the timestamp, which must still be there later."""
+    try:
+        return place.source.metadata(TIMESTAMP, limit=LIMITS.timestamp)
+    except FetchError as why:
+        if why.missing:
+            return b""
+        raise
+
+
+def _sign(work: Work, recovered: Recovered) -> Mapping[str, tuple[int, datetime]]:
+    root = work.state.root.signed
+    lacking = sorted(recovered.lacking)
+    require_complete([require_who(root, role) for role in lacking], work.signers)
+    signing = RoleSigning(work)
+    meta = dict(recovered.meta)
+    if "targets" in recovered.lacking:
+        signed = work.changes.change("targets")
+        meta["targets.json"] = signing.sign("targets", signed)
+    file = work.state.snapshot.file
+    named = meta_of(file.version, file.data)
+    if "snapshot" in recovered.lacking:
+        named = signing.snapshot(meta, after=recovered.after)
+    signing.timestamp(named)
+    return signing.roles
+
+
+def _devices(start: Beginning, chain: Sequence[RoleFile[Root]]) -> Iterator[Device]:
+    """Yield devices that hold what lies there now, as far as they accept it."""
+    place = start.place
+    sources: list[tuple[str, Source]] = [("what lies there now", place.source)]
+    if isinstance(place, DirectoryPlace) and (previous := place.previous()):
+        overlay = Overlay(Staged(timestamp=previous), place.source)
+        sources.append(("the previous state", overlay))
+    for root in chain[:-1][-2:]:
+        for what, source in sources:
+            memory = Memory(root=root.data, publishers=None)
+            walk = AuthorWalk(
+                memory,
+                _no_copies,
+                Until(source, root.version),
+                clock=StoppedClock(start.now),
+            )
+            try:
+                walk.top_level()
+                found = walk.workflow.complete()
+            except SupplyChainError:
+                found = walk.workflow.memory
+            yield Device(f"a device with {what}", found)
+
+
+# --- for all -------------------------------------------------------------------------
+
+
+def _judge(
+    start: Beginning,
+    overlay: Overlay,
+    chain: Sequence[RoleFile[Root]],
+    devices: Sequence[Device],
+    state: State | None,
+) -> list[str]:
+    """Let every kind of device judge the result; return what it does not follow.
+
+    Raises:
+        SupplyChainError: one would refuse it, or an application that it follows now.
+    """
+    fresh = Device("a fresh device", Memory(root=start.first_root, publishers=None))
+    everyone = [fresh]
+    for one in chain[-2:]:
+        memory = Memory(root=one.data, publishers=None)
+        everyone.append(Device(f"a fresh device on {one.label}", memory))
+    everyone += devices
+    if start.store is not None:
+        everyone.append(Device("your memory of it", start.store.load()))
+    rehearse_root(overlay, everyone, now=start.now)
+    walk = AuthorWalk(fresh.memory, _no_copies, overlay, clock=StoppedClock(start.now))
+    walk.top_level()
+    found = [one.text for one in unfollowed(walk)]
+    if state is None:
+        return found
+    # Who was refused before must not keep the others from a new root.
+    known = {_subject(one.text) for one in unfollowed(state.walk)}
+    for text in found:
+        if _subject(text) not in known:
+            raise VerificationError(
+                text, hint="nothing was written: devices would refuse the result"
+            )
+    return found
+
+
+def _subject(text: str) -> str:
+    return text.partition(":")[0]
+
+
+def _staged(root: RoleFile[Root]) -> Staged:
+    return Staged(metadata={file_name("root", root.version): root.data})
+
+
+def _write_root(place: Place, root: RoleFile[Root]) -> None:
+    """Write a root's file: from now on devices follow it.
+
+    Raises:
+        ConflictError: the name has another root.
+        StorageError, FetchError: it can't be written.
+    """
+    shelf = shelf_of(place)
+    name = file_name("root", root.version)
+    try:
+        shelf.put_metadata(name, root.data)
+    except ConflictError:
+        # What is no root, somebody who may write there has put in its place: devices
+        # stop at it, and `_require_next` has found that nobody follows it.
+        shelf.restore_metadata(name, root.data)
+
+
+def shelf_of(place: Place) -> Shelf:
+    """Return a place as a shelf: what may be looked through, and put right."""
+    if isinstance(place, TaggedPlace):
+        return place.shelf
+    if isinstance(place, DirectoryPlace):
+        return DirectorySink(place.directory)
+    raise RefusedError(f"{place.url} is no kind of place that can be edited")
+
+
+def _follow(start: Beginning) -> list[str]:
+    """Let the author's memory follow; what is written is written, whatever it says."""
+    if start.store is None:
+        return []
+    try:
+        state = start.load()
+        files = {
+            role: data for role, data in state.walk.accepted.items() if role != "root"
+        }
+        start.store.keep(state.before, state.walk.workflow.complete(), files, {})
+    except SupplyChainError as why:
+        return [f"the root is published, the author's memory does not follow: {why}"]
+    return []
+
+
+def _of_root(root: RoleFile[Root]) -> dict[str, tuple[int, datetime]]:
+    return {"root": (root.version, root.expires)}
+
+
+def _no_copies(name: str) -> bytes | None:
+    del name
+    return None
