@@ -155,7 +155,7 @@ def _fields(data: bytes, what: str) -> dict[str, str]:
         name = field.group(1).decode("ascii")
         if name in found:
             raise KeyFormatError(f"{what} records {name} twice")
-        found[name] = field.group(2).decode("ascii", "backslashreplace")
+        found[name] = field.group(2).decode("ascii", "replace")
     return found
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from margo_supplychain.errors import SignerError
+from margo_supplychain.errors import FormatError, SignerError
 from margo_supplychain.signing import keys
 from margo_supplychain.signing.keyring import generate_key, open_keyring, path_of
+from margo_supplychain.signing.public_files import KeyRecord
 from tests.signing.asking import PASSPHRASE, Asked
+from tests.softhsm import soft_token
 
 
 def test_same_key_is_asked_for_once(
@@ -129,3 +132,159 @@ def test_linked_key_is_one_key(tmp_path: Path, made: dict[str, Path]) -> None:
             str(made["ed25519"])
         )
     assert len(pin.tokens) == 1
+
+
+# --- `.pub` files, and keys in tokens -------------------------------------------------
+
+
+def test_look_reads_the_public_half_and_opens_only_what_has_none(
+    tmp_path: Path, made: dict[str, Path]
+) -> None:
+    path = made["ed25519"]
+    pin = Asked()
+    with open_keyring(pin=pin) as keyring:
+        record = keyring.look(str(path.with_suffix(".pub")))
+        assert record == keyring.look(str(path)) == keyring.look(f"file:{path}")
+        assert pin.tokens == []
+        alone = tmp_path / "alone.key"
+        alone.write_bytes(path.read_bytes())
+        alone.chmod(0o600)
+        assert keyring.look(str(alone)) == record
+        assert keyring.look(str(alone)) == record
+        assert pin.tokens == [str(alone)]
+
+
+def test_look_at_an_opened_key_believes_no_file_beside_it(
+    tmp_path: Path, made: dict[str, Path]
+) -> None:
+    path = tmp_path / "a.key"
+    path.write_bytes(made["ed25519"].read_bytes())
+    path.chmod(0o600)
+    other = made[keys.ECDSA_P256].with_suffix(".pub").read_bytes()
+    (tmp_path / "a.pub").write_bytes(other)
+    with open_keyring(pin=Asked()) as keyring:
+        assert keyring.look(str(path)).key.scheme == keys.ECDSA_P256
+        keyring.open(str(path))
+        assert keyring.look(str(path)).key.scheme == keys.ED25519
+
+
+def test_look_at_what_is_no_key(tmp_path: Path, made: dict[str, Path]) -> None:
+    (tmp_path / "a.key").write_bytes(made["ed25519"].read_bytes())
+    (tmp_path / "a.pub").write_bytes(made["ed25519"].read_bytes())
+    (tmp_path / "text").write_bytes(b"hello")
+    (tmp_path / "large").write_bytes(b"-" * 70_000)
+    with open_keyring(pin=Asked()) as keyring:
+        for name, match in (
+            ("a.key", r"a\.pub holds a private key, expected a public"),
+            ("text", "is not a public key"),
+            ("large", "has more than 65536 bytes"),
+            ("absent", "no such file, expected a key"),
+        ):
+            with pytest.raises(FormatError, match=match):
+                keyring.look(str(tmp_path / name))
+
+
+def test_which_files_have_a_private_half(tmp_path: Path, made: dict[str, Path]) -> None:
+    (tmp_path / "text").write_bytes(b"hello")
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    with open_keyring(pin=Asked()) as keyring:
+        assert keyring.has_private(str(made["ed25519"]))
+        assert keyring.has_private(str(tmp_path / "pipe"))  # `open` may read it
+        assert not keyring.has_private(str(made["ed25519"].with_suffix(".pub")))
+        assert not keyring.has_private(str(tmp_path / "absent"))
+        assert keyring.has_private("awskms:alias/release")
+        with pytest.raises(FormatError, match="is not a public key"):
+            keyring.has_private(str(tmp_path / "text"))
+
+
+def test_a_public_key_alone_does_not_sign(made: dict[str, Path]) -> None:
+    path = made["ed25519"].with_suffix(".pub")
+    with (
+        open_keyring(pin=Asked()) as keyring,
+        pytest.raises(SignerError, match="does not say where its private half is"),
+    ):
+        keyring.open(str(path))
+
+
+def test_a_private_and_a_public_key_in_one_file(
+    tmp_path: Path, made: dict[str, Path]
+) -> None:
+    """Whatever stands beside it, a private key is opened from a file of its own."""
+    path = tmp_path / "both.key"
+    path.write_bytes(
+        made["ed25519"].with_suffix(".pub").read_bytes() + made["ed25519"].read_bytes()
+    )
+    path.chmod(0o644)
+    with open_keyring(pin=Asked()) as keyring:
+        with pytest.raises(SignerError, match="may be used by others"):
+            keyring.open(str(path))
+        path.chmod(0o600)
+        with pytest.raises(SignerError, match="is not an encrypted PKCS#8 key"):
+            keyring.open(str(path))
+
+
+PIN = "123456"
+
+
+@pytest.mark.parametrize("scheme", keys.SCHEMES)
+def test_a_key_in_a_token_from_its_making_to_a_signature(
+    tmp_path: Path, scheme: str
+) -> None:
+    with soft_token(tmp_path, "root-a", pin=PIN) as token:
+        pin = Asked(PIN)
+        record = generate_key(
+            token.uri("root"), scheme=scheme, pin=pin, pkcs11_module=token.module
+        )
+        assert record.custody is not None
+        assert record.custody.text == "never-extractable"
+        assert record.uri is not None
+        path = tmp_path / "root-a.pub"
+        path.write_bytes(record.to_bytes())
+        pin = Asked(PIN)
+        with open_keyring(pin=pin, pkcs11_module=token.module) as keyring:
+            for uri in (token.uri("root"), record.uri, str(path)):
+                assert keyring.has_private(uri)
+                assert keyring.look(uri, custody=False).key == record.key
+            assert pin.tokens == []
+            for uri in (str(path), token.uri("root"), record.uri):
+                signer = keyring.open(uri, expect=record.key)
+                record.key.verify_signature(signer.sign(b"payload"), b"payload")
+            assert keyring.look(token.uri("root")) == record
+            assert pin.tokens == ["pkcs11:token=root-a"]
+
+
+def test_a_record_of_a_token_that_is_elsewhere(
+    tmp_path: Path, made: dict[str, Path]
+) -> None:
+    key = keys.parse_public_key(
+        made["ed25519"].with_suffix(".pub").read_bytes(), what="pub"
+    )
+    path = tmp_path / "their.pub"
+    record = KeyRecord(key=key, uri="pkcs11:token=theirs;object=root")
+    path.write_bytes(record.to_bytes())
+    pin = Asked(PIN)
+    with open_keyring(pin=pin) as keyring:  # without any module
+        assert not keyring.has_private(str(path))
+        assert keyring.look(str(path)) == record
+        with pytest.raises(SignerError, match="no PKCS#11 module is named"):
+            keyring.open(str(path))
+        with pytest.raises(SignerError, match="no PKCS#11 module is named"):
+            keyring.has_private("pkcs11:token=theirs;object=root")
+    with soft_token(tmp_path, "ours", pin=PIN) as token:
+        token.make_key("root")
+        with open_keyring(pin=pin, pkcs11_module=token.module) as keyring:
+            assert not keyring.has_private(str(path))
+            with pytest.raises(SignerError, match="no token matches"):
+                keyring.open(str(path))
+    assert pin.tokens == []
+
+
+def test_a_token_is_let_go_with_its_keyring(tmp_path: Path) -> None:
+    with soft_token(tmp_path, "root-a", pin=PIN) as token:
+        token.make_key("root")
+        with open_keyring(pin=Asked(PIN), pkcs11_module=token.module) as keyring:
+            signer = keyring.open(token.uri("root"))
+        with pytest.raises(ValueError, match="this keyring is closed"):
+            keyring.open(token.uri("root"))
+        with pytest.raises((ValueError, SignerError)):
+            signer.sign(b"payload")
