@@ -37,7 +37,6 @@ class Marketplace:
 
     def __init__(self, directory: Path) -> None:
         self.vendor = Vendor(directory, profile="standard")
-        self.changed: object = None
         self.vendor.create()
         for name in (PUMP, TORQUE):
             self._begin(name)
@@ -59,14 +58,17 @@ class Marketplace:
         return [*self.vendor.keys]
 
     def edit(self, change: Callable[[Edit], object], *names: str) -> Edit:
-        """Make one change with the operator's keys and some more.
-
-        `changed` is what it returned.
-        """
+        """Make one change with the operator's keys and some more."""
         keys = [*self.operator, *map(key, names)]
         with self.vendor.repository.edit(keys, clock=self.vendor.clock) as edit:
-            self.changed = change(edit)
+            change(edit)
         return edit
+
+    def changes(self, change: Callable[[Edit], bool], *names: str) -> bool:
+        """Make one change; say whether it was one."""
+        said: list[bool] = []
+        self.edit(lambda edit: said.append(change(edit)), *names)
+        return said[0]
 
     def publish(
         self, version: str, name: ReleaseName = PUMP, ci: str | None = None
