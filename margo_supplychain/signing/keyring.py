@@ -317,8 +317,8 @@ class _Keyring:
         if record.custody is not None:
             # Policies read the record: it must not promise more than the token does.
             found = self.look(record.uri).custody
-            if found != record.custody:
-                said = "nothing" if found is None else found.text
+            said = "nothing" if found is None else found.text
+            if said != record.custody.text:
                 raise SignerError(
                     f"{path} records the custody {record.custody.text}, and "
                     f"{record.uri} says {said}",
