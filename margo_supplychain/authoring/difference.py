@@ -157,16 +157,21 @@ class Difference:
                 yield Row("threshold", found.text)
             elif found.changes:
                 yield Row("threshold", f"{found.role} {found.text}")
-        was = ""
-        if self.expired is not None and self.expired != self.expires:
-            was = f" (was {shown(self.expired)})"
-            if self.expires < self.expired:
-                was = f" (was {shown(self.expired)}: earlier)"
-        yield Row("expiry", shown(self.expires) + was)
+        yield Row("expiry", self._expiry(shown))
         for field in self.fields:
             yield Row(field.what, field.text)
         for effect in self.effects:
             yield Row("effect", effect)
+
+    def _expiry(self, shown: Callable[[datetime], str]) -> str:
+        now = shown(self.expires)
+        if self.expired is None:
+            return now
+        was = shown(self.expired)
+        if was == now:
+            return f"{now} (unchanged)"
+        earlier = ": earlier" if self.expires < self.expired else ""
+        return f"{now} (was {was}{earlier})"
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything for programs."""

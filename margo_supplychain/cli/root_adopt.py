@@ -86,15 +86,14 @@ def finalize(author: Author, *, file: str) -> Result:
     again = ", ".join(
         f"{role} v{one['version']}" for role, one in roles.items() if role != "root"
     )
-    warnings = list(getattr(written, "warnings", ()))
-    warn(author.invocation, warnings)
+    warn(author.invocation, written.warnings)
     return Result(
         data={
             "repository": repository.url,
             "version": signed.version,
             "sha256": signed.root.sha256,
             "signed": roles,
-            "warnings": warnings,
+            "warnings": list(written.warnings),
             "difference": proposal.difference().to_dict(),
         },
         lines=[

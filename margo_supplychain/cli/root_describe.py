@@ -9,11 +9,12 @@ from margo_supplychain.cli.failures import PROGRAM
 from margo_supplychain.cli.output import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from margo_supplychain.authoring.holders import Holder
     from margo_supplychain.authoring.proposals import RootProposal
+    from margo_supplychain.cli.invocation import Invocation
     from margo_supplychain.threshold import ThresholdStatus
 
 _EMPTY: Mapping[str, Any] = {}
@@ -35,6 +36,14 @@ def change(proposal: RootProposal) -> list[str]:
         for row in proposal.difference().rows(describe.date)
     ]
     return [heading(proposal), *describe.table(rows)]
+
+
+def tell(invocation: Invocation, lines: Sequence[str], *, yes: bool) -> None:
+    """Show what somebody is about to agree to; -q and `--yes` together want no word."""
+    if yes and invocation.verbosity < 0:
+        return
+    for line in lines:
+        invocation.line(line)
 
 
 def counted(proposal: RootProposal) -> str:

@@ -13,6 +13,7 @@ from margo_supplychain.cli import root_describe as shown
 from margo_supplychain.cli.failures import PROGRAM
 from margo_supplychain.cli.options import epilog, missing_setting
 from margo_supplychain.cli.output import Result
+from margo_supplychain.cli.repo_status import duty_data, who
 from margo_supplychain.cli.root_files import Trust, is_submission, trusts
 
 if TYPE_CHECKING:
@@ -76,9 +77,8 @@ def show(trust: Trust, *, file: str | None, as_plan: bool) -> Result:
     if as_plan:
         return _plan(trust, chain.trusted)
     duties = _duties(trust)
-    return Result(
-        data=_data(chain.trusted, duties), lines=list(_lines(chain.trusted, duties))
-    )
+    root = chain.trusted
+    return Result(data=_data(root, duties), lines=list(_lines(root, duties)))
 
 
 def _proposal(trust: Trust, path: Path) -> Result:
@@ -122,15 +122,19 @@ def _duties(trust: Trust) -> dict[str, Duty]:
 
 def _lines(root: RoleFile[Root], duties: dict[str, Duty]) -> Iterator[str]:
     from margo_supplychain.authoring.holders import NOBODY, known_holders
+    from margo_supplychain.authoring.plan import TOP_ROLES
 
     yield f"root v{root.version}"
-    rows = [("sha256", root.sha256), ("expires", _by(root, duties))]
+    yield from describe.table([("sha256", root.sha256)])
     known = known_holders(root.signed)
     keys: dict[str, list[str]] = {}
-    for role, found in root.signed.roles.items():
-        rows.append((role, f"{found.threshold} of {len(found.keyids)}"))
+    rows = [("role", "keys", "expires", "who must act")]
+    for role in TOP_ROLES:
+        found = root.signed.roles[role]
         for keyid in found.keyids:
             keys.setdefault(keyid, []).append(role)
+        of = f"{found.threshold} of {len(found.keyids)}"
+        rows.append((role, of, *_by(role, root, duties.get(role))))
     yield from describe.table(rows)
     yield from describe.table(
         (keyid[:12], ", ".join(roles), known.get(keyid, NOBODY).text)
@@ -138,10 +142,21 @@ def _lines(root: RoleFile[Root], duties: dict[str, Duty]) -> Iterator[str]:
     )
 
 
-def _by(root: RoleFile[Root], duties: dict[str, Duty]) -> str:
-    text = describe.date(root.expires)
-    begins = getattr(duties.get("root"), "begins", None)
-    return text if begins is None else f"{text}, sign from {describe.date(begins)}"
+def _by(role: str, root: RoleFile[Root], duty: Duty | None) -> tuple[str, str]:
+    """Return when a role expires, and who must act by when."""
+    expires = root.expires if role == "root" else None
+    begins = None
+    if duty is not None:
+        expires, begins = duty.expires or expires, duty.begins
+    shown = "" if expires is None else describe.date(expires)
+    if duty is None:
+        return shown, ""
+    text = who(duty)
+    if begins is not None:
+        text += f", from {describe.date(begins)}"
+    if duty.due and duty.action is not None:
+        text += f", now: {PROGRAM} {duty.action}"
+    return shown, text
 
 
 def _data(root: RoleFile[Root], duties: dict[str, Duty]) -> dict[str, Any]:
@@ -157,8 +172,7 @@ def _data(root: RoleFile[Root], duties: dict[str, Duty]) -> dict[str, Any]:
                 "role": role,
                 "needed": found.threshold,
                 "keyIds": list(found.keyids),
-                "expires": getattr(duties.get(role), "expires", None),
-                "begins": getattr(duties.get(role), "begins", None),
+                "duty": duty_data(duties[role]) if role in duties else None,
             }
             for role, found in root.signed.roles.items()
         ],

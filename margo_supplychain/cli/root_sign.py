@@ -106,8 +106,7 @@ def sign(
     proposal = trust.read(path)
     if payload is not None:
         return _export(proposal, path, Path(payload))
-    for line in show.change(proposal):
-        trust.author.invocation.line(line)
+    show.tell(trust.author.invocation, show.change(proposal), yes=yes)
     if signature is not None:
         signed = _imported(trust, proposal, Path(signature), elsewhere, keys)
         verb = "added: a signature of"

@@ -16,6 +16,7 @@ from margo_supplychain.cli.confirming import confirm
 from margo_supplychain.cli.failures import PROGRAM
 from margo_supplychain.cli.options import missing_setting
 from margo_supplychain.cli.output import Result
+from margo_supplychain.cli.root_describe import tell
 from margo_supplychain.cli.signing_keys import PUBLISHER, RELEASE, open_signers
 
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ def sign(
     with _opened(path) as submission:
         state = _state(trust)
         who = submission.signers(state)
-        for line in _heading(submission):
-            author.invocation.line(line)
+        tell(author.invocation, _heading(submission), yes=yes)
         confirm("sign this?", yes=yes)
         signed = submission
         with author.keyring() as keyring:

@@ -66,7 +66,7 @@ def test_one_key_for_another() -> None:
             "signs for the new root"
         ),
         "threshold | 2 of 3 (unchanged)",
-        "expiry | 2028-11-20",
+        "expiry | 2028-11-20 (unchanged)",
         f"effect | {NOTHING}",
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 import pickle
@@ -326,7 +327,16 @@ def test_a_placeholder_replaces_no_signature() -> None:
 def test_a_signature_from_elsewhere_is_verified_before_it_is_added() -> None:
     proposal = swap()
     made = key("a").sign(proposal.payload).signature
-    for given in (made, made.upper(), bytes.fromhex(made)):
+    raw = bytes.fromhex(made)
+    written = base64.b64encode(raw)
+    for given in (
+        made,
+        made.upper(),
+        raw,
+        f"{made}\n".encode(),
+        written,
+        b"\n" + written,
+    ):
         assert proposal.with_signature(keyid("a"), given).signed_by == {keyid("a")}
     with pytest.raises(RefusedError, match="does not verify") as caught:
         proposal.with_signature(keyid("b"), made)
