@@ -1,4 +1,4 @@
-"""Private keys: files now, tokens and key services later. Never on a device."""
+"""Private keys in files, tokens and key services. Never on a device."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ if TYPE_CHECKING:
         generate_key,
         open_keyring,
     )
+    from margo_supplychain.signing.public_files import Custody, KeyRecord
 
 __all__ = [
+    "Custody",
+    "KeyRecord",
     "Keyring",
     "PinHandler",
     "generate_key",
@@ -25,5 +28,6 @@ __getattr__ = exporter(
     __name__,
     {
         "keyring": ("Keyring", "PinHandler", "generate_key", "open_keyring"),
+        "public_files": ("Custody", "KeyRecord"),
     },
 )

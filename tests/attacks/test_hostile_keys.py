@@ -100,7 +100,7 @@ def test_public_key_that_names_code_or_a_pin(
         "hv:../../sys/seal",
         "awskms://evil.example/root",
         "https://evil.example/root",
-        "file:/home/alice/offline.key",
+        "file:/srv/alice/offline.key",
     ],
 )
 def test_public_key_that_leads_credentials_elsewhere(tmp_path: Path, uri: str) -> None:
