@@ -87,7 +87,7 @@ def standing(
         shown.append(f"complete: {proposal.root.label} has every signature it needs")
         shown.append(f"next: {_after(proposal, path)}")
     return Result(
-        data={"file": str(path), **_data(proposal), **data},
+        data={**proposal_data(proposal, path), **data},
         lines=shown,
         exit_status=5 if lacking else 0,
     )
@@ -148,8 +148,10 @@ def _names(proposal: RootProposal, keyids: tuple[str, ...]) -> str:
     return ", ".join(found) or "nobody"
 
 
-def _data(proposal: RootProposal) -> dict[str, Any]:
+def proposal_data(proposal: RootProposal, path: Path) -> dict[str, Any]:
+    """Return a proposal, what it changes and who has signed, for JSON."""
     return {
+        "file": str(path),
         "version": proposal.version,
         "sha256": proposal.digest,
         "follows": None if proposal.trusted is None else proposal.trusted.version,

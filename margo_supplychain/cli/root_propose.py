@@ -115,13 +115,7 @@ def propose(
     target = Path(out or f"root-{proposal.version}.json")
     write_fresh(target, proposal.data)
     return Result(
-        data={
-            "file": str(target),
-            "version": proposal.version,
-            "sha256": proposal.digest,
-            "follows": None if proposal.trusted is None else proposal.trusted.version,
-            "difference": proposal.difference().to_dict(),
-        },
+        data=show.proposal_data(proposal, target),
         lines=[
             f"proposed root v{proposal.version}: {target}",
             *show.change(proposal),

@@ -84,13 +84,7 @@ def show(trust: Trust, *, file: str | None, as_plan: bool) -> Result:
 def _proposal(trust: Trust, path: Path) -> Result:
     proposal = trust.read(path)
     return Result(
-        data={
-            "file": str(path),
-            "version": proposal.version,
-            "sha256": proposal.digest,
-            "follows": None if proposal.trusted is None else proposal.trusted.version,
-            "difference": proposal.difference().to_dict(),
-        },
+        data=shown.proposal_data(proposal, path),
         lines=[
             *shown.change(proposal),
             f"next: {PROGRAM} root sign {path} --key …",

@@ -146,12 +146,8 @@ def _export(proposal: RootProposal, path: Path, target: Path) -> Result:
     write_over(target, proposal.payload)
     return Result(
         data={
-            "file": str(path),
-            "version": proposal.version,
-            "payload": str(target),
-            "size": len(proposal.payload),
-            "sha256": proposal.digest,
-            "difference": proposal.difference().to_dict(),
+            **show.proposal_data(proposal, path),
+            "payload": {"file": str(target), "size": len(proposal.payload)},
         },
         lines=[
             *show.change(proposal),
@@ -223,4 +219,4 @@ def merge(trust: Trust, *, files: tuple[str, ...], out: str) -> Result:
     target = Path(out)
     write_over(target, merged.data)
     lines = [f"merged {len(paths)} files into {target}"]
-    return show.standing(merged, target, lines=lines, data={"files": list(files)})
+    return show.standing(merged, target, lines=lines, data={"merged": list(files)})
