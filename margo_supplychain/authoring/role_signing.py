@@ -129,6 +129,8 @@ class RoleSigning:
             # newer: the timestamp goes at least as far as the snapshot.
             ahead = snapshot.version - work.last_version("snapshot") - 1
             version = max(version, version + ahead, work.seen, self._begun())
+        if version >= MAX_VERSION:
+            raise _no_number_above("timestamp", version)
         signed = Timestamp(
             version=version + 1,
             expires=work.signed_at + work.settings.period("timestamp"),
@@ -150,11 +152,7 @@ class RoleSigning:
         for version in self._free(role, first):
             asked += 1
             if version > MAX_VERSION:
-                raise RefusedError(
-                    f"{role} is at v{trusted}, and there is no number above",
-                    hint="no honest key signs that: only new keys of snapshot and "
-                    "timestamp, which root names, lead back",
-                )
+                raise _no_number_above(role, trusted)
             found = work.place.written(role, version)
             signed.version = version
             if found is None:
@@ -210,3 +208,11 @@ class RoleSigning:
                 left -= 1
                 yield version
             version += 1
+
+
+def _no_number_above(role: str, version: int) -> RefusedError:
+    return RefusedError(
+        f"{role} is at v{version}, and there is no number above",
+        hint="no honest key signs that: only new keys of snapshot and timestamp, which "
+        "root names, lead back (`root propose`)",
+    )
