@@ -482,7 +482,7 @@ def _parse_list(data: bytes, *, what: str) -> _List:
     found = _List(
         publisher=fields.text("publisher"),
         created=fields.time("created"),
-        base=Base(base.integer("version"), base.text("sha256")),
+        base=Base(base.integer("version"), _sha256(base)),
         metadata=tuple(
             _listed(one, "role", LIMITS.targets)
             for one in fields.objects("metadata", limit=MOST_ROLES)
@@ -508,7 +508,7 @@ def _listed(fields: Fields, key: str, most: int) -> _Listed:
         name=name,
         version=fields.integer("version") if is_role else 0,
         size=fields.integer("size"),
-        sha256=fields.parsed("sha256", lambda text: Digest("sha256", text)).hex,
+        sha256=_sha256(fields),
     )
     if not 0 <= found.size <= most:
         raise MetadataFormatError(
@@ -516,6 +516,10 @@ def _listed(fields: Fields, key: str, most: int) -> _Listed:
         )
     fields.done()
     return found
+
+
+def _sha256(fields: Fields) -> str:
+    return fields.parsed("sha256", lambda text: Digest("sha256", text)).hex
 
 
 def _content(fields: Fields) -> Descriptor:

@@ -151,9 +151,8 @@ def _where(found: HandedIn | None, author: Author) -> list[str]:
     rows.append(("content", f"{along} of it come along; {pushed}"))
     lines = describe.table(rows)
     if found.inbox is not None:
-        lines.append(
-            f"next: the operator takes it: margo-supplychain repo accept {found.inbox}"
-        )
+        accept = f"margo-supplychain repo accept {found.inbox}"
+        lines.append(f"next: the operator takes it in: {accept}")
     return lines
 
 

@@ -37,7 +37,7 @@ class Held(Nowhere):
 
     def __init__(self, blobs: Sequence[bytes]) -> None:
         super().__init__("memory")
-        self._blobs = {Descriptor.of(one, OCTETS).digest: one for one in blobs}
+        self.blobs = {Descriptor.of(one, OCTETS).digest: one for one in blobs}
 
     @contextmanager
     def blob(
@@ -49,7 +49,7 @@ class Held(Nowhere):
     ) -> Iterator[BinaryIO]:
         """Open one of them."""
         del tick
-        yield io.BytesIO(self._blobs[what.digest][start:])
+        yield io.BytesIO(self.blobs[what.digest][start:])
 
 
 def who_signs(role: str, *names: str, threshold: int = 1) -> RoleSigners:
