@@ -196,6 +196,7 @@ def _threshold_option(name: str, text: str) -> _Option:
 @pass_invocation
 def init(
     invocation: Invocation,
+    /,
     directory: str,
     *,
     profile: str,
@@ -225,8 +226,8 @@ def init(
         if profile == "standard"
     }
     place = _Place.of(Path(directory), state)
-    settings = _settings(place, publisher, keys)
     with keyring_of(invocation, pin) as keyring:
+        settings = _settings(place, publisher, keys, keyring)
         keys.open(keyring)
         plan = _plan(profile, publisher, keys, thresholds, _holders(owners, keys))
         if profile == "standard":
@@ -325,7 +326,7 @@ def _check_publisher(
     require_complete([who], Signers(keys.signers))
 
 
-def _settings(place: _Place, publisher: str, keys: _Keys) -> bytes:
+def _settings(place: _Place, publisher: str, keys: _Keys, keyring: Keyring) -> bytes:
     """Return the settings file; refuse, before anything is made, what it can't say."""
     values: dict[str, str | list[str]] = {
         "repo": place.beside(str(place.directory)),
@@ -335,7 +336,7 @@ def _settings(place: _Place, publisher: str, keys: _Keys) -> bytes:
     for option, uris in keys.typed.items():
         # A public key signs nothing: its holder has a place of their own.
         private = [
-            as_setting(uri, place.beside) for uri in uris if not uri.endswith(".pub")
+            as_setting(uri, place.beside) for uri in uris if keyring.has_private(uri)
         ]
         if private:
             values[option] = private[0] if len(private) == 1 else private

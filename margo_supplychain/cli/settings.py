@@ -155,9 +155,6 @@ class Settings:
         if self.file is None:
             return {}
         found = _values_of(self._document, what=str(self.file))
-        for name in _KEYS:
-            for value in found.get(name, ()):
-                _check_key(value, what=str(self.file))
         base = self.file.parent
         if base == self._directory:
             return found  # paths stay as short as they were written
@@ -236,11 +233,15 @@ def _values_of(document: Mapping[str, Any], *, what: str) -> dict[str, tuple[str
             f"{', '.join((*NAMES, *_TABLES))}",
             where=what,
         )
-    return {
+    found = {
         name: _values(name, value, what)
         for name, value in document.items()
         if name not in _TABLES
     }
+    for name in _KEYS:
+        for value in found.get(name, ()):
+            _check_key(value, what=what)
+    return found
 
 
 def render(values: Mapping[str, str | Sequence[str]]) -> bytes:
