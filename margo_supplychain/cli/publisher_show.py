@@ -107,7 +107,7 @@ def _rows(one: Shown, now: datetime) -> Iterator[tuple[str, ...]]:
     yield "role", _standing(one.role, now)
     yield from _keys(one.role)
     for each in one.applications[:_MANY]:
-        yield each.role.partition(".")[2], f"{_standing(each, now)}, {who(each)}"
+        yield each.role.partition(".")[2], _standing(each, now)
     if len(one.applications) > _MANY:
         left = len(one.applications) - _MANY
         yield "", f"and {describe.counted(left, 'application')} more"
@@ -116,9 +116,7 @@ def _rows(one: Shown, now: datetime) -> Iterator[tuple[str, ...]]:
 
 
 def _keys(duty: Duty) -> Iterator[tuple[str, ...]]:
-    number = len(duty.keys)
-    text = f"{duty.needed} of {describe.counted(number, 'key')} must sign"
-    yield "threshold", text
+    yield "threshold", f"{duty.needed} of {len(duty.keys)} keys must sign"
     for key in duty.keys:
         yield "key", f"{key.keyid[:12]}  {key.holder.text or 'holder not named'}"
 
@@ -126,7 +124,7 @@ def _keys(duty: Duty) -> Iterator[tuple[str, ...]]:
 def _standing(duty: Duty, now: datetime) -> str:
     """Return how a role stands, and who must act by when."""
     if duty.version is None:
-        return f"not signed yet: {awaited(duty)}"
+        return f"not signed yet: {awaited(duty)}, by {who(duty)}"
     text = f"v{duty.version}"
     if duty.expires is not None:
         far = describe.distance(duty.expires, at=now)
@@ -135,8 +133,8 @@ def _standing(duty: Duty, now: datetime) -> str:
     if duty.problem is not None:
         text += f": {duty.problem}"
     if duty.due:
-        text += f"; {who(duty)} must sign: {PROGRAM} {duty.action}"
-    return text
+        return f"{text}; {who(duty)} must sign: {PROGRAM} {duty.action}"
+    return f"{text}, by {who(duty)}" if "." in duty.role else text
 
 
 def _data(name: str, one: Shown) -> dict[str, Any]:

@@ -106,8 +106,6 @@ def test_duties_name_commands_that_exist(tmp_path: Path, profile: str) -> None:
     vendor.clock.advance(days=200)  # the online roles, too
     within = timedelta(days=3000)
     duties = vendor.repository.status(within=within, clock=vendor.clock)
-    assert {one.role for one in duties if one.action is None} == {"root"}
     for duty in duties:
         assert duty.due
-        if duty.action is not None:
-            require_command(duty.action)
+        require_command(str(duty.action))
