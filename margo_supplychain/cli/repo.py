@@ -18,6 +18,7 @@ from margo_supplychain.cli.author import (
 from margo_supplychain.cli.handing import submits
 from margo_supplychain.cli.options import epilog
 from margo_supplychain.cli.output import Result
+from margo_supplychain.cli.repo_accept import accept
 from margo_supplychain.cli.repo_check import check
 from margo_supplychain.cli.repo_copy import mirror, push
 from margo_supplychain.cli.repo_init import init
@@ -34,6 +35,7 @@ def repo() -> None:
 
 
 repo.add_command(init)
+repo.add_command(accept)
 repo.add_command(check)
 repo.add_command(push)
 repo.add_command(mirror)
