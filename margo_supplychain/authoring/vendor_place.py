@@ -6,7 +6,9 @@ of his own, or into the submission itself.
 
     release with an oci:// location    there, and components below the parent of it, as
                                        `release publish` does (`content_targets`)
-    any other                          into the submission's tar
+    any other                          into the submission's tar; refused where the
+                                       operator's repository is a registry, which takes
+                                       no content beside its metadata
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from margo_supplychain.authoring.settings import Settings
 from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.authoring.stored_checks import check_release
 from margo_supplychain.errors import FetchError, RefusedError, TooLargeError
-from margo_supplychain.formats.references import RegistryReference
+from margo_supplychain.formats.references import SCHEME, RegistryReference
 from margo_supplychain.formats.tuf_metadata import file_name
 from margo_supplychain.transport.opening import open_source
 
@@ -134,7 +136,16 @@ class VendorPlace:
     def located(self, release: Release) -> Release:
         """Return the release, if it may go where it says; see `Place.located`."""
         targets = self._targets_of(release)
-        return release if targets is None else targets.located(release)
+        if targets is not None:
+            return targets.located(release)
+        if self.url.startswith(SCHEME):
+            raise RefusedError(
+                f"{release.name} {release.version} names no registry with its content, "
+                f"and {self.url} takes none",
+                hint="say where its content goes: --location oci://HOST/PATH when you "
+                "build it",
+            )
+        return release
 
     def lost(self, release: Release) -> tuple[Descriptor, ...]:
         """Return what the vendor's registry has lost; see `Place.lost`."""
