@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +117,10 @@ def _complete(proposal: RootProposal, path: Path) -> Any:
 
 @click.command(
     epilog=epilog(
-        examples=["root rehearse root-2.json"],
+        examples=[
+            "root rehearse root-2.json",
+            "--format json root rehearse root-2.json",
+        ],
         exits=[0, 2, 3, 4],
         follow="root sign root-2.json --key a.key",
     )
@@ -131,10 +133,10 @@ def rehearse(author: Author, *, file: str) -> Result:
     Shows what `root finalize` would do, and whether devices would follow; the
     repository and FILE stay as they are.
     """
+    path = Path(file)
+    proposal = _proposal(author, path)
     from margo_supplychain.authoring.rehearsing import rehearse as play
 
-    path = Path(file)
-    proposal = _proposal(replace(author), path)
     repository = author.open()
     with author.explained():
         told = play(repository, proposal, state=author.memory())

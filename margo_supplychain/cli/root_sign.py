@@ -198,7 +198,10 @@ def _signed(
 
 @click.command(
     epilog=epilog(
-        examples=["root merge from-a.json from-b.json --out root-2.json"],
+        examples=[
+            "root merge from-a.json from-b.json --out root-2.json",
+            "root merge a.json b.json c.json --root 1.root.json --out root-2.json",
+        ],
         exits=[0, 2, 3, 4, 5],
         follow="root finalize root-2.json",
     )
