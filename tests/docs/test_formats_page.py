@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from margo_supplychain.authoring.holders import NEVER_EXTRACTABLE, Holder
+from margo_supplychain.authoring.plan_changes import PlannedKey
+from margo_supplychain.authoring.plan_file import parse_plan
 from margo_supplychain.cli import settings
 from margo_supplychain.cli.device_settings import parse_settings
 from margo_supplychain.formats.locks import ComponentLock, ImageLock
 from margo_supplychain.formats.publisher_policy import PublisherPolicy
 from margo_supplychain.formats.record import ReleaseRecord
+from tests.authoring.trust import key
 from tests.docs.pages import DOCS, items
 
 if TYPE_CHECKING:
@@ -38,11 +42,19 @@ def read_device(data: bytes, path: Path) -> object:
     return parse_settings(data, path)
 
 
+def read_plan(data: bytes) -> object:
+    def in_a_token(text: str) -> PlannedKey:
+        return PlannedKey(key(text).public_key, Holder(custody=NEVER_EXTRACTABLE))
+
+    return parse_plan(data, in_a_token)
+
+
 PARSERS: Final[dict[str, Callable[[bytes], object]]] = {
     "record.json": ReleaseRecord.parse,
     "policy.json": PublisherPolicy.parse,
     "images.lock": ImageLock.parse,
     "components.lock": ComponentLock.parse,
+    "plan.toml": read_plan,
     "margo-supplychain.toml": lambda data: settings.parse(data, what="example"),
 }
 

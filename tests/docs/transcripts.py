@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 PROGRAM: Final = "margo-supplychain"
 _PATIENCE: Final = 120.0  # seconds for one command
 _SHELL: Final = re.compile(r"[|<>;&$`(){}*?!~\n]|^[A-Z_]+=")
+_EXPORT: Final = re.compile(r"export ([A-Z_]+)=\$\((.+)\)")
 _ANY: Final = "…"
 _PLACE: Final = "DOCS_PLACE"
 _CALLED: Final = "/srv/acme"  # what pages call the directory that they work in
@@ -45,6 +46,7 @@ _HOSTS: Final[dict[str, str]] = {}  # what a page calls a registry -> host:port
 _RULES: Final = (
     (re.compile(r"\b[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}Z"), "<time>"),
     (re.compile(r"\b[0-9]{4}-[0-9]{2}-[0-9]{2}( [0-9]{2}:[0-9]{2})?"), "<time>"),
+    (re.compile(r"(?<=;id=)(%[0-9A-F]{2})+"), "<id>"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "<64 hex>"),
     (re.compile(r"\b[0-9a-f]{16}\b"), "<16 hex>"),
     (re.compile(r"\b[0-9a-f]{12}\b"), "<12 hex>"),
@@ -154,6 +156,10 @@ def run(command: str) -> tuple[str, ...]:
     if words[:1] == ["cd"]:
         os.chdir(words[1])
         return ()
+    if set_by := _EXPORT.fullmatch(command):
+        status, output = _run_in_shell(set_by.group(2))
+        os.environ[set_by.group(1)] = output.strip()
+        return (output, f"(exit status {status})") if status else ()
     if words[:1] == ["export"]:
         os.environ.update(dict(word.split("=", 1) for word in words[1:]))
         return ()
