@@ -95,10 +95,10 @@ def adopt(start: Beginning, root: RoleFile[Root]) -> Written:
         if found.problem is not None:
             raise found.problem
         work = begin(start)
-    except (VerificationError, FetchError) as why:
+    except (VerificationError, FetchError, ConflictError) as why:
         if isinstance(why, FetchError) and not why.missing:
             raise
-        return _replace(start, chain)
+        return _replace(start, chain, why)
     lacking = _lacking(work.state, root.signed, start)
     if not lacking and not _is_odd(work.state):
         return _alone(start, work, root)
@@ -260,10 +260,23 @@ def _continue(start: Beginning, chain: Sequence[RoleFile[Root]]) -> Written:
     return Written(warnings=tuple(_follow(start)))
 
 
-def _replace(start: Beginning, chain: Sequence[RoleFile[Root]]) -> Written:
-    """Sign what the last root of a chain goes on from, with its keys alone."""
+def _replace(
+    start: Beginning,
+    chain: Sequence[RoleFile[Root]],
+    problem: SupplyChainError | None = None,
+) -> Written:
+    """Sign what the last root of a chain goes on from, with its keys alone.
+
+    Args:
+        start: what is at hand.
+        chain: verified roots, the one to adopt last.
+        problem: why no edit can begin from what lies there.
+    """
     place, root = start.place, chain[-1]
     recovered = recover(start, chain)
+    if isinstance(problem, ConflictError) and recovered.is_kept:
+        # What several published is joined by the keys that signed it, and they stay.
+        raise problem
     work = _work(start, recovered)
     if not start.time_checked:
         require_plausible_time(work.state, start.now)
@@ -378,7 +391,11 @@ def _judge(
     rehearse_root(overlay, everyone, now=start.now)
     walk = AuthorWalk(fresh.memory, _no_copies, overlay, clock=StoppedClock(start.now))
     walk.top_level()
-    found = [one.text for one in unfollowed(walk)]
+    problems = unfollowed(walk)
+    for one in problems:
+        if one.inconclusive:
+            raise FetchError(one.text, url=start.place.url, unreachable=True)
+    found = [one.text for one in problems]
     if state is None:
         return found
     # Who was refused before must not keep the others from a new root.

@@ -70,6 +70,7 @@ class Recovered(NamedTuple):
         counted: versions of snapshot and timestamp that new ones must exceed.
         meta: what the new snapshot lists, but for targets if that is signed again.
         after: the snapshots that stand in what it was made from.
+        is_kept: whether snapshot's keys stay, and with them the list.
         lacking: top-level roles that the new root's keys must sign.
         told: what the author should know, one line each.
     """
@@ -78,6 +79,7 @@ class Recovered(NamedTuple):
     counted: dict[str, int]
     meta: dict[str, MetaFile]
     after: tuple[RoleFile[Snapshot], ...]
+    is_kept: bool
     lacking: frozenset[str]
     told: tuple[str, ...]
 
@@ -333,6 +335,7 @@ class _Recovery:
             counted=counted,
             meta=meta,
             after=() if known is None else (known,),
+            is_kept=bool(kept),
             lacking=frozenset(lacking),
             told=tuple(self._told),
         )

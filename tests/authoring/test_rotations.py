@@ -21,12 +21,14 @@ from tests.authoring import thief
 from tests.authoring.ceremony import keys_of, signed_root
 from tests.authoring.test_clients import FileFetcher
 from tests.authoring.trust import PUMP, Vendor, key
+from tests.peers.clients import serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from margo_supplychain.authoring.edit import Written
     from margo_supplychain.verify.trust_store import TrustStore
+    from tests.peers.clients import PeerClient
 
 ANY = Pin.range("*", grammar="npm")
 
@@ -256,3 +258,33 @@ def test_thresholds_go_up_and_down(filled: Vendor) -> None:
     assert newest(filled, device) == newest(filled) == "1.1.0"
     assert found_by_updater(filled, "1.1.0")
     sound(filled, device)
+
+
+@pytest.mark.parametrize("peer", ["go_tuf", "tuf_js"])
+@pytest.mark.parametrize("stolen", [False, True])
+def test_other_clients_follow(
+    filled: Vendor, peer: str, stolen: bool, request: pytest.FixtureRequest
+) -> None:
+    """go-tuf and tuf-js, that hold the state before, come along and come back."""
+    client: PeerClient = request.getfixturevalue(peer)
+    root = filled.directory / "root.json"
+    root.write_bytes(filled.repository.root)
+
+    def found(version: str) -> str:
+        path = f"acme/releases/pump-monitor/{version}"
+        with serve(filled.trust) as url:
+            answer = client.run(
+                url, [path], root=root, directory=filled.directory / "peer"
+            )
+        return answer.error
+
+    assert found("1.1.0") == ""
+    if stolen:
+        thief.write(filled, thief.forge(filled))
+        assert found("1.1.0") == ""
+    new = keys_of("ci-2")
+    keys = ["ci-2"] if stolen else ["ci", "ci-2"]
+    rotate(filled, keys, snapshot=new, timestamp=new)
+    assert found("1.1.0") == ""
+    filled.publish("1.2.0", keys=[key("ci"), key("ci-2")])
+    assert found("1.2.0") == ""
