@@ -52,13 +52,14 @@ def show(invocation: Invocation, *, uri: str, pin: Passphrases) -> Result:
     KEY is a file or the URI of a key in a token or key service.
     """
     from margo_supplychain.signing.keys import describe, short_id
+    from margo_supplychain.signing.pkcs11.uri import is_token_uri
 
     with keyring_of(invocation, pin) as keyring:
         private, public = _files_of(uri)
         asked = pin.given if private is not None else pin.pins_given
         found = keyring.look(uri, custody=asked)
         opened = private is not None and public is None
-        if asked and (private is not None or found.uri is not None):
+        if asked and (private is not None or is_token_uri(found.uri or "")):
             keyring.open(uri, expect=found.key)
             opened = True
     where = private or found.uri

@@ -96,7 +96,8 @@ class Keyring(Protocol):
         """Tell whether there is a private key for `open`; asks for no secret.
 
         A file counts when it is there and not just a public key, a token when it is
-        plugged in, a key service always; a `.pub` file when what it records does.
+        plugged in, a key service always; a `.pub` file when what it records is within
+        reach of this machine: the token is here, the service's library installed.
 
         Raises:
             FormatError: the file is there and no key.
@@ -278,10 +279,14 @@ class _Keyring:
             return True  # a pipe, or something else that `open` explains
         if record is None or record.uri is None:
             return record is None
+        # Its holder may be elsewhere, with modules and libraries of their own.
         try:
-            return self.has_private(record.uri)
+            if kind_of(record.uri) == _TOKEN:
+                return self._all_tokens().present(record.uri)
+            from margo_supplychain.signing import kms
+
+            return kms.installed(record.uri)
         except SignerError:
-            # Whose holder is elsewhere, with modules and libraries of their own.
             return False
 
     def close(self) -> None:

@@ -108,7 +108,14 @@ _SERVICES: Final = {
     ),
 }
 # What upstream's code raises when a service answers something else than it expects.
-_ODD: Final = (AttributeError, LookupError, OSError, TypeError, ValueError)
+_ALWAYS: Final = (
+    SecuresystemslibError,
+    AttributeError,
+    LookupError,
+    OSError,
+    TypeError,
+    ValueError,
+)
 
 
 def look(uri: str) -> KeyRecord:
@@ -135,6 +142,16 @@ def look(uri: str) -> KeyRecord:
             hint="give the .pub file in which the older one was recorded",
         )
     return KeyRecord(key=_normal(key, what=uri), uri=full)
+
+
+def installed(uri: str) -> bool:
+    """Tell whether this machine has the libraries for a service's key.
+
+    Raises:
+        SignerError: a URI that names no key.
+    """
+    service, _ = _parse(uri)
+    return len(_failures(service)) == len(service.failures) + len(_ALWAYS)
 
 
 def open_signer(uri: str, *, expect: Key | None = None) -> CheckedSigner:
@@ -230,7 +247,7 @@ def _explained(service: _Service, uri: str, verb: str) -> Iterator[None]:
 
 def _failures(service: _Service) -> tuple[type[Exception], ...]:
     """Return what the service's libraries raise, as far as they are installed."""
-    found: list[type[Exception]] = [SecuresystemslibError, *_ODD]
+    found: list[type[Exception]] = [*_ALWAYS]
     for each in service.failures:
         module, _, name = each.partition(":")
         try:

@@ -26,7 +26,7 @@ from margo_supplychain.cli.settings import (
     render,
     variable_of,
 )
-from margo_supplychain.errors import FormatError
+from margo_supplychain.errors import FormatError, SignerError
 from tests.cli.running import Ran, run
 
 if TYPE_CHECKING:
@@ -354,3 +354,39 @@ def test_a_root_and_a_layout_are_relative_to_the_file(tmp_path: Path) -> None:
         setting = found.find(name)
         assert setting is not None
         assert setting.values == (value,)
+
+
+# --- the PKCS#11 module ---------------------------------------------------------------
+
+
+def test_the_module_from_environment_and_file(tmp_path: Path) -> None:
+    assert Settings(tmp_path, {}).pkcs11_module is None
+    module = "/usr/lib/softhsm/libsofthsm2.so"
+    write(tmp_path, f'pkcs11-module = "{module}"\n')
+    assert str(Settings(tmp_path, {}).pkcs11_module) == module
+    below = tmp_path / "below"
+    below.mkdir()
+    assert str(Settings(below, {}).pkcs11_module) == module
+    named = {"MARGO_SUPPLYCHAIN_PKCS11_MODULE": "relative.so"}
+    # Whether it can be loaded is judged by who loads it.
+    assert str(Settings(tmp_path, named).pkcs11_module) == "relative.so"
+
+
+def test_a_file_may_name_installed_modules_alone(tmp_path: Path) -> None:
+    write(tmp_path, 'pkcs11-module = "/srv/module.so"\n')
+    with pytest.raises(FormatError, match="expected one below /usr, /lib") as caught:
+        _ = Settings(tmp_path, {}).pkcs11_module
+    assert caught.value.hint == (
+        "name it on purpose: MARGO_SUPPLYCHAIN_PKCS11_MODULE=/srv/module.so"
+    )
+    write(tmp_path, 'online-key = "pkcs11:token=a;object=b?module-path=/srv/m.so"\n')
+    with pytest.raises(FormatError, match="names the PKCS#11 module '/srv/m"):
+        Settings(tmp_path, {}).find("online-key")
+    text = "pkcs11:token=a;object=b?module-path=/usr/lib/m.so&pin-source=file:/srv/pin"
+    write(tmp_path, f'online-key = "{text}"\n')
+    setting = Settings(tmp_path, {}).find("online-key")
+    assert setting is not None
+    assert setting.values == (text,)
+    write(tmp_path, 'online-key = "pkcs11:token=a?pin-value=1234"\n')
+    with pytest.raises(SignerError, match="holds a PIN"):
+        Settings(tmp_path, {}).find("online-key")

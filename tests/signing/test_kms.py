@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from margo_supplychain.errors import KeyFormatError, SignerError
 from margo_supplychain.signing import keys, kms
 from margo_supplychain.signing.checked import public_half
 from margo_supplychain.signing.keyring import generate_key, open_keyring
+from margo_supplychain.signing.public_files import KeyRecord
 from tests.signing.asking import Asked
 from tests.signing.services import AWS_ID, VAULT_TOKEN, Service, service
 
@@ -87,6 +89,38 @@ def test_an_older_version_signs_when_its_public_key_is_known(known: Service) -> 
             keyring.look("hv:release/1")
         with pytest.raises(SignerError, match=r"is key .*, expected"):
             keyring.open("hv:release", expect=old.key)
+
+
+@needs_hvac
+def test_a_record_of_a_version_opens_it(known: Service, tmp_path: Path) -> None:
+    known.vault["release"] = [ed25519.Ed25519PrivateKey.generate()]
+    path = tmp_path / "release.pub"
+    pin = Asked()
+    with open_keyring(pin=pin) as keyring:
+        path.write_bytes(keyring.look("hv:release").to_bytes())
+        known.vault["release"].append(ed25519.Ed25519PrivateKey.generate())
+        known.asked.clear()
+        assert keyring.has_private(str(path))
+        signer = keyring.open(str(path))
+        key = keyring.look(str(path)).key
+        assert known.asked == []
+        key.verify_signature(signer.sign(b"payload"), b"payload")
+    assert pin.tokens == []
+
+
+def test_a_record_of_a_service_whose_library_is_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "hvac", None)
+    monkeypatch.setitem(sys.modules, "hvac.exceptions", None)
+    key = public_half(CryptoSigner.generate_ed25519())
+    path = tmp_path / "their.pub"
+    path.write_bytes(KeyRecord(key=key, uri="hv:release/1").to_bytes())
+    with open_keyring(pin=Asked()) as keyring:
+        assert not keyring.has_private(str(path))
+        assert keyring.has_private("hv:release/1")  # `open` says what is missing
+        path.write_bytes(KeyRecord(key=key, uri="hv:a/b/c").to_bytes())
+        assert not keyring.has_private(str(path))
 
 
 @needs_boto3
