@@ -238,7 +238,7 @@ USAGE = [
     pytest.param(["key", "burn"], "no such command 'burn'", id="verb"),
     pytest.param(["--bogus"], "no such option '--bogus'", id="option"),
     pytest.param(["key", "show", "--x", "f"], "no such option '--x'", id="option-2"),
-    pytest.param(["key", "show"], "missing argument 'FILE'", id="argument"),
+    pytest.param(["key", "show"], "missing argument 'KEY'", id="argument"),
     pytest.param(
         ["reop", "check"], "no such command 'reop'. Did you mean 'repo'?", id="noun"
     ),
