@@ -61,6 +61,7 @@ from margo_supplychain.errors import (
     VerificationError,
 )
 from margo_supplychain.formats.tuf_metadata import file_name
+from margo_supplychain.storage.durable import clean_temporary
 from margo_supplychain.transport.directory import DirectorySink
 from margo_supplychain.transport.locations import TIMESTAMP
 from margo_supplychain.verify.clock import StoppedClock
@@ -82,6 +83,8 @@ if TYPE_CHECKING:
 
 def adopt(start: Beginning, root: RoleFile[Root]) -> Written:
     """Adopt a root that both thresholds have signed; see `Repository.adopt_root`."""
+    if isinstance(start.place, DirectoryPlace):
+        clean_temporary(start.place.directory / "metadata")  # what killed runs left
     found = read_chain(start)
     newest = found.newest
     if root.version <= newest.version:

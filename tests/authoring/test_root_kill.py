@@ -92,7 +92,7 @@ def test_handed_on(
         assert vendor.repository.check(clock=vendor.clock).violations == ()
         assert not any(".tmp-" in name for name in vendor.files())
 
-    losses = [Loss.NOTHING, Loss.UNSYNCED]
+    losses = [Loss.UNSYNCED]
     crash_points(original.directory, finalize, check, scratch=tmp_path, losses=losses)
 
 
