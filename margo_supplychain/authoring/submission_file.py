@@ -345,7 +345,7 @@ class _Reading:
             )
         data = self._take(size)
         self._padding(size)
-        found = _parse_list(data, what=f"{self._what}: {FIRST}")
+        found = parse_list(data, what=f"{self._what}: {FIRST}")
         if found.to_bytes() != data:
             self._refuse(f"has a {FIRST} that is not canonical JSON")
         return found
@@ -474,7 +474,12 @@ class _TarContent(Nowhere):
         yield BoundedStream(read_into, left=left, url=self.url).as_binary()
 
 
-def _parse_list(data: bytes, *, what: str) -> _List:
+def parse_list(data: bytes, *, what: str) -> _List:
+    """Parse the unverified bytes of `submission.json`.
+
+    Raises:
+        MetadataFormatError: it is none, or beyond the limits.
+    """
     parsed = strict_json.parse(data, what=what, limit=MAX_LIST, spread=_SPREAD)
     fields = Fields(parsed, what=what)
     check_format(fields, FORMAT)

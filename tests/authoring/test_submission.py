@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import tarfile
 from contextlib import suppress
 from dataclasses import replace
@@ -43,6 +44,7 @@ from tests.authoring.submissions import (
     who_signs,
 )
 from tests.authoring.trust import PUMP, VALVE, key
+from tests.cli.running import validate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,6 +97,15 @@ def test_same_submission_has_the_same_bytes_everywhere() -> None:
     name = hashlib.sha256(tar_of(one)).hexdigest()
     expected = "634bb5d506e8cbd304205438c827c4238bc10fea79d7400a30e2e77765341d3d"
     assert name == expected
+
+
+def test_list_is_as_its_schema_says(tmp_path: Path) -> None:
+    path = tmp_path / "one.tar"
+    save_submission(path, submission(blobs=[b"x"], note="new"), replaces=False)
+    with tarfile.open(path) as tar:
+        member = tar.extractfile("submission.json")
+        assert member is not None
+        validate(json.load(member), "submission")
 
 
 def test_longest_names(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from margo_supplychain.authoring.holders import NEVER_EXTRACTABLE, Holder
 from margo_supplychain.authoring.plan_changes import PlannedKey
 from margo_supplychain.authoring.plan_file import parse_plan
+from margo_supplychain.authoring.submission_file import parse_list
 from margo_supplychain.cli import settings
 from margo_supplychain.cli.device_settings import parse_settings
 from margo_supplychain.formats.locks import ComponentLock, ImageLock
@@ -52,6 +53,7 @@ def read_plan(data: bytes) -> object:
 PARSERS: Final[dict[str, Callable[[bytes], object]]] = {
     "record.json": ReleaseRecord.parse,
     "policy.json": PublisherPolicy.parse,
+    "submission.json": lambda data: parse_list(data, what="example"),
     "images.lock": ImageLock.parse,
     "components.lock": ComponentLock.parse,
     "plan.toml": read_plan,
