@@ -29,7 +29,6 @@ USER: Final = 1  # CKU_USER
 
 # Positions in CK_FUNCTION_LIST, the same in every version (PKCS#11 3.1, appendix).
 _INITIALIZE: Final = 0
-_FINALIZE: Final = 1
 _GET_SESSION_INFO: Final = 15
 _LOGIN: Final = 18
 _FUNCTIONS: Final = 68
@@ -66,7 +65,6 @@ class Calls:
 
     def __init__(self, functions: Sequence[int]) -> None:
         self._initialize = _Whole(functions[_INITIALIZE])
-        self._finalize = _Whole(functions[_FINALIZE])
         self._session_info = _Info(functions[_GET_SESSION_INFO])
         self._login = _Login(functions[_LOGIN])
 
@@ -86,10 +84,6 @@ class Calls:
     def initialize(self) -> str:
         """C_Initialize, without arguments: one lock of ours guards every call."""
         return failures.code_of(self._initialize(None))
-
-    def finalize(self) -> str:
-        """C_Finalize."""
-        return failures.code_of(self._finalize(None))
 
     def login(self, session: int, pin: bytes | None) -> str:
         """C_Login as the user; without a PIN the token asks for it on its own pad."""

@@ -154,23 +154,19 @@ def _kind_name(kind: object) -> str:
 
 
 def _ec(key: Any, what: str) -> PublicKeyTypes:
-    parameters = bytes(key[Attribute.EC_PARAMS])
-    curve = _CURVES.get(parameters)
+    curve = _CURVES.get(bytes(key[Attribute.EC_PARAMS]))
     if curve is None:
         raise KeyFormatError(f"{what} is on another curve than P-256 and P-384")
-    return EllipticCurvePublicKey.from_encoded_point(
-        curve, point_of(bytes(key[Attribute.EC_POINT]), (0x02, 0x03, 0x04))
-    )
+    size = (curve.key_size + 7) // 8
+    point = point_of(bytes(key[Attribute.EC_POINT]), (1 + 2 * size, 1 + size))
+    return EllipticCurvePublicKey.from_encoded_point(curve, point)
 
 
 def _edwards(key: Any, what: str) -> PublicKeyTypes:
-    parameters = bytes(key[Attribute.EC_PARAMS])
-    if parameters not in (ED25519_OID, ED25519_NAME):
+    if bytes(key[Attribute.EC_PARAMS]) not in (ED25519_OID, ED25519_NAME):
         raise KeyFormatError(f"{what} is on another curve than Ed25519")
-    data = bytes(key[Attribute.EC_POINT])
-    return Ed25519PublicKey.from_public_bytes(
-        data if len(data) == 32 else point_of(data, None)
-    )
+    point = point_of(bytes(key[Attribute.EC_POINT]), (32,))
+    return Ed25519PublicKey.from_public_bytes(point)
 
 
 def _rsa(key: Any) -> PublicKeyTypes:
@@ -179,7 +175,7 @@ def _rsa(key: Any) -> PublicKeyTypes:
     return RSAPublicNumbers(exponent, modulus).public_key()
 
 
-def point_of(data: bytes, first: tuple[int, ...] | None) -> bytes:
+def point_of(data: bytes, sizes: tuple[int, ...]) -> bytes:
     """Take a point out of CKA_EC_POINT.
 
     The standard has a DER OCTET STRING. Some tokens give the point itself, others a BIT
@@ -187,17 +183,18 @@ def point_of(data: bytes, first: tuple[int, ...] | None) -> bytes:
 
     Args:
         data: the attribute.
-        first: what a bare point may begin with; None if it is told by its size alone.
+        sizes: how long a point may be; none is as long as another's encoding.
+
+    Raises:
+        ValueError: it holds no point.
     """
-    tag, header = data[:1], 2
-    size = data[1] if len(data) > 1 else 0
-    if size == 0x81 and len(data) > 2:
-        size, header = data[2], 3
-    if tag in (b"\x04", b"\x03") and len(data) == header + size:
-        return data[header:] if tag == b"\x04" else data[header + 1 :]
-    if first is not None and data[:1] and data[0] in first:
+    if len(data) in sizes:
         return data
-    raise ValueError("CKA_EC_POINT holds no point")
+    for size in sizes:
+        for header in (bytes((0x04, size)), bytes((0x03, size + 1, 0))):
+            if data[: len(header)] == header and len(data) == len(header) + size:
+                return data[len(header) :]
+    raise ValueError(f"CKA_EC_POINT holds no point: {data[:8].hex()}…")
 
 
 def public_half(session: Session, private: Found, expect: Key | None) -> SSlibKey:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from pkcs11 import PROTECTED_AUTH, PKCS11Error, TokenFlag
@@ -119,8 +120,8 @@ def find_token(uri: TokenUri, library: Library, module: Path) -> Token:
     found = [token for token in tokens if matches(token, uri, library)]
     if len(found) == 1:
         return found[0]
-    wanted = TokenUri(token=uri.token, serial=uri.serial)
-    name = str(wanted) if uri.token or uri.serial else uri.without_query()
+    wanted = replace(uri, object=None, id=None, type=None)
+    name = "the URI" if wanted.without_query() == "pkcs11:" else wanted.without_query()
     if not found:
         there = listed(tokens) or "no token"
         raise SignerError(

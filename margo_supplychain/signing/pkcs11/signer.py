@@ -178,9 +178,12 @@ class TokenSigner(Signer):
         return checked_signature(self._key, raw, payload, subject=self._subject)
 
     def _sign(self, data: bytes) -> bytes:
+        if self._always:
+            with failures.told(self._subject):
+                return self._authorised(data)
         epoch = self._held[0]
         try:
-            found = self._authorised(data) if self._always else self._quickly(data)
+            found = self._quickly(data)
         except PKCS11Error as why:
             ckr = failures.ckr_of(why)
             if ckr not in failures.STALE:
@@ -203,8 +206,6 @@ class TokenSigner(Signer):
 
     def _anew(self, data: bytes) -> bytes:
         self._link.login(self._source)
-        if self._always:
-            return self._authorised(data)
         with self._link.module.use() as library:
             private = self._find(self._link.session(library))
             self._held = (self._link.epoch, private.object)
@@ -215,6 +216,7 @@ class TokenSigner(Signer):
 
         In a session of its own: after a wrong PIN the operation stays open for ever.
         """
+        self._link.login(self._source)
         pin = self._link.pin(self._source)
         with self._link.module.use() as library:
             session = self._link.token(library).open()

@@ -253,8 +253,8 @@ class Tokens:
         path = uri.module_path or self._module
         if path is None:
             raise SignerError(
-                f"{uri.without_query()} names no PKCS#11 module",
-                hint="name it as the setting pkcs11-module, or at the end of the URI: "
+                "no PKCS#11 module is named, neither by the URI nor by the settings",
+                hint="set pkcs11-module, or end the URI with "
                 "?module-path=/usr/lib/softhsm/libsofthsm2.so",
             )
         module = load_module(path)

@@ -154,11 +154,14 @@ def _take(
             hint="take it out, and change the PIN if others may know it; the PIN is "
             "asked for, or read from pin-source=file:/PATH or --pin-file",
         )
+    if not equals:
+        # It could be anything, a PIN as well: it is not repeated.
+        raise SignerError("the PKCS#11 URI has a part without =", hint=_HINT)
     if name not in known:
         raise SignerError(f"the PKCS#11 URI {_reproach(name, known)}", hint=_HINT)
     if field in found:
         raise SignerError(f"the PKCS#11 URI has {name} twice", hint=_HINT)
-    if not equals or not value:
+    if not value:
         raise SignerError(f"the PKCS#11 URI has an empty {name}", hint=_HINT)
     if grammar.fullmatch(value) is None:
         raise SignerError(
@@ -170,7 +173,6 @@ def _take(
 
 
 def _reproach(name: str, known: dict[str, Any]) -> str:
-    # What stands before `=` is a name; without one it could be a secret.
     shown = re.sub(r"[^A-Za-z0-9-].*", "…", name[:32], flags=re.DOTALL)
     if name in _PATH or name in _QUERY:
         where = "after" if name in _QUERY else "before"
