@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tuf.api.metadata import DelegatedRole, Delegations, Targets
 
-from margo_supplychain import threshold
 from margo_supplychain.authoring.delegator_fields import (
     CutOff,
     cut_off,
@@ -251,9 +250,10 @@ class Changes:
         before = signers_of(parent, role)
         if before is None:
             return
-        had = {threshold.material(key) for key in before.keys.values()}
-        if had - staying:
-            note_left(parent, {role: had - staying})
+        left = before.materials() - staying
+        # Of a role that is removed even an empty list says that it was one.
+        if left or not staying:
+            note_left(parent, {role: left})
 
     # --- as the edit found it --------------------------------------------------------
 

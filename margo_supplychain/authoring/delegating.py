@@ -9,10 +9,14 @@ never vanishes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from margo_supplychain import threshold as counting
-from margo_supplychain.authoring.delegator_fields import left_keys, removed_roles
+from margo_supplychain.authoring.delegator_fields import (
+    known_left,
+    left_keys,
+    removed_roles,
+)
 from margo_supplychain.authoring.history import require_no_return
 from margo_supplychain.authoring.roles import (
     RoleSigners,
@@ -22,7 +26,7 @@ from margo_supplychain.authoring.roles import (
     kind_of,
     signers_of,
 )
-from margo_supplychain.errors import RefusedError, VerificationError
+from margo_supplychain.errors import RefusedError, SupplyChainError
 from margo_supplychain.formats.names import (
     application_patterns,
     publisher_name,
@@ -30,7 +34,7 @@ from margo_supplychain.formats.names import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from tuf.api.metadata import Targets
 
@@ -39,6 +43,10 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.work import Work
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.publisher_policy import PublisherPolicy
+
+# Roles and keys that `targets` remembers of one publisher that was removed: every
+# device reads them, and what is remembered of more would be for a vendor to choose.
+MOST_KEPT: Final = 10_000
 
 
 def add_publisher(
@@ -126,7 +134,7 @@ def below(work: Work, publisher: str) -> tuple[str, ...]:
         if work.changes.who(publisher) is None:
             return ()
         delegations = work.changes.view(publisher).delegations
-    except VerificationError:
+    except SupplyChainError:
         return ()
     return () if delegations is None else tuple(delegations.roles or ())
 
@@ -273,24 +281,35 @@ def _left(work: Work, role: str) -> frozenset[str]:
 
 
 def _keys_below(work: Work, publisher: str) -> dict[str, frozenset[str]]:
-    """Return the keys that a publisher's applications have or had, by material."""
+    """Return the keys that a publisher's applications have or had, by material.
+
+    Whatever its role says: nobody keeps the operator from removing him.
+    """
     try:
         signed: Targets = work.changes.view(publisher)
-        left = left_keys(signed)
-    except VerificationError as why:
+    except SupplyChainError as why:
         work.warnings.append(
             f"which keys the applications of {publisher} had can't be read: {why}"
         )
         return {}
-    found = dict(left)
-    delegations = signed.delegations
-    for role in (delegations.roles or {}) if delegations is not None else {}:
+    found: dict[str, frozenset[str]] = {}
+    left = MOST_KEPT
+    for role, keys in (*_delegated(work, publisher), *known_left(signed).items()):
+        # What a publisher says of others' roles is not for `targets` to repeat.
+        if not role.startswith(f"{publisher}."):
+            continue
+        left -= len(keys) + 1
+        if left >= 0:
+            found[role] = found.get(role, frozenset()) | keys
+    if left < 0:
+        work.warnings.append(
+            f"{publisher} had more than {MOST_KEPT} keys: not all are remembered"
+        )
+    return found
+
+
+def _delegated(work: Work, publisher: str) -> Iterator[tuple[str, frozenset[str]]]:
+    signed = work.changes.view(publisher)
+    for role in below(work, publisher):
         who = signers_of(signed, role)
-        keys = () if who is None else who.keys.values()
-        found[role] = found.get(role, frozenset()) | {
-            counting.material(key) for key in keys
-        }
-    # What a publisher says of others' roles is not for `targets` to repeat.
-    return {
-        role: keys for role, keys in found.items() if delegator_of(role) == publisher
-    }
+        yield role, frozenset() if who is None else who.materials()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from margo_supplychain import threshold as counting
 from margo_supplychain.errors import KeyFormatError
 from margo_supplychain.formats.names import ReleaseName, publisher_name
 from margo_supplychain.formats.tuf_metadata import TOP_LEVEL
@@ -37,6 +38,16 @@ class RoleSigners(NamedTuple):
     role: str
     keys: Mapping[str, Key]
     threshold: int
+
+    def materials(self) -> frozenset[str]:
+        """Return the material of each key; one that can't be read counts nowhere."""
+        found = set()
+        for key in self.keys.values():
+            try:
+                found.add(counting.material(key))
+            except KeyFormatError:
+                continue
+        return frozenset(found)
 
 
 def kind_of(role: str) -> Kind:

@@ -424,6 +424,20 @@ def test_the_last_publisher_is_removed(vendor: Vendor) -> None:
     assert repository.check(clock=vendor.clock).violations == ()
 
 
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_publisher_whose_role_is_damaged_is_removed(
+    market: Marketplace, gone: bool
+) -> None:
+    path = market.vendor.trust / "metadata/1.acme.json"
+    if gone:
+        path.unlink()
+    else:
+        path.write_bytes(b"damaged")
+    edit = market.edit(lambda edit: edit.remove_publisher("acme"))
+    assert "which keys the applications of acme had can't be read" in edit.warnings[0]
+    assert market.newest(TORQUE) == "1.0.0"
+
+
 def test_keys_of_a_removed_publisher_never_return(market: Marketplace) -> None:
     """Nor do those of its applications, also when old versions were cleared away."""
     market.edit(

@@ -74,8 +74,8 @@ def test_sources_name_commands_that_exist(path: Path) -> None:
 def test_that_test_finds_commands() -> None:
     found = {one for path in SOURCES for text in texts(path) for one in named_in(text)}
     assert len(found) > 30
-    with pytest.raises(AssertionError, match="root propose"):
-        require_command("root propose")
+    with pytest.raises(AssertionError, match="root hope"):
+        require_command("root hope")
     with pytest.raises(AssertionError, match="--none"):
         require_command("repo refresh --none")
 
