@@ -19,7 +19,7 @@ Nothing is written, and content is looked at by whoever takes it in (`accepting`
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, NoReturn, final
 
 from margo_supplychain import threshold
 from margo_supplychain.authoring import acceptance_rules
@@ -205,13 +205,7 @@ class _Judging:
 
     def _count(self, file: RoleFile[Targets], who: RoleSigners | None) -> None:
         if who is None:
-            delegator = delegator_of(file.role)
-            raise RefusedError(
-                f"{delegator} delegates to no {file.role}",
-                hint="ask the operator to add the publisher"
-                if delegator == "targets"
-                else "hand in the publisher's role that delegates to it, too",
-            )
+            self._refuse_unknown(file.role)
         status = threshold.count(
             file.payload,
             file.metadata.signatures,
@@ -221,6 +215,17 @@ class _Judging:
             role=file.role,
         )
         status.require(file.label)
+
+    def _refuse_unknown(self, role: str) -> NoReturn:
+        delegator = delegator_of(role)
+        if delegator != "targets" and self._before.who(delegator) is None:
+            role, delegator = delegator, "targets"
+        raise RefusedError(
+            f"{delegator} delegates to no {role}",
+            hint="ask the operator to add the publisher"
+            if delegator == "targets"
+            else "hand in the publisher's role that delegates to it, too",
+        )
 
     # --- 5 and 6 ---------------------------------------------------------------------
 

@@ -86,6 +86,9 @@ def take_content(
         signed_at=work.signed_at,
         progress=work.progress,
     )
+    for _, release in new:
+        # Not between the trust metadata.
+        work.place.located(release)
     inner.new = new
     for _, release in new:
         for part in release.parts():
@@ -110,26 +113,23 @@ def _release(
         FetchError: nobody gives it.
     """
     located = tuple(one for one in record.locations if one.startswith(SCHEME))
-    if not work.place.is_own and not located:
-        raise RefusedError(
-            f"{record.name} {record.version} names no registry with its content, and "
-            f"{work.place.url} takes none",
-            hint=_HINT,
-        )
-    source: Source
-    in_place: frozenset[Digest] = frozenset()
+    _require_home(work, record, located)
     brought = {what.digest for what in submission.content}
     parts = frozenset(one.content.digest for one in record.components)
+    source: Source
     if record.artifact.digest in brought:
         source, here = submission.source, parts & brought
     elif located:
         fetched = _Fetching(work, content)
         here = fetched.release(record, located)
         source = fetched.content
-        in_place = parts | {record.artifact.digest}
     else:
         source = work.place.source
         here = _here(source, record)
+    # In a registry, what a record says must be so already: with the operator's login
+    # nothing is pushed on a vendor's word, least of all to where others' names are.
+    is_kept = work.place.is_own
+    in_place = frozenset() if is_kept else parts | {record.artifact.digest}
     return Release(
         name=record.name,
         version=record.version,
@@ -145,6 +145,30 @@ def _release(
         source=source,
         in_place=in_place,
     )
+
+
+def _require_home(work: Work, record: ReleaseRecord, located: Sequence[str]) -> None:
+    """Refuse a release that would have no place where devices look.
+
+    Raises:
+        RefusedError: it has none.
+    """
+    place = work.place
+    if place.is_own:
+        return
+    if not place.url.startswith(SCHEME):
+        raise RefusedError(
+            f"{place.url} takes no releases of vendors, being neither a directory nor "
+            "a registry",
+            hint="keep the repository in one of these, and copy it: margo-supplychain "
+            "repo push",
+        )
+    if not located:
+        raise RefusedError(
+            f"{record.name} {record.version} names no registry with its content, and "
+            f"{place.url} takes none",
+            hint=_HINT,
+        )
 
 
 def _here(source: Source, record: ReleaseRecord) -> frozenset[Digest]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from margo_supplychain import threshold
-from margo_supplychain.authoring.delegator_fields import left_keys
+from margo_supplychain.authoring.delegator_fields import cut_off, left_keys
 from margo_supplychain.authoring.history import require_no_return
+from margo_supplychain.authoring.holders import holders_of
 from margo_supplychain.authoring.plan import RoleKeys
 from margo_supplychain.authoring.roles import delegator_of, kind_of, signers_of
 from margo_supplychain.authoring.state import LIMITS
@@ -121,12 +122,17 @@ def delegated(signed: Targets | None) -> Mapping[str, DelegatedRole]:
 
 
 def require_plain_delegations(what: str, signed: Targets) -> None:
-    """Refuse hash bins, and fields that no rule knows.
+    """Refuse hash bins, fields that no rule knows, and ours that can't be read.
 
     Raises:
         RefusedError: it has some.
+        MetadataFormatError: who holds keys, or which have left, can't be read.
     """
     require_known_fields(what, signed.unrecognized_fields)
+    holders_of(signed)
+    left_keys(signed)
+    for name in delegated(signed):
+        cut_off(signed, name)
     delegations = signed.delegations
     if delegations is None:
         return

@@ -17,10 +17,11 @@ Example:
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
-from margo_supplychain.authoring.acceptance import OPERATOR, Judged, judge, judge_over
+from margo_supplychain.authoring.acceptance import OPERATOR, judge_over
 from margo_supplychain.authoring.acceptance_content import take_content
 from margo_supplychain.authoring.edit import Written
 from margo_supplychain.authoring.prospect import Prospect
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from securesystemslib.signer import Signer
 
+    from margo_supplychain.authoring.acceptance import Judged
     from margo_supplychain.authoring.inbox import Inbox
     from margo_supplychain.authoring.place import Progress
     from margo_supplychain.authoring.repository import Repository
@@ -53,10 +55,9 @@ if TYPE_CHECKING:
 
     _Attempt = Callable[[Sequence[str]], "Accepted"]
 
-__all__ = ["Accepted", "Judged", "Refusal", "Taken", "accept", "judge", "take"]
-
 MOST_PASSES: Final = 20
 """Submissions may be built on one another, and lie in any order."""
+MOST_WASTED: Final = 600.0  # seconds, on what is refused; then others are not read
 SHORTEST_NAME: Final = 8  # digits of a submission's name that tell it from others
 
 
@@ -203,6 +204,7 @@ def _one_by_one(
                 blobs_new=done.written.blobs_new + one.written.blobs_new,
                 blobs_there=done.written.blobs_there + one.written.blobs_there,
             ),
+            more=done.more or one.more,
             warnings=(*done.warnings, *one.warnings),
         )
     if not done.taken:
@@ -240,6 +242,7 @@ def _tidied(done: Accepted, inbox: Inbox, *, more: bool, discard: bool) -> Accep
     names = [one.name for one in (*done.taken, *done.known)]
     if discard:
         names += [one.name for one in done.refused if not one.is_open]
+    more = more or done.more
     removed: list[str] = []
     kept: list[str] = []
     warnings = list(done.warnings)
@@ -301,6 +304,8 @@ class _Taking:
         self._new: set[tuple[ReleaseName, Version]] = set()
         self._blobs_new = 0
         self._blobs_there = 0
+        self._wasted = 0.0
+        self._more = False
 
     def run(self, names: Sequence[str]) -> None:
         """Judge them, and those again that may have come too early."""
@@ -308,6 +313,9 @@ class _Taking:
         for _ in range(MOST_PASSES):
             before = len(self._taken)
             for name in pending:
+                if self._wasted > MOST_WASTED:
+                    self._more = True
+                    break
                 self._one(name)
             changed = {one.publisher for one in self._taken[before:]}
             pending = [
@@ -327,11 +335,13 @@ class _Taking:
             known=tuple(self._known),
             refused=tuple(self._refused.values()),
             written=Written(blobs_new=self._blobs_new, blobs_there=self._blobs_there),
+            more=self._more,
         )
 
     def _one(self, name: str) -> None:
         self._refused.pop(name, None)
         publisher = None
+        began = time.monotonic()
         try:
             submission = self._inbox.signed(name)
             publisher = submission.publisher
@@ -350,6 +360,7 @@ class _Taking:
                 )
         except SupplyChainError as why:
             self._refused[name] = _refusal(name, publisher, why)
+            self._wasted += time.monotonic() - began
             return
         self._blobs_new += stored.new
         self._blobs_there += stored.there

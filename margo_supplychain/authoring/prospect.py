@@ -96,7 +96,14 @@ class Prospect:
             now=self.now,
             meta=meta,
             staged=staged,
-            known={**self._known, **self.walk.accepted_roles},
+            known={
+                judgement: one
+                for judgement, one in {
+                    **self._known,
+                    **self.walk.accepted_roles,
+                }.items()
+                if judgement.sha256 == _sha256(meta.get(f"{judgement.role}.json"))
+            },
         )
 
     # --- as devices and authors see it -----------------------------------------------
@@ -158,6 +165,8 @@ class Prospect:
         delegator = delegator_of(role)
         if delegator == "root":
             return signers_of(self.state.root.signed, role)
+        if self.who(delegator) is None or not self.lists(delegator):
+            return None
         return signers_of(self.trusted(delegator).signed, role)
 
     # --- what there was --------------------------------------------------------------
@@ -266,6 +275,10 @@ class Prospect:
             issued=None,
         )
         return Trusted(file, frozenset(), ())
+
+
+def _sha256(entry: MetaFile | None) -> str | None:
+    return None if entry is None else (entry.hashes or {}).get("sha256")
 
 
 def _no_copies(name: str) -> bytes | None:
