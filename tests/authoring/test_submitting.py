@@ -1,24 +1,27 @@
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from margo_supplychain.authoring.inbox import DirectoryInbox
+from margo_supplychain.authoring.handed_in import HandedIn
+from margo_supplychain.authoring.inbox import DirectoryInbox, Waiting
 from margo_supplychain.authoring.repository import Repository
 from margo_supplychain.authoring.submission_file import open_submission
-from margo_supplychain.authoring.handed_in import HandedIn
 from margo_supplychain.authoring.submitting import hand_in, who_signs
 from margo_supplychain.errors import (
     ExpiredError,
+    FetchError,
     IncompleteError,
     RefusedError,
 )
 from margo_supplychain.formats.names import ReleaseName
 from margo_supplychain.formats.versions import Version
+from margo_supplychain.verify.trust_store import TrustStore
 from tests.authoring.trust import OPEN, PUMP, VALVE, Vendor, key
+from tests.faults.crash import Crash, crash_points
+from tests.peers.clients import serve
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +39,28 @@ class Plant:
 
     operator: Vendor
     inbox: DirectoryInbox
+
+    @classmethod
+    def made(cls, directory: Path) -> Plant:
+        """Make all of it in a new directory."""
+        directory.mkdir(exist_ok=True)
+        operator = Vendor(directory, profile="standard")
+        keys = [key(name) for name in ("offline", "ci", "acme", "other")]
+        with operator.create().edit(keys, clock=operator.clock) as edit:
+            for name in (PUMP, VALVE, OTHER):
+                publisher = name.publisher
+                edit.add_publisher(publisher, [key(publisher).public_key], threshold=1)
+                edit.add_application(
+                    name, [key(f"{publisher}-ci").public_key], policy=OPEN
+                )
+        (directory / "inbox").mkdir()
+        return cls(operator, DirectoryInbox(directory / "inbox"))
+
+    @classmethod
+    def at(cls, copy: Path, original: Plant) -> Plant:
+        """Return the plant of a copied directory."""
+        operator = Vendor(copy, clock=original.operator.clock, profile="standard")
+        return cls(operator, DirectoryInbox(copy / "inbox"))
 
     @property
     def view(self) -> Repository:
@@ -61,22 +86,7 @@ def handed_in(edit: Edit) -> HandedIn:
 
 @pytest.fixture
 def plant(tmp_path: Path) -> Plant:
-    operator = Vendor(tmp_path, profile="standard")
-    repository = operator.create()
-    with ExitStack() as stack:
-        edit = stack.enter_context(
-            repository.edit(
-                [key("offline"), key("ci"), key("acme"), key("other")],
-                clock=operator.clock,
-            )
-        )
-        for name in (PUMP, VALVE, OTHER):
-            publisher = name.publisher
-            edit.add_publisher(publisher, [key(publisher).public_key], threshold=1)
-            edit.add_application(name, [key(f"{publisher}-ci").public_key], policy=OPEN)
-    inbox = tmp_path / "inbox"
-    inbox.mkdir()
-    return Plant(operator, DirectoryInbox(inbox))
+    return Plant.made(tmp_path)
 
 
 def test_release_is_handed_in_with_its_content(plant: Plant) -> None:
@@ -228,3 +238,178 @@ def test_withdrawal_is_handed_in(plant: Plant) -> None:
     with plant.submit(key("acme-ci")) as edit:
         assert edit.withdraw(PUMP, Version.parse("1.0.0"), reason="leaks")
     assert handed_in(edit).after == (first,)
+
+
+def test_view_over_http_with_a_memory(plant: Plant, tmp_path: Path) -> None:
+    root = plant.operator.repository.root
+    memory = TrustStore.create(
+        tmp_path / "memory", root=root, publishers=frozenset({"acme"})
+    )
+    with serve(plant.operator.trust) as url:
+        view = Repository.view(url)
+        assert view.standing(state=memory).profile == "standard"
+        for version in ("1.0.0", "1.1.0"):
+            with view.submit(
+                [key("acme-ci")],
+                inbox=plant.inbox,
+                state=memory,
+                clock=plant.operator.clock,
+            ) as edit:
+                edit.add_release(plant.operator.release(version))
+    assert len(plant.inbox.names().names) == 2
+    # What was seen is kept: nobody shows this vendor an older state.
+    assert memory.load().timestamp is not None
+    done = plant.operator.repository.accept(
+        plant.inbox, [key("ci")], clock=plant.operator.clock
+    )
+    assert len(done.taken) == 2
+    assert done.refused == ()
+
+
+def test_view_without_a_root(plant: Plant) -> None:
+    view = Repository.view(str(plant.operator.trust))
+    with (
+        pytest.raises(RefusedError, match="can't be believed by itself"),
+        view.submit([key("acme-ci")], inbox=plant.inbox),
+    ):
+        pass
+
+
+def test_view_is_not_written(plant: Plant) -> None:
+    before = plant.operator.files()
+    with (
+        pytest.raises(RefusedError, match="is the operator's, and only read here"),
+        plant.view.edit(
+            [key("offline"), key("ci")], clock=plant.operator.clock
+        ) as edit,
+    ):
+        edit.refresh()
+    assert plant.operator.files() == before
+
+
+def test_own_repository_is_not_submitted_to(plant: Plant) -> None:
+    with (
+        pytest.raises(RefusedError, match=r"Repository\.view|open to be written"),
+        plant.operator.repository.submit([key("acme-ci")], inbox=plant.inbox),
+    ):
+        pass
+
+
+def test_profile_without_vendors(tmp_path: Path) -> None:
+    vendor = Vendor(tmp_path, profile="simple")
+    vendor.create_with_pump()
+    view = Repository.view(str(vendor.trust), root=vendor.repository.root)
+    with (
+        pytest.raises(RefusedError, match="has the profile simple"),
+        view.submit([key("offline")], file=tmp_path / "x.tar", clock=vendor.clock),
+    ):
+        pass
+
+
+def test_two_vendors_at_once(plant: Plant) -> None:
+    with plant.submit(key("acme-ci")) as ours, plant.submit(key("other-ci")) as theirs:
+        ours.add_release(plant.operator.release("1.0.0"))
+        theirs.add_release(plant.operator.release("1.0.0", name=OTHER))
+    assert handed_in(ours).after == handed_in(theirs).after == ()
+    done = plant.operator.repository.accept(
+        plant.inbox, [key("ci")], clock=plant.operator.clock
+    )
+    assert sorted(one.publisher for one in done.taken) == ["acme", "other"]
+    assert done.refused == ()
+
+
+def test_key_of_an_application_is_replaced_by_its_publisher(plant: Plant) -> None:
+    plant.release("1.0.0")
+    with plant.submit(key("acme"), key("acme-ci-2")) as edit:
+        edit.rotate_keys(PUMP.role, [key("acme-ci-2").public_key], threshold=1)
+    assert set(handed_in(edit).roles) == {"acme", PUMP.role}
+    done = plant.operator.repository.accept(
+        plant.inbox, [key("ci")], clock=plant.operator.clock
+    )
+    assert [one.roles for one in done.taken] == [
+        ((PUMP.role, 1),),
+        (("acme", 2), (PUMP.role, 2)),
+    ]
+    with (
+        pytest.raises(IncompleteError, match="has 0 of 1 signatures"),
+        plant.submit(key("acme-ci")) as edit,
+    ):
+        edit.refresh(PUMP.role)
+
+
+def test_what_waits_may_be_refused_after_all(plant: Plant) -> None:
+    """Its own policy is in the way; what follows says so, and builds on what stands."""
+    plant.release("1.0.0")
+    with plant.operator.repository.edit(
+        [key("offline"), key("ci"), key("acme")], clock=plant.operator.clock
+    ) as edit:
+        edit.rotate_keys(
+            PUMP.role, [key("acme-ci-2").public_key], threshold=1, cut_off=True
+        )
+    with plant.submit(key("acme-ci-2"), key("acme")) as edit:
+        edit.add_release(plant.operator.release("1.1.0"))
+    assert handed_in(edit).after == ()
+    assert any("will be refused as it stands" in one for one in edit.warnings)
+
+
+def test_inbox_that_can_not_be_looked_at(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A drop box: written, not listed."""
+
+    def closed(self: DirectoryInbox) -> Waiting:
+        raise FetchError("not allowed", url=self.url, status=403)
+
+    monkeypatch.setattr(DirectoryInbox, "names", closed)
+    with plant.submit(key("acme-ci")) as edit:
+        edit.add_release(plant.operator.release("1.0.0"))
+    assert handed_in(edit).name
+    assert any("can't be looked at (not allowed)" in one for one in edit.warnings)
+
+
+def test_targets_signed_apart_from_the_other_holders(
+    plant: Plant, tmp_path: Path
+) -> None:
+    """The operator's own offline role goes the same way."""
+    with plant.submit(key("offline")) as edit:
+        edit.add_publisher("third", [key("third").public_key], threshold=1)
+    with plant.inbox.read(handed_in(edit).name) as submission:
+        assert submission.label == "targets v3"
+        assert submission.publisher == "targets"
+    done = plant.operator.repository.accept(
+        plant.inbox, [key("ci")], clock=plant.operator.clock
+    )
+    assert [one.publisher for one in done.taken] == ["targets"]
+    file = tmp_path / "third.tar"
+    with plant.submit(key("third"), inbox=None, file=file) as edit:
+        edit.add_application(
+            ReleaseName.parse("third/x"), [key("third-ci").public_key], policy=OPEN
+        )
+    assert handed_in(edit).file == file
+    assert handed_in(edit).inbox is None
+
+
+def test_submission_that_is_killed_while_it_is_written(tmp_path: Path) -> None:
+    """It is whole or not there, and the next run hands it in."""
+    start = Plant.made(tmp_path / "start")
+    start.operator.release("1.0.0")
+
+    def hand_in_there(copy: Path) -> None:
+        Plant.at(copy, start).release("1.0.0")
+
+    def check(copy: Path, crash: Crash) -> None:
+        plant = Plant.at(copy, start)
+        names = plant.inbox.names().names
+        assert len(names) == 1 if crash.finished else len(names) <= 1
+        for name in names:
+            with plant.inbox.read(name) as submission:
+                assert submission.label == f"{PUMP.role} v1"
+        if not names:
+            plant.release("1.0.0")
+        done = plant.operator.repository.accept(
+            plant.inbox, [key("ci")], clock=plant.operator.clock
+        )
+        assert len(done.taken) == 1
+
+    writes = crash_points(tmp_path / "start", hand_in_there, check, scratch=tmp_path)
+    assert writes > 4
