@@ -395,14 +395,14 @@ def _judge(
     walk = AuthorWalk(fresh.memory, _no_copies, overlay, clock=StoppedClock(start.now))
     walk.top_level()
     problems = unfollowed(walk)
-    for one in problems:
-        if one.inconclusive:
-            raise FetchError(one.text, url=start.place.url, unreachable=True)
-    found = [one.text for one in problems]
+    for problem in problems:
+        if problem.inconclusive:
+            raise FetchError(problem.text, url=start.place.url, unreachable=True)
+    found = [problem.text for problem in problems]
     if state is None:
         return found
     # Who was refused before must not keep the others from a new root.
-    known = {_subject(one.text) for one in unfollowed(state.walk)}
+    known = {_subject(problem.text) for problem in unfollowed(state.walk)}
     for text in found:
         if _subject(text) not in known:
             raise VerificationError(

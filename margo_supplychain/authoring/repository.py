@@ -602,6 +602,22 @@ class Repository:
         plain = place.plain if isinstance(place, MendingSource) else place
         return tuple(misplaced(found, begun, plain))
 
+    def begun(
+        self, *, clock: Clock | None = None, state: TrustStore | None = None
+    ) -> State:
+        """Return what stands, verified; what has expired is noted in it.
+
+        Args:
+            clock: the machine's by default.
+            state: the author's memory of this repository.
+
+        Raises:
+            VerificationError: the top-level metadata is not what the memory or the
+                root says.
+            FetchError: a file is missing, or the place does not answer.
+        """
+        return self._load(_now(clock), state)
+
     def _put_back(self) -> list[str]:
         source = self.place.source
         mended = source.mended if isinstance(source, MendingSource) else ()

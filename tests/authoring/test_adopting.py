@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -34,7 +34,7 @@ def adopt(
     signers: list[str],
     keys: list[str],
     state: TrustStore | None = None,
-    **changes: object,
+    **changes: Any,
 ) -> Written:
     repository = vendor.repository
     root = signed_root(repository, signers, clock=vendor.clock, state=state, **changes)

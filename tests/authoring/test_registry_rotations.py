@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -41,11 +41,11 @@ def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TaggedVendor:
     return found
 
 
-def next_root(vendor: TaggedVendor, **changes: object) -> SignedRoot:
+def next_root(vendor: TaggedVendor, **changes: Any) -> SignedRoot:
     return signed_root(vendor.at_registry(), ["offline"], clock=vendor.clock, **changes)
 
 
-def adopt(vendor: TaggedVendor, keys: list[str], **changes: object) -> Written:
+def adopt(vendor: TaggedVendor, keys: list[str], **changes: Any) -> Written:
     root = next_root(vendor, **changes)
     return vendor.at_registry().adopt_root(
         root, [key(one) for one in keys], clock=vendor.clock
@@ -109,7 +109,7 @@ def test_root_alone(vendor: TaggedVendor) -> None:
 
 @pytest.mark.parametrize("change", [lambda _: None, thief.nonsense])
 def test_fast_forward(
-    vendor: TaggedVendor, change: Callable[[dict[str, object]], None]
+    vendor: TaggedVendor, change: Callable[[dict[str, dict[str, Any]]], None]
 ) -> None:
     plant = device(vendor)
     fetch_metadata(vendor)

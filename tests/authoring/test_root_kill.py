@@ -3,7 +3,7 @@ and the next run goes on."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -69,7 +69,7 @@ def test_handed_on(
     keys = ["offline", "ci", "ci-2", "t-1", "s-1"]
     store = original.store("device/state")
     newest(original, store)
-    changes = {role: new}
+    changes: dict[str, Any] = {role: new}
     root = signed_root(original.repository, signers, clock=original.clock, **changes)
 
     def finalize(copy: Path) -> None:

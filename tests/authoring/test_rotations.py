@@ -44,7 +44,7 @@ def filled(vendor: Vendor) -> Vendor:
 
 
 def rotate(
-    vendor: Vendor, keys: list[str], state: TrustStore | None = None, **changes: object
+    vendor: Vendor, keys: list[str], state: TrustStore | None = None, **changes: Any
 ) -> Written:
     root = signed_root(
         vendor.repository, ["offline"], clock=vendor.clock, state=state, **changes

@@ -1,0 +1,83 @@
+"""A ceremony played on a copy: everybody's stand-in signs, nothing else happens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from margo_supplychain.authoring.holders import Holder
+from margo_supplychain.authoring.rehearsing import rehearse
+from margo_supplychain.errors import RefusedError
+from tests.authoring import thief
+from tests.authoring.ceremony import keys_of
+from tests.authoring.trust import Vendor, key
+
+if TYPE_CHECKING:
+    from margo_supplychain.authoring.proposals import RootProposal
+
+
+@pytest.fixture
+def filled(vendor: Vendor) -> Vendor:
+    vendor.create_with_pump()
+    vendor.publish("1.0.0")
+    return vendor
+
+
+def proposed(vendor: Vendor) -> RootProposal:
+    new = keys_of("r-1", "r-2", "r-3", threshold=2)
+    plan = vendor.repository.plan(clock=vendor.clock)
+    names = {key(one).public_key.keyid: one for one in ("r-1", "r-2", "r-3")}
+    holders = {keyid: Holder(name=f"holder {one}") for keyid, one in names.items()}
+    plan = replace(
+        plan,
+        root=new,
+        snapshot=keys_of("ci-2"),
+        timestamp=keys_of("ci-2"),
+        holders={**plan.holders, **holders},
+    )
+    return vendor.repository.propose_root(plan, clock=vendor.clock)
+
+
+def test_it_is_played_with_stand_ins(filled: Vendor) -> None:
+    before = filled.files()
+    told = rehearse(filled.repository, proposed(filled), clock=filled.clock)
+    assert filled.files() == before
+    assert told == (
+        "copied what stands: root v1, with stand-ins for 6 keys",
+        "holder A signs: new root needs 2 more of holder r-1, holder r-2, holder r-3",
+        "holder r-1 signs: new root needs 1 more of holder r-2, holder r-3",
+        "holder r-2 signs: old and new root are complete",
+        "finalized: root, and signed again: snapshot v4, timestamp v4",
+        "a device that begins at the first root follows",
+        "a device with the state before follows",
+    )
+
+
+def test_a_signed_proposal_is_played_as_well(filled: Vendor) -> None:
+    signed = proposed(filled).sign(key("offline"))
+    told = rehearse(filled.repository, signed, clock=filled.clock)
+    assert told[-1] == "a device with the state before follows"
+
+
+def test_what_does_not_verify_is_not_copied(filled: Vendor) -> None:
+    proposal = proposed(filled)
+    thief.write(filled, {"timestamp.json": b"{}"})
+    with pytest.raises(RefusedError, match="can't be copied for a rehearsal"):
+        rehearse(filled.repository, proposal, clock=filled.clock)
+
+
+@pytest.mark.parametrize("profile", ["standard", "simple"])
+def test_every_profile(vendor: Vendor, profile: str) -> None:
+    vendor.profile = profile
+    repository = vendor.create()
+    proposal = repository.propose_root(
+        repository.plan(clock=vendor.clock), clock=vendor.clock
+    )
+    told = rehearse(repository, proposal, clock=vendor.clock)
+    assert told[-3:] == (
+        "finalized: root, and signed again: nothing",
+        "a device that begins at the first root follows",
+        "a device with the state before follows",
+    )
