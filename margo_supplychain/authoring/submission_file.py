@@ -285,16 +285,26 @@ def save_submission(path: Path, submission: Submission, *, replaces: bool) -> No
         RefusedError: there is one.
         StorageError: it can't be written.
     """
-    if not replaces and os.path.lexists(path):
-        raise RefusedError(
-            f"{path} exists already", hint="take another name, or remove it"
-        )
+    if not replaces:
+        require_free(path)
     with storage_errors(path, "write"):
         with temporary_file(path.parent, 0o644) as (temporary, descriptor):
             write_submission(submission, lambda piece: write_all(descriptor, piece))
             durable.operations.sync_file(descriptor)
             durable.operations.replace(temporary, path)
         durable.operations.sync_directory(path.parent)
+
+
+def require_free(path: Path) -> None:
+    """Refuse to write over a file.
+
+    Raises:
+        RefusedError: there is one.
+    """
+    if os.path.lexists(path):
+        raise RefusedError(
+            f"{path} exists already", hint="take another name, or remove it"
+        )
 
 
 def is_submission(start: bytes) -> bool:

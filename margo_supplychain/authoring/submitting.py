@@ -34,7 +34,7 @@ from margo_supplychain.authoring.state import (
     require_plausible_time,
 )
 from margo_supplychain.authoring.submission import Base, Submission, SubmittedTarget
-from margo_supplychain.authoring.submission_file import save_submission
+from margo_supplychain.authoring.submission_file import require_free, save_submission
 from margo_supplychain.authoring.work import Work
 from margo_supplychain.errors import (
     ConflictError,
@@ -69,6 +69,8 @@ def submit(start: Handing) -> Iterator[Edit]:
     Raises:
         SupplyChainError: see `Repository.submit`.
     """
+    if start.file is not None:
+        require_free(start.file)  # before anybody types a passphrase for nothing
     state = start.load()
     pending = Pending(start, state).look()
     signed_at = start.now

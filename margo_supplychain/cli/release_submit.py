@@ -74,6 +74,9 @@ def submit_releases(author: Author, releases: Sequence[Release]) -> Result:
         verb = "handed in" if is_new else "unchanged: listed before,"
         lines += [f"{verb} {one.name} {one.version}"]
         lines += describe.table([("record ", _record(edit, one))])
+    if edit.written is not None and edit.written.blobs_restored:
+        restored = describe.counted(edit.written.blobs_restored, "blob")
+        lines.append(f"  content restored in your registry: {restored}")
     lines += _where(found, author)
     return Result(
         data={

@@ -306,6 +306,30 @@ def test_profile_without_vendors(tmp_path: Path) -> None:
         pass
 
 
+def test_policy_whose_bytes_are_lost_is_handed_in_again(plant: Plant) -> None:
+    (lost,) = (plant.operator.trust / "targets/acme/policies/valve").iterdir()
+    data = lost.read_bytes()
+    lost.unlink()
+    with plant.submit(key("acme")) as edit:
+        assert edit.set_policy(VALVE, OPEN)
+    with plant.inbox.read(handed_in(edit).name) as submission:
+        assert submission.label == "acme v2"
+        assert [one.data for one in submission.targets] == [data]
+    plant.operator.repository.accept(
+        plant.inbox, [key("ci")], clock=plant.operator.clock
+    )
+    assert lost.read_bytes() == data
+
+
+def test_file_that_is_there(plant: Plant, tmp_path: Path) -> None:
+    (tmp_path / "x.tar").write_bytes(b"")
+    with (
+        pytest.raises(RefusedError, match="exists already"),
+        plant.submit(key("acme"), file=tmp_path / "x.tar"),
+    ):
+        pass
+
+
 def test_two_vendors_at_once(plant: Plant) -> None:
     with plant.submit(key("acme-ci")) as ours, plant.submit(key("other-ci")) as theirs:
         ours.add_release(plant.operator.release("1.0.0"))
