@@ -41,7 +41,7 @@ _WORDS: Final = {
     "x-signing": "signing",
     "x-custody": "custody",
 }
-_MAX_SHOWN: Final = 80  # characters of another tool's value
+MAX_OTHERS: Final = 20  # rows about what other tools wrote
 
 
 class KeyChange(NamedTuple):
@@ -240,11 +240,11 @@ def _order(found: set[tuple[str, ...]]) -> list[tuple[str, ...]]:
 def _keys(old: Root | None, new: Root) -> Iterator[KeyChange]:
     """Yield changes, by material: a key under another id neither leaves nor comes."""
     before, after = _roles_by_material(old), _roles_by_material(new)
-    holders = {**(known_holders(old) if old else {}), **known_holders(new)}
+    said_before = {} if old is None else known_holders(old)
+    said = known_holders(new)
     found: dict[str, list[KeyChange]] = {LEAVES: [], COMES: [], STAYS: []}
     for one in dict.fromkeys([*before, *after]):
         had, has = before.get(one, {}), after.get(one, {})
-        keyid = next(iter({**had, **has}.values()))
         known = tuple(had)
         for change, roles in (
             (LEAVES, [role for role in had if role not in has]),
@@ -252,8 +252,10 @@ def _keys(old: Root | None, new: Root) -> Iterator[KeyChange]:
             (STAYS, [role for role in has if role in had]),
         ):
             if roles:
-                shown = (has if change != LEAVES else had)[roles[0]] or keyid
-                holder = holders.get(shown, holders.get(keyid, NOBODY))
+                # Who leaves is named as the trusted root does, whatever is proposed.
+                shown = (had if change == LEAVES else has)[roles[0]]
+                names = said_before if change == LEAVES else said
+                holder = names.get(shown, NOBODY)
                 meaning = _meaning(change, roles, first=old is None)
                 entry = KeyChange(shown, change, tuple(roles), holder, known, meaning)
                 found[change].append(entry)
@@ -298,25 +300,35 @@ def _fields(old: Root | None, new: Root) -> Iterator[FieldChange]:
     after = new.unrecognized_fields
     for name, what in _WORDS.items():
         yield from _entries(what, before.get(name), after.get(name))
-    if old is None:
-        return
     yield from _holder_changes(old, new)
-    pairs: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = [
-        ("root", before, after),
-        *(
-            (
-                f"role {role}",
-                old.roles[role].unrecognized_fields,
-                new.roles[role].unrecognized_fields,
-            )
-            for role in TOP_ROLES
-        ),
-    ]
-    for where, had, has in pairs:
+    others = [*_foreign(old, new)]
+    yield from others[:MAX_OTHERS]
+    if len(others) > MAX_OTHERS:
+        # A flood of them must not carry the rest off the screen.
+        yield FieldChange("other", f"{len(others) - MAX_OTHERS} more", None, "differ")
+
+
+def _foreign(old: Root | None, new: Root) -> Iterator[FieldChange]:
+    """Yield what differs besides: other tools' fields, and keys that no role has."""
+    before = {} if old is None else old.unrecognized_fields
+    places = [(before, new.unrecognized_fields, "root")]
+    for role in TOP_ROLES:
+        had = {} if old is None else old.roles[role].unrecognized_fields
+        places.append((had, new.roles[role].unrecognized_fields, f"role {role}"))
+    for keyid, key in new.keys.items():
+        known = None if old is None else old.keys.get(keyid)
+        had = {} if known is None else known.unrecognized_fields
+        places.append((had, key.unrecognized_fields, f"key {keyid[:12]}"))
+    for had, has, where in places:
         for name in sorted(had.keys() | has.keys()):
             if name not in OURS and name != ISSUED and had.get(name) != has.get(name):
-                shown = f"{name} of {where}"
+                shown = f"{_cut(name)} of {where}"
                 yield FieldChange("other", shown, _short(had, name), _short(has, name))
+    if old is not None and old.spec_version != new.spec_version:
+        yield FieldChange("other", "spec_version", old.spec_version, new.spec_version)
+    used = {keyid for one in new.roles.values() for keyid in one.keyids}
+    for keyid in new.keys.keys() - used - (old.keys.keys() if old else set()):
+        yield FieldChange("other", f"key {_cut(keyid)}", None, "in no role")
 
 
 def _entries(what: str, before: Any, after: Any) -> Iterator[FieldChange]:
@@ -327,18 +339,25 @@ def _entries(what: str, before: Any, after: Any) -> Iterator[FieldChange]:
             yield FieldChange(what, name, _short(had, name), _short(has, name))
 
 
-def _holder_changes(old: Root, new: Root) -> Iterator[FieldChange]:
-    """Yield what is said otherwise of keys that stay."""
-    had, has = known_holders(old), known_holders(new)
-    for keyid in sorted(old.keys.keys() & new.keys.keys()):
-        before, after = had.get(keyid, NOBODY), has.get(keyid, NOBODY)
-        if before != after:
-            texts = [one.text or None for one in (before, after)]
+def _holder_changes(old: Root | None, new: Root) -> Iterator[FieldChange]:
+    """Yield what is said otherwise of keys that neither leave nor come."""
+    had = {} if old is None else known_holders(old)
+    has = known_holders(new)
+    before, after = (
+        set()
+        if one is None
+        else {key for role in one.roles.values() for key in role.keyids}
+        for one in (old, new)
+    )
+    for keyid in sorted((had.keys() | has.keys()) - (before ^ after)):
+        texts = [one.get(keyid, NOBODY).text or None for one in (had, has)]
+        if texts[0] != texts[1]:
             yield FieldChange("holder", keyid[:12], *texts)
 
 
 def _short(fields: Mapping[str, Any], name: str) -> str | None:
-    if name not in fields:
-        return None
-    text = str(fields[name])
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+    return _cut(str(fields[name])) if name in fields else None
+
+
+def _cut(text: str, most: int = 80) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"

@@ -68,7 +68,7 @@ class RoleKeys:
 
     Raises:
         KeyFormatError: no key, a key twice, a key id that is not computed from its
-            key, or a threshold that can't be met.
+            key, a scheme that nobody verifies, or a threshold that can't be met.
     """
 
     keys: tuple[Key, ...]
@@ -90,6 +90,8 @@ class RoleKeys:
                     f"key id {key.keyid[:12]!r} is not computed from its key"
                 )
         self.materials()  # a key that can't be read is never counted
+        for key in self.keys:
+            _require_verifiable(key)
         named = {key.keyid: key for key in self.keys}
         repeated = threshold.repeated_material(named, self.keyids)
         if repeated is not None:
@@ -314,6 +316,25 @@ class RootPlan:
             periods=periods or {},
             holders=holders or {},
         )
+
+
+def _require_verifiable(key: Key) -> None:
+    """Refuse a key whose scheme is unknown or another key type's: it never counts."""
+    from securesystemslib.exceptions import (
+        UnverifiedSignatureError,
+        VerificationError,
+    )
+    from securesystemslib.signer import Signature
+
+    try:
+        key.verify_signature(Signature(key.keyid, "00"), b"")
+    except VerificationError as why:
+        raise KeyFormatError(
+            f"key {key.keyid[:12]} is of type {key.keytype!r:.40} with scheme "
+            f"{key.scheme!r:.40}, which nothing here verifies"
+        ) from why
+    except UnverifiedSignatureError:
+        return  # it was understood, and is no signature
 
 
 def check_periods(periods: Mapping[Kind, timedelta], *, what: str = "period") -> None:

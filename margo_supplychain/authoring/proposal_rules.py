@@ -6,6 +6,7 @@ same rules, so nobody signs what could not be used. Pure: no signature is looked
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from margo_supplychain import threshold
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 OFFLINE: Final = ("root", "targets")
 ONLINE: Final = ("snapshot", "timestamp")
+_AHEAD: Final = timedelta(days=1)  # clocks of holders' machines are set by hand
 _AGAIN: Final = "make a new proposal with `root propose`; nothing was changed"
 
 
@@ -60,7 +62,7 @@ def check_proposal(new: RoleFile[Root], trusted: RoleFile[Root] | None) -> None:
 
 
 def check_time(new: RoleFile[Root], now: datetime) -> None:
-    """Refuse a root that nobody could use any more, or that comes from the future.
+    """Refuse a root that nobody could use any more.
 
     Raises:
         RefusedError: it expires before `now`.
@@ -69,6 +71,21 @@ def check_time(new: RoleFile[Root], now: datetime) -> None:
         raise RefusedError(
             f"{new.label} expires at {format_time(new.expires)}, which is in the past",
             hint=_AGAIN,
+        )
+
+
+def check_issued(new: RoleFile[Root], now: datetime) -> None:
+    """Refuse a root from the future: devices would take its time for the present.
+
+    Raises:
+        RefusedError: it was issued more than a day after `now`.
+    """
+    if new.issued is not None and new.issued > now + _AHEAD:
+        raise RefusedError(
+            f"{new.label} was issued at {format_time(new.issued)}, and this machine's "
+            f"clock says {format_time(now)}",
+            hint="whoever proposed it, or this machine, has a wrong clock: look at a "
+            "watch; nothing was changed",
         )
 
 

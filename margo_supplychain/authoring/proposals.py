@@ -22,6 +22,7 @@ from margo_supplychain import threshold
 from margo_supplychain.authoring import difference
 from margo_supplychain.authoring.holders import known_holders, named
 from margo_supplychain.authoring.proposal_rules import (
+    check_issued,
     check_proposal,
     check_returning,
     check_time,
@@ -252,8 +253,13 @@ class RootProposal:
         return difference.between(self.trusted, self.root)
 
     def check_time(self, now: datetime) -> None:
-        """Refuse a proposal that nobody could use any more; see `check_time`."""
+        """Refuse a proposal that nobody could use any more, or that comes too early.
+
+        Raises:
+            RefusedError: it has expired; or was issued more than a day after `now`.
+        """
         check_time(self.root, now)
+        check_issued(self.root, now)
 
     def check_returning(self, earlier: Iterable[Root]) -> None:
         """Refuse keys that left before; see `proposal_rules.check_returning`."""
@@ -342,7 +348,8 @@ class RootProposal:
         ):
             if status is None or file is None or status.met:
                 continue
-            holders = {**known_holders(file.signed), **known_holders(self.root.signed)}
+            # A root names its own keys: a proposal can't rename who must consent.
+            holders = {**known_holders(self.root.signed), **known_holders(file.signed)}
             missing = [named(keyid, holders) for keyid in status.missing]
             needed = status.needed - len(status.signers)
             found.append(

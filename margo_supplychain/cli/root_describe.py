@@ -118,32 +118,31 @@ def holder_name(proposal: RootProposal, keyid: str) -> str:
 
 
 def holders(proposal: RootProposal) -> Mapping[str, Holder]:
-    """Return what both roots say of who holds keys; the proposed one wins."""
+    """Return who holds root's keys; of those before, as the trusted root names them."""
     from margo_supplychain.authoring.holders import known_holders
 
     trusted = proposal.trusted
     before = {} if trusted is None else known_holders(trusted.signed)
-    return {**before, **known_holders(proposal.root.signed)}
+    return {**known_holders(proposal.root.signed), **before}
 
 
 def signatures(proposal: RootProposal) -> list[str]:
     """Return for each root who has signed and who has not."""
+    known = holders(proposal)
     rows = []
     for what, status in (("old root", proposal.old), ("new root", proposal.new)):
         if status is None:
             continue
         label = "root" if proposal.old is None else what
-        rows.append((label, _of(status), "signed", _names(proposal, status.keyids)))
-        rows.append(("", "", "not yet", _names(proposal, status.missing)))
+        rows.append((label, _of(status), "signed", _names(status.keyids, known)))
+        rows.append(("", "", "not yet", _names(status.missing, known)))
     return describe.table(rows)
 
 
-def _names(proposal: RootProposal, keyids: tuple[str, ...]) -> str:
-    known = holders(proposal)
+def _names(keyids: tuple[str, ...], known: Mapping[str, Holder]) -> str:
     found = []
     for keyid in keyids:
-        holder = known.get(keyid)
-        text = "" if holder is None else holder.text
+        text = known[keyid].text if keyid in known else ""
         found.append(f"{keyid[:12]} ({text})" if text else keyid[:12])
     return ", ".join(found) or "nobody"
 
