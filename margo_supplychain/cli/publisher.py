@@ -101,7 +101,7 @@ def add(
             ),
             f"next: margo-supplychain {follow}"
             if is_signed
-            else f"next: {name} hands in its first application: {follow}",
+            else f"next: {name} signs: margo-supplychain {follow} --submit INBOX",
         ],
     )
 

@@ -37,7 +37,7 @@ class Shown(NamedTuple):
 
 @click.command(
     epilog=epilog(
-        examples=["publisher show", "publisher show bolt", "-q publisher show"],
+        examples=["publisher show bolt", "--format json publisher show"],
         exits=[0, 2, 3, 4],
         follow="repo status --within 14d",
     )

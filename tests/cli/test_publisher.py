@@ -82,8 +82,8 @@ def test_public_keys_alone(operator: Vendor) -> None:
         f"  keys    {ids[0]} holder A; {ids[1]} holder B; {ids[2]}\n"
         "  role    signed with its first submission\n"
         "  signed  targets v3, snapshot v3, timestamp v3\n"
-        "next: bolt hands in its first application: app add bolt/NAME --release-key "
-        "ci.pub\n"
+        "next: bolt signs: margo-supplychain app add bolt/NAME --release-key ci.pub "
+        "--submit INBOX\n"
     )
     assert run("repo", "check").status == 0
     ran = run("repo", "status", "--within", "1h")
