@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Never, NoReturn, Self, final
 
 from margo_supplychain import threshold
 from margo_supplychain.authoring import difference
+from margo_supplychain.authoring.envelopes import entries_of, with_entries
 from margo_supplychain.authoring.holders import known_holders, named
 from margo_supplychain.authoring.proposal_rules import (
     check_issued,
@@ -323,7 +324,7 @@ class RootProposal:
                 hint="signatures count for the exact bytes alone: ask whoever proposed "
                 "it which one it is, and sign that; nothing was changed",
             )
-        return self._with(_entries(other.data), _envelope(other.data))
+        return self._with(entries_of(other.data), other.data)
 
     def finalize(self) -> SignedRoot:
         """Return the root, signed by the old and the new root's thresholds.
@@ -399,24 +400,15 @@ class RootProposal:
             found.update(self.old.keyids)
         return found
 
-    def _with(
-        self,
-        entries: Iterable[Mapping[str, Any]],
-        envelope: Mapping[str, Any] | None = None,
-    ) -> Self:
-        """Return it with more signatures; the same set gives the same bytes."""
-        found = {one["keyid"]: one for one in _entries(self.data)}
-        for one in entries:
-            kept = found.get(one["keyid"])
-            # Of two valid ones the smaller stays, so the order of merging is nothing.
-            if kept is None or not kept["sig"] or "" < one["sig"] < kept["sig"]:
-                found[one["keyid"]] = dict(one)
-        value = {
-            **(envelope or {}),
-            **_envelope(self.data),
-            "signatures": [found[keyid] for keyid in sorted(found)],
-        }
-        root = parse_root(strict_json.canonical(value), limit=LIMITS.root)
+    def _with(self, entries: Iterable[Mapping[str, Any]], of: bytes = b"{}") -> Self:
+        """Return it with more signatures; the same set gives the same bytes.
+
+        Args:
+            entries: those.
+            of: the file that they come from, which may say more around its payload.
+        """
+        data = with_entries(self.data, entries, of)
+        root = parse_root(data, limit=LIMITS.root)
         if root.payload != self.payload:
             raise MetadataFormatError(f"{root.label} can't be written unchanged")
         return type(self)(root=root, trusted=self.trusted)
@@ -433,12 +425,3 @@ def _count(file: RoleFile[Root], by: RoleFile[Root]) -> ThresholdStatus:
         role.threshold,
         role="root",
     )
-
-
-def _envelope(data: bytes) -> dict[str, Any]:
-    return strict_json.parse(data, what="root", limit=LIMITS.root)
-
-
-def _entries(data: bytes) -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = _envelope(data)["signatures"]
-    return entries

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from margo_supplychain.authoring.difference import MAX_OTHERS
+from margo_supplychain.authoring.field_changes import MAX_OTHERS
 from margo_supplychain.authoring.holders import Holder
 from margo_supplychain.authoring.plan_changes import PlanDraft, PlannedKey
 from margo_supplychain.authoring.proposals import RootProposal
