@@ -259,4 +259,5 @@ def _failures(service: _Service) -> tuple[type[Exception], ...]:
 
 def _reason(why: Exception) -> str:
     text = " ".join(str(why).split())[:_MAX_REASON] or type(why).__name__
-    return text[:1].lower() + text[1:]
+    # As all messages; but `HTTPSConnection` is a name.
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text

@@ -1,4 +1,4 @@
-"""Keys in key services: signed by a service on loopback where its library allows it."""
+"""Keys in key services: real libraries, and services on loopback that really sign."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ from margo_supplychain.signing.checked import public_half
 from margo_supplychain.signing.keyring import generate_key, open_keyring
 from margo_supplychain.signing.public_files import KeyRecord
 from tests.signing.asking import Asked
-from tests.signing.services import AWS_ID, VAULT_TOKEN, Service, service
+from tests.signing.services import (
+    AWS_ID,
+    VAULT_TOKEN,
+    Service,
+    lead_azure,
+    lead_google,
+    service,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +37,16 @@ needs_boto3 = pytest.mark.skipif(
 )
 needs_hvac = pytest.mark.skipif(
     importlib.util.find_spec("hvac") is None, reason="the extra vault is not installed"
+)
+needs_google = pytest.mark.skipif(
+    not kms.installed(
+        "gcpkms:projects/p/locations/l/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1"
+    ),
+    reason="the extra gcp is not installed",
+)
+needs_azure = pytest.mark.skipif(
+    not kms.installed("azurekms://acme.vault.azure.net/keys/k"),
+    reason="the extra azure is not installed",
 )
 GCP = "gcpkms:projects/acme/locations/eu/keyRings/r/cryptoKeys/k/cryptoKeyVersions/3"
 AZURE = "azurekms://acme.vault.azure.net/keys/release"
@@ -210,8 +227,80 @@ def test_without_credentials_or_answer(
         kms.look(uri)
 
 
+P256 = ec.generate_private_key(ec.SECP256R1())
+P384 = ec.generate_private_key(ec.SECP384R1())
+RSA = rsa.generate_private_key(public_exponent=65537, key_size=3072)
+
+
+@needs_google
+@pytest.mark.parametrize(
+    ("key", "scheme"),
+    [(P256, keys.ECDSA_P256), (P384, keys.ECDSA_P384), (RSA, keys.RSA_PSS)],
+)
+def test_google_signs(
+    known: Service,
+    monkeypatch: pytest.MonkeyPatch,
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey,
+    scheme: str,
+) -> None:
+    lead_google(monkeypatch, known)
+    name = GCP.removeprefix("gcpkms:")
+    known.google[name] = key
+    with open_keyring(pin=Asked()) as keyring:
+        record = keyring.look(GCP)
+        assert (record.uri, record.key.scheme) == (GCP, scheme)
+        assert record.key == keys.key_of(key.public_key(), what="key")
+        signer = keyring.open(GCP, expect=record.key)
+        record.key.verify_signature(signer.sign(b"payload"), b"payload")
+        assert known.asked == [f"publicKey {name}", f"sign {name}"]
+        known.lies = True
+        with pytest.raises(SignerError, match="made a signature that does not verify"):
+            signer.sign(b"payload")
+        with pytest.raises(SignerError, match=f"cannot read key {GCP}0: 404 .*not fou"):
+            keyring.look(f"{GCP}0")
+        for answer in ((200, b"[]"), (200, b"{}"), (200, b"\xff"), (403, b"no")):
+            known.answer = answer
+            with pytest.raises(SignerError):
+                signer.sign(b"payload")
+
+
+@needs_azure
+@pytest.mark.parametrize(
+    ("key", "scheme"), [(P256, keys.ECDSA_P256), (P384, keys.ECDSA_P384)]
+)
+def test_azure_signs(
+    known: Service,
+    monkeypatch: pytest.MonkeyPatch,
+    key: ec.EllipticCurvePrivateKey,
+    scheme: str,
+) -> None:
+    lead_azure(monkeypatch, known)
+    old, new = "0" * 32, AZURE_FULL.rpartition("/")[2]
+    known.azure["release"] = {old: ec.generate_private_key(key.curve), new: key}
+    with open_keyring(pin=Asked()) as keyring:
+        record = keyring.look(AZURE)
+        assert (record.uri, record.key.scheme) == (AZURE_FULL, scheme)
+        assert record.key == keys.key_of(key.public_key(), what="key")
+        signer = keyring.open(AZURE_FULL, expect=record.key)
+        for payload in (b"payload", *(b"%d" % number for number in range(20))):
+            record.key.verify_signature(signer.sign(payload), payload)
+        assert known.asked[-1] == f"release {new} sign"
+        first = known.azure["release"][old].public_key()
+        older = keyring.open(f"{AZURE}/{old}", expect=keys.key_of(first, what="key"))
+        older.public_key.verify_signature(older.sign(b"payload"), b"payload")
+        known.lies = True
+        with pytest.raises(SignerError, match="made a signature that does not verify"):
+            signer.sign(b"payload")
+        with pytest.raises(SignerError, match=f"cannot read key {AZURE}x: .*not found"):
+            keyring.look(f"{AZURE}x")
+        for answer in ((200, b"[]"), (200, b"{}"), (200, b"\xff"), (403, b"no")):
+            known.answer = answer
+            with pytest.raises(SignerError):
+                signer.sign(b"payload")
+
+
 class Cloud:
-    """Stands for the signers of services that can't be run here."""
+    """Stands for a signer of securesystemslib, and notes what it is given."""
 
     calls: list[tuple[str, ...]]
 
