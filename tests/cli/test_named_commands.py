@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SOURCES = sorted((ROOT / "margo_supplychain").rglob("*.py"))
 WORD = "X"  # stands for what a source fills in
 PROGRAM = re.compile(r"margo-supplychain ([^`\n]+)")
-QUOTED = re.compile(rf"`((?:{'|'.join(COMMANDS)}|root|token) [a-z]+(?: [^`\n]*)?)`")
+QUOTED = re.compile(rf"`((?:{'|'.join(COMMANDS)}|layout|token) [a-z]+(?: [^`\n]*)?)`")
 NEXT = re.compile(r"^next: .*?margo-supplychain (.+)$", re.MULTILINE)
 PROSE = ("on this machine", "can't")  # after the program's name, not a command
 
