@@ -95,7 +95,7 @@ def rotate_keys(
         return work.changes.name_holders(role, holders)
     if kind_of(role) == "application":
         name = application_of(role)
-        require_apart(work, name, wanted, work.require_policy(name))
+        require_apart(work, name, wanted, _policy(work, name))
     new = RoleSigners(role, {key.keyid: key for key in wanted.keys}, wanted.threshold)
     _require_no_return(work, role, wanted)
     is_cut_off, last = _cuts_off(work, new), None
@@ -154,7 +154,7 @@ def require_publishers(work: Work) -> None:
 
 
 def require_apart(
-    work: Work, name: ReleaseName, wanted: RoleKeys, policy: PublisherPolicy
+    work: Work, name: ReleaseName, wanted: RoleKeys, policy: PublisherPolicy | None
 ) -> None:
     """Warn of an application's key that is also an offline one.
 
@@ -169,12 +169,20 @@ def require_apart(
     if not shared:
         return
     text = f"key {shared[0].keyid[:12]} of {name.role} is also an offline key"
-    if policy.provenance == "required":
+    if policy is not None and policy.provenance == "required":
         raise RefusedError(
             f"{text}, so nothing that it signs can prove provenance",
             hint="give the application a key of its own",
         )
     work.warnings.append(f"{text}: whoever releases holds it, too")
+
+
+def _policy(work: Work, name: ReleaseName) -> PublisherPolicy | None:
+    # A lost policy is no reason to leave an application with a stolen key.
+    try:
+        return work.policy(name)
+    except SupplyChainError:
+        return None
 
 
 def _require_delegated(role: str) -> None:

@@ -322,6 +322,19 @@ def test_an_application_is_cut_off_and_recovers(market: Marketplace) -> None:
     assert market.problems() == []
 
 
+def test_an_application_without_its_policy_is_cut_off(market: Marketplace) -> None:
+    """Damage is no reason to leave a stolen key where it is."""
+    for path in (market.vendor.trust / "targets/acme/policies").rglob("*.json"):
+        path.unlink()
+    keys = [public("new-ci")]
+    market.edit(
+        lambda edit: edit.rotate_keys(PUMP.role, keys, threshold=1, cut_off=True),
+        "acme",
+    )
+    with pytest.raises(ThresholdError):
+        market.device(fresh=True).verify(PUMP, ANY)
+
+
 def test_a_device_that_ran_what_the_thief_published(market: Marketplace) -> None:
     market.publish("999.0.0")
     market.install("999.0.0")
