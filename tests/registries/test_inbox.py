@@ -55,6 +55,11 @@ class Plant(Site):
         (self.acme.place / "margo-supplychain.toml").write_text(text + self.tables)
 
     @property
+    def tables(self) -> str:
+        """This machine is asked only because somebody says so."""
+        return f'\n[registry."{self.host}"]\n'
+
+    @property
     def host(self) -> str:
         assert self.registry is not None
         return self.registry.host
@@ -80,11 +85,19 @@ class Plant(Site):
 
     def build_at(self, version: str, *more: str) -> str:
         """Build a release of the vendor's package."""
+        package = self.place / "packages" / "pump-monitor"
+        if not package.exists():
+            self.package()
+        file = package / "margo.yaml"
+        text = file.read_text(encoding="utf-8")
+        old = text.partition('\n  version: "')[2].partition('"')[0]
+        text = text.replace(f'version: "{old}"', f'version: "{version}"')
+        file.write_text(text, encoding="utf-8")
         dist = str(self.place / f"dist-{version}")
         must(
             run(
-                *("release", "build", str(self.package()), "--output", dist),
-                *("--publisher", "acme", "--version", version, *more),
+                *("release", "build", str(package), "--output", dist),
+                *("--publisher", "acme", *more),
             )
         )
         return dist
@@ -148,3 +161,30 @@ def test_content_without_a_registry(
     assert ran.status == 2
     assert "names no registry with its content" in ran.err
     assert "--location oci://HOST/PATH" in ran.err
+
+
+def test_directory_of_the_operator_and_registry_of_the_vendor(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Content stays where the vendor pushed it, and devices find it there."""
+    plant.trust = str(plant.place / "trust")
+    settings = plant.acme.place / "margo-supplychain.toml"
+    text = settings.read_text().replace(f"oci://{plant.host}/plant/trust", plant.trust)
+    settings.write_text(text)
+    plant.hand_in(
+        monkeypatch,
+        *("app", "add", NAME, "--release-key", "release.pub"),
+        *("--submit", plant.inbox),
+    )
+    location = f"oci://{plant.host}/acme/pump-monitor"
+    dist = plant.build_at("1.2.0", "--location", location)
+    plant.hand_in(monkeypatch, "release", "submit", dist)
+    plant.accept()
+    device = plant.device("device")
+    assert device.install("1.2.0") == "1.2.0"
+    must(run("repo", "check", "--repo", plant.trust))
+    # A second release of the same content is pushed once.
+    dist = plant.build_at("1.3.0", "--location", location)
+    assert "already there" in plant.hand_in(monkeypatch, "release", "submit", dist).out
+    plant.accept()
+    assert device.install("1.3.0") == "1.3.0"
