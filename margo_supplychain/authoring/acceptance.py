@@ -292,7 +292,8 @@ class _Judging:
         if self._publisher == OPERATOR:
             publishers = tuple(acceptance_rules.delegated(after.standing("targets")))
         for publisher in publishers:
-            said = after.standing(publisher)
+            # Of keys that did not sign what is there, nothing stands afterwards.
+            said = after.standing(publisher) or self._before.standing(publisher)
             for role in sorted(acceptance_rules.delegated(said)):
                 # Of another publisher, when `targets` is judged: whatever it has.
                 try:

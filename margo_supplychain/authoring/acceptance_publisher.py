@@ -115,7 +115,6 @@ class PublisherJudgement:
         for one in listed:
             if one.kind == "policies":
                 self._check_policy(one.name)
-        self._check_policies_stay()
 
     # --- 2 and 3 ---------------------------------------------------------------------
 
@@ -174,11 +173,7 @@ class PublisherJudgement:
         """Refuse offline keys as those of an application that must prove provenance."""
         above: set[str] = set()
         for role in ("root", "targets", self._publisher):
-            who = (
-                self._after.who(role)
-                if role != "root"
-                else signers_of(self._after.state.root.signed, role)
-            )
+            who = self._after.who(role)
             if who is not None:
                 above.update(threshold.material(key) for key in who.keys.values())
         if above & keys.materials():
@@ -253,17 +248,6 @@ class PublisherJudgement:
             role_version=self._before.version(name.role),
         )
         self.warnings += rules.policy_warnings(name, new, listed)
-
-    def _check_policies_stay(self) -> None:
-        delegated = acceptance_rules.delegated(self._new)
-        for path in self._targets:
-            if path in self._new.targets:
-                continue
-            one = parse_listed(self._label, path)
-            if one.kind == "policies" and one.name.role in delegated:
-                raise RefusedError(
-                    f"{self._label} drops the policy {path}: devices deny what has none"
-                )
 
     def _check_layout(self, one: Listed) -> None:
         """Refuse a layout that the application's policy does not name."""

@@ -150,10 +150,8 @@ def require_exact(
     """Refuse a delegation that is not exactly as ours are.
 
     Raises:
-        RefusedError: other paths, not terminating, or under another name.
+        RefusedError: other paths, or not terminating.
     """
-    if role.name != name:
-        raise RefusedError(f"{what} delegates to {role.name[:160]!r} as {name[:160]!r}")
     if role.paths is None or sorted(role.paths) != sorted(paths):
         raise RefusedError(
             f"{what} delegates other paths to {name} than {', '.join(paths)}"

@@ -11,19 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.formats import canonical_json
 from margo_supplychain.formats.digests import Digest
+from margo_supplychain.formats.names import publisher_patterns
 from margo_supplychain.formats.publisher_policy import PublisherPolicy, Reinstatement
 from margo_supplychain.formats.versions import Version
 from tests.attacks.forging import (
     all_of,
     delegate,
+    entry,
     hand_in,
     listing,
     nothing,
     refused,
     role,
     set_policy,
+    sign,
 )
 from tests.authoring.market import FAN, LAMP, PUMP, Market
 from tests.authoring.trust import OPEN, key
@@ -173,6 +177,121 @@ def test_application_that_delegates_further(market: Market) -> None:
     to = delegate("acme.pump.more", "mallory")
     name = hand_in(market, role(market, PUMP.role, to))
     refused(market, name, "acme.pump v2 delegates further")
+
+
+@pytest.mark.parametrize("name", ["acme.pu..mp", "acme.", "acme.PUMP"])
+def test_role_that_has_no_name(market: Market, name: str) -> None:
+    """A submission has a role whose name no application can have."""
+    file = sign(name, market.signed(f"1.{PUMP.role}.json"), ["acme"])
+    refused(market, hand_in(market, file), "is no role")
+
+
+def test_policy_with_more_beside(market: Market) -> None:
+    """What stands beside a policy in the list would be read by somebody, some day."""
+    change, targets = set_policy(PUMP, OPEN)
+    path = PUMP.policy_path(1)
+
+    def add(signed: dict[str, Any]) -> None:
+        signed["targets"][path]["custom"] = {"free": True}
+
+    name = hand_in(market, role(market, "acme", all_of(change, add)), targets=targets)
+    refused(market, name, "has custom fields")
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"length": 2 << 20}, "has 2097152 bytes, more than the limit"),
+        ({"hashes": {"sha512": "0" * 128}}, "expected sha256 alone"),
+        ({"mirror": "oci://elsewhere"}, "the field 'mirror'"),
+    ],
+)
+def test_target_that_is_not_as_ours(
+    market: Market, fields: dict[str, Any], reason: str
+) -> None:
+    """A list that other clients read otherwise than devices do."""
+    path = PUMP.release_path("1.0.0")
+
+    def change(signed: dict[str, Any]) -> None:
+        signed["targets"][path].update(fields)
+
+    refused(market, hand_in(market, role(market, PUMP.role, change)), reason)
+
+
+@pytest.mark.parametrize("field", ["x-holders", "x-left", "x-cut-off"])
+def test_fields_of_ours_that_can_not_be_read(market: Market, field: str) -> None:
+    """What operators' tools read of a vendor must not stop them."""
+
+    def change(signed: dict[str, Any]) -> None:
+        signed[field] = {"acme.pump": 1}
+
+    name = hand_in(market, role(market, "acme", change))
+    refused(market, name, code="metadata-format")
+
+
+def test_release_in_another_applications_list(market: Market) -> None:
+    """The machine that releases acme/pump lists a release of acme/fan."""
+    made = market.release("2.0.0", name=FAN)
+    change, targets, blobs = listing(market, made)
+    file = role(market, PUMP.role, change)
+    name = hand_in(market, file, targets=targets, blobs=blobs)
+    refused(market, name, "which is no release of acme/pump")
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "reason"),
+    [
+        ("Acme", {}, "is not a name"),
+        ("acme.pump", {}, "is not a name"),
+        ("initech", {"paths": ["*/*/*/*"]}, "delegates other paths to initech"),
+        ("initech", {"terminating": False}, "does not end there"),
+        ("initech", {"threshold": 3}, "the threshold is 3"),
+    ],
+)
+def test_operators_own_role(
+    market: Market, name: str, fields: dict[str, Any], reason: str
+) -> None:
+    """What is signed apart by the operator's own keys is judged as well: he may have
+    been shown something else than he signed."""
+    to = delegate(name, "mallory", **{"paths": publisher_patterns(name), **fields})
+    file = role(market, "targets", to, "offline")
+    refused(market, hand_in(market, file, publisher="targets"), reason)
+
+
+def test_operators_own_role_lists_nothing(market: Market) -> None:
+    """A release in `targets` itself makes its application ambiguous for devices."""
+    change, _, _ = listing(market, market.release("2.0.0", name=PUMP))
+    file = role(market, "targets", change, "offline")
+    name = hand_in(market, file, publisher="targets")
+    refused(market, name, "targets v3 lists 'acme/releases/pump/2.0.0' itself")
+
+
+def test_operators_own_role_leaves_a_vendor_behind(market: Market) -> None:
+    """Acme gets other keys, and its role is signed by none of them."""
+    to = delegate("acme", "mallory", paths=publisher_patterns("acme"))
+    file = role(market, "targets", to, "offline")
+    name = hand_in(market, file, publisher="targets")
+    refused(market, name, "devices could no longer follow acme/")
+
+
+def test_operators_own_role_drops_a_vendor(market: Market) -> None:
+    """Acme is no publisher any more, and nothing says so."""
+
+    def drop(signed: dict[str, Any]) -> None:
+        roles = signed["delegations"]["roles"]
+        signed["delegations"]["roles"] = [one for one in roles if one["name"] != "acme"]
+
+    file = role(market, "targets", drop, "offline")
+    name = hand_in(market, file, publisher="targets")
+    refused(market, name, "delegates to acme no more, and leaves it behind")
+
+
+def test_operators_own_role_signed_by_a_vendor(market: Market) -> None:
+    """A vendor makes himself whatever he likes."""
+    to = delegate("initech", "mallory", paths=publisher_patterns("initech"))
+    file = role(market, "targets", to, "acme")
+    name = hand_in(market, file, publisher="targets")
+    refused(market, name, "targets v3 has 0 of 1", code="threshold")
 
 
 # --- T-121: versions -----------------------------------------------------------------
@@ -413,6 +532,85 @@ def test_release_below_the_minimum(market: Market) -> None:
     refused(market, forge_release(market, "0.1.0"), "below the publisher's minimum")
 
 
+@pytest.mark.parametrize(
+    ("mark", "reason"),
+    [
+        ({"use": "7.0.0"}, "it does not list"),
+        ({"use": "1.0.0"}, "it is withdrawn itself"),
+        ({"since": "yesterday"}, "is malformed"),
+    ],
+)
+def test_withdrawal_that_leads_nowhere(
+    market: Market, mark: dict[str, Any], reason: str
+) -> None:
+    """Devices and people would be sent to what is not there, or is bad itself."""
+    path = PUMP.release_path("1.0.0")
+
+    def change(signed: dict[str, Any]) -> None:
+        full = {"reason": "leaks", "since": "2026-11-21T10:00:00Z", **mark}
+        signed["targets"][path]["custom"]["withdrawn"] = full
+
+    refused(market, hand_in(market, role(market, PUMP.role, change)), reason)
+
+
+def test_record_signed_anew(market: Market) -> None:
+    """Hints may change; what a release is may not."""
+    made = market.release("1.0.0", name=PUMP)
+    record = replace(
+        made.record(market.clock.when + timedelta(days=1)),
+        locations=("oci://registry.example/pump",),
+    )
+    data = record.to_bytes()
+    path = PUMP.release_path("1.0.0")
+
+    def change(signed: dict[str, Any]) -> None:
+        signed["targets"][path] = entry(data, record.entry().to_custom())
+
+    hand_in(market, role(market, PUMP.role, change), targets={path: data})
+    assert market.accept().refused == ()
+    other = replace(record, application_version="evil")
+    evil = other.to_bytes()
+
+    def swap(signed: dict[str, Any]) -> None:
+        signed["targets"][path] = entry(evil, other.entry().to_custom())
+
+    name = hand_in(market, role(market, PUMP.role, swap), targets={path: evil})
+    refused(market, name, "acme/pump 1.0.0 exists with other bytes")
+
+
+def test_record_that_nobody_can_judge(market: Market) -> None:
+    """A record names a layout that this version does not look at."""
+    record = market.release("1.1.0", name=PUMP).record(market.clock.when, layout=1)
+    data = record.to_bytes()
+
+    def change(signed: dict[str, Any]) -> None:
+        signed["targets"][record.path] = entry(data, record.entry().to_custom())
+
+    file = role(market, PUMP.role, change)
+    name = hand_in(market, file, targets={record.path: data})
+    refused(market, name, "names attestations or a layout")
+
+
+def test_more_withdrawn_than_devices_remember(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thief of an application's key withdraws without end: devices would refuse
+    the application, and the operator everybody's work with it."""
+    for version in ("0.8.0", "0.9.0"):
+        market.hand_in(version)
+    assert market.accept().refused == ()
+    monkeypatch.setattr("margo_supplychain.verify.memory.MAX_WITHDRAWN", 1)
+
+    def change(signed: dict[str, Any]) -> None:
+        for version in ("0.8.0", "0.9.0"):
+            path = PUMP.release_path(version)
+            mark = {"reason": "leaks", "since": "2026-11-21T10:00:00Z"}
+            signed["targets"][path]["custom"]["withdrawn"] = mark
+
+    name = hand_in(market, role(market, PUMP.role, change))
+    refused(market, name, "more than 1 withdrawn", code="budget")
+
+
 # --- T-124: policies -----------------------------------------------------------------
 
 
@@ -456,6 +654,16 @@ def test_policy_that_is_dropped(market: Market) -> None:
     path = PUMP.policy_path(1)
     file = role(market, "acme", lambda signed: signed["targets"].pop(path))
     refused(market, hand_in(market, file), "has no policy for it")
+
+
+def test_provenance_by_an_offline_key(market: Market) -> None:
+    """What demands proof, and what is proven, would have one and the same signer."""
+    policy, targets = set_policy(
+        replace(PUMP, name="new"), replace(OPEN, provenance="required")
+    )
+    to = delegate("acme.new", "acme")
+    file = role(market, "acme", all_of(policy, to))
+    refused(market, hand_in(market, file, targets=targets), "also an offline one")
 
 
 # --- T-125: time, size, floods -------------------------------------------------------
@@ -505,6 +713,44 @@ def test_flood(market: Market) -> None:
     assert len(done.removed) == 1_000
     done = market.accept(discard=True)
     assert market.inbox.names().names == ()
+
+
+def test_list_that_is_full(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One vendor's applications must leave room for others in what devices read."""
+    small = replace(LIMITS, snapshot=1_000)
+    monkeypatch.setattr("margo_supplychain.authoring.acceptance_rules.LIMITS", small)
+    policy, targets = set_policy(replace(PUMP, name="new"), OPEN)
+    file = role(market, "acme", all_of(policy, delegate("acme.new", "acme-ci")))
+    signed = {**market.signed(f"1.{PUMP.role}.json"), "targets": {}}
+    own = sign("acme.new", signed, ["acme-ci"])
+    refused(market, hand_in(market, file, own, targets=targets), "would list 7 roles")
+
+
+def test_more_applications_than_anybody_has(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor may one vendor delegate without end."""
+    monkeypatch.setattr(
+        "margo_supplychain.authoring.acceptance_publisher.MOST_APPLICATIONS", 2
+    )
+    policy, targets = set_policy(replace(PUMP, name="new"), OPEN)
+    file = role(market, "acme", all_of(policy, delegate("acme.new", "acme-ci")))
+    name = hand_in(market, file, targets=targets)
+    refused(market, name, "delegates to 3 applications, more than 2")
+
+
+def test_rubbish_that_takes_time(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading what is refused takes so long, and no longer: others are named."""
+    for number in range(3):
+        (market.inbox.directory / f"{number:064x}.tar").write_bytes(b"rubbish")
+    monkeypatch.setattr("margo_supplychain.authoring.accepting.MOST_WASTED", 0.0)
+    done = market.accept()
+    assert done.more
+    assert len(done.refused) == 1
+    name = market.hand_in("1.1.0")
+    assert [one.name for one in market.accept(only=[name]).taken] == [name]
 
 
 # --- T-126: what devices could no longer follow --------------------------------------

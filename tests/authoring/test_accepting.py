@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,8 +19,21 @@ from margo_supplychain.errors import (
     StorageError,
     ThresholdError,
 )
+from margo_supplychain.formats.digests import Descriptor, Digest
 from margo_supplychain.formats.names import ReleaseName
+from margo_supplychain.formats.pins import Pin
+from margo_supplychain.formats.publisher_policy import LayoutRule
 from margo_supplychain.formats.versions import Version
+from margo_supplychain.transport.directory import DirectorySink
+from tests.attacks.forging import (
+    all_of,
+    entry,
+    hand_in,
+    listing,
+    nothing,
+    role,
+    set_policy,
+)
 from tests.authoring.market import FAN, LAMP, PUMP, Market
 from tests.authoring.trust import OPEN, key
 
@@ -349,8 +363,6 @@ def test_content_that_lies_in_a_registry_nobody_asks(market: Market) -> None:
     made = replace(
         market.release("1.1.0", name=PUMP), locations=("oci://registry.example/pump",)
     )
-    from tests.attacks.forging import hand_in, listing, role
-
     change, targets, _ = listing(market, made)
     hand_in(market, role(market, PUMP.role, change), targets=targets)
     done = market.accept()
@@ -391,3 +403,140 @@ def test_the_judge_for_vendors(market: Market) -> None:
     assert [str(one.version) for one in found.releases()] == ["1.1.0"]
     assert found.after.version(PUMP.role) == 2
     assert not found.is_known
+
+
+# --- what offline keys may do --------------------------------------------------------
+
+
+def test_release_leaves_with_a_higher_epoch(market: Market) -> None:
+    """After a stolen key: the offline key begins a new epoch, without what it did."""
+    market.hand_in("9.0.0")
+    assert taken(market.accept()) == ["acme"]
+    change, targets = set_policy(
+        PUMP, replace(OPEN, epoch=2, minimum_version=Version.parse("1.0.0"))
+    )
+    path = PUMP.release_path("9.0.0")
+    own = role(market, PUMP.role, lambda signed: signed["targets"].pop(path))
+    hand_in(market, role(market, "acme", change), own, targets=targets)
+    done = market.accept()
+    assert taken(done) == ["acme"]
+    assert any("1 releases of acme/pump leave the list" in one for one in done.warnings)
+    assert market.newest() == "1.0.0"
+    assert is_sound(market)
+
+
+def test_release_that_comes_withdrawn(market: Market) -> None:
+    """It was published and taken back while it waited: devices never see it open."""
+    market.hand_in("1.1.0")
+    with market.submit("acme-ci") as edit:
+        edit.withdraw(PUMP, Version.parse("1.1.0"), reason="leaks")
+    done = market.accept()
+    assert taken(done) == ["acme", "acme"]
+    assert any("acme/pump 1.1.0 is withdrawn: leaks" in one for one in done.warnings)
+    assert market.newest() == "1.0.0"
+    made = market.release("1.2.0", name=PUMP)
+    change, targets, blobs = listing(
+        market, made, withdrawn={"reason": "leaks", "since": "2026-11-21T10:00:00Z"}
+    )
+    file = role(market, PUMP.role, change)
+    hand_in(market, file, targets=targets, blobs=blobs)
+    assert taken(market.accept()) == ["acme"]
+    assert market.newest() == "1.0.0"
+    with market.submit("acme-ci") as edit:
+        edit.withdraw(
+            PUMP,
+            Version.parse("1.2.0"),
+            reason="leaks",
+            use=Version.parse("1.0.0"),
+        )
+    assert taken(market.accept()) == ["acme"]
+    # Signed again, its mark stays as it was.
+    market.hand_in("1.3.0")
+    assert taken(market.accept()) == ["acme"]
+    assert market.newest() == "1.3.0"
+
+
+def test_layout_that_the_policy_names(market: Market) -> None:
+    layout = b'{"payload": "later versions judge it"}'
+    digest = Digest.of(layout)
+    every = Pin.range("*", grammar="npm")
+    rule = LayoutRule(number=1, digest=digest, range=every)
+    change, targets = set_policy(PUMP, replace(OPEN, layouts=(rule,)))
+    path = PUMP.layout_path(1)
+
+    def add(signed: dict[str, Any]) -> None:
+        signed["targets"][path] = entry(layout)
+
+    file = role(market, "acme", all_of(change, add))
+    hand_in(market, file, targets={**targets, path: layout})
+    assert taken(market.accept()) == ["acme"]
+    assert market.newest() == "1.0.0"
+
+
+def test_layout_alone_comes_before_its_policy(market: Market) -> None:
+    """What no policy changes is judged by the policy that stands."""
+    layout = b"{}"
+    path = PUMP.layout_path(1)
+
+    def add(signed: dict[str, Any]) -> None:
+        signed["targets"][path] = entry(layout)
+
+    hand_in(market, role(market, "acme", add), targets={path: layout})
+    assert "which its policy does not name" in market.accept().refused[0].reason
+
+
+def test_content_that_is_here_already(market: Market) -> None:
+    """Handed in again after a refusal, content need not come again."""
+    made = market.release("1.1.0", name=PUMP)
+    change, targets, blobs = listing(market, made)
+    sink = DirectorySink(market.trust)
+    for data in blobs:
+        what = Descriptor.of(data, "application/octet-stream")
+        sink.put_blob(what, io.BytesIO(data))
+    hand_in(market, role(market, PUMP.role, change), targets=targets)
+    assert taken(market.accept()) == ["acme"]
+    assert market.newest() == "1.1.0"
+
+
+def test_many_releases_are_said_aloud(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("margo_supplychain.authoring.rules.MANY_RELEASES", 1)
+    market.hand_in("1.1.0")
+    done = market.accept()
+    assert any("acme.pump v2 lists 2 releases" in one for one in done.warnings)
+
+
+def test_profile_simple_takes_nothing(tmp_path: Path) -> None:
+    simple = Market(tmp_path, profile="simple")
+    simple.create_with_pump()
+    simple.inbox.directory.mkdir()
+    file = role(simple, "targets", nothing, "offline")
+    hand_in(simple, file, publisher="targets")
+    done = simple.accept()
+    assert "the profile simple takes no submission" in done.refused[0].reason
+
+
+def test_application_that_nobody_could_follow_before(market: Market) -> None:
+    """What was broken before is no reason to refuse what does not make it worse."""
+    keys = [*market.keys, key("acme")]
+    with market.repository.edit(keys, clock=market.clock) as edit:
+        new = key("fan-ci").public_key
+        edit.rotate_keys(FAN.role, [new], threshold=1, cut_off=True)
+    with market.submit("acme") as edit:
+        edit.set_policy(PUMP, replace(OPEN, minimum_version=Version.parse("0.1.0")))
+    done = market.accept()
+    assert taken(done) == ["acme"]
+    assert market.newest() == "1.0.0"
+
+
+def test_changed_while_it_was_read(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = market.hand_in("1.1.0")
+    with market.inbox.read(name) as whole:
+        other = replace(whole, content=())
+        monkeypatch.setattr(type(market.inbox), "signed", lambda *_: other)
+        done = market.accept()
+    assert "changed while it was read" in done.refused[0].reason
+    assert market.newest() == "1.0.0"
