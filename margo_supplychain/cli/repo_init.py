@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,11 +23,18 @@ from margo_supplychain.cli.arguments import PUBLISHER, typed
 from margo_supplychain.cli.invocation import Invocation, pass_invocation
 from margo_supplychain.cli.options import epilog, passphrase_options
 from margo_supplychain.cli.output import Result
+from margo_supplychain.cli.repo_init_keys import (
+    GivenKeys,
+    name_owners,
+    plan_of,
+    read_first_root,
+    signed_plan,
+    typed_keys,
+)
 from margo_supplychain.cli.settings import FILE_NAME, parse, render
 from margo_supplychain.cli.signing_keys import (
     as_setting,
     keyring_of,
-    open_key,
     threshold_of,
 )
 from margo_supplychain.errors import RefusedError
@@ -35,11 +42,7 @@ from margo_supplychain.errors import RefusedError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from securesystemslib.signer import Key, Signer
-
     from margo_supplychain.authoring.duties import Duty
-    from margo_supplychain.authoring.holders import Holder
-    from margo_supplychain.authoring.plan import RootPlan
     from margo_supplychain.authoring.repository import Repository
     from margo_supplychain.cli.passphrases import Passphrases
     from margo_supplychain.signing.keyring import Keyring
@@ -49,11 +52,6 @@ if TYPE_CHECKING:
 # Not imported from `authoring`: `--help` must stay light. A test compares.
 PROFILES: Final = ("standard", "small", "simple")
 STATE: Final = Path(".margo-supplychain") / "state"
-_OPTIONS: Final = {
-    "standard": ("root-key", "targets-key", "publisher-key", "online-key"),
-    "small": ("offline-key", "online-key"),
-    "simple": ("offline-key", "online-key"),
-}
 _SMALL: Final = (
     "--profile small --publisher acme --offline-key offline.key --online-key ci.key"
 )
@@ -62,7 +60,10 @@ _STANDARD: Final = (
     "--root-key c.pub --root-threshold 2 --targets-key t.key --publisher-key p.key "
     "--online-key ci.key"
 )
-_SINGLE: Final = ("offline-key", "online-key")
+_SIGNED: Final = (
+    "--profile standard --publisher acme --signed-root root-1.json --targets-key t.key "
+    "--publisher-key acme.pub --online-key ci.key"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,33 +123,6 @@ class _Place:
         return str(path)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Keys:
-    """The keys of the new repository, as they were given."""
-
-    typed: Mapping[str, tuple[str, ...]]
-    keys: dict[str, tuple[Key, ...]] = field(default_factory=dict)
-    signers: list[Signer] = field(default_factory=list)
-    by_name: dict[str, Key] = field(default_factory=dict)
-
-    def open(self, keyring: Keyring) -> None:
-        for option, uris in self.typed.items():
-            found = []
-            for uri in uris:
-                record, signer = open_key(keyring, uri)
-                found.append(record.key)
-                self.by_name[uri] = record.key
-                if signer is not None and signer not in self.signers:
-                    self.signers.append(signer)
-            self.keys[option] = tuple(found)
-
-    def label(self, keyid: str) -> str:
-        for option, keys in self.keys.items():
-            if keyid in {key.keyid for key in keys}:
-                return option.removesuffix("-key")
-        return "key"
-
-
 def _key_option(name: str, text: str) -> _Option:
     return click.option(f"--{name}", multiple=True, metavar="KEY", help=text)
 
@@ -162,6 +136,7 @@ def _threshold_option(name: str, text: str) -> _Option:
         examples=[
             f"repo init trust {_SMALL}",
             f"repo init trust {_STANDARD}",
+            f"repo init trust {_SIGNED}",
         ],
         exits=[0, 2, 4, 5, 6],
         follow="app add acme/pump-monitor --release-key ci.pub",
@@ -191,6 +166,12 @@ def _threshold_option(name: str, text: str) -> _Option:
     metavar="KEY=NAME",
     help="Who holds a key, for `repo status`; may be repeated.",
 )
+@click.option(
+    "--signed-root",
+    metavar="FILE",
+    help="The first root, if its holders signed it apart (`root propose --plan`): it "
+    "says keys and thresholds.",
+)
 @click.option("--state", metavar="DIR", help=f"Your memory of it, else {STATE} beside.")
 @passphrase_options()
 @pass_invocation
@@ -202,6 +183,7 @@ def init(
     profile: str,
     publisher: str,
     owners: tuple[str, ...],
+    signed_root: str | None,
     state: str | None,
     pin: Passphrases,
     **options: Any,
@@ -209,30 +191,40 @@ def init(
     """Make a trust repository in DIR, a new directory.
 
     KEY is a private key, which signs, or a public one (.pub), a spare: private keys at
-    hand must meet the threshold.
+    hand must meet the threshold. Not those of the publisher in the profile standard,
+    who may hold them elsewhere and hand in what they sign.
     """
     from margo_supplychain.authoring.repository import Repository
     from margo_supplychain.storage import durable
     from margo_supplychain.verify.trust_store import TrustStore
 
-    keys = _Keys(typed=_typed(profile, options))
+    given = typed_keys(profile, options, is_signed=signed_root is not None)
+    keys = GivenKeys(typed=given)
     thresholds = {
         name: threshold_of(
             f"--{name}-threshold",
             options[f"{name}_threshold"],
-            len(keys.typed[f"{name}-key"]),
+            len(given[f"{name}-key"]),
         )
-        for name in ("root", "targets", "publisher")
+        for name in (
+            ("publisher",) if signed_root else ("root", "targets", "publisher")
+        )
         if profile == "standard"
     }
     place = _Place.of(Path(directory), state)
+    root = None if signed_root is None else read_first_root(Path(signed_root))
     with keyring_of(invocation, pin) as keyring:
         settings = _settings(place, publisher, keys, keyring)
         keys.open(keyring)
-        plan = _plan(profile, publisher, keys, thresholds, _holders(owners, keys))
-        if profile == "standard":
-            _check_publisher(publisher, keys, thresholds)
-        repository = Repository.create(place.directory, plan=plan, keys=keys.signers)
+        name_owners(owners, keys, is_signed=root is not None)
+        plan = (
+            plan_of(profile, publisher, keys, thresholds)
+            if root is None
+            else signed_plan(profile, publisher, keys, root)
+        )
+        repository = Repository.create(
+            place.directory, plan=plan, keys=keys.signers, root=root
+        )
         memory = TrustStore.create(
             place.state, root=repository.root, publishers=frozenset({publisher})
         )
@@ -242,91 +234,15 @@ def init(
                     publisher,
                     keys.keys["publisher-key"],
                     threshold=thresholds["publisher"],
+                    holders=keys.holders("publisher-key"),
                 )
     durable.write_new_file(place.settings, settings)
     return _result(place, repository, publisher, keys)
 
 
-def _typed(profile: str, options: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    given = {
-        name.replace("_", "-"): tuple(dict.fromkeys(value))
-        for name, value in options.items()
-        if name.endswith("_key")
-    }
-    wanted = _OPTIONS[profile]
-    for name, value in options.items():
-        option = name.replace("_", "-")
-        belongs = option.replace("-threshold", "-key") in wanted
-        if value and not belongs:
-            raise click.UsageError(f"--{option} is not of the profile {profile}")
-    for name in wanted:
-        if not given[name]:
-            raise click.UsageError(f"--{name} is missing for the profile {profile}")
-        if name in _SINGLE and len(given[name]) > 1:
-            raise click.UsageError(f"--{name} may be given once")
-    return {name: given[name] for name in wanted}
-
-
-def _holders(given: Sequence[str], keys: _Keys) -> dict[str, Holder]:
-    from margo_supplychain.authoring.holders import Holder
-
-    found: dict[str, Holder] = {}
-    for each in given:
-        uri, _, owner = each.rpartition("=")
-        if uri not in keys.by_name or not owner:
-            raise click.UsageError(
-                f"--owner {each!r:.80} is not KEY=NAME with one of the keys given here"
-            )
-        found[keys.by_name[uri].keyid] = Holder(name=owner)
-    return found
-
-
-def _plan(
-    profile: str,
-    publisher: str,
-    keys: _Keys,
-    thresholds: Mapping[str, int],
-    holders: Mapping[str, Holder],
-) -> RootPlan:
-    from margo_supplychain.authoring.plan import RoleKeys, RootPlan
-
-    online = keys.keys["online-key"]
-    if profile == "standard":
-        return RootPlan.standard(
-            root=RoleKeys(keys=keys.keys["root-key"], threshold=thresholds["root"]),
-            targets=RoleKeys(
-                keys=keys.keys["targets-key"], threshold=thresholds["targets"]
-            ),
-            snapshot=RoleKeys(keys=online),
-            timestamp=RoleKeys(keys=online),
-            holders=holders,
-        )
-    make = RootPlan.small if profile == "small" else RootPlan.simple
-    return make(
-        publisher=publisher,
-        offline=keys.keys["offline-key"][0],
-        online=online[0],
-        holders=holders,
-    )
-
-
-def _check_publisher(
-    publisher: str, keys: _Keys, thresholds: Mapping[str, int]
-) -> None:
-    """Refuse, before anything is made, publisher keys that can't be added after it."""
-    from margo_supplychain.authoring.plan import RoleKeys
-    from margo_supplychain.authoring.roles import RoleSigners
-    from margo_supplychain.authoring.signatures import Signers, require_complete
-
-    wanted = RoleKeys(
-        keys=keys.keys["publisher-key"], threshold=thresholds["publisher"]
-    )
-    by_id = {key.keyid: key for key in wanted.keys}
-    who = RoleSigners(publisher, by_id, wanted.threshold)
-    require_complete([who], Signers(keys.signers))
-
-
-def _settings(place: _Place, publisher: str, keys: _Keys, keyring: Keyring) -> bytes:
+def _settings(
+    place: _Place, publisher: str, keys: GivenKeys, keyring: Keyring
+) -> bytes:
     """Return the settings file; refuse, before anything is made, what it can't say."""
     values: dict[str, str | list[str]] = {
         "repo": place.beside(str(place.directory)),
@@ -347,7 +263,7 @@ def _settings(place: _Place, publisher: str, keys: _Keys, keyring: Keyring) -> b
 
 
 def _result(
-    place: _Place, repository: Repository, publisher: str, keys: _Keys
+    place: _Place, repository: Repository, publisher: str, keys: GivenKeys
 ) -> Result:
     duties = repository.status(within=timedelta(0))
     root = next(one for one in duties if one.role == "root")
@@ -364,10 +280,16 @@ def _result(
         for one in duties
         if one.needed > 1
     ]
+    waiting = any(one.role == publisher and one.version is None for one in duties)
+    if waiting:
+        lines.append(
+            f"  {publisher} is signed with its first submission: its keys are not here"
+        )
     release_key = "" if repository.profile == "simple" else " --release-key ci.pub"
     lines += [
         f"devices trust it by {root_file}  sha256 {sha256}",
-        f"next: margo-supplychain app add {publisher}/NAME{release_key}",
+        "next: margo-supplychain "
+        + ("repo status" if waiting else f"app add {publisher}/NAME{release_key}"),
     ]
     return Result(
         data={
@@ -386,18 +308,20 @@ def _result(
 
 
 def _renewal(row: Mapping[str, Any]) -> str:
+    if row["expires"] is None:
+        return "not signed yet"
     verb = "refresh by" if row["label"] == "online" else "sign again by"
     return f"{verb} {describe.date(row['expires'])}"
 
 
-def _rows(duties: Sequence[Duty], keys: _Keys) -> list[dict[str, Any]]:
+def _rows(duties: Sequence[Duty], keys: GivenKeys) -> list[dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     for duty in duties:
         for keyid in duty.keyids:
             row = rows.setdefault(
                 keyid,
                 {
-                    "label": keys.label(keyid),
+                    "label": keys.label(keyid, duty.role),
                     "keyId": keyid,
                     "roles": [],
                     "expires": None,

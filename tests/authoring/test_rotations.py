@@ -213,8 +213,9 @@ def test_half_a_replacement(filled: Vendor) -> None:
         ) as edit,
     ):
         edit.refresh()
-    both = {"snapshot": keys_of("s-2"), "timestamp": keys_of("ci-3")}
-    rotate(filled, ["s-2", "ci-3"], **both)
+    rotate(
+        filled, ["s-2", "ci-3"], snapshot=keys_of("s-2"), timestamp=keys_of("ci-3")
+    )
     assert newest(filled, device) == newest(filled) == "1.1.0"
     sound(filled, device)
     assert filled.version("snapshot") < 20

@@ -191,7 +191,6 @@ def test_init_needs_enough_signatures_and_else_makes_nothing(vendor: Vendor) -> 
     for changed, lacking in (
         ({"--root-threshold": "3"}, "root needs 1 more of "),
         ({"targets.key": "targets.pub"}, "targets needs 1 more of "),
-        ({"acme.key": "acme.pub"}, "acme needs 1 more of "),
     ):
         arguments = list(STANDARD)
         for name, value in changed.items():
@@ -202,6 +201,55 @@ def test_init_needs_enough_signatures_and_else_makes_nothing(vendor: Vendor) -> 
         assert ran.err.startswith(f"error: {lacking}"), ran.err
         assert not (vendor.place / "trust").exists()
         assert not (vendor.place / "margo-supplychain.toml").exists()
+
+
+def test_init_of_a_publisher_who_signs_elsewhere(vendor: Vendor) -> None:
+    standard(vendor)
+    place = STANDARD.index("acme.key")
+    ran = vendor.must(*STANDARD[:place], "acme.pub", *STANDARD[place + 1 :])
+    assert "acme is signed with its first submission: its keys are not here" in ran.out
+    assert ran.out.endswith("next: margo-supplychain repo status\n")
+    assert run("repo", "check").status == 0
+
+
+def test_init_with_a_root_that_was_signed_apart(vendor: Vendor) -> None:
+    standard(vendor)
+    plan = """
+profile = "standard"
+[root]
+keys = ["a.pub", "b.pub", "c.pub"]
+threshold = 2
+[targets]
+keys = ["targets.pub"]
+[snapshot]
+keys = ["ci.pub"]
+[timestamp]
+keys = ["ci.pub"]
+"""
+    (vendor.place / "plan.toml").write_text(plan)
+    vendor.must("root", "propose", "--plan", "plan.toml")
+    given = [
+        *("repo", "init", "trust", "--profile", "standard", "--publisher", "acme"),
+        *("--signed-root", "root-1.json", "--targets-key", "targets.key"),
+        *("--publisher-key", "acme.key", "--online-key", "ci.key"),
+    ]
+    ran = vendor.sign(*given)
+    assert ran.status == 5
+    assert ran.err.startswith("error: root needs 2 more of "), ran.err
+    assert not (vendor.place / "trust").exists()
+    for name in ("a.key", "b.key"):
+        vendor.sign("root", "sign", "root-1.json", "--key", name, "--yes")
+    ran = vendor.sign(*given, "--root-threshold", "2")
+    assert (ran.status, ran.err.split("\n")[0]) == (
+        2,
+        "error: --root-threshold is said by --signed-root [usage]",
+    )
+    ran = vendor.sign(*given, "--owner", "ci.key=build machine")
+    assert "--signed-root says that" in ran.err
+    vendor.must(*given, "--owner", "acme.key=Acme")
+    written = (vendor.place / "trust/metadata/1.root.json").read_bytes()
+    assert written == (vendor.place / "root-1.json").read_bytes()
+    assert run("repo", "check").status == 0
 
 
 def test_init_refuses_what_is_in_the_way(vendor: Vendor) -> None:
