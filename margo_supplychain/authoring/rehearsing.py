@@ -22,7 +22,7 @@ from securesystemslib.signer import CryptoSigner
 
 from margo_supplychain import threshold
 from margo_supplychain.authoring.checks import unfollowed
-from margo_supplychain.authoring.holders import known_holders, named
+from margo_supplychain.authoring.holders import holders_field, known_holders, named
 from margo_supplychain.authoring.plan import TOP_ROLES, RoleKeys, RootPlan
 from margo_supplychain.authoring.role_signing import meta_of
 from margo_supplychain.authoring.roles import RoleSigners
@@ -207,6 +207,9 @@ class _Play:
         root.keys = {key.keyid: key for one in keys.values() for key in one.keys}
         for role, one in keys.items():
             root.roles[role].keyids = list(one.keyids)
+        # Names belong to key ids, which are others here.
+        holders = self._plan(old).holders
+        root.unrecognized_fields.update(holders_field(holders, root.keys))
         return root
 
     def _copy_targets(self) -> None:
