@@ -4,9 +4,10 @@ A draft may be impossible for a moment (a threshold above the keys that are left
 plan that comes out of it is not.
 
 Example:
-    >>> draft = PlanDraft(plan)
+    >>> draft = PlanDraft(plan)  # doctest: +SKIP
     >>> draft.replace("4f1a09c2e77b", PlannedKey.of(record, name="holder B"))
-    >>> draft.plan().root.threshold
+    ... # doctest: +SKIP
+    >>> draft.plan().root.threshold  # doctest: +SKIP
     2
 """
 

@@ -3,8 +3,8 @@
 `--yes` answers in scripts. It says that somebody looked, and turns no check off.
 
 Example:
-    >>> @yes_option("Sign without asking.")
-    ... def sign(..., yes: bool) -> Result:
+    >>> @yes_option("Sign without asking.")  # doctest: +SKIP
+    ... def sign(*, yes: bool) -> Result:
     ...     confirm("sign this?", yes=yes)
 """
 

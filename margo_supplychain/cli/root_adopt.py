@@ -133,14 +133,13 @@ def rehearse(author: Author, *, file: str) -> Result:
     Shows what `root finalize` would do, and whether devices would follow; the
     repository and FILE stay as they are.
     """
-    path = Path(file)
-    proposal = _proposal(author, path)
     from margo_supplychain.authoring.rehearsing import rehearse as play
 
+    path = Path(file)
+    proposal = _proposal(author, path)
     repository = author.open()
     with author.explained():
-        told = play(repository, proposal, state=author.memory())
-    steps = [str(one) for one in told]
+        steps = list(play(repository, proposal, state=author.memory()))
     return Result(
         data={
             "repository": repository.url,

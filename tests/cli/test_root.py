@@ -503,6 +503,24 @@ def test_an_invalid_trusted_root(vendor: Vendor) -> None:
     assert "hint: --root takes the root that you trust" in ran.err
 
 
+# --- rehearsal -----------------------------------------------------------------------
+
+
+def test_a_ceremony_is_rehearsed_on_a_copy(vendor: Vendor) -> None:
+    swap(vendor)
+    before = files_below(vendor.place)
+    ran = run("root", "rehearse", "root-2.json")
+    assert (ran.status, ran.err) == (0, "")
+    lines = ran.out.splitlines()
+    assert lines[0] == "rehearsed root v2 on a copy of trust"
+    assert any(line.startswith("  Ada signs: ") for line in lines)
+    assert "  a device with the state before follows" in lines
+    assert lines[-1] == "next: margo-supplychain root sign root-2.json --key …"
+    assert files_below(vendor.place) == before
+    document = run("--format", "json", "root", "rehearse", "root-2.json").json
+    validate(document, "root-rehearse")
+
+
 # --- show, JSON ----------------------------------------------------------------------
 
 

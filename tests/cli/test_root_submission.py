@@ -1,0 +1,105 @@
+"""`root sign`, `root merge` and `root status` of what a vendor's holders hand in."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.running import run, validate
+from tests.cli.test_release_submit import NAME, Market
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def market(place: Path, secret: str, monkeypatch: pytest.MonkeyPatch) -> Market:
+    """The vendor bolt needs both of its keys, and one has signed bolt.tar."""
+    market = Market(place, secret, monkeypatch)
+    market.add_bolt(
+        *("--publisher-key", "bolt/second.pub", "--publisher-threshold", "2"),
+        *("--owner", "bolt/offline.pub=Olga", "--owner", "bolt/second.pub=Sven"),
+    )
+    assert market.add_application("--out", "bolt.tar").status == 5
+    return market
+
+
+def test_who_has_signed_a_submission(market: Market) -> None:
+    ran = run("root", "status", "bolt.tar")
+    assert ran.status == 5
+    lines = ran.out.splitlines()
+    assert lines[0] == "submission of bolt"
+    assert lines[1].split() == ["roles", "bolt", "v1"]
+    assert lines[2].split() == ["lists", "bolt/policies/pump-monitor/1.json"]
+    assert lines[-3:-1] == [
+        "  bolt  1 of 2  signed Olga",
+        "incomplete: bolt needs 1 more of Sven",
+    ]
+    assert lines[-1].startswith("next: send bolt.tar to one of them: ")
+    document = run("--format", "json", "root", "status", "bolt.tar").json
+    validate(document, "root-submission")
+    assert not document["result"]["complete"]
+
+
+def test_a_submission_is_signed_and_handed_in(market: Market) -> None:
+    ran = market.bolt.sign("root", "sign", "bolt.tar", "--key", "release.key", "--yes")
+    assert ran.status == 2
+    assert "may sign none of bolt" in ran.err
+    ran = market.bolt.sign("root", "sign", "bolt.tar", "--key", "second.key", "--yes")
+    assert ran.err.startswith("submission of bolt\n")
+    assert (ran.status, ran.out.splitlines()[-2:]) == (
+        0,
+        [
+            "complete: bolt v1 has every signature it needs",
+            "next: margo-supplychain release submit bolt.tar",
+        ],
+    )
+    document = run("--format", "json", "root", "status", "bolt.tar").json
+    validate(document, "root-submission")
+    market.bolt.must("release", "submit", "bolt.tar")
+    market.accept()
+    assert run("app", "show", NAME).status == 0
+
+
+def test_submissions_signed_apart_come_together(market: Market) -> None:
+    shutil.copy("bolt.tar", "other.tar")
+    market.bolt.must(
+        *("root", "sign", "other.tar", "--key", "second.key", "--yes"),
+        *("--out", "signed.tar"),
+    )
+    ran = run("root", "merge", "bolt.tar", "signed.tar", "--out", "both.tar")
+    assert ran.status == 0
+    assert "complete: bolt v1 has every signature it needs\n" in ran.out
+    market.bolt.must("release", "submit", "both.tar")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("sign", "bolt.tar", "--export-payload", "x"), "is signed by --key alone"),
+        (
+            ("sign", "bolt.tar", "--key-id", "0" * 12, "--import-signature", "x"),
+            "is signed by --key alone",
+        ),
+        (("show", "bolt.tar"), "root is not"),
+        (("merge", "bolt.tar", "1.root.json", "--out", "x"), "root is not"),
+        (("status", "cut.tar"), "ends early"),
+    ],
+)
+def test_what_is_no_submission(
+    market: Market, arguments: tuple[str, ...], message: str
+) -> None:
+    whole = (market.bolt.place / "bolt.tar").read_bytes()
+    (market.bolt.place / "cut.tar").write_bytes(whole[:1000])
+    ran = run("root", *arguments)
+    assert ran.status == 2
+    assert message in ran.err
+
+
+def test_whose_keys_count_is_said_by_the_repository(market: Market) -> None:
+    (market.bolt.place / "margo-supplychain.toml").unlink()
+    ran = run("root", "status", "bolt.tar", "--root", "1.root.json")
+    assert ran.status == 2
+    assert "it says which keys sign a submission" in ran.err
