@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.reports import Report, Step
     from margo_supplychain.verify.trust_store import TrustStore
 
+_WEB: Final = ("https://", "http://")
 _FEW: Final = 20  # parts on a screen; JSON has all
 # A report has what went wrong as one line each.
 _REFUSED: Final = re.compile(r"\Aoci://([^/\s]+)/\S+ answered 40[13]\b")
@@ -88,6 +89,8 @@ def check(
     """
     if others and not repairs:
         raise click.UsageError("--from goes with --repair")
+    if (where or author.place).startswith(_WEB):
+        return _begin_behind_web(author, where or author.place, first_root)
     at = where or author.open().url
     require_place(at)
     began = None
@@ -241,7 +244,8 @@ class _Beginning(NamedTuple):
         if author.state is None:
             raise click.UsageError("--begin-from needs --state: where it shall be")
         root = _read_root(Path(file))
-        opened = Repository.open(at, root=root, network=author.network)
+        opens = Repository.view if at.startswith(_WEB) else Repository.open
+        opened = opens(at, root=root, network=author.network)
         publisher = opened.publisher
         if publisher is None:
             # The profile standard has several; this one is the author.
@@ -257,6 +261,50 @@ class _Beginning(NamedTuple):
 
         publishers = frozenset({self.publisher})
         TrustStore.create(self.state, root=self.root, publishers=publishers)
+
+
+def _begin_behind_web(author: Author, at: str, first_root: str | None) -> Result:
+    """Begin the memory of a repository that others run, and that is only read here.
+
+    Raises:
+        RefusedError: no memory shall be begun: there is nothing else to be done here.
+        VerificationError: it is not what the root says, or may be an old copy.
+    """
+    from margo_supplychain.authoring.repository import Repository
+    from margo_supplychain.formats.reports import Report, Step
+
+    if first_root is None:
+        raise RefusedError(
+            f"{at} is behind a web server, which can't be looked through",
+            hint="its operator checks it where it lies; you begin your memory of it: "
+            "margo-supplychain repo check --begin-from FILE",
+        )
+    began = _Beginning.of(author, first_root, at)
+    view = Repository.view(at, root=began.root, network=author.network)
+    start = view.handing()
+    state = start.load()
+    began.create()
+    author.invocation.note(f"began {began.state} from {first_root}")
+    facts = {
+        "root": state.root.version,
+        "timestamp": state.timestamp.version,
+        "snapshot": state.snapshot.version,
+        "targets": state.version("targets"),
+    }
+    step = Step(1, "trust metadata, as a fresh device", "passed", facts)
+    report = Report(f"repository {at}", "verified", "verified", start.now, (step,))
+    return Result(
+        data={
+            "repository": at,
+            "report": report.to_dict(),
+            "restored": [],
+            "warnings": [],
+        },
+        lines=[
+            f"verified {at}: trust metadata, as far as a web server shows it",
+            *describe.table([(step.title, _facts(step))]),
+        ],
+    )
 
 
 def _read_root(path: Path) -> bytes:

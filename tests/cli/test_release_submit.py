@@ -9,6 +9,7 @@ import pytest
 
 from tests.cli.running import Ran, run, run_json
 from tests.cli.vendor import Vendor, files_below
+from tests.peers.clients import serve
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -202,3 +203,41 @@ def test_vendor_without_a_role_to_renew(market: Market) -> None:
 def test_json_is_valid_on_failure(market: Market) -> None:
     document = run_json("error", "release", "submit", "nothing-here")
     assert document["error"]["exit"] == 2
+
+
+def test_operator_behind_a_web_server(market: Market) -> None:
+    """It is read as devices read it, and remembered."""
+    market.add_bolt()
+    with serve(market.operator.place / "trust") as url:
+        begin = ("repo", "check", "--repo", url, "--begin-from", "1.root.json")
+        document = run_json("repo-check", *begin, "--state", "memory")
+        (step,) = document["result"]["report"]["steps"]
+        assert step["facts"]["snapshot"] == 3
+        ran = run("repo", "check", url)
+        assert ran.status == 2
+        assert "which can't be looked through" in ran.err
+        settings = market.bolt.place / "margo-supplychain.toml"
+        text = settings.read_text().replace('repo = "../trust"', f'repo = "{url}"')
+        text = text.replace('root = "1.root.json"', 'state = "memory"')
+        settings.write_text(text)
+        assert market.add_application().status == 0
+        market.bolt.build("1.2.0")
+        ran = market.bolt.must("release", "submit", "dist")
+        assert f"  for      {url}\n" in ran.out
+        market.accept()
+        assert "unchanged" in market.bolt.must("release", "submit", "dist").out
+        # The web server falls back behind what the memory has seen.
+        (newest,) = (market.operator.place / "trust/metadata").glob("3.snapshot.json")
+        old = (market.operator.place / "trust/authoring").glob("previous-*")
+        assert newest.exists()
+        (previous,) = old
+        (market.operator.place / "trust/metadata/timestamp.json").write_bytes(
+            previous.read_bytes()
+        )
+        ran = market.bolt.sign(
+            *("release", "withdraw", NAME, "1.2.0", "--reason", "leaks"),
+            *("--submit", "../inbox"),
+        )
+        assert ran.status == 3
+        assert "shows an older state than your memory" in ran.err
+        assert market.waiting() == []
