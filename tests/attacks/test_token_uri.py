@@ -280,5 +280,4 @@ def test_planted_key_of_the_same_name(holder: Holder) -> None:
     identifier = bytes.fromhex(uri.rpartition("id=")[2].replace("%", ""))
     holder.token.make_key("root", id=identifier)
     for name in (uri, holder.token.uri("root")):
-        with pytest.raises(SignerError, match="has 2 private keys root"):
-            holder.signs(name)
+        holder.refuses(name, "has 2 public keys root")

@@ -326,6 +326,8 @@ def test_module_that_does_not_start_again(
             assert library.initialized
 
 
+# Python 3.12 warns of forks beside threads: what happens then is tested here.
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_lock_of_a_process_that_forked() -> None:
     """A child must not wait for a thread that it does not have."""
     lock = ProcessLock()
@@ -435,3 +437,12 @@ def test_code_without_a_hint_of_its_own() -> None:
     why = failures.refusal("token a", "CKR_RANDOM_NO_RNG")
     assert str(why) == "token a: CKR_RANDOM_NO_RNG"
     assert why.hint == "look the code up in the manual of the token's module"
+
+
+def test_library_whose_functions_nobody_gives(tmp_path: Path) -> None:
+    """No direct calls: the login goes by python-pkcs11, as behind p11-kit's proxy."""
+    import math
+
+    assert Calls.of(tmp_path / "absent.so") is None
+    if getattr(math, "__file__", None):
+        assert Calls.of(Path(str(math.__file__))) is None

@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from margo_supplychain.errors import SignerError
-from margo_supplychain.signing import keys
-from margo_supplychain.signing.pkcs11 import TokenUri
+from margo_supplychain.signing import keys, public_files
+from margo_supplychain.signing.pkcs11 import Custody, TokenUri
 
 pytest.importorskip("pkcs11", reason="python-pkcs11 is not installed")
 
@@ -156,6 +156,7 @@ def test_objects_that_are_no_keys_of_ours(
 
 
 def test_what_a_token_does_not_say_is_no() -> None:
+    assert Custody is public_files.Custody
     assert objects.custody_of(Thing()) == (False, False, False)
     said = objects.custody_of(Thing(SENSITIVE=True, NEVER_EXTRACTABLE=True, LOCAL=True))
     assert said.text == "never-extractable"
@@ -276,10 +277,20 @@ class Library:
 
 
 def test_token_that_is_pulled_between_two_calls() -> None:
-    from pkcs11.exceptions import TokenNotPresent, TokenNotRecognised
+    from pkcs11.exceptions import DeviceError, TokenNotPresent, TokenNotRecognised
 
     library: Any = Library(Slot(TokenNotPresent), Slot(TokenNotRecognised))
-    assert sessions.present_tokens(library) == []
+    assert sessions.look_into_slots(library) == ([], [])
+    broken: Any = Library(Slot(DeviceError), Slot(TokenNotPresent))
+    assert sessions.look_into_slots(broken) == ([], ["CKR_DEVICE_ERROR"])
+    assert sessions.present_tokens(broken) == []
+
+
+def test_names_that_would_play_with_the_terminal() -> None:
+    assert sessions.shown("root-a") == "root-a"
+    assert sessions.shown("a\x1b[2Jb") == r"'a\x1b[2Jb'"
+    found = objects.Found(object=None, label="a\x1b[2Jb", id=b"\x1b")
+    assert found.name == r"object='a\x1b[2Jb';id=%1B"
 
 
 def test_token_without_label_or_serial_number() -> None:

@@ -62,12 +62,13 @@ def flagged(monkeypatch: pytest.MonkeyPatch, *names: str, without: str = "") -> 
                 flags |= TokenFlag[name]
             return TokenFlag(flags & ~TokenFlag[without] if without else flags)
 
-    real = sessions.present_tokens
-    monkeypatch.setattr(
-        sessions,
-        "present_tokens",
-        lambda library: [Flagged(token) for token in real(library)],
-    )
+    real = sessions.look_into_slots
+
+    def look(library: Any) -> tuple[list[Any], list[str]]:
+        tokens, silent = real(library)
+        return [Flagged(token) for token in tokens], silent
+
+    monkeypatch.setattr(sessions, "look_into_slots", look)
 
 
 @P11_KIT
@@ -235,7 +236,7 @@ def test_token_that_is_pulled_after_a_wrong_pin(
     token: SoftToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def login(calls: Calls, session: int, pin: bytes | None) -> str:
-        monkeypatch.setattr(sessions, "present_tokens", lambda _: [])
+        monkeypatch.setattr(sessions, "look_into_slots", lambda _: ([], []))
         return failures.PIN_INCORRECT
 
     monkeypatch.setattr(Calls, "login", login)

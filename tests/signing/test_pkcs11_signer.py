@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 ASKED = ("pkcs11:token=root-a", None)
 
+# Python 3.12 warns of forks beside threads: what happens then is tested here.
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+
 
 @pytest.fixture(params=[False, True], ids=["module", "p11-kit"])
 def token(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[SoftToken]:
@@ -253,13 +256,33 @@ def test_copy_of_a_token(
 
     signs(signer)
     # SoftHSM itself would crash: it makes the slot's number from the serial number.
-    real = sessions.present_tokens
-    monkeypatch.setattr(sessions, "present_tokens", lambda library: real(library) * 2)
+    real = sessions.look_into_slots
+    monkeypatch.setattr(
+        sessions, "look_into_slots", lambda library: (real(library)[0] * 2, [])
+    )
     load_module(token.module).restart()
     with pytest.raises(SignerError, match="2 tokens call themselves root-a") as caught:
         signer.sign(b"payload")
     assert "slot-id" in str(caught.value.hint)
     assert pins.asked == [ASKED]
+
+
+def test_token_that_does_not_answer(
+    token: SoftToken, signer: Signer, pins: Pins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from margo_supplychain.signing.pkcs11 import sessions
+
+    monkeypatch.setattr(
+        sessions, "look_into_slots", lambda _: ([], ["CKR_GENERAL_ERROR"])
+    )
+    load_module(token.module).restart()
+    with pytest.raises(SignerError, match=r"no longer there or .*\(CKR_GENERAL_ERROR"):
+        signer.sign(b"payload")
+    fresh = Tokens(pin=pins, module=token.module)
+    with pytest.raises(SignerError, match=r"does not get on with another \(CKR_GEN"):
+        fresh.open(token.uri("root"))
+    assert pins.asked == [ASKED]
+    fresh.close()
 
 
 def test_key_that_is_gone(token: SoftToken, tokens: Tokens, signer: Signer) -> None:

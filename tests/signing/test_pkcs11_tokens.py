@@ -163,6 +163,8 @@ def test_two_tokens_with_one_label(
         # Which of the two asks is said in the question, too.
         made = tokens.generate(second.uri("root", serial=True), scheme=keys.ED25519)
         assert pins.asked == [(second.uri(serial=True), None)]
+        (info,) = tokens.tokens(second.uri(serial=True))
+        assert [key.uri for key in info.keys] == [made.uri]
         assert f"serial={second.serial}" in str(made.uri)
         tokens.open(str(made.uri), expect=made.key)
         with pytest.raises(SignerError, match="token root-a has no private key root"):
@@ -479,3 +481,42 @@ def test_imported_rsa_key(token: SoftToken, tokens: Tokens) -> None:
     assert tokens.look(token.uri("root")).key == expected
     signer = tokens.open(token.uri("root"), expect=expected)
     expected.verify_signature(signer.sign(b"payload"), b"payload")
+
+
+def test_key_that_was_not_made_for_signatures(token: SoftToken, tokens: Tokens) -> None:
+    from pkcs11 import Attribute, KeyType, MechanismFlag
+    from pkcs11.util.ec import encode_named_curve_parameters
+
+    with load_module(token.module).use() as library:
+        session = library.get_token(token_label="root-a").open(
+            rw=True, user_pin=token.pin
+        )
+        session.create_domain_parameters(
+            KeyType.EC,
+            {Attribute.EC_PARAMS: encode_named_curve_parameters("secp256r1")},
+            local=True,
+        ).generate_keypair(label="root", store=True, capabilities=MechanismFlag.DERIVE)
+        session.close()
+    for ask in (tokens.open, tokens.look):
+        with pytest.raises(SignerError, match=r"key object=root in .* may not sign"):
+            ask(token.uri("root"))
+
+
+def test_key_that_can_not_be_read(
+    token: SoftToken, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is listed all the same, with the code that its token gave."""
+    from pkcs11.exceptions import FunctionFailed
+
+    from margo_supplychain.signing.pkcs11 import objects
+
+    token.make_key("root")
+
+    def fail(_: object) -> None:
+        raise FunctionFailed
+
+    monkeypatch.setattr(objects, "public_key_of", fail)
+    (info,) = tokens.tokens()
+    assert [key.problem for key in info.keys] == ["CKR_FUNCTION_FAILED"]
+    with pytest.raises(SignerError, match=r"^token root-a, key root: CKR_FUNCTION"):
+        tokens.look(token.uri("root"))

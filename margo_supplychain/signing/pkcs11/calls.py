@@ -71,12 +71,16 @@ class Calls:
     @classmethod
     def of(cls, path: Path) -> Self | None:
         """Return the calls of a loaded module; None if it has no fixed list of them."""
-        # RTLD_NOLOAD: what python-pkcs11 loaded, and never a second copy.
-        library = ctypes.CDLL(str(path), mode=os.RTLD_NOLOAD | os.RTLD_NOW)
-        library.C_GetFunctionList.restype = ctypes.c_ulong
+        try:
+            # RTLD_NOLOAD: what python-pkcs11 loaded, and never a second copy.
+            library = ctypes.CDLL(str(path), mode=os.RTLD_NOLOAD | os.RTLD_NOW)
+            get_list = library.C_GetFunctionList
+        except (OSError, AttributeError):
+            return None
+        get_list.restype = ctypes.c_ulong
         first, second = (ctypes.POINTER(_FunctionList)() for _ in range(2))
         for found in (first, second):
-            if library.C_GetFunctionList(ctypes.byref(found)) != 0:
+            if get_list(ctypes.byref(found)) != 0:
                 return None
         where = [ctypes.addressof(found.contents) for found in (first, second)]
         return cls(first.contents.functions) if where[0] == where[1] else None

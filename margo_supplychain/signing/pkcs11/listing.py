@@ -12,6 +12,7 @@ from pkcs11 import ObjectClass, PKCS11Error, TokenFlag
 
 from margo_supplychain.errors import SignerError
 from margo_supplychain.signing.pkcs11 import failures, objects
+from margo_supplychain.signing.pkcs11.sessions import shown
 from margo_supplychain.signing.pkcs11.tokens import TokenInfo, TokenKey
 
 if TYPE_CHECKING:
@@ -43,10 +44,10 @@ def info_of(link: TokenLink, wanted: TokenUri) -> TokenInfo:
             states = ["it has no user PIN yet"]
         return TokenInfo(
             module=link.module.path,
-            label=link.identity.label,
-            serial=link.identity.serial,
-            manufacturer=link.identity.manufacturer,
-            model=link.identity.model,
+            label=shown(link.identity.label),
+            serial=shown(link.identity.serial),
+            manufacturer=shown(link.identity.manufacturer),
+            model=shown(link.identity.model),
             uri=str(link.identity.uri()),
             state="".join(states),
             logged_in=link.is_logged_in(library),
@@ -85,11 +86,7 @@ def _key(
         problem = str(why)
     except PKCS11Error as why:
         problem = failures.ckr_of(why)
-    named = replace(
-        link.identity.uri(serial=False),
-        object=found.label or None,
-        id=found.id or None,
-    )
+    named = replace(link.name, object=found.label or None, id=found.id or None)
     return TokenKey(
         uri=str(named),
         key=key,

@@ -63,8 +63,9 @@ class Found(NamedTuple):
     @property
     def name(self) -> str:
         """The key in messages: `object=root;id=%01`."""
+        label = self.label if self.label.isprintable() else ascii(self.label)
         escaped = "".join(f"%{byte:02X}" for byte in self.id)
-        return f"object={self.label};id={escaped}"
+        return f"object={label};id={escaped}" if escaped else f"object={label}"
 
 
 def find(session: Session, uri: TokenUri, kind: ObjectClass) -> list[Found]:

@@ -75,17 +75,33 @@ class Identity(NamedTuple):
         )
 
 
-def present_tokens(library: Library) -> list[Token]:
-    """Return the tokens that are plugged in and initialised."""
-    found = []
+def shown(text: str) -> str:
+    """Return what a token calls something, safe for a terminal."""
+    return text if text.isprintable() else ascii(text)
+
+
+def look_into_slots(library: Library) -> tuple[list[Token], list[str]]:
+    """Return the tokens that are plugged in and initialised.
+
+    And of the others the codes: a card that is broken hides no other token.
+    """
+    found, silent = [], []
     for slot in library.get_slots(token_present=True):
         try:
             token = slot.get_token()
         except (TokenNotPresent, TokenNotRecognised):
             continue  # pulled out between the two calls
+        except PKCS11Error as why:
+            silent.append(failures.ckr_of(why))
+            continue
         if TokenFlag.TOKEN_INITIALIZED in token.flags:
             found.append(token)
-    return found
+    return found, silent
+
+
+def present_tokens(library: Library) -> list[Token]:
+    """Return the tokens that are plugged in, initialised and answer."""
+    return look_into_slots(library)[0]
 
 
 def matches(token: Token, uri: TokenUri, library: Library) -> bool:
@@ -116,7 +132,7 @@ def find_token(uri: TokenUri, library: Library, module: Path) -> Token:
     Raises:
         SignerError: none, or several; the message lists what is there.
     """
-    tokens = present_tokens(library)
+    tokens, silent = look_into_slots(library)
     found = [token for token in tokens if matches(token, uri, library)]
     if len(found) == 1:
         return found[0]
@@ -124,6 +140,8 @@ def find_token(uri: TokenUri, library: Library, module: Path) -> Token:
     name = "the URI" if wanted.without_query() == "pkcs11:" else wanted.without_query()
     if not found:
         there = listed(tokens) or "no token"
+        if silent:
+            there += f", and does not get on with another ({', '.join(silent[:3])})"
         raise SignerError(
             f"no token matches {name} in {module}, which shows {there}",
             hint="plug it in, check the URI, or name another module: "
@@ -149,6 +167,7 @@ class TokenLink:
     Every method but `login`, `pin` and `close` is called inside `module.use()`.
 
     Attributes:
+        name: names it to people: its label, and its serial number where labels repeat.
         epoch: counts the sessions; object handles of an earlier one mean nothing.
     """
 
@@ -159,13 +178,13 @@ class TokenLink:
         *,
         slot_id: int | None,
         pin: PinHandler,
-        name: str,
+        name: TokenUri,
     ) -> None:
         self.module = module
         self.identity = identity
+        self.name = name
         self.epoch = 0
         self._slot_id = slot_id
-        self._name = name
         self._pin = pin
         self._asking = ProcessLock()
         self._session: Any = None
@@ -175,7 +194,8 @@ class TokenLink:
     @property
     def label(self) -> str:
         """The token in messages."""
-        return self.identity.label or self.identity.serial or "(without a label)"
+        identity = self.identity
+        return shown(identity.label or identity.serial) or "(without a label)"
 
     def is_current(self, epoch: int) -> bool:
         """Tell whether what was found in that epoch still means the same."""
@@ -207,7 +227,7 @@ class TokenLink:
         Raises:
             SignerError: it is gone, or another one with its label is there.
         """
-        tokens = present_tokens(library)
+        tokens, silent = look_into_slots(library)
         found = [
             token
             for token in tokens
@@ -216,7 +236,7 @@ class TokenLink:
         ]
         if len(found) == 1:
             return found[0]
-        serial = self.identity.serial
+        serial = shown(self.identity.serial)
         if found:
             raise SignerError(
                 f"{len(found)} tokens call themselves {self.label} (serial {serial})",
@@ -224,6 +244,8 @@ class TokenLink:
             )
         same = [token for token in tokens if token.label == self.identity.label]
         instead = f", but {listed(same)} is there" if same else ""
+        if silent and not same:
+            instead = f" or does not answer ({', '.join(silent[:3])})"
         raise SignerError(
             f"token {self.label} (serial {serial}) is no longer there{instead}",
             hint="plug the same token in again; no PIN is asked for another one",
@@ -353,7 +375,7 @@ class TokenLink:
             raise failures.refusal(f"token {self.label}: locked", failures.PIN_LOCKED)
         last = TokenFlag.USER_PIN_FINAL_TRY in flags
         if source is None:
-            pin = self._pin(token=self._name, tries_left=1 if last else None)
+            pin = self._pin(token=str(self.name), tries_left=1 if last else None)
         elif last:
             raise SignerError(
                 f"token {self.label}: one try is left, and {source} is not risked",

@@ -109,11 +109,11 @@ class Tokens:
             if expect is not None:
                 _recognise(link, wanted, expect)
             link.login(wanted.pin_source)
-            private, key, _ = _private(link, wanted, expect)
-            if expect is not None:
-                what = f"key {private.name} in token {link.label}"
-                check_belongs(key, expect, what=what)
             with link.module.use():
+                private, key, _ = _private(link, wanted, expect)
+                if expect is not None:
+                    what = f"key {private.name} in token {link.label}"
+                    check_belongs(key, expect, what=what)
                 return TokenSigner(link, private, key, source=wanted.pin_source)
 
     def look(self, uri: str, *, custody: bool = True) -> KeyRecord:
@@ -189,7 +189,7 @@ class Tokens:
     def tokens(
         self, uri: str | None = None, *, login: bool = False
     ) -> tuple[TokenInfo, ...]:
-        """Return the tokens of a module with their keys.
+        """Return the tokens of a module with their keys, by label.
 
         Args:
             uri: only the tokens that it means; its module, else the configured one.
@@ -209,11 +209,11 @@ class Tokens:
 
         with failures.told(f"PKCS#11 module {module.path}"):
             with module.use() as library:
-                found = [
+                found = sorted(
                     (Identity.of(token), token.slot.slot_id)
                     for token in present_tokens(library)
                     if matches(token, wanted, library)
-                ]
+                )
             infos = []
             for identity, slot_id in found:
                 link = self._link_to(module, identity, slot_id)
@@ -289,7 +289,7 @@ class Tokens:
                     identity,
                     slot_id=slot_id,
                     pin=self._pin,
-                    name=str(identity.uri(serial=labels.count(identity.label) > 1)),
+                    name=identity.uri(serial=labels.count(identity.label) != 1),
                 )
             return link
 
@@ -306,13 +306,15 @@ def _recognise(link: TokenLink, uri: TokenUri, expect: Key) -> None:
 
     with link.module.use() as library:
         session = link.session(library)
-        shown = objects.find(session, uri, ObjectClass.PUBLIC_KEY)
-        if len(shown) == 1:
+        found = objects.find(session, uri, ObjectClass.PUBLIC_KEY)
+        if len(found) == 1:
             check_belongs(
-                objects.public_key_of(shown[0]),
+                objects.public_key_of(found[0]),
                 expect,
-                what=f"key {shown[0].name} in token {link.label}",
+                what=f"key {found[0].name} in token {link.label}",
             )
+        elif found:
+            objects.only(found, uri, token=link.label, what="public")
 
 
 def _private(
