@@ -105,7 +105,7 @@ def rotate_keys(
     _delegate(work, role, wanted, holders)
     if is_cut_off:
         work.changes.note_cut_off(role, last)
-        _warn_of_cut_off(work, role)
+        _warn_of_cut_off(work, role, begins=last is None)
     elif work.state.lists(role) and work.can_sign(role):
         work.changes.change(role)
     return True
@@ -220,7 +220,7 @@ def _require_cut_off(new: RoleSigners, now: RoleSigners, *, is_wanted: bool) -> 
     )
 
 
-def _warn_of_cut_off(work: Work, role: str) -> None:
+def _warn_of_cut_off(work: Work, role: str, *, begins: bool) -> None:
     what = f"{role} and all its applications"
     if kind_of(role) == "application":
         what = role
@@ -228,6 +228,12 @@ def _warn_of_cut_off(work: Work, role: str) -> None:
         f"devices refuse {what} from now on, until its new keys have signed; what they "
         "run keeps running"
     )
+    if begins:
+        work.warnings.append(
+            f"what is listed of {role} is not signed by the keys that it had, so its "
+            "holder will begin anew: somebody may have the online keys, which a root "
+            "ceremony replaces"
+        )
 
 
 def _begin(work: Work, role: str) -> None:

@@ -144,6 +144,31 @@ def test_publisher_key_between_cut_off_and_new_signature(market: Marketplace) ->
     assert public("mallory").keyid not in signed["delegations"]["keys"]
 
 
+def test_junk_in_the_place_of_a_publisher(market: Marketplace) -> None:
+    """Mallory has the online keys alone, and lists what nobody of acme's signed. Acme
+    can be given other keys all the same; that nothing is gone on from is said."""
+    Mallory(market).sign("acme", "mallory", version=9, change=open_to_mallory)
+    refused(market, ThresholdError, "acme v9 has 0 of 1")
+    with pytest.raises(ThresholdError, match="acme v9 has 0 of 1"):
+        market.edit(lambda edit: edit.refresh("acme"), "acme")
+
+    edit = market.edit(
+        lambda edit: edit.rotate_keys(
+            "acme", [public("new")], threshold=1, cut_off=True
+        )
+    )
+    assert "its holder will begin anew" in edit.warnings[1]
+
+    def begin(edit: Edit) -> None:
+        edit.add_application(PUMP, [public("new-ci")], policy=OPEN)
+
+    edit = market.edit(begin, "new", "new-ci")
+    assert "acme begins anew, without what it listed once" in edit.warnings
+    market.publish("1.1.0", ci="new-ci")
+    market.install("1.1.0")
+    assert market.problems() == []
+
+
 def test_application_key_after_its_rotation(market: Marketplace) -> None:
     """The pump's release key was replaced; the thief of the old one lists a release."""
     market.edit(

@@ -1,0 +1,167 @@
+"""What delegators sign beside their delegations: keys that left, and roles cut off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tuf.api.metadata import MetaFile, Root, Targets
+
+from margo_supplychain import threshold
+from margo_supplychain.authoring import delegator_fields as fields
+from margo_supplychain.authoring import history
+from margo_supplychain.authoring.delegator_fields import (
+    CUT_OFF,
+    LEFT,
+    CutOff,
+    cut_off,
+    cut_off_at,
+    forget_cut_off,
+    is_awaited,
+    known_left,
+    left_keys,
+    note_cut_off,
+    note_left,
+    removed_roles,
+)
+from margo_supplychain.authoring.history import require_no_return
+from margo_supplychain.authoring.plan import RoleKeys
+from margo_supplychain.errors import FetchError, MetadataFormatError, RefusedError
+from tests.authoring.marketplace import public
+from tests.world import Files, MemorySource
+
+ONE, TWO = "1" * 64, "2" * 64
+
+
+def file(version: int, digest: str = ONE) -> MetaFile:
+    return MetaFile(version=version, length=7, hashes={"sha256": digest})
+
+
+def saying(name: str, value: object) -> Targets:
+    return Targets(unrecognized_fields={name: value})
+
+
+def test_keys_that_left_are_gathered() -> None:
+    targets = Targets()
+    note_left(targets, {})
+    assert LEFT not in targets.unrecognized_fields
+    note_left(targets, {"zeta": [TWO], "acme": [ONE]})
+    note_left(targets, {"acme": [TWO], "bolt": []})
+    assert targets.unrecognized_fields[LEFT] == {
+        "acme": [ONE, TWO],
+        "bolt": [],
+        "zeta": [TWO],
+    }
+    assert left_keys(targets)["acme"] == {ONE, TWO}
+    assert removed_roles(targets) == {"acme", "bolt", "zeta"}
+    assert left_keys(Root()) == {}
+    assert removed_roles(Root(unrecognized_fields={LEFT: {"acme": []}})) == set()
+
+
+def test_a_role_that_is_cut_off() -> None:
+    targets = Targets()
+    assert cut_off(targets, "acme") is None
+    forget_cut_off(targets, "acme")
+    note_cut_off(targets, "acme", CutOff(file(4), file(3, TWO)))
+    note_cut_off(targets, "bolt", CutOff(file(2), None))
+    assert cut_off(targets, "acme") == CutOff(file(4), file(3, TWO))
+    assert cut_off_at(targets, "acme") == file(3, TWO)
+    assert cut_off(targets, "bolt") == CutOff(file(2), None)
+    assert cut_off_at(targets, "bolt") is None
+    assert cut_off_at(targets, "zeta") is None
+    assert is_awaited(targets, "acme", file(4))
+    assert not is_awaited(targets, "acme", file(4, TWO))
+    assert not is_awaited(targets, "zeta", file(4))
+    forget_cut_off(targets, "acme")
+    assert cut_off(targets, "acme") is None
+    forget_cut_off(targets, "bolt")
+    assert CUT_OFF not in targets.unrecognized_fields
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ([], "targets.x-left is a list, not an object"),
+        ({"acme": ONE}, "x-left.acme is a string, not a list"),
+        ({"acme": [ONE[1:]]}, "is not 64 hexadecimal digits"),
+        ({"acme": [ONE.replace("1", "A")]}, "is not 64 hexadecimal digits"),
+        ({"acme": [ONE] * 3}, "has 3 entries, more than 2"),
+        ({str(one): [] for one in range(5)}, "has 5 entries, more than 4"),
+    ],
+)
+def test_keys_that_left_are_read_strictly(
+    monkeypatch: pytest.MonkeyPatch, value: object, text: str
+) -> None:
+    monkeypatch.setattr(fields, "MAX_LEFT", 2)
+    monkeypatch.setattr(fields, "MAX_ROLES", 4)
+    targets = saying(LEFT, value)
+    with pytest.raises(MetadataFormatError, match=text):
+        left_keys(targets)
+    with pytest.raises(MetadataFormatError, match=text):
+        note_left(targets, {"bolt": []})
+    assert known_left(targets) == {}
+    assert removed_roles(targets) == set()
+
+
+def entry(**changes: Any) -> dict[str, Any]:
+    return {**file(3).to_dict(), **changes}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (7, "x-cut-off is an integer, not an object"),
+        ({"acme": []}, "acme is a list, not an object"),
+        ({"acme": {}}, "has no field 'listed'"),
+        ({"acme": {"listed": entry(), "more": 1}}, "has unknown field 'more'"),
+        ({"acme": {"listed": entry(more=1)}}, "has unknown field 'more'"),
+        ({"acme": {"listed": entry(version=0)}}, "listed is v0 with 7 bytes"),
+        ({"acme": {"listed": entry(length=0)}}, "listed is v3 with 0 bytes"),
+        ({"acme": {"listed": entry(version=True)}}, "version is true, not an integ"),
+        ({"acme": {"listed": entry(hashes={"sha512": ONE})}}, "no field 'sha256'"),
+        ({"acme": {"listed": entry(), "last": entry(version=-1)}}, "last is v-1 with"),
+    ],
+)
+def test_roles_that_are_cut_off_are_read_strictly(value: object, text: str) -> None:
+    targets = saying(CUT_OFF, value)
+    with pytest.raises(MetadataFormatError, match=text):
+        cut_off(targets, "acme")
+    assert not is_awaited(targets, "acme", file(3))
+
+
+# --- history -------------------------------------------------------------------------
+
+
+def test_looking_back_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thief of a role's key may have left out a million versions."""
+    monkeypatch.setattr(history, "MOST_READ", 3)
+    keys = RoleKeys(keys=(public("acme"),))
+    source = MemorySource(Files())
+    require_no_return(source, "acme", keys, now=None, newest=2**52)
+    numbers = [int(name.partition(".")[0]) for name in source.asked]
+    assert numbers == [1, 2, 3, 2**52 - 2, 2**52 - 1, 2**52]
+    source.asked.clear()
+    require_no_return(source, "acme", keys, now=None, newest=5)
+    assert len(source.asked) == 5
+    source.asked.clear()
+    require_no_return(
+        source, "acme", keys, now=None, newest=2**52, versions=(4, 9, 2**52 + 1)
+    )
+    assert source.asked == ["4.targets.json", "9.targets.json"]
+
+
+def test_nobody_answers_who_could_know() -> None:
+    keys = RoleKeys(keys=(public("acme"),))
+    source = MemorySource(Files())
+    source.down = True
+    with pytest.raises(FetchError, match="the wire is cut"):
+        require_no_return(source, "acme", keys, now=None, newest=1)
+
+
+def test_what_the_delegator_says_is_enough() -> None:
+    keys = RoleKeys(keys=(public("acme"),))
+    source = MemorySource(Files())
+    left = {threshold.material(public("acme"))}
+    with pytest.raises(RefusedError, match="left the role acme before"):
+        require_no_return(source, "acme", keys, now=None, newest=1, left=left)
+    assert source.asked == []
