@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,12 +14,14 @@ from margo_supplychain.cli.author import UNPUBLISHED, Author, reads, signs, warn
 from margo_supplychain.cli.failures import PROGRAM, hinted
 from margo_supplychain.cli.options import epilog, missing_setting
 from margo_supplychain.cli.output import Result
-from margo_supplychain.cli.root_files import judge, read_root
+from margo_supplychain.cli.root_files import ROOT_LIMIT, judge, read_root
 from margo_supplychain.cli.signing_keys import ONLINE, TARGETS
 from margo_supplychain.errors import IncompleteError
 
 if TYPE_CHECKING:
-    from margo_supplychain.authoring.proposals import RootProposal
+    from margo_supplychain.authoring.edit import Written
+    from margo_supplychain.authoring.proposals import RootProposal, SignedRoot
+    from margo_supplychain.authoring.repository import Repository
     from margo_supplychain.authoring.root_chain import RootChain
 
 
@@ -39,7 +43,10 @@ def _proposal(author: Author, path: Path) -> RootProposal:
 
 def _before(chain: RootChain, data: bytes) -> RootChain:
     """Return the chain without its newest root, if that is the proposal itself."""
-    if len(chain.roots) > 1 and chain.trusted.data == data:
+    from margo_supplychain.formats.tuf_metadata import parse_root
+
+    proposed = parse_root(data, limit=ROOT_LIMIT)
+    if len(chain.roots) > 1 and chain.trusted.payload == proposed.payload:
         return chain._replace(roots=chain.roots[:-1])
     return chain
 
@@ -66,18 +73,9 @@ def finalize(author: Author, *, file: str) -> Result:
     path = Path(file)
     proposal = _proposal(author, path)
     signed = _complete(proposal, path)
-    repository, memory = author.open(), author.memory()
-    with (
-        author.keyring() as keyring,
-        hinted(UNPUBLISHED),
-        author.explained(),
-    ):
-        written = repository.adopt_root(
-            signed,
-            author.signers(keyring, *TARGETS, *ONLINE),
-            time_checked=author.time_checked,
-            state=memory,
-        )
+    repository = author.open()
+    with hinted(UNPUBLISHED), author.explained():
+        written = _adopt(author, repository, proposal, signed)
     roles = {
         role: {"version": version, "expires": expires}
         for role, (version, expires) in written.roles.items()
@@ -104,7 +102,24 @@ def finalize(author: Author, *, file: str) -> Result:
     )
 
 
-def _complete(proposal: RootProposal, path: Path) -> Any:
+def _adopt(
+    author: Author, repository: Repository, proposal: RootProposal, signed: SignedRoot
+) -> Written:
+    """Adopt a root; keys are opened, and secrets asked for, if something is signed."""
+    adopt = partial(
+        repository.adopt_root,
+        signed,
+        time_checked=author.time_checked,
+        state=author.memory(),
+    )
+    if not author.keys and not proposal.difference().renewals:
+        with suppress(IncompleteError):
+            return adopt(())
+    with author.keyring() as keyring:
+        return adopt(author.signers(keyring, *TARGETS, *ONLINE))
+
+
+def _complete(proposal: RootProposal, path: Path) -> SignedRoot:
     try:
         return proposal.finalize()
     except IncompleteError as why:

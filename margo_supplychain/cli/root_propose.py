@@ -142,7 +142,21 @@ def _proposal(
             plan = _read_plan(plan_file, keys, stands)
         else:
             plan = _changed(stands, keys, changes)
+        _note_publisher(author, stands, plan)
         return repository.propose_root(plan, state=memory)
+
+
+def _note_publisher(author: Author, stands: RootPlan, plan: RootPlan) -> None:
+    """Say which publisher goes on with a key that leaves root (profile small)."""
+    if stands.publisher_keys is None:
+        return
+    left = set(stands.root.keyids) - set(plan.root.keyids)
+    kept = sorted(left & set(stands.publisher_keys.keyids))
+    if kept:
+        author.invocation.note(
+            f"key {kept[0][:12]} stays the publisher's: {PROGRAM} publisher rotate "
+            f"{stands.publisher} gives it another one"
+        )
 
 
 class _Keys:

@@ -503,6 +503,55 @@ def test_an_invalid_trusted_root(vendor: Vendor) -> None:
     assert "hint: --root takes the root that you trust" in ran.err
 
 
+def test_no_key_is_opened_where_nothing_is_signed(vendor: Vendor) -> None:
+    run("root", "propose")
+    for name in ("a.key", "b.key"):
+        sign(vendor, name)
+    assert run("root", "finalize", "root-2.json").status == 0
+    assert run("repo", "check").status == 0
+
+
+def test_online_keys_are_replaced_in_one_command(vendor: Vendor) -> None:
+    ran = run(
+        *("root", "propose", "--replace-key", f"{short(vendor, 'ci.key')}=d.pub"),
+        *("--replace-key", f"{short(vendor, 'targets.key')}=acme.key"),
+    )
+    assert "signed again with it: targets, snapshot, timestamp" in ran.out
+    for name in ("a.key", "b.key"):
+        sign(vendor, name)
+    before = files_below(vendor.place / "trust")
+    ran = vendor.sign("root", "finalize", "root-2.json")
+    assert ran.status == 5
+    assert files_below(vendor.place / "trust") == before
+    keys = [("--key", name) for name in ("ci.key", "targets.key", "d.key", "acme.key")]
+    given = [word for one in keys for word in one]
+    ran = vendor.must("root", "finalize", "root-2.json", *given)
+    again = ran.out.splitlines()[1]
+    assert again.split(maxsplit=2)[2].startswith("targets v")
+    assert run("repo", "check").status == 0
+
+
+def test_the_publisher_of_a_small_repository_keeps_its_key(
+    place: Path, secret: str
+) -> None:
+    vendor = Vendor(place, secret)
+    vendor.init()
+    vendor.key("new.key")
+    offline = vendor.key_id("offline.key")[:12]
+    ran = run("root", "propose", "--replace-key", f"{offline}=new.pub")
+    assert ran.status == 0
+    assert (
+        f"note: key {offline} stays the publisher's: margo-supplychain pub" in ran.err
+    )
+    sign(vendor, "offline.key")
+    sign(vendor, "new.key")
+    vendor.must(
+        *("root", "finalize", "root-2.json", "--key", "offline.key"),
+        *("--key", "new.key", "--key", "ci.key"),
+    )
+    assert run("repo", "check").status == 0
+
+
 # --- rehearsal -----------------------------------------------------------------------
 
 
