@@ -36,12 +36,17 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.digests import Descriptor
 
 PICTURES: Final = {
+    "margo_supplychain.authoring.accepting": "an inbox that two vendors have filled",
     "margo_supplychain.authoring.duties": "a repository that is days from a duty",
+    "margo_supplychain.authoring.inbox": "a vendor's submission",
     "margo_supplychain.authoring.publish": "a repository with six releases before",
+    "margo_supplychain.authoring.submitting": "an operator's repository on the web",
     "margo_supplychain.cli.arguments": "decorators without their function",
     "margo_supplychain.cli.author": "a command within its group",
+    "margo_supplychain.cli.handing": "a command within its group",
     "margo_supplychain.cli.options": "a command within its group",
     "margo_supplychain.cli.output": "a value that nobody prints",
+    "margo_supplychain.signing.pkcs11.tokens": "a token with a key in it",
     "margo_supplychain.transport.oci_registry.repository": "a registry that answers",
 }
 COPIES: Final = frozenset(
