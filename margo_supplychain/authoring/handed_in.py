@@ -22,6 +22,7 @@ class HandedIn(Written):
         file: where it is, if it is not in an inbox.
         after: names of submissions that the operator must take first.
         blobs_along: blobs that are part of it.
+        warnings: of `hand_in`, which is no edit, one line each.
     """
 
     name: str
@@ -29,3 +30,4 @@ class HandedIn(Written):
     file: Path | None
     after: tuple[str, ...]
     blobs_along: int
+    warnings: tuple[str, ...] = ()

@@ -156,11 +156,6 @@ class Pending:
         }
         waiting = {name: one for name, one in found.items() if one.publisher in ours}
         self._take(waiting)
-        if self.names:
-            self.told.append(
-                f"built on {', '.join(name[:12] for name in self.names)}, which the "
-                "operator has not taken yet"
-            )
         return self
 
     def judge(self, submission: Submission) -> None:

@@ -105,14 +105,17 @@ def hand_in(start: Handing, submission: Submission) -> HandedIn:
     if start.inbox is None:
         raise TypeError("there is no inbox to hand it in to")
     name = start.inbox.put(submission)
-    remember(start.store, state)
+    warnings: list[str] = []
+    remember(start.store, state, warnings)
     return HandedIn(
         roles={one.role: (one.version, one.expires) for one in submission.roles},
         name=name,
         inbox=start.inbox.url,
         file=None,
-        after=tuple(pending.names),
+        # It may wait there already.
+        after=tuple(one for one in pending.names if one != name),
         blobs_along=len(submission.content),
+        warnings=(*pending.told, *warnings),
     )
 
 
@@ -173,6 +176,11 @@ class _HandingIn:
         if not lacking:
             self._pending.judge(submission)
             work.warnings.extend(self._pending.told)
+            if self._pending.names:
+                names = ", ".join(name[:12] for name in self._pending.names)
+                work.warnings.append(
+                    f"built on {names}, which the operator has not taken yet"
+                )
         elif start.file is None:
             self._refuse_incomplete(lacking)
         stored = start.place.push(work.new, work.kept, progress=work.progress)
@@ -301,9 +309,7 @@ def _lacking(lacking: Sequence[ThresholdStatus]) -> str:
     )
 
 
-def remember(
-    store: TrustStore | None, state: State, warnings: list[str] | None = None
-) -> None:
+def remember(store: TrustStore | None, state: State, warnings: list[str]) -> None:
     """Let a vendor's memory know what he has seen of the operator's repository."""
     if store is None:
         return
@@ -315,5 +321,4 @@ def remember(
         # Somebody verified with the same memory in the meantime: it never falls.
         return
     except StorageError as why:
-        if warnings is not None:
-            warnings.append(f"your memory of the repository is not written: {why}")
+        warnings.append(f"your memory of the repository is not written: {why}")

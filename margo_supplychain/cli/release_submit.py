@@ -105,13 +105,14 @@ def _submit_file(author: Author, file: Path) -> Result:
     start = replace(start, inbox=author.submission.inbox(author.network))
     with hinted(_NOTHING), author.explained(), open_submission(file) as submission:
         found = hand_in(start, submission)
+    warn(author.invocation, found.warnings)
     return Result(
         data={
             "repository": author.place,
             "changed": True,
             "releases": [],
             **_data(found),
-            "warnings": [],
+            "warnings": list(found.warnings),
         },
         lines=[
             f"handed in {submission.label}, as {file} has it",

@@ -437,3 +437,28 @@ def test_submission_that_is_killed_while_it_is_written(tmp_path: Path) -> None:
 
     writes = crash_points(tmp_path / "start", hand_in_there, check, scratch=tmp_path)
     assert writes > 4
+
+
+def test_applications_one_after_the_other(plant: Plant) -> None:
+    """Keys that left are looked for in what waits, too."""
+    third, fourth = (ReleaseName.parse(f"acme/{name}") for name in ("third", "fourth"))
+    for number, name in enumerate((third, fourth)):
+        with plant.submit(key("acme")) as edit:
+            edit.add_application(name, [key("acme-ci").public_key], policy=OPEN)
+        assert len(handed_in(edit).after) == number
+    with plant.submit(key("acme"), key("acme-ci-2")) as edit:
+        edit.rotate_keys(PUMP.role, [key("acme-ci-2").public_key], threshold=1)
+    with (
+        pytest.raises(RefusedError, match="left"),
+        plant.submit(key("acme"), key("acme-ci")) as edit,
+    ):
+        edit.rotate_keys(PUMP.role, [key("acme-ci").public_key], threshold=1)
+    done = plant.operator.repository.accept(
+        plant.inbox, [key("ci")], clock=plant.operator.clock
+    )
+    assert [one.roles for one in done.taken] == [
+        (("acme", 2),),
+        (("acme", 3),),
+        (("acme", 4),),
+    ]
+    assert done.refused == ()

@@ -169,6 +169,13 @@ def test_holders_apart(market: Market) -> None:
     market.bolt.must("root", "sign", "bolt.tar", "--key", "second.key", "--yes")
     ran = market.bolt.must("release", "submit", "bolt.tar")
     assert ran.out.startswith("handed in bolt v1, as bolt.tar has it\n")
+    document = market.bolt.sign_json("release-submit", "release", "submit", "bolt.tar")
+    assert document["result"]["signed"]["bolt"]["version"] == 1
+    assert document["result"]["submission"]["after"] == []
+    assert document["result"]["warnings"] == []
+    ran = market.bolt.sign("release", "submit", "bolt.tar", "dist")
+    assert ran.status == 2
+    assert "is a submission, and handed in alone" in ran.err
     market.accept()
 
 
