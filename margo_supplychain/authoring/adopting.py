@@ -101,13 +101,13 @@ def adopt(start: Beginning, root: RoleFile[Root]) -> Written:
     except (VerificationError, FetchError, ConflictError) as why:
         if isinstance(why, FetchError) and not why.missing:
             raise
-        return _replace(start, chain, why)
+        return _replace(start, chain, is_there=False, problem=why)
     lacking = _lacking(work.state, root.signed, start)
     if not lacking and not _is_odd(work.state):
         return _alone(start, work, root)
     if _is_handed_on(work, root.signed, lacking):
         return _hand_on(start, work, root, lacking)
-    return _replace(start, chain)
+    return _replace(start, chain, is_there=False)
 
 
 def resume(start: Beginning) -> bool:
@@ -126,7 +126,7 @@ def resume(start: Beginning) -> bool:
     if start.signers.is_empty:
         raise IncompleteError(problem, hint=FINISH)
     try:
-        _replace(start, found.chain)
+        _replace(start, found.chain, is_there=True)
     except IncompleteError as why:
         raise IncompleteError(f"{problem}: {why}", hint=FINISH) from why
     return True
@@ -259,13 +259,15 @@ def _continue(start: Beginning, chain: Sequence[RoleFile[Root]]) -> Written:
     except (VerificationError, FetchError):
         if unfinished(start.place.source, Roots(tuple(chain), None)) is None:
             raise
-        return _replace(start, chain)
+        return _replace(start, chain, is_there=True)
     return Written(warnings=tuple(_follow(start)))
 
 
 def _replace(
     start: Beginning,
     chain: Sequence[RoleFile[Root]],
+    *,
+    is_there: bool,
     problem: SupplyChainError | None = None,
 ) -> Written:
     """Sign what the last root of a chain goes on from, with its keys alone.
@@ -273,10 +275,11 @@ def _replace(
     Args:
         start: what is at hand.
         chain: verified roots, the one to adopt last.
+        is_there: whether that one is published already.
         problem: why no edit can begin from what lies there.
     """
     place, root = start.place, chain[-1]
-    recovered = recover(start, chain)
+    recovered = recover(start, chain, is_there=is_there)
     if isinstance(problem, ConflictError) and recovered.is_kept:
         # What several published is joined by the keys that signed it, and they stay.
         raise problem
@@ -391,7 +394,7 @@ def _judge(
     everyone += devices
     if start.store is not None:
         everyone.append(Device("your memory of it", start.store.load()))
-    rehearse_root(overlay, everyone, now=start.now)
+    rehearse_root(overlay, everyone, version=chain[-1].version, now=start.now)
     walk = AuthorWalk(fresh.memory, _no_copies, overlay, clock=StoppedClock(start.now))
     walk.top_level()
     problems = unfollowed(walk)

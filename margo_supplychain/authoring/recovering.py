@@ -84,12 +84,15 @@ class Recovered(NamedTuple):
     told: tuple[str, ...]
 
 
-def recover(start: Beginning, chain: Sequence[RoleFile[Root]]) -> Recovered:
+def recover(
+    start: Beginning, chain: Sequence[RoleFile[Root]], *, is_there: bool
+) -> Recovered:
     """Return what the last root of a chain goes on from.
 
     Args:
         start: what is at hand.
-        chain: verified roots, oldest first; the last may not lie there yet.
+        chain: verified roots, oldest first.
+        is_there: whether the last one is published already.
 
     Raises:
         RefusedError: nothing is left that the keys of any of them signed.
@@ -97,7 +100,7 @@ def recover(start: Beginning, chain: Sequence[RoleFile[Root]]) -> Recovered:
     """
     new = chain[-1]
     for old in (*reversed(chain[:-1]), new):
-        evidence = _Evidence(start, old=old.signed, new=new.signed)
+        evidence = _Evidence(start, old=old.signed, new=new.signed, is_there=is_there)
         if evidence.snapshots or evidence.timestamps:
             return _Recovery(start, evidence, new).result()
     raise RefusedError(
@@ -191,12 +194,19 @@ def _entries(signed: Timestamp | Snapshot) -> Mapping[str, MetaFile]:
 
 @final
 class _Evidence:
-    """What the keys of an old or new root signed, wherever it is found."""
+    """What the keys of an old or new root signed, wherever it is found.
 
-    def __init__(self, start: Beginning, *, old: Root, new: Root) -> None:
+    Nothing was published that the new root's keys alone have signed, as long as that
+    root is not there: a killed run left it, and others may have published since.
+    """
+
+    def __init__(
+        self, start: Beginning, *, old: Root, new: Root, is_there: bool
+    ) -> None:
         self.start = start
-        self.old = old
         self.new = new
+        self.signing = (new, old) if is_there else (old,)
+        self.is_there = is_there
         self._names: dict[str, list[int]] | None = None
         self.timestamps = self._unique("timestamp", self._timestamp_files())
         self.snapshots = self._unique("snapshot", self._snapshot_files())
@@ -206,8 +216,8 @@ class _Evidence:
         return signed_by(file.data, require_who(self.new, file.role)) is not None
 
     def signed(self, role: str, data: bytes) -> RoleFile[Any] | None:
-        """Return a top-level role if the keys of either root signed it."""
-        for root in (self.new, self.old):
+        """Return a top-level role if the keys of a root signed it that count."""
+        for root in self.signing:
             found = signed_by(data, require_who(root, role))
             if found is not None:
                 return found
@@ -345,16 +355,8 @@ class _Recovery:
     def _counted(self) -> dict[str, int]:
         """Return the versions that new ones must exceed, see the module."""
         evidence, floors = self._evidence, self._floors
-        timestamps = [
-            one.version
-            for one in evidence.timestamps
-            if one.version <= SANE or evidence.stands(one)
-        ]
-        snapshots = [
-            one.version
-            for one in evidence.snapshots
-            if one.version <= SANE or evidence.stands(one)
-        ]
+        timestamps = self._to_count(evidence.timestamps)
+        snapshots = self._to_count(evidence.snapshots)
         # What a timestamp that devices still believe has announced, bars the rest.
         snapshots += [
             one.signed.snapshot_meta.version
@@ -369,6 +371,12 @@ class _Recovery:
         last = max(snapshots, default=0)
         # Ours never are below their snapshot, so with none left that is where to begin.
         return {"snapshot": last, "timestamp": max(timestamps, default=last)}
+
+    def _to_count(self, files: Sequence[RoleFile[Any]]) -> list[int]:
+        stand = [one.version for one in files if self._evidence.stands(one)]
+        if stand and self._evidence.is_there:
+            return stand  # the keys before sign no more, whoever has them
+        return stand + [one.version for one in files if one.version <= SANE]
 
     def _timestamp(
         self, snapshot: RoleFile[Snapshot], counted: int
@@ -417,7 +425,7 @@ class _Recovery:
         """Return each role in its newest good file, who delegates first."""
         evidence = self._evidence
         meta: dict[str, MetaFile] = {}
-        tops = [require_who(one, "targets") for one in (evidence.new, evidence.old)]
+        tops = [require_who(one, "targets") for one in evidence.signing]
         waiting: list[tuple[str, list[RoleSigners]]] = [("targets", tops)]
         while waiting:
             role, who = waiting.pop(0)

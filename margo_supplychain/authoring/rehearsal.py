@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from margo_supplychain.authoring.roles import delegator_of, kind_of
 from margo_supplychain.authoring.state import LIMITS, OnceWalk
-from margo_supplychain.errors import SupplyChainError
+from margo_supplychain.errors import MixAndMatchError, SupplyChainError
 from margo_supplychain.formats.pins import Pin
+from margo_supplychain.formats.tuf_metadata import file_name
 from margo_supplychain.verify import artifact, chain, offline_role, resolve
 from margo_supplychain.verify.clock import StoppedClock
 from margo_supplychain.verify.limits import Budget
@@ -94,23 +95,31 @@ def rehearse_edit(
 
 
 def rehearse_root(
-    overlay: Overlay, devices: Iterable[Device], *, now: datetime
-) -> OnceWalk:
+    overlay: Overlay, devices: Iterable[Device], *, version: int, now: datetime
+) -> None:
     """Let devices judge a new root, with all that is staged for it.
 
-    Returns:
-        What the first one accepted.
+    Args:
+        overlay: the place as it would be.
+        devices: each of them must reach that root.
+        version: the root's.
+        now: when.
 
     Raises:
         SupplyChainError: as a device finds; nothing was written.
     """
-    walks = []
     accepted: Mapping[Judgement, Trusted[Targets]] = {}
     for device in devices:
         walk = _rehearse(device, accepted, overlay, Subjects((), {}), now)
         accepted = walk.accepted_roles
-        walks.append(walk)
-    return walks[0]
+        reached = walk.workflow.root.version
+        if reached != version:
+            raise MixAndMatchError(
+                f"{device.who} stops at root v{reached} and never sees root v{version}",
+                role="root",
+                hint=f"nothing was written: bring {file_name('root', reached + 1)} "
+                "back, from a backup or another copy (`repo check --repair`)",
+            )
 
 
 class Device(NamedTuple):

@@ -195,3 +195,31 @@ def test_the_window_is_named_and_any_edit_goes_on(filled: Vendor) -> None:
     filled.publish("1.1.0", keys=[key("ci"), key("ci-2")])
     assert newest(filled, device) == newest(filled) == "1.1.0"
     sound(filled, device)
+
+
+def test_what_is_published_between_two_attempts_stays(
+    filled: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before the root is there: what only its keys signed was never published,
+    and somebody publishes with the old keys before the next attempt."""
+    new = keys_of("ci-2")
+    root = signed_root(
+        filled.repository,
+        ["offline"],
+        clock=filled.clock,
+        snapshot=new,
+        timestamp=new,
+    )
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("margo_supplychain.authoring.adopting._write_root", killed)
+        with pytest.raises(KeyboardInterrupt):
+            filled.repository.adopt_root(root, [key("ci-2")], clock=filled.clock)
+    assert (filled.trust / "metadata/4.snapshot.json").exists()
+    filled.publish("1.1.0")
+    filled.repository.adopt_root(root, [key("ci-2")], clock=filled.clock)
+    assert newest(filled) == "1.1.0"
+    sound(filled)
