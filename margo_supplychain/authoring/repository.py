@@ -25,11 +25,17 @@ from margo_supplychain.authoring.ending import finish
 from margo_supplychain.authoring.healing import Beginning, begin
 from margo_supplychain.authoring.mending import MendingSource
 from margo_supplychain.authoring.place import open_place
+from margo_supplychain.authoring.recovering import FINISH, unfinished
 from margo_supplychain.authoring.roles import signers_of
 from margo_supplychain.authoring.settings import Settings, verified_settings
 from margo_supplychain.authoring.signatures import Signers
-from margo_supplychain.authoring.state import load
-from margo_supplychain.errors import FetchError, RefusedError, VerificationError
+from margo_supplychain.authoring.state import load, read_roots
+from margo_supplychain.errors import (
+    FetchError,
+    RefusedError,
+    ThresholdError,
+    VerificationError,
+)
 from margo_supplychain.verify.clock import StoppedClock, SystemClock
 
 if TYPE_CHECKING:
@@ -627,12 +633,22 @@ class Repository:
         ]
 
     def _load(self, now: datetime, store: TrustStore | None) -> State:
-        begun = load(
-            self.place.source,
-            first_root=self._first_root(store),
-            store=store,
-            clock=StoppedClock(now),
-        )
+        first = self._first_root(store)
+        try:
+            begun = load(
+                self.place.source,
+                first_root=first,
+                store=store,
+                clock=StoppedClock(now),
+            )
+        except ThresholdError as why:
+            # A root whose adoption was cut short; who looks can't finish it.
+            problem = unfinished(
+                self.place.source, read_roots(self.place.source, first)
+            )
+            if problem is not None:
+                why.hint = f"{problem}: {FINISH}"
+            raise
         # With a memory the snapshot comes from there, and what it names may be gone.
         self.place.expect(begun.snapshot.signed.meta)
         return begun

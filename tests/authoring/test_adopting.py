@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -190,6 +191,9 @@ def test_the_window_is_named_and_any_edit_goes_on(filled: Vendor) -> None:
         "`margo-supplychain root finalize` again, or `margo-supplychain repo refresh`, "
         "with the keys that it names: it goes on"
     )
+    with pytest.raises(ThresholdError) as caught:
+        filled.repository.status(within=timedelta(0), clock=filled.clock)
+    assert "root finalize" in str(caught.value.hint)
     with pytest.raises(IncompleteError, match="root v2 is published"):
         filled.publish("1.1.0", keys=[key("ci")])
     filled.publish("1.1.0", keys=[key("ci"), key("ci-2")])
