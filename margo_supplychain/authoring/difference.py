@@ -232,7 +232,7 @@ def _keys(old: Root | None, new: Root) -> Iterator[KeyChange]:
                 shown = (had if change == LEAVES else has)[roles[0]]
                 names = said_before if change == LEAVES else said
                 holder = names.get(shown, NOBODY)
-                meaning = _meaning(change, roles, first=old is None)
+                meaning = _meaning(change, roles)
                 entry = KeyChange(shown, change, tuple(roles), holder, known, meaning)
                 found[change].append(entry)
     for changes in found.values():
@@ -249,14 +249,12 @@ def _roles_by_material(root: Root | None) -> dict[str, dict[str, str]]:
     return found
 
 
-def _meaning(change: str, roles: list[str], *, first: bool) -> str:
-    if change == LEAVES:
-        if "root" in roles:
-            return "leaves: signs this change and nothing after it"
-        return "leaves: what it signed counts no more"
-    if change == COMES and not first:
-        return "comes: signs for the new root" if "root" in roles else "comes"
-    return ""
+def _meaning(change: str, roles: list[str]) -> str:
+    if change != LEAVES:
+        return ""
+    if "root" in roles:
+        return "leaves: signs this change and nothing after it"
+    return "leaves: what it signed counts no more"
 
 
 def _threshold(old: Root | None, new: Root, role: str) -> Threshold:

@@ -29,13 +29,16 @@ def heading(proposal: RootProposal) -> str:
 
 def change(proposal: RootProposal) -> list[str]:
     """Return what a proposal changes: what a signer sees before signing."""
+    found = list(proposal.difference().rows(describe.date))
+    width = max((len(row.text) for row in found if row.meaning), default=0)
     # Whole: comparing it with the proposer is what it is there for.
     rows = [("proposal", f"sha256 {proposal.digest}")]
-    rows += [
-        (row.label, f"{row.text}  {row.meaning}".rstrip())
-        for row in proposal.difference().rows(describe.date)
-    ]
+    rows += [(row.label, _meant(row.text, row.meaning, width)) for row in found]
     return [heading(proposal), *describe.table(rows)]
+
+
+def _meant(text: str, meaning: str, width: int) -> str:
+    return f"{text:<{width}}  {meaning}" if meaning else text
 
 
 def tell(invocation: Invocation, lines: Sequence[str], *, yes: bool) -> None:

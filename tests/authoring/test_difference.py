@@ -61,10 +61,7 @@ def test_one_key_for_another() -> None:
             f"root | - {keyid('a')[:12]}  holder a | leaves: signs this change and "
             "nothing after it"
         ),
-        (
-            f"+ {keyid('d')[:12]}  holder D, token root-d, never-extractable | comes: "
-            "signs for the new root"
-        ),
+        f"+ {keyid('d')[:12]}  holder D, token root-d, never-extractable",
         "threshold | 2 of 3 (unchanged)",
         "expiry | 2028-11-20 (unchanged)",
         f"effect | {NOTHING}",

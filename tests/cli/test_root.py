@@ -91,7 +91,7 @@ def test_a_proposal_is_printed_as_the_operator_sees_it(vendor: Vendor) -> None:
         "root v1 -> v2\n"
         f"  proposal   sha256 {sha256(vendor)}\n"
         f"  root       - {a}  Ada  leaves: signs this change and nothing after it\n"
-        f"             + {d}  Dan  comes: signs for the new root\n"
+        f"             + {d}  Dan\n"
         "  threshold  2 of 3 (unchanged)\n"
         f"  expiry     {date(730)} (unchanged)\n"
         "  effect     devices on root v1 follow; nothing else must be signed again\n"
@@ -359,7 +359,7 @@ def test_every_option_of_a_change(vendor: Vendor) -> None:
     assert ran.status == 0, ran.err
     for text in (
         f"- {short(vendor, 'c.key')}  Cyd  leaves",
-        f"+ {short(vendor, 'd.key')}  Dan, file  comes",
+        f"+ {short(vendor, 'd.key')}  Dan, file",
         "threshold  2 of 2 (was 2 of 3)",
         "threshold  targets 2 of 2 (was 1 of 1)",
         "(was " + date(730) + ": earlier)",
