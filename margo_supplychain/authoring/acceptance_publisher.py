@@ -17,7 +17,12 @@ from margo_supplychain import threshold
 from margo_supplychain.authoring import acceptance_rules, rules
 from margo_supplychain.authoring.roles import signers_of
 from margo_supplychain.authoring.state import LIMITS
-from margo_supplychain.errors import FormatError, RefusedError
+from margo_supplychain.errors import (
+    FetchError,
+    FormatError,
+    RefusedError,
+    VerificationError,
+)
 from margo_supplychain.formats.names import ReleaseName, application_patterns
 from margo_supplychain.formats.publisher_policy import FORMAT, PublisherPolicy
 from margo_supplychain.verify import resolve
@@ -159,13 +164,22 @@ class PublisherJudgement:
     def _check_keys(self, name: ReleaseName) -> None:
         keys = acceptance_rules.role_keys(self._label, name.role, self._new)
         now = None if self._old is None else signers_of(self._old, name.role)
-        acceptance_rules.require_no_old_key(self._before, name.role, keys, now=now)
-        if name.policy_path(FORMAT) not in self._new.targets:
+        acceptance_rules.require_no_old_key(
+            self._before, name.role, keys, now=now, new=self._new
+        )
+        path = name.policy_path(FORMAT)
+        file, known = self._new.targets.get(path), self._targets.get(path)
+        if file is None:
             raise RefusedError(
                 f"{self._label} delegates to {name.role}, and has no policy for it: "
                 "devices deny what has none",
                 hint=f"sign one: margo-supplychain app policy {name}",
             )
+        is_same = known is not None and known.hashes == file.hashes
+        had = () if now is None else now.keys
+        # A policy that was lost here is no reason against another application's.
+        if is_same and set(keys.keyids) <= set(had):
+            return
         if self._policy(name).provenance == "required":
             self._require_apart(name, keys)
 
@@ -231,8 +245,17 @@ class PublisherJudgement:
         file = self._targets.get(path)
         if file is None:
             return None
-        data = self._before.tolerant.target(path, file, limit=LIMITS.policy)
-        return PublisherPolicy.parse(data)
+        try:
+            data = self._before.tolerant.target(path, file, limit=LIMITS.policy)
+            return PublisherPolicy.parse(data)
+        except (FetchError, VerificationError) as why:
+            if isinstance(why, FetchError) and not why.missing:
+                raise
+            self.warnings.append(
+                f"the publisher policy of {name} was damaged or lost: the new one was "
+                "not compared with it, and devices that saw a higher epoch refuse it"
+            )
+            return None
 
     def _check_policy(self, name: ReleaseName) -> None:
         new = self._policy(name)

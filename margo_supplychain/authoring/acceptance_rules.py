@@ -196,23 +196,42 @@ def require_remembered(what: str, old: Targets | None, new: Targets) -> None:
 
 
 def require_no_old_key(
-    before: Prospect, name: str, keys: RoleKeys, *, now: RoleSigners | None
+    before: Prospect,
+    name: str,
+    keys: RoleKeys,
+    *,
+    now: RoleSigners | None,
+    new: Targets,
 ) -> None:
-    """Refuse keys that the role had once and has no more.
+    """Refuse keys that the role had once and has no more, and to forget those it had.
 
     Args:
         before: the repository before it.
         name: the role.
         keys: what it shall have.
         now: what it has.
+        new: what its delegator says from now on.
 
     Raises:
-        RefusedError: one returns.
+        RefusedError: one returns, or one leaves and is not noted.
         FetchError: nobody answers who could know.
     """
     known = set() if now is None else {threshold.material(k) for k in now.keys.values()}
-    if keys.materials() <= known:
-        return
+    leaving = known - keys.materials()
+    if not keys.materials() <= known:
+        _require_no_return(before, name, keys, now)
+    # Old versions are cleared away one day, and nobody would know it any more.
+    if not leaving <= left_keys(new).get(name, frozenset()):
+        raise RefusedError(
+            f"key {min(leaving)[:12]} leaves {name}, and nothing says so (x-left, by "
+            "material)",
+            hint="rotate it with margo-supplychain publisher rotate",
+        )
+
+
+def _require_no_return(
+    before: Prospect, name: str, keys: RoleKeys, now: RoleSigners | None
+) -> None:
     delegator = delegator_of(name)
     left = frozenset[str]()
     for role in dict.fromkeys(("targets", delegator)):

@@ -54,7 +54,7 @@ def judge_targets(before: Prospect, file: RoleFile[Targets]) -> list[str]:
         )
         keys = acceptance_rules.role_keys(what, name, new)
         now = None if old is None else signers_of(old, name)
-        acceptance_rules.require_no_old_key(before, name, keys, now=now)
+        acceptance_rules.require_no_old_key(before, name, keys, now=now, new=new)
         if now is None:
             warnings.append(f"{name} becomes a publisher")
     for name in acceptance_rules.delegated(old):

@@ -359,13 +359,27 @@ class _Taking:
                     self._work, whole, list(judged.releases()), content=self._content
                 )
         except SupplyChainError as why:
-            self._refused[name] = _refusal(name, publisher, why)
+            found = _refusal(name, publisher, why)
+            if not self._is_fit():
+                found = found._replace(is_open=True)
+            self._refused[name] = found
             self._wasted += time.monotonic() - began
             return
         self._blobs_new += stored.new
         self._blobs_there += stored.there
         self._adopt(judged)
         self._taken.append(_taken(name, submission, judged))
+
+    def _is_fit(self) -> bool:
+        """Say whether the operator's own role stands, or nothing could be taken."""
+        try:
+            self._prospect.trusted(OPERATOR)
+        except SupplyChainError as why:
+            text = f"no vendor can be served before the operator acts: {why}"
+            if text not in self._work.warnings:
+                self._work.warnings.append(text)
+            return False
+        return True
 
     def _adopt(self, judged: Judged) -> None:
         work = self._work
@@ -423,6 +437,7 @@ def _refusal(name: str, publisher: str | None, why: SupplyChainError) -> Refusal
         publisher=publisher,
         reason=text,
         code=why.code,
-        hint=why.hint,
+        # What a device should do is no help here.
+        hint=None if why.hint == why.default_hint else why.hint,
         is_open=isinstance(why, InconclusiveError),
     )

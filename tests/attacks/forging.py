@@ -6,10 +6,14 @@ Mallory has; `refused` is what all attacks by submissions end with.
 
 from __future__ import annotations
 
+import copy
 import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from securesystemslib.signer import SSlibKey
+
+from margo_supplychain import threshold
 from margo_supplychain.authoring.submission import Base, Submission, SubmittedTarget
 from margo_supplychain.formats.digests import Descriptor
 from margo_supplychain.formats.names import TargetPath
@@ -167,13 +171,26 @@ def delegate(
     name: str,
     *keys: str,
     paths: Sequence[str] | None = None,
+    forgets: bool = False,
     **fields: Any,
 ) -> Change:
-    """Return a change that delegates to a role, exactly or as `fields` say."""
+    """Return a change that delegates to a role, exactly or as `fields` say.
+
+    Args:
+        name: the role.
+        keys: its keys from now on.
+        paths: its patterns; those of an application by default.
+        forgets: which keys leave is not noted.
+        fields: of the delegation.
+    """
     public = [key(one) for one in keys]
 
     def change(signed: dict[str, Any]) -> None:
         delegations = signed.setdefault("delegations", {"keys": {}, "roles": []})
+        if not forgets:
+            note_leaving(
+                signed, name, {threshold.material(k.public_key) for k in public}
+            )
         for one in public:
             delegations["keys"][one.public_key.keyid] = one.public_key.to_dict()
         known = [one for one in delegations["roles"] if one["name"] != name]
@@ -187,6 +204,20 @@ def delegate(
         delegations["roles"] = [*known, {**found, **fields}]
 
     return change
+
+
+def note_leaving(signed: dict[str, Any], name: str, staying: set[str]) -> None:
+    """Note which keys of a role leave, as the tools of vendors do."""
+    keys = signed["delegations"]["keys"]
+    had = {
+        threshold.material(SSlibKey.from_dict(keyid, copy.deepcopy(keys[keyid])))
+        for one in signed["delegations"]["roles"]
+        if one["name"] == name
+        for keyid in one["keyids"]
+    }
+    if had - staying:
+        left = signed.setdefault("x-left", {})
+        left[name] = sorted({*left.get(name, ()), *(had - staying)})
 
 
 def _paths(name: str) -> tuple[str, ...]:

@@ -444,6 +444,14 @@ def test_what_left_is_forgotten(market: Market) -> None:
     refused(market, name, "forgets that key")
 
 
+def test_key_that_leaves_without_a_word(market: Market) -> None:
+    """Once old versions are cleared away, nobody would know that it must not return."""
+    file = role(market, "acme", delegate(PUMP.role, "acme-ci-2", forgets=True))
+    own = role(market, PUMP.role, nothing, "acme-ci-2")
+    name = hand_in(market, file, own)
+    refused(market, name, "leaves acme.pump, and nothing says so")
+
+
 # --- T-123: releases -----------------------------------------------------------------
 
 

@@ -540,3 +540,43 @@ def test_changed_while_it_was_read(
         done = market.accept()
     assert "changed while it was read" in done.refused[0].reason
     assert market.newest() == "1.0.0"
+
+
+def test_policy_that_was_lost_here(market: Market) -> None:
+    """The operator's disk lost two policies: what concerns others goes on, and a new
+    one takes the place of what nobody has."""
+    for name in (PUMP, FAN):
+        for path in (market.trust / "targets/acme/policies" / name.name).iterdir():
+            path.unlink()
+    change, targets = set_policy(PUMP, replace(OPEN, epoch=1, attestations=("x",)))
+    hand_in(market, role(market, "acme", change), targets=targets)
+    done = market.accept()
+    assert taken(done) == ["acme"]
+    assert any("acme/pump was damaged or lost" in one for one in done.warnings)
+    market.hand_in("1.1.0", LAMP)
+    assert taken(market.accept()) == ["globex"]
+
+
+def test_operator_who_is_late(market: Market) -> None:
+    """While targets has expired nothing can be taken, and that is no vendor's fault:
+    nothing of his is discarded."""
+    market.clock.when += timedelta(days=350)
+    with market.repository.edit(
+        market.keys, clock=market.clock, time_checked=True
+    ) as edit:
+        edit.refresh()
+    keys = [key("ci"), key("acme"), key("acme-ci")]
+    with market.repository.edit(keys, clock=market.clock) as edit:
+        edit.refresh("acme")
+        edit.refresh(PUMP.role)
+    market.hand_in("1.1.0")
+    market.clock.when += timedelta(days=16)
+    done = market.accept(discard=True)
+    assert done.refused[0].is_open
+    assert done.removed == ()
+    assert any("before the operator acts: targets" in one for one in done.warnings)
+    # Its holder has a memory, which says that he is shown no old copy.
+    with market.submit("offline", state=market.store("holder")) as edit:
+        edit.refresh("targets")
+    assert taken(market.accept()) == [OPERATOR, "acme"]
+    assert market.newest() == "1.1.0"
