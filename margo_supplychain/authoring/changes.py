@@ -29,7 +29,6 @@ from margo_supplychain.authoring.signatures import signed_by
 from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.errors import (
     DigestMismatchError,
-    FetchError,
     RefusedError,
     ThresholdError,
 )
@@ -237,14 +236,7 @@ class Changes:
         entry = self._state.snapshot.signed.meta.get(f"{who.role}.json")
         if entry is None:
             return False
-        try:
-            return signed_by(self._read(who.role, entry), who) is not None
-        except DigestMismatchError:
-            return False
-        except FetchError as why:
-            if not why.missing:
-                raise
-            return False
+        return signed_by(self._read(who.role, entry), who) is not None
 
     def _note_left(self, parent: Targets, role: str, staying: frozenset[str]) -> None:
         before = signers_of(parent, role)

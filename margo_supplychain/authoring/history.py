@@ -54,9 +54,7 @@ def require_no_return(
         RefusedError: one of the keys left the role before.
         FetchError: nobody answers who could know.
     """
-    kept = set()
-    if now is not None:
-        kept = {threshold.material(key) for key in now.keys.values()}
+    kept = frozenset[str]() if now is None else now.materials()
     returning = {
         threshold.material(key): key
         for key in keys.keys
@@ -88,7 +86,9 @@ def _versions(newest: int, listed: Sequence[int]) -> Iterator[int]:
     yield from range(max(MOST_READ, newest - MOST_READ) + 1, newest + 1)
 
 
-def _materials(source: Source, role: str, delegator: str, version: int) -> set[str]:
+def _materials(
+    source: Source, role: str, delegator: str, version: int
+) -> frozenset[str]:
     try:
         data = source.metadata(file_name(delegator, version), limit=LIMITS.targets)
         file = parse_role(data, role=delegator, limit=LIMITS.targets)
@@ -96,9 +96,7 @@ def _materials(source: Source, role: str, delegator: str, version: int) -> set[s
     except FetchError as why:
         if why.unreachable:
             raise
-        return set()  # a version that was skipped, or removed
+        return frozenset()  # a version that was skipped, or removed
     except FormatError:
-        return set()
-    if found is None:
-        return set()
-    return {threshold.material(key) for key in found.keys.values()}
+        return frozenset()
+    return frozenset() if found is None else found.materials()

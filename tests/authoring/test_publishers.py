@@ -14,6 +14,7 @@ from margo_supplychain.authoring.holders import HOLDERS, Holder
 from margo_supplychain.authoring.housekeeping import prune
 from margo_supplychain.authoring.shelves import open_shelf
 from margo_supplychain.errors import (
+    DigestMismatchError,
     IncompleteError,
     RefusedError,
     ThresholdError,
@@ -530,6 +531,35 @@ def test_an_application_is_removed_and_added_again(market: Marketplace) -> None:
     market.publish("1.1.0", ci="new-ci")
     market.install("1.1.0")
     assert market.problems() == []
+
+
+def test_what_is_removed_is_not_judged(market: Marketplace) -> None:
+    """What was changed in the same edit is forgotten, and needs no key."""
+
+    def change(edit: Edit) -> None:
+        edit.set_policy(PUMP, replace(OPEN, minimum_version=Version.parse("1.0.0")))
+        edit.add_application(VALVE, [public("valve-ci")], policy=OPEN)
+        edit.remove_application(VALVE)
+        edit.remove_publisher("acme")
+
+    edit = market.edit(change)
+    assert edit.written is not None
+    assert set(edit.written.roles) == {"targets", "snapshot", "timestamp"}
+    assert market.problems() == []
+
+
+def test_damage_is_no_cut_off(market: Marketplace) -> None:
+    """What is listed can't be read: that is repaired, or the publisher removed."""
+    (market.vendor.trust / "metadata/1.acme.json").write_bytes(b"damaged")
+
+    def cut_off(edit: Edit) -> None:
+        assert edit.keyids("acme") == (public("acme").keyid,)
+        assert edit.keyids(PUMP.role) == ()
+        assert edit.below("acme") == ()
+        edit.rotate_keys("acme", [public("new")], threshold=1, cut_off=True)
+
+    with pytest.raises(DigestMismatchError, match=r"acme v1 is .*, signed is"):
+        market.edit(cut_off)
 
 
 def test_removed_and_added_in_one_edit(market: Marketplace) -> None:

@@ -106,6 +106,23 @@ def test_public_keys_alone(operator: Vendor) -> None:
     )
 
 
+def test_what_a_public_key_file_records_is_signed(operator: Vendor) -> None:
+    """Where a vendor's key lies and how it is kept comes with its `.pub` file; nobody
+    looks for the token here."""
+    operator.key("hsm.key")
+    path = operator.place / "hsm.pub"
+    recorded = b"uri: pkcs11:token=vendor;object=k\ncustody: never-extractable\n"
+    path.write_bytes(recorded + path.read_bytes())
+    ran = operator.must(
+        *("publisher", "add", "bolt", "--publisher-key", "hsm.pub"),
+        *("--owner", "hsm.pub=holder B"),
+    )
+    text = "holder B, token vendor, never-extractable\n"
+    assert f"{operator.key_id('hsm.key')[:12]} {text}" in ran.out
+    assert "signed with its first submission" in ran.out
+    assert text in run("publisher", "show", "bolt").out
+
+
 def test_document(operator: Vendor) -> None:
     document = operator.sign_json(
         "publisher-add", "publisher", "add", "bolt", "--publisher-key", "bolt.key"
@@ -364,6 +381,21 @@ def test_show(vendors: Vendor) -> None:
     ran = run("publisher", "show", "zeta")
     assert ran.status == 2
     assert ran.err.startswith("error: there is no publisher zeta here [refused]\n")
+
+
+def test_show_of_nobody(operator: Vendor) -> None:
+    operator.must("publisher", "remove", "acme", "--yes")
+    assert run("publisher", "show").out == (
+        "removed: acme\nno publisher here yet\nnext: margo-supplychain repo status\n"
+    )
+
+
+def test_show_of_many_applications(operator: Vendor) -> None:
+    for number in range(22):
+        operator.must("app", "add", f"acme/app-{number}", "--release-key", "ci.pub")
+    ran = run("publisher", "show", "acme")
+    assert ran.out.count("  app-") == 20
+    assert "and 2 applications more\n" in ran.out
 
 
 def test_show_says_who_must_act(vendors: Vendor) -> None:
