@@ -8,10 +8,13 @@ import json
 import pickle
 from dataclasses import replace
 from datetime import timedelta
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from hypothesis import given
+from hypothesis import strategies as st
 from securesystemslib.signer import CryptoSigner, Signature
 from tuf.api.metadata import Metadata, Root
 
@@ -216,6 +219,19 @@ def test_merging_copies_of_one_proposal() -> None:
     assert merged.data == theirs.merge(ours).data
     assert merged.merge(ours).data == merged.data
     assert merged.finalize().version == 2
+
+
+@given(st.lists(st.sets(st.sampled_from("abcd"), max_size=3), min_size=1, max_size=5))
+def test_copies_come_together_in_any_order(copies: list[set[str]]) -> None:
+    proposal = swap()
+    parts = [signed(proposal, *sorted(names)) for names in copies]
+    there = reduce(RootProposal.merge, parts)
+    back = reduce(RootProposal.merge, reversed(parts))
+    assert there.data == back.data
+    wanted = {keyid(name) for names in copies for name in names}
+    assert there.signed_by == wanted
+    assert len(there.new.signers) == len(wanted - {keyid("a")})
+    assert there.merge(there).data == there.data
 
 
 def test_merging_another_proposal_names_both() -> None:

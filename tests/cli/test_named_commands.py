@@ -24,7 +24,7 @@ WORD = "X"  # stands for what a source fills in
 PROGRAM = re.compile(r"margo-supplychain ([^`\n]+)")
 QUOTED = re.compile(rf"`((?:{'|'.join(COMMANDS)}|layout|token) [a-z]+(?: [^`\n]*)?)`")
 NEXT = re.compile(r"^next: .*?margo-supplychain (.+)$", re.MULTILINE)
-PROSE = ("on this machine", "can't")  # after the program's name, not a command
+PROSE = ("on this machine", "can't", "here")  # after the program's name, not a command
 
 
 def require_command(text: str) -> None:
