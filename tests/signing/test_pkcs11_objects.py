@@ -17,7 +17,7 @@ pytest.importorskip("pkcs11", reason="python-pkcs11 is not installed")
 from margo_supplychain.signing.pkcs11 import (
     generating,
     objects,
-    sessions,
+    slots,
 )
 
 if TYPE_CHECKING:
@@ -280,19 +280,19 @@ def test_token_that_is_pulled_between_two_calls() -> None:
     from pkcs11.exceptions import DeviceError, TokenNotPresent, TokenNotRecognised
 
     library: Any = Library(Slot(TokenNotPresent), Slot(TokenNotRecognised))
-    assert sessions.look_into_slots(library) == ([], [])
+    assert slots.look_into_slots(library) == ([], [])
     broken: Any = Library(Slot(DeviceError), Slot(TokenNotPresent))
-    assert sessions.look_into_slots(broken) == ([], ["CKR_DEVICE_ERROR"])
-    assert sessions.present_tokens(broken) == []
+    assert slots.look_into_slots(broken) == ([], ["CKR_DEVICE_ERROR"])
+    assert slots.present_tokens(broken) == []
 
 
 def test_names_that_would_play_with_the_terminal() -> None:
-    assert sessions.shown("root-a") == "root-a"
-    assert sessions.shown("a\x1b[2Jb") == r"'a\x1b[2Jb'"
+    assert slots.shown("root-a") == "root-a"
+    assert slots.shown("a\x1b[2Jb") == r"'a\x1b[2Jb'"
     found = objects.Found(object=None, label="a\x1b[2Jb", id=b"\x1b")
     assert found.name == r"object='a\x1b[2Jb';id=%1B"
 
 
 def test_token_without_label_or_serial_number() -> None:
-    identity = sessions.Identity(label="", serial="", manufacturer="m", model="n")
+    identity = slots.Identity(label="", serial="", manufacturer="m", model="n")
     assert str(identity.uri()) == "pkcs11:"

@@ -8,7 +8,7 @@ import pytest
 
 from margo_supplychain.errors import SignerError
 from margo_supplychain.signing import keys
-from margo_supplychain.signing.pkcs11 import Tokens, failures, sessions
+from margo_supplychain.signing.pkcs11 import Tokens, failures, slots
 from margo_supplychain.signing.pkcs11.calls import Calls
 from margo_supplychain.signing.pkcs11.module import load_module
 from tests.signing.pins import Pins
@@ -62,13 +62,13 @@ def flagged(monkeypatch: pytest.MonkeyPatch, *names: str, without: str = "") -> 
                 flags |= TokenFlag[name]
             return TokenFlag(flags & ~TokenFlag[without] if without else flags)
 
-    real = sessions.look_into_slots
+    real = slots.look_into_slots
 
     def look(library: Any) -> tuple[list[Any], list[str]]:
         tokens, silent = real(library)
         return [Flagged(token) for token in tokens], silent
 
-    monkeypatch.setattr(sessions, "look_into_slots", look)
+    monkeypatch.setattr(slots, "look_into_slots", look)
 
 
 @P11_KIT
@@ -236,7 +236,7 @@ def test_token_that_is_pulled_after_a_wrong_pin(
     token: SoftToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def login(calls: Calls, session: int, pin: bytes | None) -> str:
-        monkeypatch.setattr(sessions, "look_into_slots", lambda _: ([], []))
+        monkeypatch.setattr(slots, "look_into_slots", lambda _: ([], []))
         return failures.PIN_INCORRECT
 
     monkeypatch.setattr(Calls, "login", login)

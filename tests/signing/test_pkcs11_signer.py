@@ -252,13 +252,13 @@ def test_copy_of_a_token(
     token: SoftToken, signer: Signer, pins: Pins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two tokens that are the same to the last digit: which one is meant?"""
-    from margo_supplychain.signing.pkcs11 import sessions
+    from margo_supplychain.signing.pkcs11 import slots
 
     signs(signer)
     # SoftHSM itself would crash: it makes the slot's number from the serial number.
-    real = sessions.look_into_slots
+    real = slots.look_into_slots
     monkeypatch.setattr(
-        sessions, "look_into_slots", lambda library: (real(library)[0] * 2, [])
+        slots, "look_into_slots", lambda library: (real(library)[0] * 2, [])
     )
     load_module(token.module).restart()
     with pytest.raises(SignerError, match="2 tokens call themselves root-a") as caught:
@@ -270,11 +270,9 @@ def test_copy_of_a_token(
 def test_token_that_does_not_answer(
     token: SoftToken, signer: Signer, pins: Pins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from margo_supplychain.signing.pkcs11 import sessions
+    from margo_supplychain.signing.pkcs11 import slots
 
-    monkeypatch.setattr(
-        sessions, "look_into_slots", lambda _: ([], ["CKR_GENERAL_ERROR"])
-    )
+    monkeypatch.setattr(slots, "look_into_slots", lambda _: ([], ["CKR_GENERAL_ERROR"]))
     load_module(token.module).restart()
     with pytest.raises(SignerError, match=r"no longer there or .*\(CKR_GENERAL_ERROR"):
         signer.sign(b"payload")

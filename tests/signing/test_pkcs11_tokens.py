@@ -435,6 +435,10 @@ def test_what_key_tokens_shows(
         (key,) = first.keys
         assert (key.key, key.custody) == (made.key, made.custody)
         assert fresh.tokens(token.uri("other"))[0].keys == ()
+        (half,) = fresh.tokens(f"{token.uri()};type=public")[0].keys
+        assert (half.key, half.custody) == (made.key, None)
+        (whole,) = fresh.tokens(f"{token.uri()};type=private")[0].keys
+        assert whole == key
         assert fresh.tokens("pkcs11:token=absent") == ()
         fresh.close()
 

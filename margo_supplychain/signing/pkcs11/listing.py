@@ -12,7 +12,7 @@ from pkcs11 import ObjectClass, PKCS11Error, TokenFlag
 
 from margo_supplychain.errors import SignerError
 from margo_supplychain.signing.pkcs11 import failures, objects
-from margo_supplychain.signing.pkcs11.sessions import shown
+from margo_supplychain.signing.pkcs11.slots import shown
 from margo_supplychain.signing.pkcs11.tokens import TokenInfo, TokenKey
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def info_of(link: TokenLink, wanted: TokenUri) -> TokenInfo:
         session = link.session(library)
         flags = token.flags
         states = [text for flag, text in _STATES if flag in flags][:1]
-        if TokenFlag.USER_PIN_INITIALIZED not in flags:
+        needs_pin = TokenFlag.LOGIN_REQUIRED in flags
+        if needs_pin and TokenFlag.USER_PIN_INITIALIZED not in flags:
             states = ["it has no user PIN yet"]
         return TokenInfo(
             module=link.module.path,
@@ -56,16 +57,17 @@ def info_of(link: TokenLink, wanted: TokenUri) -> TokenInfo:
 
 
 def _keys(session: Session, link: TokenLink, wanted: TokenUri) -> tuple[TokenKey, ...]:
-    found = {
-        kind: objects.find(session, wanted, kind)
-        for kind in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY)
-    }
-    private = found[ObjectClass.PRIVATE_KEY]
+    private = objects.find(session, wanted, ObjectClass.PRIVATE_KEY)
+    public = objects.find(session, wanted, ObjectClass.PUBLIC_KEY)
+    if wanted.type == "public":
+        private = []
+    if wanted.type == "private":
+        public = []
     ids = {each.id for each in private if each.id}
     names = {each.label for each in private if not each.id}
     alone = [
         each
-        for each in found[ObjectClass.PUBLIC_KEY]
+        for each in public
         if each.id not in ids and not (not each.id and each.label in names)
     ]
     keys = [_key(session, link, each, private=True) for each in private]

@@ -1,6 +1,6 @@
 """One session and one login for each token, however many signatures are made.
 
-Knows how to find a token again, how to open a session and log in; nothing of keys. Two
+Knows how to find a token again, to open a session and to log in; nothing of keys. Two
 rules about PINs: a handler is asked once for each login and what it answers is sent
 once, so no loop of ours locks a token; and a PIN that the token refused is not sent
 again, whoever gives it. And one about logging out: this module never calls C_Logout,
@@ -14,22 +14,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from pkcs11 import PROTECTED_AUTH, PKCS11Error, TokenFlag
-from pkcs11.exceptions import (
-    FunctionNotSupported,
-    RandomNoRNG,
-    TokenNotPresent,
-    TokenNotRecognised,
-)
+from pkcs11.exceptions import FunctionNotSupported, RandomNoRNG
 
 from margo_supplychain.errors import SignerError
 from margo_supplychain.signing.files import read_secret_file
-from margo_supplychain.signing.pkcs11 import failures
+from margo_supplychain.signing.pkcs11 import failures, slots
 from margo_supplychain.signing.pkcs11.module import ProcessLock
-from margo_supplychain.signing.pkcs11.uri import TokenUri
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,125 +32,13 @@ if TYPE_CHECKING:
 
     from margo_supplychain.signing.keyring import PinHandler
     from margo_supplychain.signing.pkcs11.module import Module
+    from margo_supplychain.signing.pkcs11.uri import TokenUri
 
 MAX_PIN: Final = 255  # bytes; SoftHSM's limit, and beyond that of any card
-MAX_SHOWN: Final = 8  # candidates in a message
 
 # Fingerprints of refused PINs are of no use to who reads the memory of this process
 # later: guessing needs this salt, and it is as secret as the PIN was.
 _SALT: Final = os.urandom(32)
-
-
-class Identity(NamedTuple):
-    """Which token it is, as far as it says so itself."""
-
-    label: str
-    serial: str
-    manufacturer: str
-    model: str
-
-    @classmethod
-    def of(cls, token: Token) -> Identity:
-        """Read it off a token."""
-        return cls(
-            label=token.label,
-            # ASCII by the standard; what is not must neither fail nor fall together.
-            serial=token.serial.decode("ascii", "backslashreplace"),
-            manufacturer=token.manufacturer_id,
-            model=token.model,
-        )
-
-    def uri(self, *, serial: bool = True) -> TokenUri:
-        """The token's URI, for people and for records."""
-        return TokenUri(
-            token=self.label or None,
-            serial=self.serial if serial and self.serial else None,
-        )
-
-
-def shown(text: str) -> str:
-    """Return what a token calls something, safe for a terminal."""
-    return text if text.isprintable() else ascii(text)
-
-
-def look_into_slots(library: Library) -> tuple[list[Token], list[str]]:
-    """Return the tokens that are plugged in and initialised.
-
-    And of the others the codes: a card that is broken hides no other token.
-    """
-    found, silent = [], []
-    for slot in library.get_slots(token_present=True):
-        try:
-            token = slot.get_token()
-        except (TokenNotPresent, TokenNotRecognised):
-            continue  # pulled out between the two calls
-        except PKCS11Error as why:
-            silent.append(failures.ckr_of(why))
-            continue
-        if TokenFlag.TOKEN_INITIALIZED in token.flags:
-            found.append(token)
-    return found, silent
-
-
-def present_tokens(library: Library) -> list[Token]:
-    """Return the tokens that are plugged in, initialised and answer."""
-    return look_into_slots(library)[0]
-
-
-def matches(token: Token, uri: TokenUri, library: Library) -> bool:
-    """Tell whether a token is one that the URI means: every attribute decides."""
-    slot = token.slot
-    version = ".".join(str(part) for part in library.library_version)
-    wanted_version = uri.library_version
-    if wanted_version is not None and "." not in wanted_version:
-        version = version.partition(".")[0]
-    pairs = (
-        (uri.token, token.label),
-        (uri.serial, token.serial.decode("ascii", "backslashreplace")),
-        (uri.manufacturer, token.manufacturer_id),
-        (uri.model, token.model),
-        (uri.slot_id, slot.slot_id),
-        (uri.slot_manufacturer, slot.manufacturer_id),
-        (uri.slot_description, slot.slot_description),
-        (uri.library_manufacturer, library.manufacturer_id),
-        (uri.library_description, library.library_description),
-        (wanted_version, version),
-    )
-    return all(wanted is None or wanted == found for wanted, found in pairs)
-
-
-def find_token(uri: TokenUri, library: Library, module: Path) -> Token:
-    """Return the one token that the URI means.
-
-    Raises:
-        SignerError: none, or several; the message lists what is there.
-    """
-    tokens, silent = look_into_slots(library)
-    found = [token for token in tokens if matches(token, uri, library)]
-    if len(found) == 1:
-        return found[0]
-    wanted = replace(uri, object=None, id=None, type=None)
-    name = "the URI" if wanted.without_query() == "pkcs11:" else wanted.without_query()
-    if not found:
-        there = listed(tokens) or "no token"
-        if silent:
-            there += f", and does not get on with another ({', '.join(silent[:3])})"
-        raise SignerError(
-            f"no token matches {name} in {module}, which shows {there}",
-            hint="plug it in, check the URI, or name another module: "
-            "`margo-supplychain key tokens` lists what is there",
-        )
-    raise SignerError(
-        f"{len(found)} tokens match {name}: {listed(found)}",
-        hint="name one by its serial number, as in 'pkcs11:token=…;serial=…;object=…'",
-    )
-
-
-def listed(tokens: list[Token]) -> str:
-    """Name tokens in a message."""
-    names = [str(Identity.of(token).uri()) for token in tokens]
-    more = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
-    return ", ".join(names[:MAX_SHOWN]) + more
 
 
 @final
@@ -174,7 +55,7 @@ class TokenLink:
     def __init__(
         self,
         module: Module,
-        identity: Identity,
+        identity: slots.Identity,
         *,
         slot_id: int | None,
         pin: PinHandler,
@@ -195,7 +76,7 @@ class TokenLink:
     def label(self) -> str:
         """The token in messages."""
         identity = self.identity
-        return shown(identity.label or identity.serial) or "(without a label)"
+        return slots.shown(identity.label or identity.serial) or "(without a label)"
 
     def is_current(self, epoch: int) -> bool:
         """Tell whether what was found in that epoch still means the same."""
@@ -227,23 +108,23 @@ class TokenLink:
         Raises:
             SignerError: it is gone, or another one with its label is there.
         """
-        tokens, silent = look_into_slots(library)
+        tokens, silent = slots.look_into_slots(library)
         found = [
             token
             for token in tokens
-            if Identity.of(token) == self.identity
+            if slots.Identity.of(token) == self.identity
             and self._slot_id in (None, token.slot.slot_id)
         ]
         if len(found) == 1:
             return found[0]
-        serial = shown(self.identity.serial)
+        serial = slots.shown(self.identity.serial)
         if found:
             raise SignerError(
                 f"{len(found)} tokens call themselves {self.label} (serial {serial})",
                 hint="unplug all but one, or name one by slot-id=",
             )
         same = [token for token in tokens if token.label == self.identity.label]
-        instead = f", but {listed(same)} is there" if same else ""
+        instead = f", but {slots.listed(same)} is there" if same else ""
         if silent and not same:
             instead = f" or does not answer ({', '.join(silent[:3])})"
         raise SignerError(

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from margo_supplychain.signing.keyring import PinHandler
     from margo_supplychain.signing.pkcs11.objects import Found
-    from margo_supplychain.signing.pkcs11.sessions import Identity, TokenLink
+    from margo_supplychain.signing.pkcs11.sessions import TokenLink
+    from margo_supplychain.signing.pkcs11.slots import Identity
     from margo_supplychain.signing.public_files import Custody, KeyRecord
 
 
@@ -201,7 +202,7 @@ class Tokens:
         wanted = TokenUri() if uri is None else TokenUri.parse(uri)
         module = self._module_of(wanted)
         from margo_supplychain.signing.pkcs11.listing import info_of
-        from margo_supplychain.signing.pkcs11.sessions import (
+        from margo_supplychain.signing.pkcs11.slots import (
             Identity,
             matches,
             present_tokens,
@@ -230,7 +231,7 @@ class Tokens:
         """
         wanted = TokenUri.parse(uri)
         module = self._module_of(wanted)
-        from margo_supplychain.signing.pkcs11.sessions import matches, present_tokens
+        from margo_supplychain.signing.pkcs11.slots import matches, present_tokens
 
         with (
             failures.told(f"PKCS#11 module {module.path}"),
@@ -264,7 +265,7 @@ class Tokens:
 
     def _link(self, uri: TokenUri, module: Module | None = None) -> TokenLink:
         module = module or self._module_of(uri)
-        from margo_supplychain.signing.pkcs11.sessions import Identity, find_token
+        from margo_supplychain.signing.pkcs11.slots import Identity, find_token
 
         with failures.told(f"PKCS#11 module {module.path}"):
             with module.use() as library:
@@ -274,7 +275,8 @@ class Tokens:
     def _link_to(
         self, module: Module, identity: Identity, slot_id: int | None
     ) -> TokenLink:
-        from margo_supplychain.signing.pkcs11.sessions import TokenLink, present_tokens
+        from margo_supplychain.signing.pkcs11.sessions import TokenLink
+        from margo_supplychain.signing.pkcs11.slots import present_tokens
 
         with self._lock.held():
             if self._closed:
