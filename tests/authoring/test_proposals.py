@@ -345,7 +345,7 @@ def test_a_signature_from_elsewhere_is_verified_before_it_is_added() -> None:
     made = key("a").sign(proposal.payload).signature
     raw = bytes.fromhex(made)
     written = base64.b64encode(raw)
-    for given in (
+    for form in (
         made,
         made.upper(),
         raw,
@@ -353,7 +353,7 @@ def test_a_signature_from_elsewhere_is_verified_before_it_is_added() -> None:
         written,
         b"\n" + written,
     ):
-        assert proposal.with_signature(keyid("a"), given).signed_by == {keyid("a")}
+        assert proposal.with_signature(keyid("a"), form).signed_by == {keyid("a")}
     with pytest.raises(RefusedError, match="does not verify") as caught:
         proposal.with_signature(keyid("b"), made)
     assert proposal.digest in str(caught.value.hint)
@@ -372,8 +372,8 @@ def test_tokens_write_ecdsa_signatures_side_by_side() -> None:
     der = bytes.fromhex(key("a").sign(proposal.payload).signature)
     r, s = decode_dss_signature(der)
     beside = r.to_bytes(32, "big") + s.to_bytes(32, "big")
-    for given in (beside, beside.hex()):
-        found = proposal.with_signature(keyid("a"), given)
+    for form in (beside, beside.hex()):
+        found = proposal.with_signature(keyid("a"), form)
         assert entries(found.data)[keyid("a")] == der.hex()
 
 
