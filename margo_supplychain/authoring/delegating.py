@@ -261,14 +261,17 @@ def _exists(work: Work, role: str, wanted: RoleKeys) -> bool:
 
 def _require_no_return(work: Work, role: str, wanted: RoleKeys) -> None:
     delegator = delegator_of(role)
+    # Of a role that was never signed no old file can be believed again: what its
+    # delegator signs of it is enough, and costs nothing.
+    was_signed = work.state.lists(role)
     require_no_return(
         work.place.source,
         role,
         wanted,
         now=work.changes.who(role),
-        newest=work.state.version(delegator),
+        newest=work.state.version(delegator) if was_signed else 0,
         left=_left(work, role),
-        versions=work.place.versions(delegator),
+        versions=work.place.versions(delegator) if was_signed else (),
     )
 
 
