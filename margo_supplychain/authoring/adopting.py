@@ -18,7 +18,8 @@ goes on where that one ended; so does any edit with the keys of the new root.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 from margo_supplychain.authoring.checks import unfollowed
 from margo_supplychain.authoring.directory_place import DirectoryPlace
@@ -48,6 +49,7 @@ from margo_supplychain.authoring.state import (
     Roots,
     last_issued,
     load,
+    read_roots,
     require_plausible_time,
 )
 from margo_supplychain.authoring.tagged_place import TaggedPlace
@@ -80,6 +82,11 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.tuf_metadata import RoleFile
     from margo_supplychain.transport.protocols import Shelf, Source
 
+_REPLACED: Final = (
+    "the keys before were not at hand, so they count as lost or stolen: for a moment "
+    "devices refused what lay there; in a routine rotation give them as well"
+)
+
 
 def adopt(start: Beginning, root: RoleFile[Root]) -> Written:
     """Adopt a root that both thresholds have signed; see `Repository.adopt_root`."""
@@ -107,7 +114,10 @@ def adopt(start: Beginning, root: RoleFile[Root]) -> Written:
         return _alone(start, work, root)
     if _is_handed_on(work, root.signed, lacking):
         return _hand_on(start, work, root, lacking)
-    return _replace(start, chain, is_there=False)
+    written = _replace(start, chain, is_there=False)
+    if "root" in work.state.walk.expired or _is_odd(work.state):
+        return written
+    return replace(written, warnings=(*written.warnings, _REPLACED))
 
 
 def resume(start: Beginning) -> bool:
@@ -210,7 +220,7 @@ def _alone(start: Beginning, work: Work, root: RoleFile[Root]) -> Written:
     source = start.place.source
     devices = [holder_of(work.state, "a device with the previous state")]
     told = _judge(start, Overlay(_staged(root), source), chain, devices, work.state)
-    _write_root(start.place, root)
+    _write_root(start.place, chain)
     told += _follow(start)
     return Written(roles=_of_root(root), warnings=(*work.warnings, *told))
 
@@ -243,7 +253,7 @@ def _hand_on(
     )
     if _lacking(state, root.signed, start):
         raise ConflictError(f"{start.place.url}: somebody else published meanwhile")
-    _write_root(start.place, root)
+    _write_root(start.place, chain)
     told += _follow(start)
     roles = {**written.roles, **_of_root(root)}
     return Written(roles=roles, warnings=(*work.warnings, *told))
@@ -291,7 +301,8 @@ def _replace(
     devices = list(_devices(start, chain))
     told = _judge(start, Overlay(_staged(root), staged), chain, devices, None)
     place.write(work)
-    _write_root(place, root)
+    if not is_there:
+        _write_root(place, chain)
     place.commit(work)
     join_rivals(work, work.state.walk)
     place.settle(work)
@@ -422,20 +433,26 @@ def _staged(root: RoleFile[Root]) -> Staged:
     return Staged(metadata={file_name("root", root.version): root.data})
 
 
-def _write_root(place: Place, root: RoleFile[Root]) -> None:
-    """Write a root's file: from now on devices follow it.
+def _write_root(place: Place, chain: Sequence[RoleFile[Root]]) -> None:
+    """Write the last root of a chain: from now on devices follow it.
 
     Raises:
-        ConflictError: the name has another root.
+        ConflictError: somebody else's root was faster.
         StorageError, FetchError: it can't be written.
     """
-    shelf = shelf_of(place)
+    shelf, root = shelf_of(place), chain[-1]
     name = file_name("root", root.version)
     try:
         shelf.put_metadata(name, root.data)
-    except ConflictError:
-        # What is no root, somebody who may write there has put in its place: devices
-        # stop at it, and `_require_next` has found that nobody follows it.
+    except ConflictError as why:
+        found = read_roots(Until(shelf, root.version), chain[-2].data)
+        if found.newest.version >= root.version:
+            raise ConflictError(
+                f"{place.url} has another root v{root.version}",
+                hint="somebody else's ceremony was faster: propose the next root from "
+                "what stands now (`root propose`)",
+            ) from why
+        # Devices stop at what is no root: somebody who may write there put it in place.
         shelf.restore_metadata(name, root.data)
 
 

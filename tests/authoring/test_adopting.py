@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from margo_supplychain.errors import (
+    ExpiredError,
     IncompleteError,
     RefusedError,
     ThresholdError,
@@ -227,3 +228,38 @@ def test_what_is_published_between_two_attempts_stays(
     filled.repository.adopt_root(root, [key("ci-2")], clock=filled.clock)
     assert newest(filled) == "1.1.0"
     sound(filled)
+
+
+@pytest.mark.parametrize("profile", ["standard", "simple"])
+@pytest.mark.parametrize("keys", [["offline", "ci", "t", "o"], ["t", "o"]])
+def test_every_profile(vendor: Vendor, profile: str, keys: list[str]) -> None:
+    vendor.profile = profile
+    if profile == "simple":
+        vendor.create_with_pump()
+        vendor.publish("1.0.0")
+    else:
+        vendor.create()
+    device = vendor.store("device/state")
+    vendor.device(device).refresh()
+    new, online = keys_of("t"), keys_of("o")
+    done = adopt(
+        vendor, ["offline"], keys, targets=new, snapshot=online, timestamp=online
+    )
+    assert set(done.roles) == {"root", "targets", "snapshot", "timestamp"}
+    assert bool(done.warnings) == (len(keys) == 2)
+    vendor.device(device).refresh()
+    vendor.device().refresh()
+    if profile == "simple":
+        assert newest(vendor, device) == newest(vendor) == "1.0.0"
+    sound(vendor, device)
+
+
+def test_a_publisher_who_has_expired_keeps_nobody_from_a_root(filled: Vendor) -> None:
+    filled.clock.advance(days=181)  # as an application's role lasts
+    with filled.repository.edit(
+        filled.keys, clock=filled.clock, time_checked=True
+    ) as edit:
+        edit.refresh()
+    assert set(adopt(filled, ["offline"], []).roles) == {"root"}
+    with pytest.raises(ExpiredError):
+        newest(filled)

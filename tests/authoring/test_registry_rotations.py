@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from margo_supplychain.authoring import adopting
+from margo_supplychain.authoring.repository import Repository
 from margo_supplychain.errors import (
     ConflictError,
     IncompleteError,
@@ -14,6 +17,9 @@ from margo_supplychain.errors import (
     ThresholdError,
     VerificationError,
 )
+from margo_supplychain.formats.digests import Descriptor
+from margo_supplychain.formats.names import target_path
+from margo_supplychain.transport.opening import open_sink
 from margo_supplychain.transport.tagged_sink import TaggedSink
 from margo_supplychain.verify.trust_store import TrustStore
 from tests.authoring import thief
@@ -226,3 +232,62 @@ def test_an_old_timestamp_that_comes_back(vendor: TaggedVendor) -> None:
     plant.refresh()
     assert vendor.newest_there() == "1.0.0"
     sound(vendor)
+
+
+def test_two_ceremonies_at_once(
+    vendor: TaggedVendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one's root lands between our look and our write."""
+    ours = next_root(vendor)
+    vendor.clock.advance(minutes=1)
+    theirs = next_root(vendor)
+    write_root = adopting._write_root
+    raced = False
+
+    def race(*arguments: Any) -> None:
+        nonlocal raced
+        if not raced:
+            raced = True
+            vendor.at_registry().adopt_root(theirs, clock=vendor.clock)
+        write_root(*arguments)
+
+    monkeypatch.setattr(adopting, "_write_root", race)
+    with pytest.raises(ConflictError, match="has another root v2"):
+        vendor.at_registry().adopt_root(ours, clock=vendor.clock)
+    assert raced
+    device(vendor)
+    sound(vendor)
+
+
+def test_in_a_layout(vendor: TaggedVendor, tmp_path: Path) -> None:
+    """The same in a layout on a disk, where a lock keeps others away."""
+    url = f"oci-layout:{tmp_path / 'layout'}"
+    sink = open_sink(url)
+    files = TaggedSink(vendor.registry.repository(TRUST))
+    with sink.together():
+        for path in sorted((vendor.trust / "targets").rglob("*")):
+            if path.is_file():
+                data = path.read_bytes()
+                what = Descriptor.of(data, "application/octet-stream")
+                sink.put_target(target_path("x"), what, io.BytesIO(data))
+        fetch_metadata(vendor)
+        for name in sorted(files.metadata_files()):
+            if name != "timestamp.json":
+                sink.put_metadata(name, files.metadata(name, limit=1 << 20))
+    timestamp = files.metadata("timestamp.json", limit=1 << 20)
+    sink.put_metadata("timestamp.json", timestamp)
+    repository = Repository.open(url, root=vendor.root)
+    for keys in (["ci", "ci-2"], ["ci-3"]):
+        root = signed_root(
+            repository,
+            ["offline"],
+            clock=vendor.clock,
+            snapshot=keys_of(keys[-1]),
+            timestamp=keys_of(keys[-1]),
+        )
+        done = repository.adopt_root(
+            root, [key(one) for one in keys], clock=vendor.clock
+        )
+        assert set(done.roles) == {"root", "snapshot", "timestamp"}
+    with repository.edit([key("ci-3")], clock=vendor.clock) as edit:
+        edit.refresh()
