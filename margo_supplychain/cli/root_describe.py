@@ -60,7 +60,8 @@ def counted(proposal: RootProposal) -> str:
 
 
 def _of(status: ThresholdStatus) -> str:
-    return f"{len(status.signers)} of {status.needed}"
+    # More than enough is enough: `3 of 2` would only puzzle.
+    return f"{min(len(status.signers), status.needed)} of {status.needed}"
 
 
 def standing(

@@ -7,6 +7,7 @@ successor of a root that this person trusts, from the repository or from files.
 from __future__ import annotations
 
 import functools
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +18,7 @@ from margo_supplychain.cli.author import Author
 from margo_supplychain.cli.files import read_named
 from margo_supplychain.cli.invocation import Invocation
 from margo_supplychain.cli.options import setting_option
-from margo_supplychain.errors import RefusedError, VerificationError
+from margo_supplychain.errors import FormatError, RefusedError, VerificationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,15 +111,35 @@ def is_submission(path: Path) -> bool:
         return False  # who reads all of it says what is wrong
 
 
-def write_over(path: Path, data: bytes) -> None:
-    """Write a proposal in place of the file of that name, or not at all."""
+def save(path: Path, proposal: RootProposal) -> RootProposal:
+    """Write a proposal; signatures that its file has got meanwhile are kept.
+
+    On a shared disk two people may sign at once, and `--out` may name a copy.
+
+    Returns:
+        What is there now.
+
+    Raises:
+        RefusedError: the file is something else, or another proposal.
+    """
+    from margo_supplychain.authoring.proposals import RootProposal
     from margo_supplychain.storage import durable
 
-    durable.write_file(path, data)
+    trusted = None if proposal.trusted is None else proposal.trusted.data
+    if os.path.lexists(path):
+        try:
+            there = RootProposal.parse(read_root(path), trusted=trusted)
+        except FormatError as why:
+            raise _another(path) from why
+        proposal = proposal.merge(there)
+        if proposal.data == there.data:
+            return there
+    durable.write_file(path, proposal.data)
+    return proposal
 
 
 def write_fresh(path: Path, data: bytes) -> None:
-    """Write a proposal where nothing is.
+    """Write a new proposal, or bytes to sign, where nothing else is.
 
     Raises:
         RefusedError: something is there: signatures could be lost.
@@ -129,10 +150,15 @@ def write_fresh(path: Path, data: bytes) -> None:
     try:
         durable.write_new_file(path, data)
     except ConflictError as why:
-        raise RefusedError(
-            f"{path} exists, and is another file",
-            hint="it may hold signatures: name another --out; nothing was written",
-        ) from why
+        raise _another(path) from why
+
+
+def _another(path: Path) -> RefusedError:
+    return RefusedError(
+        f"{path} exists, and is another file",
+        hint="it may hold signatures: name a file that is not there; nothing was "
+        "written",
+    )
 
 
 def trusts(command: Callable[..., Result]) -> Callable[..., Result]:

@@ -20,8 +20,9 @@ from margo_supplychain.cli.root_files import (
     is_submission,
     judge,
     read_root,
+    save,
     trusts,
-    write_over,
+    write_fresh,
 )
 from margo_supplychain.cli.signing_keys import ROOT, open_signers, read_public
 from margo_supplychain.errors import RefusedError
@@ -115,8 +116,7 @@ def sign(
         signed = _signed(trust, proposal, keys)
         verb = "signed by"
     new = sorted(signed.signed_by - proposal.signed_by)
-    if new or target != path:
-        write_over(target, signed.data)
+    signed = save(target, signed)
     names = ", ".join(show.holder_name(signed, one) for one in new)
     lines = [f"{verb} {names}" if names else "unchanged: signed before"]
     data = {"addedKeyIds": new}
@@ -143,7 +143,7 @@ def _check_use(elsewhere: _Elsewhere, keys: tuple[str, ...], out: str | None) ->
 
 
 def _export(proposal: RootProposal, path: Path, target: Path) -> Result:
-    write_over(target, proposal.payload)
+    write_fresh(target, proposal.payload)
     return Result(
         data={
             **show.proposal_data(proposal, path),
@@ -220,6 +220,6 @@ def merge(trust: Trust, *, files: tuple[str, ...], out: str) -> Result:
         proposal = judge(read_root(path), chain)
         merged = proposal if merged is None else merged.merge(proposal)
     target = Path(out)
-    write_over(target, merged.data)
+    merged = save(target, merged)
     lines = [f"merged {len(paths)} files into {target}"]
     return show.standing(merged, target, lines=lines, data={"merged": list(files)})

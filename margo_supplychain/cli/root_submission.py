@@ -48,7 +48,7 @@ def sign(
                 keyring, author.invocation, given=keys, settings=(*PUBLISHER, *RELEASE)
             ):
                 signed = signed.sign(signer, who)
-        save_submission(target, signed, replaces=True)
+        save_submission(target, signed, replaces=target == path)
         return _standing(signed, who, target, state)
 
 
@@ -63,7 +63,7 @@ def merge(trust: Trust, paths: Sequence[Path], target: Path) -> Result:
         for path in paths[1:]:
             with _opened(path) as other:
                 merged = merged.merge(other, who=who)
-        save_submission(target, merged, replaces=True)
+        save_submission(target, merged, replaces=target in paths)
         return _standing(merged, who, target, state)
 
 

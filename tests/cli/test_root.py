@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -16,6 +16,9 @@ from margo_supplychain.cli import root_files, root_propose
 from margo_supplychain.verify.limits import Limits
 from tests.cli.running import PASSPHRASE, Ran, Terminal, run, spawn, validate
 from tests.cli.vendor import Vendor, date, files_below, move_clock
+
+if TYPE_CHECKING:
+    from margo_supplychain.authoring.proposals import RootProposal
 
 KEYS: Final = ("a.key", "b.key", "c.key", "d.key", "targets.key", "acme.key", "ci.key")
 INIT: Final = (
@@ -119,7 +122,7 @@ def test_each_signature_says_who_must_sign_next(vendor: Vendor) -> None:
     assert ran.status == 0
     assert ran.out == (
         "signed by Cyd\n"
-        "signed: old root 3 of 2, new root 2 of 2\n"
+        "signed: old root 2 of 2, new root 2 of 2\n"
         "complete: root v2 has every signature it needs\n"
         "next: margo-supplychain root finalize root-2.json\n"
     )
@@ -258,6 +261,54 @@ def test_the_status_of_a_proposal(vendor: Vendor) -> None:
     ran = run("root", "show", "root-2.json")
     assert ran.status == 0
     assert ran.out.startswith("root v1 -> v2\n  proposal   sha256 ")
+
+
+def test_two_sign_the_same_file_at_once(
+    vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While Ada types her passphrase, Ben's signature comes into the shared file."""
+    swap(vendor)
+    read = root_files.Trust.read
+
+    def meanwhile(trust: root_files.Trust, path: Path) -> RootProposal:
+        found = read(trust, path)
+        monkeypatch.setattr(root_files.Trust, "read", read)
+        assert sign(vendor, "b.key").status == 5
+        return found
+
+    monkeypatch.setattr(root_files.Trust, "read", meanwhile)
+    ran = sign(vendor, "a.key")
+    assert ran.out.startswith(
+        "signed by Ada\nsigned: old root 2 of 2, new root 1 of 2\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("sign", "root-2.json", "--key", "a.key", "--yes", "--out", "b.key"),
+        ("sign", "root-2.json", "--export-payload", "b.key"),
+        ("merge", "root-2.json", "--out", "b.key"),
+    ],
+)
+def test_no_other_file_is_written_over(
+    vendor: Vendor, options: tuple[str, ...]
+) -> None:
+    swap(vendor)
+    before = files_below(vendor.place)
+    secret = () if "--key" not in options else ("--passphrase-file", "passphrase")
+    ran = run("root", *options, *secret)
+    assert ran.status == 2
+    assert "error: b.key exists, and is another file" in ran.err
+    assert files_below(vendor.place) == before
+
+
+def test_no_other_proposal_is_written_over(vendor: Vendor) -> None:
+    swap(vendor)
+    run("root", "propose", "--out", "other.json")
+    ran = sign(vendor, "a.key", "--out", "other.json")
+    assert ran.status == 2
+    assert "these are two proposals" in ran.err
 
 
 # --- keys that can't be reached ------------------------------------------------------
@@ -585,6 +636,14 @@ def test_show_says_who_must_act(vendor: Vendor) -> None:
     alone = run("root", "show", "--root", FIRST)
     assert alone.out.splitlines()[0] == "root v1"
     assert run("root", "show", "root-9.json", "--as-plan").status == 2
+
+
+def test_show_a_root_below_which_nothing_verifies(vendor: Vendor) -> None:
+    Path("trust/metadata/timestamp.json").write_bytes(b"{}")
+    ran = run("root", "show")
+    assert ran.status == 0
+    assert ran.err.startswith("note: trust does not verify below its root: ")
+    assert "2 of 3" in ran.out
 
 
 def test_show_needs_something_to_show(place: Path) -> None:
