@@ -7,14 +7,15 @@
 #   --peers   a peer in another language that can't be built is a failure
 #   --long    many random examples instead of a few that never change
 #
-# It makes its own virtual environment in .venv-tests/ and, as root on Debian, installs
-# what the tests need. With CI=true a missing Debian component is a failure. What could
-# not be had or did not run is named in the closing summary.
+# It makes its own virtual environments in .venv-tests/ and .venv-services/ and, as root
+# on Debian, installs what the tests need. With CI=true a missing Debian component is a
+# failure. What could not be had or did not run is named in the closing summary.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
 DEBIAN_COMPONENTS="faketime docker-registry skopeo apache2-utils softhsm2 p11-kit-modules"
 VENV=.venv-tests
+SERVICES=.venv-services
 PEERS=tests/peers
 
 need_peers=no
@@ -118,12 +119,21 @@ find_python() {
     return 1
 }
 
+# make_venv DIRECTORY LOCK
 make_venv() {
-    rm -rf "$VENV"
-    "$python" -m venv "$VENV" || return 1
-    within 600 "$VENV/bin/python" -m pip install --quiet --require-hashes \
-        --requirement tests/requirements.lock || return 1
-    echo "$lock" >"$VENV/lock"
+    rm -rf "$1"
+    "$python" -m venv "$1" || return 1
+    within 600 "$1/bin/python" -m pip install --quiet --require-hashes \
+        --requirement "$2" || return 1
+    stamp_of "$2" >"$1/lock"
+}
+
+stamp_of() { echo "$(cksum <"$1") $("$python" -VV) $(pwd)"; }
+
+# up_to_date DIRECTORY LOCK
+up_to_date() {
+    [ "$(cat "$1/lock" 2>/dev/null)" = "$(stamp_of "$2")" ] &&
+        "$1/bin/python" -c 'import pytest' 2>/dev/null
 }
 
 python_environment() {
@@ -135,11 +145,9 @@ python_environment() {
     then
         quiet "Debian component: python3-venv" apt_install python3-venv
     fi
-    lock="$(cksum <tests/requirements.lock) $("$python" -VV) $(pwd)"
-    if [ "$(cat "$VENV/lock" 2>/dev/null)" != "$lock" ] ||
-        ! "$VENV/bin/python" -c 'import pytest' 2>/dev/null; then
-        quiet "virtual environment $VENV with tests/requirements.lock" make_venv || exit 1
-    fi
+    up_to_date "$VENV" tests/requirements.lock ||
+        quiet "virtual environment $VENV with tests/requirements.lock" \
+            make_venv "$VENV" tests/requirements.lock || exit 1
 }
 
 # --- peers in other languages ----------------------------------------------------------
@@ -215,6 +223,21 @@ run_tests() {
         "$scratch/coverage.json"
 }
 
+# Their libraries are many, and no other test may lean on them.
+key_services() {
+    if up_to_date "$SERVICES" tests/services.lock ||
+        quiet "virtual environment $SERVICES with tests/services.lock" \
+            make_venv "$SERVICES" tests/services.lock; then
+        "$SERVICES/bin/python" -m pip install --quiet --no-deps --force-reinstall \
+            "$scratch"/first/*.whl
+        check "keys in cloud services" "$SERVICES/bin/pytest" -q -p no:cacheprovider \
+            tests/signing/test_kms.py
+    else
+        note "libraries of cloud services can't be had; their tests are skipped"
+        if [ "${CI:-}" = true ]; then fail "libraries of cloud services"; fi
+    fi
+}
+
 root=$(pwd)
 debian_components
 python_environment
@@ -230,6 +253,7 @@ check "mypy" "$VENV/bin/mypy"
 check "import contracts" "$VENV/bin/lint-imports" --no-cache
 if quiet "wheel" build_wheel && quiet "installation" install_wheel; then
     check "wheel is reproducible" build_again
+    key_services
     run_tests
 else
     fail "wheel or installation; no test ran"
