@@ -125,6 +125,23 @@ def cut_off_at(signed: Root | Targets, role: str) -> MetaFile | None:
     return None if found is None else found.last
 
 
+def needed_files(signed: Root | Targets) -> Mapping[str, int]:
+    """Return role → version of the files that holders of cut-off roles go on from.
+
+    Nothing of what can't be read: nobody could go on from it.
+    """
+    found = {}
+    try:
+        fields = _field(signed, CUT_OFF)
+        for role in () if fields is None else fields.value:
+            last = cut_off_at(signed, role)
+            if last is not None:
+                found[role] = last.version
+    except MetadataFormatError:
+        return {}
+    return found
+
+
 def is_awaited(signed: Root | Targets, role: str, listed: MetaFile) -> bool:
     """Say whether a role that was cut off waits for its new keys to sign.
 

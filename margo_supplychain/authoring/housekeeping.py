@@ -3,9 +3,10 @@
 A device asks for the newest timestamp and what it names; one that asks just now may
 still follow the timestamp before. So the last versions of each file stay, everything
 that the current snapshot and the one before it name, every root, since a device that
-was off long follows them one by one, and every version above the current one: names of
-killed runs, which must not be used again. Target files and content are never touched:
-old ones cost little, and what still names them is not for this command to find out.
+was off long follows them one by one, the file from which a role goes on whose keys were
+cut off, and every version above the current one: names of killed runs, which must not
+be used again. Target files and content are never touched: old ones cost little, and
+what still names them is not for this command to find out.
 
 Example:
     >>> from margo_supplychain.authoring.shelves import open_shelf
@@ -20,17 +21,19 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from margo_supplychain.authoring.delegator_fields import needed_files
 from margo_supplychain.authoring.state import LIMITS, load
-from margo_supplychain.errors import FetchError, FormatError
+from margo_supplychain.errors import FetchError, FormatError, VerificationError
 from margo_supplychain.formats.tuf_metadata import file_name, parse_snapshot
 from margo_supplychain.transport.tagged_sink import TaggedSink
 from margo_supplychain.verify.clock import SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from tuf.api.metadata import Snapshot
 
+    from margo_supplychain.authoring.state import State
     from margo_supplychain.transport.protocols import Shelf
     from margo_supplychain.verify.clock import Clock
     from margo_supplychain.verify.trust_store import TrustStore
@@ -85,6 +88,8 @@ def prune(
     stay = {stem: set(versions) for stem, versions in current.items()}
     for stem, versions in _previous(shelf, found, snapshot.version).items():
         stay.setdefault(stem, set()).update(versions)
+    for role, version in _gone_on_from(state):
+        stay.setdefault(_stem(role), set()).add(version)
     removed = []
     with shelf.together():
         for stem in sorted(found.keys() & current.keys()):
@@ -96,6 +101,25 @@ def prune(
                     shelf.remove_metadata(name)
                     removed.append(name)
     return Pruned(removed=tuple(removed), kept=len(names) - len(removed))
+
+
+def _gone_on_from(state: State) -> Iterator[tuple[str, int]]:
+    """Yield the files from which roles go on whose keys were cut off."""
+    targets = state.walk.workflow.roles["targets"].signed
+    yield from needed_files(targets).items()
+    roles = None if targets.delegations is None else targets.delegations.roles
+    for publisher in roles or ():
+        if not state.lists(publisher):
+            continue
+        try:
+            signed = state.walk.role(publisher, "targets").signed
+        except VerificationError:
+            continue
+        except FetchError as why:
+            if not why.missing:
+                raise
+            continue
+        yield from needed_files(signed).items()
 
 
 def _is_foreign(shelf: Shelf, name: str) -> bool:

@@ -20,6 +20,7 @@ from margo_supplychain.authoring.delegator_fields import (
     is_awaited,
     known_left,
     left_keys,
+    needed_files,
     note_cut_off,
     note_left,
     removed_roles,
@@ -69,6 +70,7 @@ def test_a_role_that_is_cut_off() -> None:
     assert cut_off(targets, "bolt") == CutOff(file(2), None)
     assert cut_off_at(targets, "bolt") is None
     assert cut_off_at(targets, "zeta") is None
+    assert needed_files(targets) == {"acme": 3}
     assert is_awaited(targets, "acme", file(4))
     assert not is_awaited(targets, "acme", file(4, TWO))
     assert not is_awaited(targets, "zeta", file(4))
@@ -127,6 +129,7 @@ def test_roles_that_are_cut_off_are_read_strictly(value: object, text: str) -> N
     with pytest.raises(MetadataFormatError, match=text):
         cut_off(targets, "acme")
     assert not is_awaited(targets, "acme", file(3))
+    assert needed_files(targets) == {}
 
 
 # --- history -------------------------------------------------------------------------
