@@ -18,19 +18,23 @@ Example:
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, NamedTuple, final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, final
 
 from margo_supplychain.authoring.acceptance import OPERATOR, judge_over
 from margo_supplychain.authoring.acceptance_content import take_content
+from margo_supplychain.authoring.accepted import Accepted, Refusal, Taken
 from margo_supplychain.authoring.edit import Written
+from margo_supplychain.authoring.inbox import NAME
 from margo_supplychain.authoring.prospect import Prospect
 from margo_supplychain.authoring.roles import application_of, kind_of
 from margo_supplychain.errors import (
+    BudgetError,
     ConflictError,
     InconclusiveError,
     RefusedError,
     SupplyChainError,
+    TooLargeError,
     VerificationError,
 )
 from margo_supplychain.formats.tuf_metadata import file_name
@@ -58,69 +62,9 @@ if TYPE_CHECKING:
 MOST_PASSES: Final = 20
 """Submissions may be built on one another, and lie in any order."""
 MOST_WASTED: Final = 600.0  # seconds, on what is refused; then others are not read
+# What devices may say of one of them that is wrong.
+_OF_ONE: Final = (VerificationError, TooLargeError, BudgetError)
 SHORTEST_NAME: Final = 8  # digits of a submission's name that tell it from others
-
-
-class Taken(NamedTuple):
-    """A submission that is published.
-
-    Args:
-        name: sha256 of its file.
-        publisher: whose it was.
-        roles: (role, version) of what is new; empty if all of it was published before.
-        releases: those that were not listed before, as `acme/pump-monitor 1.2.0`.
-        note: what its vendor wrote.
-    """
-
-    name: str
-    publisher: str
-    roles: tuple[tuple[str, int], ...]
-    releases: tuple[str, ...]
-    note: str | None
-
-
-class Refusal(NamedTuple):
-    """A submission that is not taken.
-
-    Args:
-        name: sha256 of its file, as the inbox calls it.
-        publisher: whose it says it is, which nobody may have signed; None if it does
-            not even say that.
-        reason: in one line.
-        code: of the error.
-        hint: what can be done.
-        is_open: it could not be decided, and may be taken the next time.
-    """
-
-    name: str
-    publisher: str | None
-    reason: str
-    code: str
-    hint: str | None
-    is_open: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
-    """What `Repository.accept` did.
-
-    Args:
-        taken: what is published now.
-        known: what was published before; it is cleaned away.
-        refused: what is not, and why.
-        written: roles that were signed and taken in, and content.
-        more: there is more in the inbox, which was not looked at.
-        removed: names that are not in the inbox any more.
-        warnings: what the operator should know, one line each.
-    """
-
-    taken: tuple[Taken, ...] = ()
-    known: tuple[Taken, ...] = ()
-    refused: tuple[Refusal, ...] = ()
-    written: Written = field(default_factory=Written)
-    more: bool = False
-    removed: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
 
 
 def accept(
@@ -166,7 +110,7 @@ def accept(
     except ConflictError:
         # A registry has no lock: start again from what somebody else has published.
         done = attempt(names)
-    except VerificationError as why:
+    except _OF_ONE as why:
         if not reached or len(reached[0].taken) < 2:
             raise
         # Each was judged alone, and together devices would refuse them: whoever it is,
@@ -179,18 +123,18 @@ def _one_by_one(
     attempt: _Attempt,
     names: Sequence[str],
     reached: Sequence[Accepted],
-    problem: VerificationError,
+    problem: SupplyChainError,
 ) -> Accepted:
     """Take each submission in an edit of its own.
 
     Raises:
-        VerificationError: it is not the fault of any one of them.
+        SupplyChainError: it is not the fault of any one of them.
     """
     done = Accepted()
     for name in names:
         try:
             one = attempt([name])
-        except VerificationError as why:
+        except _OF_ONE as why:
             if not reached or not reached[0].taken:
                 raise
             publisher = reached[0].taken[0].publisher
@@ -223,8 +167,8 @@ def _chosen(inbox: Inbox, names: Sequence[str], only: Sequence[str]) -> tuple[st
     found = []
     for given in only:
         matching = [one for one in names if one.startswith(given)]
-        if len(given) == len(_WHOLE) and not matching:
-            matching = [given]  # more lie there than were listed
+        if NAME.fullmatch(given) is not None:
+            matching = [given]  # also where more lie there than were listed
         if len(matching) != 1 or len(given) < SHORTEST_NAME:
             raise RefusedError(
                 f"{len(matching)} submissions in {inbox.url} begin with {given[:64]!r}",
@@ -232,9 +176,6 @@ def _chosen(inbox: Inbox, names: Sequence[str], only: Sequence[str]) -> tuple[st
             )
         found += matching
     return tuple(dict.fromkeys(found))
-
-
-_WHOLE: Final = "0" * 64
 
 
 def _tidied(done: Accepted, inbox: Inbox, *, more: bool, discard: bool) -> Accepted:

@@ -16,7 +16,7 @@ from margo_supplychain.cli.progress import progress
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from margo_supplychain.authoring.accepting import Accepted, Refusal, Taken
+    from margo_supplychain.authoring.accepted import Accepted, Refusal, Taken
     from margo_supplychain.cli.author import Author
 
 _FEW: Final = 10  # submissions on a screen; JSON has all

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from tuf.api.metadata import Targets
 
-    from margo_supplychain.authoring.accepting import Refusal
+    from margo_supplychain.authoring.accepted import Refusal
     from margo_supplychain.authoring.release import Release
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.publisher_policy import PublisherPolicy

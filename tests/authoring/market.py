@@ -14,7 +14,7 @@ from tests.authoring.trust import OPEN, Vendor, key
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from margo_supplychain.authoring.accepting import Accepted
+    from margo_supplychain.authoring.accepted import Accepted
     from margo_supplychain.authoring.edit import Edit
 
 PUMP = ReleaseName.parse("acme/pump")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from margo_supplychain.authoring.accepting import Accepted
+    from margo_supplychain.authoring.accepted import Accepted
     from margo_supplychain.formats.digests import Descriptor
     from margo_supplychain.transport.protocols import Source
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from margo_supplychain.authoring.accepting import Accepted
+    from margo_supplychain.authoring.accepted import Accepted
     from margo_supplychain.authoring.release import Release
     from margo_supplychain.formats.names import ReleaseName
 

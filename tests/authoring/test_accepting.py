@@ -40,7 +40,7 @@ from tests.authoring.trust import OPEN, key
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from margo_supplychain.authoring.accepting import Accepted
+    from margo_supplychain.authoring.accepted import Accepted
 
 
 @pytest.fixture
