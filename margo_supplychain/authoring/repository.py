@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from securesystemslib.signer import Signer
 
-    from margo_supplychain.authoring.accepting import Accepted
+    from margo_supplychain.authoring.accepted import Accepted
     from margo_supplychain.authoring.duties import Duty
     from margo_supplychain.authoring.edit import Written
     from margo_supplychain.authoring.inbox import Inbox
