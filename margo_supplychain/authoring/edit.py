@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from securesystemslib.signer import Key
 
-    from margo_supplychain.authoring.accepting import Accepted
+    from margo_supplychain.authoring.accepted import Accepted
     from margo_supplychain.authoring.holders import Holder
     from margo_supplychain.authoring.inbox import Inbox
     from margo_supplychain.authoring.release import Release
