@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from margo_supplychain.lazy import exporter
 
 if TYPE_CHECKING:
-    from margo_supplychain.authoring.accepting import Accepted
+    from margo_supplychain.authoring.accepted import Accepted
     from margo_supplychain.authoring.copying import Copied, copy_releases
     from margo_supplychain.authoring.edit import Edit
     from margo_supplychain.authoring.holders import Holder
@@ -46,7 +46,7 @@ __all__ = [
 __getattr__ = exporter(
     __name__,
     {
-        "accepting": ("Accepted",),
+        "accepted": ("Accepted",),
         "copying": ("Copied", "copy_releases"),
         "edit": ("Edit",),
         "holders": ("Holder",),
