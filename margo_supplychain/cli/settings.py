@@ -37,7 +37,7 @@ FILE_VARIABLE: Final = "MARGO_SUPPLYCHAIN_SETTINGS"
 _PREFIX: Final = "MARGO_SUPPLYCHAIN_"
 _ROOT: Final = 0
 # Where only an administrator installs. Code named by a file must lie in one of them.
-_SYSTEM: Final = ("/usr", "/lib", "/lib64", "/opt", "/nix/store")
+_SYSTEM: Final = ("/usr", "/lib", "/lib64", "/opt")
 _LIMIT: Final = 64 * 1024
 _MAX_KEYS: Final = 32  # of one setting; no role has more keys than a person can name
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:", re.ASCII)
