@@ -11,9 +11,10 @@ Devices follow `N.root.json` as soon as it is there. So:
                the timestamp. Between these two writes every device refuses the place
                and keeps what it has
 
-Before anything is written, devices judge the result: a fresh one, one on the last root,
-those that hold what lies there now, and the author's memory. Run again after a kill, it
-goes on where that one ended; so does any edit with the keys of the new root.
+Before anything is written, devices judge the result (`adoption_trial`): a fresh one,
+one on the last root, those that hold what lies there now, and the author's memory. Run
+again after a kill, it goes on where that one ended; so does any edit with the keys of
+the new root.
 """
 
 from __future__ import annotations
@@ -21,31 +22,27 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from margo_supplychain.authoring.checks import unfollowed
+from margo_supplychain.authoring.adoption_trial import judged, what_devices_hold
 from margo_supplychain.authoring.directory_place import DirectoryPlace
 from margo_supplychain.authoring.edit import Written
 from margo_supplychain.authoring.ending import finish
+from margo_supplychain.authoring.evidence import (
+    SANE,
+    needs_signing,
+    read_chain,
+    require_who,
+)
 from margo_supplychain.authoring.healing import begin
 from margo_supplychain.authoring.joining import join_rivals
 from margo_supplychain.authoring.overlay import Overlay, Staged, Until
 from margo_supplychain.authoring.proposal_rules import check_returning, check_time
-from margo_supplychain.authoring.recovering import (
-    FINISH,
-    SANE,
-    Recovered,
-    needs_signing,
-    read_chain,
-    recover,
-    require_who,
-    unfinished,
-)
-from margo_supplychain.authoring.rehearsal import Device, holder_of, rehearse_root
+from margo_supplychain.authoring.recovering import Recovered, recover
+from margo_supplychain.authoring.rehearsal import holder_of
 from margo_supplychain.authoring.role_signing import RoleSigning, meta_of
 from margo_supplychain.authoring.settings import verified_settings
 from margo_supplychain.authoring.signatures import require_complete
 from margo_supplychain.authoring.state import (
     LIMITS,
-    AuthorWalk,
     Roots,
     last_issued,
     load,
@@ -53,6 +50,7 @@ from margo_supplychain.authoring.state import (
     require_plausible_time,
 )
 from margo_supplychain.authoring.tagged_place import TaggedPlace
+from margo_supplychain.authoring.unfinished import FINISH, unfinished
 from margo_supplychain.authoring.work import Work
 from margo_supplychain.errors import (
     ConflictError,
@@ -71,7 +69,7 @@ from margo_supplychain.verify.memory import Memory
 from margo_supplychain.verify.workflow import Demand, Workflow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from tuf.api.metadata import Root
@@ -80,7 +78,7 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.place import Place
     from margo_supplychain.authoring.state import State
     from margo_supplychain.formats.tuf_metadata import RoleFile
-    from margo_supplychain.transport.protocols import Shelf, Source
+    from margo_supplychain.transport.protocols import Shelf
 
 _REPLACED: Final = (
     "the keys before were not at hand, so they count as lost or stolen: for a moment "
@@ -219,7 +217,7 @@ def _alone(start: Beginning, work: Work, root: RoleFile[Root]) -> Written:
     chain = (work.state.root.file, root)
     source = start.place.source
     devices = [holder_of(work.state, "a device with the previous state")]
-    told = _judge(start, Overlay(_staged(root), source), chain, devices, work.state)
+    told = judged(start, Overlay(_staged(root), source), chain, devices, work.state)
     _write_root(start.place, chain)
     told += _follow(start)
     return Written(roles=_of_root(root), warnings=(*work.warnings, *told))
@@ -235,7 +233,7 @@ def _hand_on(
 
     def judge(overlay: Overlay) -> None:
         staged = Overlay(_staged(root), overlay)
-        told.extend(_judge(start, staged, chain, [previous], work.state))
+        told.extend(judged(start, staged, chain, [previous], work.state))
 
     work.next_root = root.signed
     if "targets" in lacking:
@@ -298,8 +296,8 @@ def _replace(
         require_plausible_time(work.state, start.now)
     roles = _sign(work, recovered)
     staged = Overlay(work.staged, place.source)
-    devices = list(_devices(start, chain))
-    told = _judge(start, Overlay(_staged(root), staged), chain, devices, None)
+    devices = list(what_devices_hold(start, chain))
+    told = judged(start, Overlay(_staged(root), staged), chain, devices, None)
     place.write(work)
     if not is_there:
         _write_root(place, chain)
@@ -358,75 +356,7 @@ def _sign(work: Work, recovered: Recovered) -> Mapping[str, tuple[int, datetime]
     return signing.roles
 
 
-def _devices(start: Beginning, chain: Sequence[RoleFile[Root]]) -> Iterator[Device]:
-    """Yield devices that hold what lies there now, as far as they accept it."""
-    place = start.place
-    sources: list[tuple[str, Source]] = [("what lies there now", place.source)]
-    if isinstance(place, DirectoryPlace) and (previous := place.previous()):
-        overlay = Overlay(Staged(timestamp=previous), place.source)
-        sources.append(("the previous state", overlay))
-    for root in chain[:-1][-2:]:
-        for what, source in sources:
-            memory = Memory(root=root.data, publishers=None)
-            walk = AuthorWalk(
-                memory,
-                _no_copies,
-                Until(source, root.version),
-                clock=StoppedClock(start.now),
-            )
-            try:
-                walk.top_level()
-                found = walk.workflow.complete()
-            except SupplyChainError:
-                found = walk.workflow.memory
-            yield Device(f"a device with {what}", found)
-
-
 # --- for all -------------------------------------------------------------------------
-
-
-def _judge(
-    start: Beginning,
-    overlay: Overlay,
-    chain: Sequence[RoleFile[Root]],
-    devices: Sequence[Device],
-    state: State | None,
-) -> list[str]:
-    """Let every kind of device judge the result; return what it does not follow.
-
-    Raises:
-        SupplyChainError: one would refuse it, or an application that it follows now.
-    """
-    fresh = Device("a fresh device", Memory(root=start.first_root, publishers=None))
-    everyone = [fresh]
-    for one in chain[-2:]:
-        memory = Memory(root=one.data, publishers=None)
-        everyone.append(Device(f"a fresh device on {one.label}", memory))
-    everyone += devices
-    if start.store is not None:
-        everyone.append(Device("your memory of it", start.store.load()))
-    rehearse_root(overlay, everyone, version=chain[-1].version, now=start.now)
-    walk = AuthorWalk(fresh.memory, _no_copies, overlay, clock=StoppedClock(start.now))
-    walk.top_level()
-    problems = unfollowed(walk)
-    for problem in problems:
-        if problem.inconclusive:
-            raise FetchError(problem.text, url=start.place.url, unreachable=True)
-    found = [problem.text for problem in problems]
-    if state is None:
-        return found
-    # Who was refused before must not keep the others from a new root.
-    known = {_subject(problem.text) for problem in unfollowed(state.walk)}
-    for text in found:
-        if _subject(text) not in known:
-            raise VerificationError(
-                text, hint="nothing was written: devices would refuse the result"
-            )
-    return found
-
-
-def _subject(text: str) -> str:
-    return text.partition(":")[0]
 
 
 def _staged(root: RoleFile[Root]) -> Staged:

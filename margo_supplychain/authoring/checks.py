@@ -25,11 +25,11 @@ from margo_supplychain.authoring.place_checks import (
     root_problems,
     tag_problems,
 )
-from margo_supplychain.authoring.recovering import FINISH, unfinished
 from margo_supplychain.authoring.roles import delegator_of
 from margo_supplychain.authoring.selection import EVERYTHING
 from margo_supplychain.authoring.settings import DIRECTORY
 from margo_supplychain.authoring.state import LIMITS, AuthorWalk, State, read_roots
+from margo_supplychain.authoring.unfinished import FINISH, unfinished
 from margo_supplychain.errors import (
     ClockError,
     FormatError,

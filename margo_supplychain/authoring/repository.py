@@ -25,11 +25,11 @@ from margo_supplychain.authoring.ending import finish
 from margo_supplychain.authoring.healing import Beginning, begin
 from margo_supplychain.authoring.mending import MendingSource
 from margo_supplychain.authoring.place import open_place
-from margo_supplychain.authoring.recovering import FINISH, unfinished
 from margo_supplychain.authoring.roles import signers_of
 from margo_supplychain.authoring.settings import Settings, verified_settings
 from margo_supplychain.authoring.signatures import Signers
 from margo_supplychain.authoring.state import load, read_roots
+from margo_supplychain.authoring.unfinished import FINISH, unfinished
 from margo_supplychain.errors import (
     FetchError,
     RefusedError,
