@@ -353,10 +353,9 @@ def _set_roles(parent: Targets, roles: dict[str, DelegatedRole]) -> None:
     """Let a role delegate to these, and define no more keys than they have."""
     used = {keyid for one in roles.values() for keyid in one.keyids}
     known = {} if parent.delegations is None else parent.delegations.keys
-    parent.delegations = Delegations(
-        keys={keyid: key for keyid, key in known.items() if keyid in used},
-        roles=roles,
-    )
+    keys = {keyid: key for keyid, key in known.items() if keyid in used}
+    # As before the first: not every client likes a list of nobody.
+    parent.delegations = Delegations(keys=keys, roles=roles) if roles else None
     holders = holders_of(parent)
     if holders:
         parent.unrecognized_fields.pop(HOLDERS)

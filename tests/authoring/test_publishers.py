@@ -432,6 +432,9 @@ def test_the_last_publisher_is_removed(vendor: Vendor) -> None:
     vendor.device(store).verify(PUMP, ANY)
     with repository.edit(vendor.keys, clock=vendor.clock) as edit:
         edit.remove_publisher("acme")
+    assert "delegations" not in vendor.signed(
+        f"{vendor.version('targets')}.targets.json"
+    )
     for device in (vendor.device(), vendor.device(store)):
         with pytest.raises(UnknownTargetError, match="delegates to nobody for acme/pu"):
             device.verify(PUMP, ANY)
