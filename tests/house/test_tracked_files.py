@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import tomllib
 
+import pytest
+
 from tests.house.tree import ROOT, tracked
 
 # In two pieces each, so that this file does not find itself.
@@ -56,11 +58,20 @@ def test_ci_runs_the_tests_and_nothing_else() -> None:
     assert lines == ["#!/bin/sh", 'exec sh "$(dirname "$0")/../tests/run.sh"']
 
 
-def test_every_dependency_is_locked_with_hashes() -> None:
+@pytest.mark.parametrize(
+    ("file", "extras"),
+    [
+        ("requirements.lock", ["hsm"]),
+        ("services.lock", ["aws", "azure", "gcp", "vault"]),
+    ],
+)
+def test_every_dependency_is_locked_with_hashes(file: str, extras: list[str]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     wanted = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
+    for extra in extras:
+        wanted += project["project"]["optional-dependencies"][extra]
     names = {re.split(r"[^A-Za-z0-9-]", one)[0].lower() for one in wanted}
-    lock = (ROOT / "tests" / "requirements.lock").read_text("utf-8")
+    lock = (ROOT / "tests" / file).read_text("utf-8")
     entries = [
         line.replace("\\\n", "").split()
         for line in re.split(r"\n(?=[a-z])", lock.replace(" \\\n", " "))[1:]
