@@ -53,7 +53,9 @@ from margo_supplychain.authoring.tagged_place import TaggedPlace
 from margo_supplychain.authoring.unfinished import FINISH, unfinished
 from margo_supplychain.authoring.work import Work
 from margo_supplychain.errors import (
+    ClockError,
     ConflictError,
+    ExpiredError,
     FetchError,
     IncompleteError,
     RefusedError,
@@ -103,16 +105,18 @@ def adopt(start: Beginning, root: RoleFile[Root]) -> Written:
         if found.problem is not None:
             raise found.problem
         work = begin(start)
+    except (ExpiredError, ClockError):
+        raise  # it may be an old copy that a registry shows
     except (VerificationError, FetchError, ConflictError) as why:
         if isinstance(why, FetchError) and not why.missing:
             raise
         return _replace(start, chain, is_there=False, problem=why)
     lacking = _lacking(work.state, root.signed, start)
-    if not lacking and not _is_odd(work.state):
+    if not lacking:
         return _alone(start, work, root)
     if _is_handed_on(work, root.signed, lacking):
         return _hand_on(start, work, root, lacking)
-    written = _replace(start, chain, is_there=False)
+    written = _replace(start, chain, is_there=False, before=work.state)
     if "root" in work.state.walk.expired or _is_odd(work.state):
         return written
     return replace(written, warnings=(*written.warnings, _REPLACED))
@@ -277,6 +281,7 @@ def _replace(
     *,
     is_there: bool,
     problem: SupplyChainError | None = None,
+    before: State | None = None,
 ) -> Written:
     """Sign what the last root of a chain goes on from, with its keys alone.
 
@@ -285,6 +290,7 @@ def _replace(
         chain: verified roots, the one to adopt last.
         is_there: whether that one is published already.
         problem: why no edit can begin from what lies there.
+        before: what lies there, if one could.
     """
     place, root = start.place, chain[-1]
     recovered = recover(start, chain, is_there=is_there)
@@ -297,7 +303,7 @@ def _replace(
     roles = _sign(work, recovered)
     staged = Overlay(work.staged, place.source)
     devices = list(what_devices_hold(start, chain))
-    told = judged(start, Overlay(_staged(root), staged), chain, devices, None)
+    told = judged(start, Overlay(_staged(root), staged), chain, devices, before)
     place.write(work)
     if not is_there:
         _write_root(place, chain)
@@ -344,6 +350,7 @@ def _sign(work: Work, recovered: Recovered) -> Mapping[str, tuple[int, datetime]
     lacking = sorted(recovered.lacking)
     require_complete([require_who(root, role) for role in lacking], work.signers)
     signing = RoleSigning(work)
+    work.staged.metadata.update(recovered.brought)
     meta = dict(recovered.meta)
     if "targets" in recovered.lacking:
         signed = work.changes.change("targets")

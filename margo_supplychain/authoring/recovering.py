@@ -46,7 +46,7 @@ from margo_supplychain.verify.memory import Memory
 from margo_supplychain.verify.workflow import Trusted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tuf.api.metadata import MetaFile, Root, Snapshot, Targets, Timestamp
 
@@ -65,6 +65,7 @@ class Recovered(NamedTuple):
         after: the snapshots that stand in what it was made from.
         is_kept: whether snapshot's keys stay, and with them the list.
         lacking: top-level roles that the new root's keys must sign.
+        brought: files that the place does not have, from the author's memory.
         told: what the author should know, one line each.
     """
 
@@ -74,6 +75,7 @@ class Recovered(NamedTuple):
     after: tuple[RoleFile[Snapshot], ...]
     is_kept: bool
     lacking: frozenset[str]
+    brought: Mapping[str, bytes]
     told: tuple[str, ...]
 
 
@@ -115,6 +117,7 @@ class _Recovery:
         self._evidence = evidence
         self._root = root
         self._told: list[str] = []
+        self._brought: dict[str, bytes] = {}
         store = start.store
         self._before = (
             Memory(root=start.first_root, publishers=None)
@@ -169,6 +172,7 @@ class _Recovery:
             after=() if known is None else (known,),
             is_kept=bool(kept),
             lacking=frozenset(lacking),
+            brought=self._brought,
             told=tuple(self._told),
         )
 
@@ -233,8 +237,8 @@ class _Recovery:
     def _targets(self, meta: dict[str, MetaFile]) -> RoleFile[Targets]:
         entry = meta.get("targets.json")
         if entry is not None:
-            data = self._start.place.named("targets", entry)
-            file = self._evidence.signed("targets", data)
+            data = self._named("targets", entry)
+            file = None if data is None else self._evidence.signed("targets", data)
             if file is not None:
                 return file
         raise RefusedError(
@@ -308,13 +312,20 @@ class _Recovery:
         return self._named(name.removesuffix(".json"), entry) is not None
 
     def _named(self, role: str, entry: MetaFile) -> bytes | None:
+        data: bytes | None = None
         try:
             data = self._start.place.named(role, entry)
         except FetchError as why:
             if why.unreachable:
                 raise
+        if data is not None and meta_of(entry.version, data) == entry:
+            return data
+        store = self._start.store
+        data = None if store is None else store.copy(role)
+        if data is None or meta_of(entry.version, data) != entry:
             return None
-        return data if meta_of(entry.version, data) == entry else None
+        self._brought[file_name(role, entry.version)] = data
+        return data
 
     def _tell(self, meta: dict[str, MetaFile]) -> None:
         """Say what is not as the timestamp had it."""

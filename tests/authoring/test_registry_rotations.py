@@ -11,6 +11,7 @@ from margo_supplychain.authoring import adopting
 from margo_supplychain.authoring.repository import Repository
 from margo_supplychain.errors import (
     ConflictError,
+    ExpiredError,
     IncompleteError,
     InconclusiveError,
     SupplyChainError,
@@ -291,3 +292,36 @@ def test_in_a_layout(vendor: TaggedVendor, tmp_path: Path) -> None:
         assert set(done.roles) == {"root", "snapshot", "timestamp"}
     with repository.edit([key("ci-3")], clock=vendor.clock) as edit:
         edit.refresh()
+
+
+def test_an_expired_copy_is_signed_on_by_nobody_without_a_memory(
+    vendor: TaggedVendor, tmp_path: Path
+) -> None:
+    """All has expired, and the registry may hide what came later: floors would fall
+    with the keys, so only who remembers goes on from there."""
+    memory = TrustStore.create(
+        tmp_path / "author" / "state",
+        root=vendor.root,
+        publishers=frozenset({"acme"}),
+    )
+    vendor.publish_there(vendor.release("1.1.0"), state=memory)
+    old = vendor.registry.copy()
+    vendor.publish_there(vendor.release("1.2.0"), state=memory)
+    known = memory.load().snapshot
+    vendor.registry = old
+    vendor.clock.advance(days=20)
+    new = keys_of("ci-2")
+    root = next_root(vendor, snapshot=new, timestamp=new)
+    with pytest.raises(ExpiredError):
+        vendor.at_registry().adopt_root(root, [key("ci-2")], clock=vendor.clock)
+    assert "2.root" not in vendor.registry.at(TRUST).tags
+    vendor.at_registry().adopt_root(
+        root, [key("ci-2")], clock=vendor.clock, state=memory
+    )
+    now = memory.load().snapshot
+    assert now is not None
+    assert known is not None
+    assert now.version > known.version
+    # What the registry hid, the author's memory brings back.
+    assert now.roles == known.roles
+    device(vendor)
