@@ -15,7 +15,7 @@ import pytest
 from tuf.api.metadata import Metadata, Root, Targets
 from tuf.ngclient import Updater
 
-from margo_supplychain.authoring.plan import RootPlan
+from margo_supplychain.authoring.plan import RoleKeys, RootPlan
 from margo_supplychain.authoring.repository import Repository
 from margo_supplychain.authoring.testing import artifact_release
 from margo_supplychain.formats.names import ReleaseName
@@ -46,6 +46,7 @@ RECORD: Final = "acme/releases/pump-monitor/1.0.0"
 SECRET: Final = "correct horse battery staple"
 FILES: Final = {
     "ecdsa-sha2-nistp256": "ecdsa P-256",
+    "ecdsa-sha2-nistp384": "ecdsa P-384",
     "ed25519": "ed25519",
     "rsassa-pss-sha256": "rsa 3072",
 }
@@ -60,6 +61,7 @@ KINDS: Final = [
     *(("file", scheme) for scheme in FILES),
     *(("token", scheme) for scheme in TOKENS),
     ("proxied token", "ecdsa-sha2-nistp256"),
+    ("mixed", "three kinds"),
 ]
 
 
@@ -106,15 +108,54 @@ def write_repository(place: Path, offline: Signer, online: Signer) -> Signed:
     plan = RootPlan.small(
         publisher="acme", offline=offline.public_key, online=online.public_key
     )
-    repository = Repository.create(place / "trust", plan=plan, keys=[offline, online])
+    keys = [offline, online]
+    repository = Repository.create(place / "trust", plan=plan, keys=keys)
+    return add_release(repository, place, keys, online)
+
+
+def add_release(
+    repository: Repository, place: Path, keys: list[Signer], online: Signer
+) -> Signed:
     release = artifact_release(
         place / "built", name=NAME, version="1.0.0", content=b"pump monitor 1.0.0"
     )
     policy = PublisherPolicy(epoch=1, provenance="none")
-    with repository.edit([offline, online]) as edit:
+    with repository.edit(keys) as edit:
         edit.add_application(NAME, [online.public_key], policy=policy)
         edit.add_release(release)
     return Signed(place / "trust", repository.root)
+
+
+def write_mixed(place: Path) -> Signed:
+    """Make a repository whose root needs three keys: of a file and of a token."""
+    with contextlib.ExitStack() as cleanup:
+        pair = [
+            cleanup.enter_context(two_keys(directory, where, scheme))
+            for directory, where, scheme in (
+                (place / "a", "file", "ed25519"),
+                (place / "b", "token", "rsassa-pss-sha256-3072"),
+            )
+        ]
+        (offline, online), (first, second) = pair
+        third = cleanup.enter_context(
+            two_keys(place / "c", "file", "rsassa-pss-sha256")
+        )
+        root = RoleKeys(
+            keys=tuple(one.public_key for one in (first, second, third[0])), threshold=3
+        )
+        plan = RootPlan.standard(
+            root=root,
+            targets=RoleKeys(keys=(offline.public_key,)),
+            snapshot=RoleKeys(keys=(online.public_key,)),
+            timestamp=RoleKeys(keys=(third[1].public_key,)),
+        )
+        keys = [offline, online, first, second, *third]
+        repository = Repository.create(place / "trust", plan=plan, keys=keys)
+        with repository.edit(keys) as edit:
+            edit.add_publisher(
+                "acme", [first.public_key, offline.public_key], threshold=2
+            )
+        return add_release(repository, place, keys, online)
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +165,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
     @cache
     def make(where: str, scheme: str) -> Signed:
         place = tmp_path_factory.mktemp("signed")
+        if where == "mixed":
+            for name in "abc":
+                (place / name).mkdir()
+            return write_mixed(place)
         with two_keys(place, where, scheme) as (offline, online):
             kinds = FILES if where == "file" else TOKENS
             for signer in (offline, online):
@@ -168,23 +213,15 @@ def test_our_device_accepts_it(signed: Signed, tmp_path: Path) -> None:
 
 def test_python_tuf_accepts_it(signed: Signed, tmp_path: Path) -> None:
     # Each role as python-tuf counts signatures, then all of it as its client does.
-    def read(name: str) -> Metadata[Any]:
-        return Metadata.from_bytes((signed.directory / "metadata" / name).read_bytes())
-
     root = Metadata[Root].from_bytes(signed.root)
     root.signed.verify_delegate("root", root.signed_bytes, root.signatures)
-    for name in ("1.targets", "2.snapshot", "timestamp"):
-        role = read(f"{name}.json")
-        root.signed.verify_delegate(
-            name.rpartition(".")[2], role.signed_bytes, role.signatures
-        )
-    parents: tuple[tuple[Targets, str, str], ...] = (
-        (read("1.targets.json").signed, "acme", "2.acme.json"),
-        (read("2.acme.json").signed, NAME.role, f"1.{NAME.role}.json"),
-    )
-    for parent, child, file in parents:
-        role = read(file)
-        parent.verify_delegate(child, role.signed_bytes, role.signatures)
+    for name in ("targets", "snapshot", "timestamp"):
+        role = newest(signed, name)
+        root.signed.verify_delegate(name, role.signed_bytes, role.signatures)
+    for parent, child in (("targets", "acme"), ("acme", NAME.role)):
+        delegator: Targets = newest(signed, parent).signed
+        role = newest(signed, child)
+        delegator.verify_delegate(child, role.signed_bytes, role.signatures)
 
     for name in ("cache", "targets"):
         (tmp_path / name).mkdir()
@@ -199,6 +236,16 @@ def test_python_tuf_accepts_it(signed: Signed, tmp_path: Path) -> None:
         info = updater.get_targetinfo(RECORD)
         assert info is not None
         updater.download_target(info, str(tmp_path / "targets" / "record"))
+
+
+def newest(signed: Signed, role: str) -> Metadata[Any]:
+    """Return the newest file of a role."""
+    place = signed.directory / "metadata"
+    if role == "timestamp":
+        return Metadata.from_bytes((place / "timestamp.json").read_bytes())
+    found = place.glob(f"*.{role}.json")
+    versions = {int(one.name.partition(".")[0]): one for one in found}
+    return Metadata.from_bytes(versions[max(versions)].read_bytes())
 
 
 def test_go_tuf_accepts_it(signed: Signed, go_tuf: PeerClient, tmp_path: Path) -> None:
