@@ -3,11 +3,13 @@ other people's, and nothing that was published is lost."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tuf.ngclient import Updater
 
+from margo_supplychain.authoring.plan import RoleKeys
 from margo_supplychain.errors import (
     FetchError,
     RefusedError,
@@ -16,15 +18,18 @@ from margo_supplychain.errors import (
     ThresholdError,
 )
 from margo_supplychain.formats.pins import Pin
+from margo_supplychain.signing.keyring import open_keyring
 from margo_supplychain.verify.clock import SystemClock
 from tests.authoring import thief
 from tests.authoring.ceremony import keys_of, signed_root
 from tests.authoring.test_clients import FileFetcher
 from tests.authoring.trust import PUMP, Vendor, key
 from tests.peers.clients import serve
+from tests.softhsm import soft_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from margo_supplychain.authoring.edit import Written
     from margo_supplychain.verify.trust_store import TrustStore
@@ -213,9 +218,7 @@ def test_half_a_replacement(filled: Vendor) -> None:
         ) as edit,
     ):
         edit.refresh()
-    rotate(
-        filled, ["s-2", "ci-3"], snapshot=keys_of("s-2"), timestamp=keys_of("ci-3")
-    )
+    rotate(filled, ["s-2", "ci-3"], snapshot=keys_of("s-2"), timestamp=keys_of("ci-3"))
     assert newest(filled, device) == newest(filled) == "1.1.0"
     sound(filled, device)
     assert filled.version("snapshot") < 20
@@ -289,3 +292,38 @@ def test_other_clients_follow(
     assert found("1.1.0") == ""
     filled.publish("1.2.0", keys=[key("ci"), key("ci-2")])
     assert found("1.2.0") == ""
+
+
+def test_file_keys_move_into_tokens(filled: Vendor, tmp_path: Path) -> None:
+    """Every key of a live repository, root's and the online one: no device is left
+    behind, whoever refreshes whenever."""
+    behind, always = filled.store("behind/state"), filled.store("always/state")
+    newest(filled, behind)
+    newest(filled, always)
+    with (
+        soft_token(tmp_path / "tokens", "operator") as token,
+        open_keyring(
+            pin=lambda *_, **__: token.pin, pkcs11_module=token.module
+        ) as keyring,
+    ):
+        token.make_key("root", scheme="ecdsa-sha2-nistp384", id=b"\x01")
+        token.make_key("online", scheme="ed25519", id=b"\x02")
+        root, new = (keyring.open(token.uri(one)) for one in ("root", "online"))
+        plan = filled.repository.plan(clock=filled.clock)
+        plan = replace(
+            plan,
+            root=RoleKeys(keys=(root.public_key,)),
+            snapshot=RoleKeys(keys=(new.public_key,)),
+            timestamp=RoleKeys(keys=(new.public_key,)),
+        )
+        proposal = filled.repository.propose_root(plan, clock=filled.clock)
+        signed = proposal.sign(key("offline")).sign(root).finalize()
+        done = filled.repository.adopt_root(
+            signed, [key("ci"), new], clock=filled.clock
+        )
+        assert done.warnings == ()
+        assert newest(filled, always) == newest(filled) == "1.1.0"
+        filled.publish("1.2.0", keys=[key("ci"), new])
+    assert newest(filled, always) == newest(filled, behind) == newest(filled) == "1.2.0"
+    assert found_by_updater(filled, "1.2.0")
+    sound(filled, behind)
