@@ -62,6 +62,7 @@ from margo_supplychain.errors import (
     SupplyChainError,
     VerificationError,
 )
+from margo_supplychain.formats.times import format_time
 from margo_supplychain.formats.tuf_metadata import file_name
 from margo_supplychain.storage.durable import clean_temporary
 from margo_supplychain.transport.directory import DirectorySink
@@ -297,6 +298,7 @@ def _replace(
     if isinstance(problem, ConflictError) and recovered.is_kept:
         # What several published is joined by the keys that signed it, and they stay.
         raise problem
+    _require_current(start, recovered)
     work = _work(start, recovered)
     if not start.time_checked:
         require_plausible_time(work.state, start.now)
@@ -314,6 +316,25 @@ def _replace(
     found = {**roles, **_of_root(root)}
     warnings = (*recovered.told, *work.warnings, *told)
     return Written(roles=found, warnings=warnings)
+
+
+def _require_current(start: Beginning, recovered: Recovered) -> None:
+    """Refuse to go on from what may be an old copy; see `Beginning.work`.
+
+    Raises:
+        ExpiredError: nothing that lies there is current, and only a memory could tell
+            that nothing newer was ever signed.
+    """
+    newest = recovered.state.timestamp.file
+    if start.store is None and not start.place.is_own and newest.expires <= start.now:
+        raise ExpiredError(
+            f"the newest timestamp at {start.place.url} that can be believed is "
+            f"v{newest.version}, and expired at {format_time(newest.expires)}",
+            role="timestamp",
+            expires=newest.expires,
+            now=start.now,
+            hint="it may show an old copy: run it where your memory of it is (--state)",
+        )
 
 
 def _work(start: Beginning, recovered: Recovered) -> Work:

@@ -7,13 +7,13 @@ and counts by its signatures alone.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, final
 
 from margo_supplychain.authoring.directory_place import DirectoryPlace
 from margo_supplychain.authoring.roles import signers_of
 from margo_supplychain.authoring.signatures import signed_by
 from margo_supplychain.authoring.state import LIMITS, Roots, read_roots
+from margo_supplychain.authoring.witnesses import bounded
 from margo_supplychain.errors import FetchError, RefusedError
 from margo_supplychain.formats.tuf_metadata import file_name
 from margo_supplychain.transport.directory import DirectorySink
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SANE: Final = 2**31
 """No honest version goes beyond: one a second for 68 years."""
-MOST_READ: Final = 64  # old files of one role; the newest come first
+MOST_READ: Final = 512  # old files of one role; the newest come first
 
 
 def read_chain(start: Beginning) -> Roots:
@@ -116,14 +116,20 @@ class Evidence:
             yield store.copy("timestamp") or b""
         if isinstance(place, DirectoryPlace):
             yield place.previous() or b""
-        for version in self.versions("timestamp"):
-            yield from self.read(file_name("timestamp", version), LIMITS.timestamp)
+        else:
+            # Who floods the names must not hide the honest ones: this refuses.
+            sane = [one for one in place.versions("timestamp") if one <= SANE]
+            for _, data in bounded(place, "timestamp", sane):
+                yield data
 
     def _snapshot_files(self) -> Iterator[bytes]:
         place, store = self.start.place, self.start.store
         for one in self.timestamps:
-            with suppress(FetchError):
+            try:
                 yield place.named("snapshot", one.signed.snapshot_meta)
+            except FetchError as why:
+                if why.unreachable:
+                    raise
         if store is not None:
             yield store.copy("snapshot") or b""
         if place.is_own:

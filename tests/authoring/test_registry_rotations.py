@@ -325,3 +325,41 @@ def test_an_expired_copy_is_signed_on_by_nobody_without_a_memory(
     # What the registry hid, the author's memory brings back.
     assert now.roles == known.roles
     device(vendor)
+
+
+def test_old_state_beside_a_new_root(vendor: TaggedVendor) -> None:
+    """A registry shows the new root with an old, expired timestamp, and no witness:
+    without a memory, the new keys sign nothing on top of that."""
+    old = vendor.registry.copy()
+    new = keys_of("ci-2")
+    adopt(vendor, ["ci-2"], snapshot=new, timestamp=new)
+    shown = vendor.registry.at(TRUST)
+    hidden = old.at(TRUST)
+    hidden.manifests.update(shown.manifests)
+    hidden.blobs.update(shown.blobs)
+    hidden.tags["2.root"] = shown.tags["2.root"]
+    vendor.registry = old
+    vendor.clock.advance(days=20)
+    with (
+        pytest.raises(ExpiredError, match="that can be believed is v3"),
+        vendor.at_registry().edit([key("ci-2")], clock=vendor.clock) as edit,
+    ):
+        edit.refresh()
+
+
+def test_flooded_names_hide_nothing(vendor: TaggedVendor) -> None:
+    """Hundreds of names above the honest witness: refused, rather than passed over."""
+    new = keys_of("ci-2")
+    held_back = TaggedSink(vendor.registry.repository(TRUST)).metadata(
+        "timestamp.json", limit=1 << 20
+    )
+    adopt(vendor, ["ci-2"], snapshot=new, timestamp=new)
+    write(vendor, {"timestamp.json": held_back})
+    tags = vendor.registry.at(TRUST).tags
+    for version in range(1000, 1600):
+        tags[f"{version}.timestamp"] = tags["1.root"]
+    with (
+        pytest.raises(ConflictError, match="only 512 are looked at"),
+        vendor.at_registry().edit([key("ci-2")], clock=vendor.clock) as edit,
+    ):
+        edit.refresh()
