@@ -25,7 +25,12 @@ from margo_supplychain.authoring.state import (
 from margo_supplychain.authoring.uniting import Rival
 from margo_supplychain.authoring.witnesses import Keys, Published, compare
 from margo_supplychain.authoring.work import Work
-from margo_supplychain.errors import ConflictError, MixAndMatchError, VerificationError
+from margo_supplychain.errors import (
+    ConflictError,
+    FetchError,
+    MixAndMatchError,
+    VerificationError,
+)
 from margo_supplychain.verify.clock import StoppedClock
 
 if TYPE_CHECKING:
@@ -145,6 +150,30 @@ def begin(start: Beginning) -> Work:
     work = start.work(start.load())
     work.warnings.extend(told)
     return work
+
+
+def begin_edit(start: Beginning) -> Work:
+    """Return an edit of whoever comes next, with keys or without.
+
+    A root whose adoption was cut short is finished first, with the keys at hand.
+
+    Raises:
+        SupplyChainError: see `begin`; and who has no key is told what to run.
+    """
+
+    def attempt() -> Work:
+        return start.work() if start.signers.is_empty else begin(start)
+
+    try:
+        return attempt()
+    except (VerificationError, FetchError) as why:
+        from margo_supplychain.authoring.adopting import resume
+
+        if isinstance(why, FetchError) and not why.missing:
+            raise
+        if not resume(start):
+            raise
+    return attempt()
 
 
 def compared(place: Place, state: State) -> Found:

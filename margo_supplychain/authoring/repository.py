@@ -22,10 +22,9 @@ from typing import TYPE_CHECKING, Final, Self, final
 
 from margo_supplychain.authoring.edit import Edit
 from margo_supplychain.authoring.ending import finish
-from margo_supplychain.authoring.healing import Beginning, begin
+from margo_supplychain.authoring.healing import Beginning, begin_edit
 from margo_supplychain.authoring.mending import MendingSource
 from margo_supplychain.authoring.place import open_place
-from margo_supplychain.authoring.roles import signers_of
 from margo_supplychain.authoring.settings import Settings, verified_settings
 from margo_supplychain.authoring.signatures import Signers
 from margo_supplychain.authoring.state import load, read_roots
@@ -52,11 +51,10 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.pending import Handing
     from margo_supplychain.authoring.place import Place, Progress
     from margo_supplychain.authoring.placement import Mirrored
-    from margo_supplychain.authoring.plan import Profile, RoleKeys, RootPlan
+    from margo_supplychain.authoring.plan import Profile, RootPlan
     from margo_supplychain.authoring.proposals import RootProposal, SignedRoot
     from margo_supplychain.authoring.root_chain import RootChain
     from margo_supplychain.authoring.state import State
-    from margo_supplychain.authoring.work import Work
     from margo_supplychain.formats.reports import Report
     from margo_supplychain.transport.network import Network
     from margo_supplychain.transport.protocols import ContentSources, Shelf
@@ -359,7 +357,7 @@ class Repository:
                 state=state,
                 progress=progress,
             )
-            work = _begun(start)
+            work = begin_edit(start)
             edit = Edit(work)
             yield edit
             edit.written = finish(work, time_checked=time_checked, store=state)
@@ -449,23 +447,15 @@ class Repository:
             VerificationError: a root does not follow the one before it.
             FetchError: the place does not answer.
         """
-        from margo_supplychain.authoring.plan import RootPlan
+        from margo_supplychain.authoring.standing_plan import standing_plan
 
         root = self.roots(state=state).trusted.signed
         try:
             begun = self._load(_now(clock), state)
         except (VerificationError, FetchError):
             # A root is planned also when nothing below it verifies: that is recovery.
-            return RootPlan.of(root)
-        settings = verified_settings(self._settings, begun)
-        if settings.publisher is None:
-            return RootPlan.of(root)
-        return RootPlan.of(
-            root,
-            profile=settings.profile,
-            publisher=settings.publisher,
-            publisher_keys=_publisher_keys(begun, settings.publisher),
-        )
+            begun = None
+        return standing_plan(root, begun, self._settings)
 
     def propose_root(
         self,
@@ -663,37 +653,6 @@ class Repository:
                 hint=_NO_ROOT,
             )
         return store.load().root
-
-
-def _publisher_keys(begun: State, publisher: str) -> RoleKeys | None:
-    """Return the keys of the one publisher; None where `targets` signs everything."""
-    from margo_supplychain.authoring.plan import RoleKeys
-
-    found = signers_of(begun.trusted("targets").signed, publisher)
-    if found is None:
-        return None
-    return RoleKeys(keys=tuple(found.keys.values()), threshold=found.threshold)
-
-
-def _begun(start: Beginning) -> Work:
-    """Return an edit that begins where everything that was published is.
-
-    A root whose adoption was cut short is finished first, with the keys at hand.
-    """
-
-    def attempt() -> Work:
-        return start.work() if start.signers.is_empty else begin(start)
-
-    try:
-        return attempt()
-    except (VerificationError, FetchError) as why:
-        from margo_supplychain.authoring.adopting import resume
-
-        if isinstance(why, FetchError) and not why.missing:
-            raise
-        if not resume(start):
-            raise
-    return attempt()
 
 
 def _now(clock: Clock | None) -> datetime:
