@@ -27,7 +27,6 @@ from margo_supplychain.authoring.acceptance_application import ApplicationJudgem
 from margo_supplychain.authoring.acceptance_publisher import PublisherJudgement
 from margo_supplychain.authoring.acceptance_targets import judge_targets
 from margo_supplychain.authoring.delegator_fields import is_awaited
-from margo_supplychain.authoring.prospect import Prospect
 from margo_supplychain.authoring.roles import (
     application_of,
     check_role,
@@ -36,6 +35,7 @@ from margo_supplychain.authoring.roles import (
     signers_of,
 )
 from margo_supplychain.authoring.state import LIMITS
+from margo_supplychain.authoring.submission import OPERATOR
 from margo_supplychain.errors import (
     ExpiredError,
     FormatError,
@@ -49,22 +49,17 @@ from margo_supplychain.verify import artifact, chain, offline_role, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from datetime import datetime
 
     from tuf.api.metadata import Targets
 
     from margo_supplychain.authoring.acceptance_application import NewRecord
-    from margo_supplychain.authoring.place import Place
+    from margo_supplychain.authoring.prospect import Prospect
     from margo_supplychain.authoring.roles import RoleSigners
-    from margo_supplychain.authoring.state import State
     from margo_supplychain.authoring.submission import Submission, SubmittedTarget
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.record import ReleaseRecord
     from margo_supplychain.formats.tuf_metadata import RoleFile
     from margo_supplychain.formats.versions import Version
-
-OPERATOR = "targets"
-"""In the place of a publisher: the operator's own role, signed apart."""
 
 
 @final
@@ -100,29 +95,19 @@ class Judged:
                 yield one.record
 
 
-def judge(
-    state: State, submission: Submission, *, place: Place, now: datetime
-) -> Judged:
-    """Judge one submission over a repository as it stands.
+def judge(before: Prospect, submission: Submission) -> Judged:
+    """Judge one submission over a repository with those before it.
+
+    The publisher's name is put in front of every error's message.
 
     Args:
-        state: the repository, verified.
+        before: how the repository stands with them.
         submission: unverified.
-        place: where the repository lies.
-        now: when.
 
     Raises:
         RefusedError: it can't be taken; names the publisher and the reason.
         VerificationError, FormatError: likewise, as a device finds.
         FetchError: something that it depends on can't be read.
-    """
-    return judge_over(Prospect(state, place, now=now), submission)
-
-
-def judge_over(before: Prospect, submission: Submission) -> Judged:
-    """Judge one submission over a repository with those before it; see `judge`.
-
-    The publisher's name is put in front of every error's message.
     """
     try:
         return _Judging(before, submission).run()

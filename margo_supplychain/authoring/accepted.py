@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from margo_supplychain.authoring.edit import Written
+from margo_supplychain.authoring.written import Written
 
 
 class Taken(NamedTuple):

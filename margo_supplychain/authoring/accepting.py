@@ -21,13 +21,14 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, final
 
-from margo_supplychain.authoring.acceptance import OPERATOR, judge_over
+from margo_supplychain.authoring.acceptance import judge
 from margo_supplychain.authoring.acceptance_content import take_content
 from margo_supplychain.authoring.accepted import Accepted, Refusal, Taken
-from margo_supplychain.authoring.edit import Written
 from margo_supplychain.authoring.inbox import NAME
 from margo_supplychain.authoring.prospect import Prospect
 from margo_supplychain.authoring.roles import application_of, kind_of
+from margo_supplychain.authoring.submission import OPERATOR
+from margo_supplychain.authoring.written import Written
 from margo_supplychain.errors import (
     BudgetError,
     ConflictError,
@@ -286,7 +287,7 @@ class _Taking:
         try:
             submission = self._inbox.signed(name)
             publisher = submission.publisher
-            judged = judge_over(self._prospect, submission)
+            judged = judge(self._prospect, submission)
             if judged.is_known:
                 self._known.append(_taken(name, submission, judged))
                 return

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from margo_supplychain.authoring.adoption_trial import judged, what_devices_hold
 from margo_supplychain.authoring.directory_place import DirectoryPlace
-from margo_supplychain.authoring.edit import Written
 from margo_supplychain.authoring.ending import finish
 from margo_supplychain.authoring.evidence import (
     SANE,
@@ -49,9 +48,9 @@ from margo_supplychain.authoring.state import (
     read_roots,
     require_plausible_time,
 )
-from margo_supplychain.authoring.tagged_place import TaggedPlace
 from margo_supplychain.authoring.unfinished import FINISH, unfinished
 from margo_supplychain.authoring.work import Work
+from margo_supplychain.authoring.written import Written
 from margo_supplychain.errors import (
     ClockError,
     ConflictError,
@@ -65,7 +64,6 @@ from margo_supplychain.errors import (
 from margo_supplychain.formats.times import format_time
 from margo_supplychain.formats.tuf_metadata import file_name
 from margo_supplychain.storage.durable import clean_temporary
-from margo_supplychain.transport.directory import DirectorySink
 from margo_supplychain.transport.locations import TIMESTAMP
 from margo_supplychain.verify.clock import StoppedClock
 from margo_supplychain.verify.memory import Memory
@@ -81,7 +79,6 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.place import Place
     from margo_supplychain.authoring.state import State
     from margo_supplychain.formats.tuf_metadata import RoleFile
-    from margo_supplychain.transport.protocols import Shelf
 
 _REPLACED: Final = (
     "the keys before were not at hand, so they count as lost or stolen: for a moment "
@@ -398,7 +395,7 @@ def _write_root(place: Place, chain: Sequence[RoleFile[Root]]) -> None:
         ConflictError: somebody else's root was faster.
         StorageError, FetchError: it can't be written.
     """
-    shelf, root = shelf_of(place), chain[-1]
+    shelf, root = place.shelf, chain[-1]
     name = file_name("root", root.version)
     try:
         shelf.put_metadata(name, root.data)
@@ -412,15 +409,6 @@ def _write_root(place: Place, chain: Sequence[RoleFile[Root]]) -> None:
             ) from why
         # Devices stop at what is no root: somebody who may write there put it in place.
         shelf.restore_metadata(name, root.data)
-
-
-def shelf_of(place: Place) -> Shelf:
-    """Return a place as a shelf: what may be looked through, and put right."""
-    if isinstance(place, TaggedPlace):
-        return place.shelf
-    if isinstance(place, DirectoryPlace):
-        return DirectorySink(place.directory)
-    raise RefusedError(f"{place.url} is no kind of place that can be edited")
 
 
 def _follow(start: Beginning) -> list[str]:
@@ -440,8 +428,3 @@ def _follow(start: Beginning) -> list[str]:
 
 def _of_root(root: RoleFile[Root]) -> dict[str, tuple[int, datetime]]:
     return {"root": (root.version, root.expires)}
-
-
-def _no_copies(name: str) -> bytes | None:
-    del name
-    return None

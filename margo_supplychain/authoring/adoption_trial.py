@@ -8,7 +8,7 @@ from margo_supplychain.authoring.checks import unfollowed
 from margo_supplychain.authoring.directory_place import DirectoryPlace
 from margo_supplychain.authoring.overlay import Overlay, Staged, Until
 from margo_supplychain.authoring.rehearsal import Device, rehearse_root
-from margo_supplychain.authoring.state import AuthorWalk
+from margo_supplychain.authoring.state import AuthorWalk, no_copies
 from margo_supplychain.errors import FetchError, SupplyChainError, VerificationError
 from margo_supplychain.verify.clock import StoppedClock
 from margo_supplychain.verify.memory import Memory
@@ -45,7 +45,7 @@ def judged(
     if start.store is not None:
         everyone.append(Device("your memory of it", start.store.load()))
     rehearse_root(overlay, everyone, version=chain[-1].version, now=start.now)
-    walk = AuthorWalk(fresh.memory, _no_copies, overlay, clock=StoppedClock(start.now))
+    walk = AuthorWalk(fresh.memory, no_copies, overlay, clock=StoppedClock(start.now))
     walk.top_level()
     problems = unfollowed(walk)
     for problem in problems:
@@ -87,7 +87,7 @@ def what_devices_hold(
             memory = Memory(root=root.data, publishers=None)
             walk = AuthorWalk(
                 memory,
-                _no_copies,
+                no_copies,
                 Until(source, root.version),
                 clock=StoppedClock(start.now),
             )
@@ -97,8 +97,3 @@ def what_devices_hold(
             except SupplyChainError:
                 found = walk.workflow.memory
             yield Device(f"a device with {what}", found)
-
-
-def _no_copies(name: str) -> bytes | None:
-    del name
-    return None

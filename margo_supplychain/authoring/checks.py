@@ -28,7 +28,13 @@ from margo_supplychain.authoring.place_checks import (
 from margo_supplychain.authoring.roles import delegator_of
 from margo_supplychain.authoring.selection import EVERYTHING
 from margo_supplychain.authoring.settings import DIRECTORY
-from margo_supplychain.authoring.state import LIMITS, AuthorWalk, State, read_roots
+from margo_supplychain.authoring.state import (
+    LIMITS,
+    AuthorWalk,
+    State,
+    no_copies,
+    read_roots,
+)
 from margo_supplychain.authoring.unfinished import FINISH, unfinished
 from margo_supplychain.errors import (
     ClockError,
@@ -299,7 +305,7 @@ class _Check(_Follower):
         return walk
 
     def _author_walk(self, memory: Memory, source: Source) -> AuthorWalk:
-        return AuthorWalk(memory, _no_copies, source, clock=StoppedClock(self._now))
+        return AuthorWalk(memory, no_copies, source, clock=StoppedClock(self._now))
 
     def _as_before(self, store: TrustStore | None, facts: dict[str, object]) -> None:
         memory = self._memory_before()
@@ -433,8 +439,3 @@ def _versions(walk: AuthorWalk) -> dict[str, object]:
 
 def _shown(shelf: Shelf) -> str:
     return str(shelf.directory) if isinstance(shelf, DirectorySink) else shelf.url
-
-
-def _no_copies(name: str) -> bytes | None:
-    del name
-    return None

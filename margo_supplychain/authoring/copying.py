@@ -38,7 +38,7 @@ from margo_supplychain.authoring.selection import (
     publishers_of,
     record_of,
 )
-from margo_supplychain.authoring.state import LIMITS, AuthorWalk
+from margo_supplychain.authoring.state import LIMITS, AuthorWalk, no_copies
 from margo_supplychain.authoring.survey import survey
 from margo_supplychain.authoring.vandalised import (
     Legible,
@@ -301,7 +301,7 @@ class _Copy:
         """Let a device that holds the target's state judge what is about to come."""
         memory = self._memory_of_target(found, clock)
         root = found.walk.workflow.root.version
-        before = AuthorWalk(memory, _no_copies, Nowhere(self._target.url), clock=clock)
+        before = AuthorWalk(memory, no_copies, Nowhere(self._target.url), clock=clock)
         trusted = before.workflow.root.version
         hint = (
             f"{self._target.url} shows a newer state or another one than "
@@ -325,7 +325,7 @@ class _Copy:
         )
         overlay = Overlay(staged, Nowhere(self._source.url))
         try:
-            AuthorWalk(memory, _no_copies, overlay, clock=clock).top_level()
+            AuthorWalk(memory, no_copies, overlay, clock=clock).top_level()
         except VerificationError as why:
             why.hint = hint
             raise
@@ -336,7 +336,7 @@ class _Copy:
         What is missing or broken there is no floor for anybody.
         """
         memory = Memory(root=found.before.root, publishers=None)
-        walk = AuthorWalk(memory, _no_copies, Legible(self._target), clock=clock)
+        walk = AuthorWalk(memory, no_copies, Legible(self._target), clock=clock)
         try:
             walk.top_level()
         except FetchError as why:
@@ -494,8 +494,3 @@ class _Copy:
     def _look(self, size: int) -> None:
         del size
         self._budget.check()
-
-
-def _no_copies(name: str) -> bytes | None:
-    del name
-    return None

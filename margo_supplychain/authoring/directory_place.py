@@ -65,6 +65,11 @@ class DirectoryPlace:
         """The directory's path."""
         return str(self.directory)
 
+    @property
+    def shelf(self) -> DirectorySink:
+        """The directory; see `Place.shelf`."""
+        return DirectorySink(self.directory)
+
     def locked(self) -> DirectoryLock:
         """Keep other publishers out; see `Place.locked`."""
         return DirectoryLock(self.directory, timeout=LOCK_TIMEOUT)

@@ -12,7 +12,6 @@ Example:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, final
 
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.inbox import Inbox
     from margo_supplychain.authoring.release import Release
     from margo_supplychain.authoring.work import Work
+    from margo_supplychain.authoring.written import Written
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.publisher_policy import PublisherPolicy
     from margo_supplychain.formats.record import ReleaseRecord
@@ -46,27 +46,6 @@ if TYPE_CHECKING:
     from margo_supplychain.transport.protocols import ContentSources
 
 NO_HOLDERS: Final[Mapping[str, Holder]] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
-    """What an edit wrote.
-
-    Args:
-        roles: role → (version, expires), of the roles that were signed; empty when
-            nothing changed.
-        blobs_new, blobs_there: content that was copied, and that lay there already.
-        blobs_restored: content of releases that were listed before, and that was
-            damaged or missing.
-        warnings: what the author should know of a root that was adopted, one line
-            each; an edit has its own (`Edit.warnings`).
-    """
-
-    roles: Mapping[str, tuple[int, datetime]] = field(default_factory=dict)
-    blobs_new: int = 0
-    blobs_there: int = 0
-    blobs_restored: int = 0
-    warnings: tuple[str, ...] = ()
 
 
 @final

@@ -10,7 +10,6 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from margo_supplychain.authoring.edit import Written
 from margo_supplychain.authoring.joining import join_rivals
 from margo_supplychain.authoring.overlay import Overlay
 from margo_supplychain.authoring.policies import drop_void_marks
@@ -19,6 +18,7 @@ from margo_supplychain.authoring.role_signing import RoleSigning
 from margo_supplychain.authoring.signatures import require_complete
 from margo_supplychain.authoring.state import require_plausible_time
 from margo_supplychain.authoring.strays import strays
+from margo_supplychain.authoring.written import Written
 from margo_supplychain.errors import ConflictError, FetchError, StorageError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self, final
 
-from margo_supplychain.authoring.acceptance import judge_over
+from margo_supplychain.authoring.acceptance import judge
 from margo_supplychain.authoring.prospect import Prospect
 from margo_supplychain.authoring.roles import signers_of
 from margo_supplychain.authoring.settings import Settings, verified_settings
@@ -165,7 +165,7 @@ class Pending:
             RefusedError: he would refuse it.
             SupplyChainError: devices would; see `acceptance.judge`.
         """
-        self.told.extend(judge_over(self._prospect, submission).warnings)
+        self.told.extend(judge(self._prospect, submission).warnings)
 
     def _read(self, inbox: Inbox, names: Sequence[str]) -> dict[str, Submission]:
         """Return what waits of publishers that the operator has, without content."""
@@ -212,7 +212,7 @@ class Pending:
             before = len(left)
             for name, one in list(left.items()):
                 try:
-                    judged = judge_over(self._prospect, one)
+                    judged = judge(self._prospect, one)
                 except SupplyChainError as why:
                     problems[name] = why
                     continue

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.work import Work
     from margo_supplychain.formats.digests import Descriptor
     from margo_supplychain.transport.network import Network
-    from margo_supplychain.transport.protocols import Source
+    from margo_supplychain.transport.protocols import Shelf, Source
 
     Progress = Callable[[str, int, int], None]
     """What is being copied, how much of it, and how much there is; as `Control`'s."""
@@ -51,6 +51,14 @@ class Place(Protocol):
     @property
     def source(self) -> Source:
         """What lies there, unverified."""
+
+    @property
+    def shelf(self) -> Shelf:
+        """What may be looked through there, and put right.
+
+        Raises:
+            RefusedError: it is somebody else's, and only read.
+        """
 
     @property
     def is_own(self) -> bool:
@@ -116,7 +124,7 @@ class Place(Protocol):
     def versions(self, role: str) -> Sequence[int]:
         """Return the versions of a role whose names are taken, ascending.
 
-        None where whoever publishes holds a lock.
+        None of them where whoever publishes holds a lock.
 
         Raises:
             FetchError: there is no list.

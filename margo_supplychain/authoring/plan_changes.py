@@ -146,8 +146,7 @@ class PlanDraft:
     def record(self, known: PlannedKey) -> None:
         """Take what is recorded of a key; what is not recorded stays."""
         before = self._holders.get(known.key.keyid, NOBODY)
-        found = {**before.to_dict(), **known.holder.to_dict()}
-        self._holders[known.key.keyid] = Holder(**found)
+        self._holders[known.key.keyid] = before.updated(known.holder)
 
     def find(self, text: str, *, roles: Iterable[str] = TOP_ROLES) -> str:
         """Return the id of the key whose id begins so.

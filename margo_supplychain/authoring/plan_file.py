@@ -33,13 +33,19 @@ Only what is known of keys that stay (who holds them, and how) needn't be said a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from margo_supplychain.authoring.holders import NOBODY, Holder
-from margo_supplychain.authoring.plan import PROFILES, TOP_ROLES, RoleKeys, RootPlan
+from margo_supplychain.authoring.plan import (
+    MAX_KEYS,
+    TOP_ROLES,
+    RoleKeys,
+    RootPlan,
+)
 from margo_supplychain.authoring.plan_changes import PlannedKey
-from margo_supplychain.authoring.settings import format_period
+from margo_supplychain.authoring.settings import format_period, profile_of
 from margo_supplychain.errors import FormatError, MetadataFormatError
+from margo_supplychain.formats import toml
 from margo_supplychain.formats.fields import Fields
 from margo_supplychain.formats.names import publisher_name
 from margo_supplychain.formats.times import parse_span
@@ -49,10 +55,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from datetime import timedelta
 
-    from margo_supplychain.authoring.plan import Kind, Profile
+    from margo_supplychain.authoring.plan import Kind
 
 LIMIT: Final = 256 * 1024  # bytes
-MAX_KEYS: Final = 64
 _PUBLISHER: Final = "publisher-keys"
 
 
@@ -76,27 +81,8 @@ def parse_plan(
         MetadataFormatError: too large, no TOML, an unknown field, a wrong type.
         FormatError: a plan that could not be signed.
     """
-    return _Reader(keys, base).read(Fields(_load(data, what), what=what))
-
-
-def _load(data: bytes, what: str) -> dict[str, Any]:
-    import tomllib
-
-    if len(data) > LIMIT:
-        raise MetadataFormatError(
-            f"{what} has {len(data)} bytes, more than the limit of {LIMIT}"
-        )
-    try:
-        return tomllib.loads(data.decode("utf-8"))
-    except UnicodeDecodeError as why:
-        raise MetadataFormatError(f"{what} is not UTF-8 at byte {why.start}") from why
-    except tomllib.TOMLDecodeError as why:
-        reason = str(why)
-        raise MetadataFormatError(
-            f"{what} is not TOML: {reason[:1].lower()}{reason[1:]}"
-        ) from why
-    except RecursionError as why:
-        raise MetadataFormatError(f"{what} is nested too deep") from why
+    parsed = toml.parse(data, what=what, limit=LIMIT, error=MetadataFormatError)
+    return _Reader(keys, base).read(Fields(parsed, what=what))
 
 
 class _Reader:
@@ -110,7 +96,7 @@ class _Reader:
 
     def read(self, fields: Fields) -> RootPlan:
         base = self._base
-        profile = fields.optional("profile", _profile)
+        profile = fields.optional("profile", profile_of)
         publisher = fields.optional("publisher", publisher_name)
         if base is not None:
             # They show in the repository, and no root changes them.
@@ -185,14 +171,9 @@ class _Reader:
         for one in self._named.values():
             keyid = one.key.keyid
             known = self._known.get(keyid)
-            known_as = NOBODY if known is None else known.holder
-            found[keyid] = Holder(
-                **{
-                    **known_as.to_dict(),
-                    **one.holder.to_dict(),
-                    **({"name": names[keyid]} if keyid in names else {}),
-                }
-            )
+            before = NOBODY if known is None else known.holder
+            named = Holder(name=names.get(keyid))
+            found[keyid] = before.updated(one.holder).updated(named)
         return {keyid: one for keyid, one in found.items() if one != NOBODY}
 
 
@@ -207,13 +188,6 @@ def _known(base: RootPlan | None) -> dict[str, PlannedKey]:
         for role in roles
         for key in role.keys
     }
-
-
-def _profile(text: str) -> Profile:
-    for one in PROFILES:
-        if one == text:
-            return one
-    raise FormatError(f"{text[:40]!r} is none of {', '.join(PROFILES)}")
 
 
 def _spans(fields: Fields, name: str) -> dict[Kind, timedelta]:

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from tuf.api.metadata import Root
 
     from margo_supplychain.authoring.difference import Difference
+    from margo_supplychain.authoring.holders import Holder
     from margo_supplychain.authoring.plan import RootPlan
     from margo_supplychain.formats.tuf_metadata import RoleFile
     from margo_supplychain.threshold import ThresholdStatus
@@ -233,6 +234,15 @@ class RootProposal:
         found = self.root.metadata.signatures
         return frozenset(one for one in found if found[one].signature)
 
+    @property
+    def holders(self) -> Mapping[str, Holder]:
+        """Who holds the keys; those of the trusted root as that one names them.
+
+        So no proposal can rename who must consent.
+        """
+        before = {} if self.trusted is None else known_holders(self.trusted.signed)
+        return {**known_holders(self.root.signed), **before}
+
     def ids_of(self, key: Key) -> list[str]:
         """Return the ids under which a key may sign it; two, if each root has its own.
 
@@ -349,9 +359,7 @@ class RootProposal:
         ):
             if status is None or file is None or status.met:
                 continue
-            # A root names its own keys: a proposal can't rename who must consent.
-            holders = {**known_holders(self.root.signed), **known_holders(file.signed)}
-            missing = [named(keyid, holders) for keyid in status.missing]
+            missing = [named(keyid, self.holders) for keyid in status.missing]
             needed = status.needed - len(status.signers)
             found.append(
                 f"{what if self.trusted else 'root'} needs {needed} more of "

@@ -18,7 +18,7 @@ from margo_supplychain.authoring.role_signing import meta_of
 from margo_supplychain.authoring.roles import delegator_of, signers_of
 from margo_supplychain.authoring.settings import Settings, verified_settings
 from margo_supplychain.authoring.signatures import signed_by
-from margo_supplychain.authoring.state import LIMITS, AuthorWalk, OnceWalk
+from margo_supplychain.authoring.state import LIMITS, AuthorWalk, OnceWalk, no_copies
 from margo_supplychain.errors import FetchError
 from margo_supplychain.formats import strict_json
 from margo_supplychain.formats.digests import Digest
@@ -118,7 +118,7 @@ class Prospect:
         memory = self.state.walk.workflow.complete()
         clock = StoppedClock(self.now)
         walk = OnceWalk(
-            memory, _no_copies, self.overlay, clock=clock, accepted=self._known
+            memory, no_copies, self.overlay, clock=clock, accepted=self._known
         )
         walk.workflow.close_root(clock)
         walk.workflow.snapshot = self._unsigned()
@@ -129,7 +129,7 @@ class Prospect:
         """The same, but for expiry: what is there, whoever is late."""
         memory = self.state.walk.workflow.complete()
         clock = StoppedClock(self.now)
-        walk = AuthorWalk(memory, _no_copies, self.overlay, clock=clock)
+        walk = AuthorWalk(memory, no_copies, self.overlay, clock=clock)
         walk.workflow.close_root(clock)
         walk.workflow.snapshot = self._unsigned()
         return walk
@@ -279,8 +279,3 @@ class Prospect:
 
 def _sha256(entry: MetaFile | None) -> str | None:
     return None if entry is None else (entry.hashes or {}).get("sha256")
-
-
-def _no_copies(name: str) -> bytes | None:
-    del name
-    return None

@@ -31,7 +31,7 @@ from margo_supplychain.authoring.evidence import (
 from margo_supplychain.authoring.role_signing import meta_of
 from margo_supplychain.authoring.roles import delegator_of, signers_of
 from margo_supplychain.authoring.signatures import signed_by
-from margo_supplychain.authoring.state import LIMITS, Parts, State
+from margo_supplychain.authoring.state import LIMITS, Parts, State, no_copies
 from margo_supplychain.errors import FetchError, FormatError, RefusedError
 from margo_supplychain.formats import strict_json
 from margo_supplychain.formats.times import format_time
@@ -152,7 +152,7 @@ class _Recovery:
             before=self._before,
             first_root=self._start.first_root,
             source=self._start.place.source,
-            copies=_no_copies if store is None else store.copy,
+            copies=no_copies if store is None else store.copy,
         )
         clock = StoppedClock(self._start.now)
         state = State.under(self._root, parts, clock=clock)
@@ -382,8 +382,3 @@ def _unsigned(
             },
         }
     )
-
-
-def _no_copies(name: str) -> bytes | None:
-    del name
-    return None

@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
     from margo_supplychain.authoring.accepted import Accepted
     from margo_supplychain.authoring.duties import Duty
-    from margo_supplychain.authoring.edit import Written
     from margo_supplychain.authoring.inbox import Inbox
     from margo_supplychain.authoring.pending import Handing
     from margo_supplychain.authoring.place import Place, Progress
@@ -55,9 +54,10 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.proposals import RootProposal, SignedRoot
     from margo_supplychain.authoring.root_chain import RootChain
     from margo_supplychain.authoring.state import State
+    from margo_supplychain.authoring.written import Written
     from margo_supplychain.formats.reports import Report
     from margo_supplychain.transport.network import Network
-    from margo_supplychain.transport.protocols import ContentSources, Shelf
+    from margo_supplychain.transport.protocols import ContentSources
     from margo_supplychain.verify.clock import Clock
     from margo_supplychain.verify.trust_store import TrustStore
 
@@ -549,18 +549,16 @@ class Repository:
         from margo_supplychain.authoring.checks import check_place
         from margo_supplychain.authoring.content_look import look_at
         from margo_supplychain.authoring.tagged_place import TaggedPlace
-        from margo_supplychain.transport.directory import DirectorySink
         from margo_supplychain.transport.opening import open_sink
 
+        shelf = self.place.shelf
         if isinstance(self.place, TaggedPlace):
             content = look_at(
-                self.place.shelf,
+                shelf,
                 open_repository=self.place.content.open,
                 mirrored=self.place.content.mirrored,
             )
-            shelf: Shelf = self.place.shelf
         else:
-            shelf = DirectorySink(self.directory)
             content = look_at(shelf, open_repository=open_sink)
         return check_place(
             shelf,

@@ -88,7 +88,7 @@ class Settings:
         # What version 0 remembered here is signed since (`x-holders`).
         fields.has("owners")
         settings = cls(
-            profile=fields.parsed("profile", _profile),
+            profile=fields.parsed("profile", profile_of),
             publisher=fields.optional("publisher", publisher_name),
         )
         fields.done()
@@ -197,7 +197,12 @@ def _is_small(state: State) -> bool:
     return len(roles) == 1 and len(same) == 1 and len(offline[0].keyids) == 1
 
 
-def _profile(text: str) -> Profile:
+def profile_of(text: str) -> Profile:
+    """Return the profile of that name.
+
+    Raises:
+        FormatError: there is none.
+    """
     for profile in PROFILES:
         if profile == text:
             return profile

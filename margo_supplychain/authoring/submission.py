@@ -3,7 +3,7 @@
 One publisher's roles and nothing else: the publisher's own, and those of its
 applications; or the operator's own role `targets`, whose keys may lie apart, too.
 Well-formed is all that a `Submission` is; whether the operator takes it
-is said by `accepting.judge`. Its file is one tar whose bytes follow from what it holds
+is said by `acceptance.judge`. Its file is one tar whose bytes follow from what it holds
 (`submission_file`), so it has the same name in every inbox.
 
 Holders of keys who sit apart sign it one after the other: `sign`, `merge` and `status`

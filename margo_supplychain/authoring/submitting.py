@@ -21,8 +21,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, final
 
-from margo_supplychain.authoring.edit import Edit, Written
-from margo_supplychain.authoring.handed_in import HandedIn
+from margo_supplychain.authoring.edit import Edit
 from margo_supplychain.authoring.overlay import Overlay
 from margo_supplychain.authoring.pending import Handing, Pending
 from margo_supplychain.authoring.policies import drop_void_marks
@@ -36,6 +35,7 @@ from margo_supplychain.authoring.state import (
 from margo_supplychain.authoring.submission import Base, Submission, SubmittedTarget
 from margo_supplychain.authoring.submission_file import require_free, save_submission
 from margo_supplychain.authoring.work import Work
+from margo_supplychain.authoring.written import HandedIn, Written
 from margo_supplychain.errors import (
     ConflictError,
     IncompleteError,
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from tuf.api.metadata import Targets
 
     from margo_supplychain.authoring.place import Stored
-    from margo_supplychain.authoring.roles import RoleSigners
     from margo_supplychain.formats.digests import Descriptor
     from margo_supplychain.formats.tuf_metadata import RoleFile
     from margo_supplychain.threshold import ThresholdStatus
@@ -117,16 +116,6 @@ def hand_in(start: Handing, submission: Submission) -> HandedIn:
         blobs_along=len(submission.content),
         warnings=(*pending.told, *warnings),
     )
-
-
-def who_signs(start: Handing, submission: Submission) -> dict[str, RoleSigners]:
-    """Return who must sign each role of a submission; see `Submission.signers`.
-
-    Raises:
-        VerificationError, FetchError: the operator's repository can't be believed.
-        RefusedError: nobody delegates to one of its roles.
-    """
-    return submission.signers(Pending(start, start.load()).look().state)
 
 
 # --- what is handed in ---------------------------------------------------------------

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.work import NewRelease, Work
     from margo_supplychain.formats.digests import Descriptor
     from margo_supplychain.transport.network import Network
-    from margo_supplychain.transport.protocols import Source
+    from margo_supplychain.transport.protocols import Shelf, Source
 
 
 def open_vendor_place(
@@ -208,6 +208,11 @@ class VendorPlace:
 
     # --- what is not -----------------------------------------------------------------
 
+    @property
+    def shelf(self) -> Shelf:
+        """Refuse: see `_refuse`."""
+        self._refuse()
+
     def write(self, work: Work) -> Stored:
         """Refuse: see `_refuse`."""
         self._refuse(work)
@@ -228,7 +233,7 @@ class VendorPlace:
         """Refuse: see `_refuse`."""
         self._refuse(work)
 
-    def _refuse(self, work: Work) -> NoReturn:
+    def _refuse(self, work: Work | None = None) -> NoReturn:
         del work
         raise RefusedError(
             f"{self.url} is the operator's, and only read here",

@@ -40,8 +40,9 @@ from margo_supplychain.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
+    from datetime import datetime
 
     from securesystemslib.signer import Signer
 
@@ -369,14 +370,19 @@ def warn(invocation: Invocation, warnings: Sequence[str]) -> None:
         invocation.note(f"and {len(warnings) - _MANY} more: --format json lists them")
 
 
+def signed_data(roles: Mapping[str, tuple[int, datetime]]) -> dict[str, Any]:
+    """Return the roles that were signed, for JSON."""
+    return {
+        role: {"version": version, "expires": expires}
+        for role, (version, expires) in roles.items()
+    }
+
+
 def edit_data(edit: Edit) -> dict[str, Any]:
     """Return what an edit signed and what its author should know, for JSON."""
     roles = {} if edit.written is None else edit.written.roles
     data: dict[str, Any] = {
-        "signed": {
-            role: {"version": version, "expires": expires}
-            for role, (version, expires) in roles.items()
-        },
+        "signed": signed_data(roles),
         "warnings": list(edit.warnings),
     }
     found = handed_in(edit)

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from margo_supplychain.authoring.edit import Edit
-    from margo_supplychain.authoring.handed_in import HandedIn
     from margo_supplychain.authoring.inbox import Inbox
+    from margo_supplychain.authoring.written import HandedIn
     from margo_supplychain.cli.author import Author
     from margo_supplychain.cli.output import Result
     from margo_supplychain.transport.network import Network
@@ -116,7 +116,7 @@ def hands_in(
 
 def handed_in(edit: Edit) -> HandedIn | None:
     """Return what an edit handed in; None if it published, or changed nothing."""
-    from margo_supplychain.authoring.handed_in import HandedIn
+    from margo_supplychain.authoring.written import HandedIn
 
     return edit.written if isinstance(edit.written, HandedIn) else None
 

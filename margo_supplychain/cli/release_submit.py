@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from margo_supplychain.cli import describe, signing_keys
-from margo_supplychain.cli.author import RETRY, warn
+from margo_supplychain.cli.author import RETRY, signed_data, warn
 from margo_supplychain.cli.failures import hinted
 from margo_supplychain.cli.handing import (
     handed_in,
@@ -17,13 +17,14 @@ from margo_supplychain.cli.handing import (
 )
 from margo_supplychain.cli.output import Result
 from margo_supplychain.cli.progress import progress
+from margo_supplychain.cli.root_files import is_submission
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from margo_supplychain.authoring.edit import Edit
-    from margo_supplychain.authoring.handed_in import HandedIn
     from margo_supplychain.authoring.release import Release
+    from margo_supplychain.authoring.written import HandedIn
     from margo_supplychain.cli.author import Author
 
 _NOTHING: Final = f"nothing was handed in: {RETRY}"
@@ -37,7 +38,7 @@ def submit_outputs(author: Author, outputs: Sequence[str]) -> Result:
     """
     from margo_supplychain.authoring.release import Release
 
-    files = [one for one in outputs if _is_file(one)]
+    files = [one for one in outputs if is_submission(Path(one))]
     if not files:
         return submit_releases(
             author, [Release.from_build(Path(one)) for one in outputs]
@@ -121,18 +122,6 @@ def _submit_file(author: Author, file: Path) -> Result:
     )
 
 
-def _is_file(output: str) -> bool:
-    """Say whether an argument is a submission's file, and no directory of a build."""
-    from margo_supplychain.authoring.submission_file import is_submission
-    from margo_supplychain.storage.durable import open_regular
-
-    path = Path(output)
-    if not path.is_file():
-        return False
-    with open_regular(path) as file:
-        return is_submission(file.read(64))
-
-
 def _record(edit: Edit, release: Release) -> str:
     role = edit.deciding_role(release.name)
     path = release.name.release_path(release.version.tag)
@@ -179,10 +168,7 @@ def _data(found: HandedIn | None) -> dict[str, Any]:
     if found is None:
         return {"signed": {}, "submission": None, "pushed": {"new": 0, "there": 0}}
     return {
-        "signed": {
-            role: {"version": version, "expires": expires}
-            for role, (version, expires) in found.roles.items()
-        },
+        "signed": signed_data(found.roles),
         "submission": submission_data(found),
         "pushed": {"new": found.blobs_new, "there": found.blobs_there},
     }

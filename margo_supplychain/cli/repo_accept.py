@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from margo_supplychain.cli import describe, signing_keys
-from margo_supplychain.cli.author import UNPUBLISHED, signs, warn
+from margo_supplychain.cli.author import UNPUBLISHED, signed_data, signs, warn
 from margo_supplychain.cli.failures import hinted
 from margo_supplychain.cli.options import epilog, missing_setting
 from margo_supplychain.cli.output import Result
@@ -157,10 +157,7 @@ def _data(author: Author, inbox: str, done: Accepted) -> dict[str, Any]:
         "taken": [_taken(one) for one in done.taken],
         "known": [_taken(one) for one in done.known],
         "refused": [_refused(one) for one in done.refused],
-        "signed": {
-            role: {"version": version, "expires": expires}
-            for role, (version, expires) in done.written.roles.items()
-        },
+        "signed": signed_data(done.written.roles),
         "content": {
             "new": done.written.blobs_new,
             "there": done.written.blobs_there,

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from margo_supplychain.cli import root_describe as show
-from margo_supplychain.cli.author import UNPUBLISHED, Author, reads, signs, warn
+from margo_supplychain.cli.author import (
+    UNPUBLISHED,
+    Author,
+    reads,
+    signed_data,
+    signs,
+    warn,
+)
 from margo_supplychain.cli.failures import PROGRAM, hinted
 from margo_supplychain.cli.options import epilog, missing_setting
 from margo_supplychain.cli.output import Result
@@ -19,10 +26,10 @@ from margo_supplychain.cli.signing_keys import ONLINE, TARGETS
 from margo_supplychain.errors import IncompleteError
 
 if TYPE_CHECKING:
-    from margo_supplychain.authoring.edit import Written
     from margo_supplychain.authoring.proposals import RootProposal, SignedRoot
     from margo_supplychain.authoring.repository import Repository
     from margo_supplychain.authoring.root_chain import RootChain
+    from margo_supplychain.authoring.written import Written
 
 
 def _proposal(author: Author, path: Path) -> RootProposal:
@@ -76,12 +83,10 @@ def finalize(author: Author, *, file: str) -> Result:
     repository = author.open()
     with hinted(UNPUBLISHED), author.explained():
         written = _adopt(author, repository, proposal, signed)
-    roles = {
-        role: {"version": version, "expires": expires}
-        for role, (version, expires) in written.roles.items()
-    }
     again = ", ".join(
-        f"{role} v{one['version']}" for role, one in roles.items() if role != "root"
+        f"{role} v{version}"
+        for role, (version, _) in written.roles.items()
+        if role != "root"
     )
     warn(author.invocation, written.warnings)
     return Result(
@@ -89,7 +94,7 @@ def finalize(author: Author, *, file: str) -> Result:
             "repository": repository.url,
             "version": signed.version,
             "sha256": signed.root.sha256,
-            "signed": roles,
+            "signed": signed_data(written.roles),
             "warnings": list(written.warnings),
             "difference": proposal.difference().to_dict(),
         },

@@ -118,21 +118,12 @@ def holder_name(proposal: RootProposal, keyid: str) -> str:
     """Return who holds a key, or its short id."""
     from margo_supplychain.authoring.holders import named
 
-    return named(keyid, holders(proposal))
-
-
-def holders(proposal: RootProposal) -> Mapping[str, Holder]:
-    """Return who holds root's keys; of those before, as the trusted root names them."""
-    from margo_supplychain.authoring.holders import known_holders
-
-    trusted = proposal.trusted
-    before = {} if trusted is None else known_holders(trusted.signed)
-    return {**known_holders(proposal.root.signed), **before}
+    return named(keyid, proposal.holders)
 
 
 def signatures(proposal: RootProposal) -> list[str]:
     """Return for each root who has signed and who has not."""
-    known = holders(proposal)
+    known = proposal.holders
     rows = []
     for what, status in (("old root", proposal.old), ("new root", proposal.new)):
         if status is None:
@@ -167,7 +158,7 @@ def proposal_data(proposal: RootProposal, path: Path) -> dict[str, Any]:
 
 
 def _status(proposal: RootProposal, status: ThresholdStatus) -> dict[str, Any]:
-    known = holders(proposal)
+    known = proposal.holders
     return {
         "needed": status.needed,
         "signed": len(status.signers),

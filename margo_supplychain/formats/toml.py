@@ -1,4 +1,4 @@
-r"""Text as TOML writes it; reading is `tomllib`'s.
+r"""TOML, read within a limit and written: every refusal is of one kind.
 
 Example:
     >>> quoted('say "hi"')
@@ -7,7 +7,38 @@ Example:
 
 from __future__ import annotations
 
+from typing import Any
+
 from margo_supplychain.errors import FormatError
+
+
+def parse(
+    data: bytes, *, what: str, limit: int, error: type[FormatError] = FormatError
+) -> dict[str, Any]:
+    """Parse unverified bytes.
+
+    Args:
+        data: the file.
+        what: names it in errors.
+        limit: most bytes.
+        error: what is raised.
+
+    Raises:
+        FormatError: too large, not UTF-8, no TOML.
+    """
+    import tomllib
+
+    if len(data) > limit:
+        raise error(f"{what} has {len(data)} bytes, more than the limit of {limit}")
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as why:
+        raise error(f"{what} is not UTF-8 at byte {why.start}") from why
+    except RecursionError as why:  # tomllib recurses into arrays
+        raise error(f"{what} is nested too deep") from why
+    except ValueError as why:  # TOMLDecodeError, and a number that is too long
+        reason = str(why)
+        raise error(f"{what} is not TOML: {reason[:1].lower()}{reason[1:]}") from why
 
 
 def quoted(text: str) -> str:

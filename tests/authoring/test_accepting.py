@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from margo_supplychain.authoring.acceptance import OPERATOR, judge
+from margo_supplychain.authoring.acceptance import judge
+from margo_supplychain.authoring.prospect import Prospect
+from margo_supplychain.authoring.submission import OPERATOR
 from margo_supplychain.errors import (
     ConflictError,
     FetchError,
@@ -399,7 +401,8 @@ def test_the_judge_for_vendors(market: Market) -> None:
         market.inbox.read(name) as submission,
     ):
         work = edit._work
-        found = judge(work.state, submission, place=work.place, now=market.clock.when)
+        before = Prospect(work.state, work.place, now=market.clock.when)
+        found = judge(before, submission)
     assert [str(one.version) for one in found.releases()] == ["1.1.0"]
     assert found.after.version(PUMP.role) == 2
     assert not found.is_known

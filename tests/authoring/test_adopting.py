@@ -18,7 +18,7 @@ from tests.authoring.ceremony import keys_of, signed_root
 from tests.authoring.trust import PUMP, Vendor, key
 
 if TYPE_CHECKING:
-    from margo_supplychain.authoring.edit import Written
+    from margo_supplychain.authoring.written import Written
     from margo_supplychain.verify.trust_store import TrustStore
 
 ANY = Pin.range("*", grammar="npm")

@@ -299,3 +299,9 @@ def test_holders_that_are_none(value: object, message: str) -> None:
 )
 def test_where_a_key_lies(uri: str | None, place: str | None) -> None:
     assert place_of(uri) == place
+
+
+def test_a_number_that_is_too_long() -> None:
+    """Python refuses to read it, in words of its own."""
+    with pytest.raises(MetadataFormatError, match="plan is not TOML: exceeds the"):
+        parse_plan(b"threshold = " + b"9" * 5_000, lookup)

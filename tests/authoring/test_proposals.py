@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from securesystemslib.signer import CryptoSigner, Signature
 from tuf.api.metadata import Metadata, Root
 
+from margo_supplychain.authoring.holders import Holder
 from margo_supplychain.authoring.plan import RootPlan
 from margo_supplychain.authoring.proposals import RootProposal, SignedRoot
 from margo_supplychain.errors import (
@@ -602,3 +603,11 @@ def test_a_plan_that_nobody_could_sign_is_no_proposal() -> None:
 def test_what_is_written_is_canonical() -> None:
     data = first("a").data
     assert data == strict_json.canonical(json.loads(data))
+
+
+def test_a_proposal_renames_nobody_who_must_consent() -> None:
+    """Of a key that stays, the trusted root says who holds it, for both roots."""
+    wanted = plan(holders={keyid("a"): Holder(name="somebody else")})
+    needed = following(wanted).lacking()
+    assert len(needed) == 2
+    assert all("holder a" in one and "somebody" not in one for one in needed)

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from margo_supplychain.authoring.edit import Written
     from margo_supplychain.authoring.proposals import SignedRoot
+    from margo_supplychain.authoring.written import Written
     from margo_supplychain.verify.verifier import Verifier
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from margo_supplychain.authoring.edit import Written
+    from margo_supplychain.authoring.written import Written
     from margo_supplychain.verify.trust_store import TrustStore
     from tests.peers.clients import PeerClient
 

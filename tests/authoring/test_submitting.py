@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from margo_supplychain.authoring.handed_in import HandedIn
 from margo_supplychain.authoring.inbox import DirectoryInbox, Waiting
 from margo_supplychain.authoring.repository import Repository
 from margo_supplychain.authoring.submission_file import open_submission
-from margo_supplychain.authoring.submitting import hand_in, who_signs
+from margo_supplychain.authoring.submitting import hand_in
+from margo_supplychain.authoring.written import HandedIn
 from margo_supplychain.errors import (
     ExpiredError,
     FetchError,
@@ -201,7 +201,7 @@ def test_holders_apart_sign_one_after_the_other(plant: Plant, tmp_path: Path) ->
 
     with open_submission(file) as submission:
         start = plant.view.handing(clock=plant.operator.clock)
-        who = who_signs(start, submission)
+        who = submission.signers(start.load())
         assert [one.met for one in submission.status(who)] == [False]
         with pytest.raises(IncompleteError, match="not complete: acme has 1 of 2"):
             submission.require_complete(who)
