@@ -82,7 +82,11 @@ def setting_option(
             if required:
                 raise click.UsageError(missing_setting(name, option), ctx=context)
             return value
-        invocation.detail(f"{name} is {', '.join(setting.values)} ({setting.origin})")
+        if invocation.verbosity > 0:
+            from margo_supplychain.signing.redacting import redacted
+
+            shown = ", ".join(redacted(each) for each in setting.values)
+            invocation.detail(f"{name} is {shown} ({setting.origin})")
         if multiple:
             return setting.values
         if len(setting.values) > 1:

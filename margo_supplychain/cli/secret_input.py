@@ -28,7 +28,7 @@ def from_file(path: Path, what: str) -> str:
     Raises:
         SignerError: it is not there, others may read it, or there is no such line.
     """
-    from margo_supplychain.signing.files import read_secret_file
+    from margo_supplychain.signing.secret_files import read_secret_file
 
     named = f"{what} file"
     data = read_secret_file(path, limit=_LIMIT, what=named)

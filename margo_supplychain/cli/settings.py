@@ -2,9 +2,9 @@
 
 A flag wins over the environment (`MARGO_SUPPLYCHAIN_REPO`), the environment over the
 file, and `-v` says which applied. Neither holds a secret, and neither turns a check
-off. Paths in the file are relative to the file, paths in the environment to the current
-directory. The file says whose state and policy apply, so one that somebody else could
-have written is refused, as git does since CVE-2022-24765.
+off. Paths in the file are relative to where it really is, paths in the environment to
+the current directory. The file says whose state and policy apply, so one that somebody
+else could have written is refused, as git does since CVE-2022-24765 (settings_file.py).
 
 Example of a file, as `repo init` writes it:
 
@@ -18,14 +18,19 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
-from margo_supplychain.errors import FormatError, StorageError
+from margo_supplychain.cli.settings_file import (
+    FILE_VARIABLE,
+    base_of,
+    check_key,
+    check_module,
+    read_settings,
+)
+from margo_supplychain.errors import FormatError
 from margo_supplychain.formats.toml import quoted
-from margo_supplychain.storage import durable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,12 +38,7 @@ if TYPE_CHECKING:
     from margo_supplychain.cli.registry_settings import RegistrySettings
 
 FILE_NAME: Final = "margo-supplychain.toml"
-FILE_VARIABLE: Final = "MARGO_SUPPLYCHAIN_SETTINGS"
 _PREFIX: Final = "MARGO_SUPPLYCHAIN_"
-_ROOT: Final = 0
-# Where only an administrator installs. Code named by a file must lie in one of them.
-_SYSTEM: Final = ("/usr", "/lib", "/lib64", "/opt")
-_LIMIT: Final = 64 * 1024
 _MAX_KEYS: Final = 32  # of one setting; no role has more keys than a person can name
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:", re.ASCII)
 
@@ -130,7 +130,7 @@ class Settings:
             return None
         path = Path(setting.values[0])
         if setting.origin != variable_of(_MODULE):
-            check_module(path, what=setting.origin)
+            check_module(path, base=self._base, what=setting.origin)
         return path
 
     @cached_property
@@ -140,22 +140,32 @@ class Settings:
 
         if self.file is None:
             return parse_registry_tables({}, self._directory, FILE_NAME)
-        base = self.file.parent
-        return parse_registry_tables(self._document, base, str(self.file))
+        return parse_registry_tables(self._document, self._base, str(self.file))
 
     @cached_property
     def _document(self) -> Mapping[str, Any]:
         if self.file is None:
             return {}
-        chosen = FILE_VARIABLE in self._environment
-        return _load(_read(self.file, trusted=chosen), what=str(self.file))
+        data = read_settings(self.file, chosen=self._chosen)
+        return _load(data, what=str(self.file))
+
+    @property
+    def _chosen(self) -> bool:
+        return FILE_VARIABLE in self._environment
+
+    @cached_property
+    def _base(self) -> Path:
+        return self._directory if self.file is None else base_of(self.file)
 
     @cached_property
     def _file_values(self) -> Mapping[str, tuple[str, ...]]:
         if self.file is None:
             return {}
-        found = _values_of(self._document, what=str(self.file))
-        base = self.file.parent
+        what, base = str(self.file), self._base
+        found = _values_of(self._document, what=what)
+        for name in _KEYS:
+            for uri in found.get(name, ()):
+                check_key(uri, base=base, chosen=self._chosen, what=what)
         if base == self._directory:
             return found  # paths stay as short as they were written
         return {
@@ -164,39 +174,6 @@ class Settings:
             else values
             for name, values in found.items()
         }
-
-
-def check_module(path: Path, *, what: str) -> None:
-    """Check that code named by a settings file was installed, and not checked out.
-
-    The file applies wherever somebody works, also in a tree that a stranger wrote:
-    both it and a library beside it then belong to whoever checked it out.
-
-    Args:
-        path: a PKCS#11 module.
-        what: the settings file.
-
-    Raises:
-        FormatError: it lies outside the directories of the system.
-    """
-    real = Path(os.path.realpath(path))
-    if not path.is_absolute() or not any(real.is_relative_to(each) for each in _SYSTEM):
-        raise FormatError(
-            f"{what} names the PKCS#11 module {str(path)!r:.120}, expected one below "
-            f"{', '.join(_SYSTEM)}",
-            where=what,
-            hint=f"name it on purpose: {variable_of(_MODULE)}={path}",
-        )
-
-
-def _check_key(uri: str, *, what: str) -> None:
-    """Check the module that the URI of a key in a settings file names, if any."""
-    if uri[:7].lower() == "pkcs11:" and "?" in uri:
-        from margo_supplychain.signing.pkcs11.uri import TokenUri
-
-        module = TokenUri.parse(uri).module_path
-        if module is not None:
-            check_module(module, what=what)
 
 
 def variable_of(name: str) -> str:
@@ -209,9 +186,14 @@ def parse(data: bytes, *, what: str) -> dict[str, tuple[str, ...]]:
 
     Raises:
         FormatError: not TOML, an unknown key, or a value that is not a text (or, for
-            keys, a list of texts).
+            keys, a list of texts); or a key that no such file may name.
+        SignerError: the URI of a key in a token that is none.
     """
-    return _values_of(_load(data, what=what), what=what)
+    found = _values_of(_load(data, what=what), what=what)
+    for name in _KEYS:
+        for uri in found.get(name, ()):
+            check_key(uri, base=None, chosen=False, what=what)
+    return found
 
 
 def _load(data: bytes, *, what: str) -> dict[str, Any]:
@@ -233,15 +215,11 @@ def _values_of(document: Mapping[str, Any], *, what: str) -> dict[str, tuple[str
             f"{', '.join((*NAMES, *_TABLES))}",
             where=what,
         )
-    found = {
+    return {
         name: _values(name, value, what)
         for name, value in document.items()
         if name not in _TABLES
     }
-    for name in _KEYS:
-        for value in found.get(name, ()):
-            _check_key(value, what=what)
-    return found
 
 
 def render(values: Mapping[str, str | Sequence[str]]) -> bytes:
@@ -258,34 +236,6 @@ def render(values: Mapping[str, str | Sequence[str]]) -> bytes:
             else:
                 lines.append(f"{name} = [{', '.join(map(quoted, value))}]")
     return ("\n".join(lines) + "\n").encode("utf-8")
-
-
-def _read(path: Path, *, trusted: bool) -> bytes:
-    try:
-        with durable.open_regular(path) as stream:
-            if not trusted:
-                _check_owner(path, os.fstat(stream.fileno()))
-            data = stream.read(_LIMIT + 1)
-    except (OSError, StorageError) as why:
-        reason = str(getattr(why, "strerror", why)).lower()
-        raise FormatError(f"cannot read {path}: {reason}", where=str(path)) from why
-    if len(data) > _LIMIT:
-        raise FormatError(f"{path} has more than {_LIMIT} bytes", where=str(path))
-    return data
-
-
-def _check_owner(path: Path, status: os.stat_result) -> None:
-    hint = f"make it yours alone, or name it on purpose: {FILE_VARIABLE}={path}"
-    if status.st_uid not in (_ROOT, os.geteuid()):
-        raise FormatError(
-            f"{path} belongs to another user (uid {status.st_uid})",
-            where=str(path),
-            hint=hint,
-        )
-    if status.st_mode & stat.S_IWOTH:
-        raise FormatError(
-            f"{path} may be written by everybody", where=str(path), hint=hint
-        )
 
 
 def _values(name: str, value: object, what: str) -> tuple[str, ...]:

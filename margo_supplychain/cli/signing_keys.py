@@ -8,12 +8,14 @@ what it would have signed is then missing, and the error names it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from margo_supplychain.cli.settings import FILE_NAME, variable_of
 from margo_supplychain.errors import SignerError
+from margo_supplychain.signing.redacting import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -82,10 +84,10 @@ def _defaults(
             named = True
             reason = _absence(keyring, uri)
             if setting is not None and reason is None:
-                invocation.detail(f"{name} is {uri} ({setting.origin})")
+                invocation.detail(f"{name} is {redacted(uri)} ({setting.origin})")
                 uris.append(uri)
             else:
-                invocation.note(f"{name} {uri} {reason}: left out")
+                invocation.note(f"{name} {redacted(uri)} {reason}: left out")
     if not named:
         raise click.UsageError(
             f"--key is missing, and neither {variable_of(settings[-1])} nor a "
@@ -128,6 +130,8 @@ def read_public(keyring: Keyring, uri: str) -> KeyRecord:
 def as_setting(uri: str, beside: Callable[[str], str]) -> str:
     """Return how a settings file names a key: a file by its path, others by their URI.
 
+    Without PIN file: a settings file that somebody only walks into may not name one.
+
     Args:
         uri: the key, as typed.
         beside: makes a path one that is relative to the settings file.
@@ -136,8 +140,13 @@ def as_setting(uri: str, beside: Callable[[str], str]) -> str:
         SignerError: it names no key.
     """
     from margo_supplychain.signing.keyring import is_file, path_of
+    from margo_supplychain.signing.pkcs11.uri import TokenUri, is_token_uri
 
-    return beside(str(path_of(uri))) if is_file(uri) else uri
+    if is_file(uri):
+        return beside(str(path_of(uri)))
+    return (
+        str(replace(TokenUri.parse(uri), pin_source=None)) if is_token_uri(uri) else uri
+    )
 
 
 def threshold_of(option: str, given: int | None, keys: int) -> int:

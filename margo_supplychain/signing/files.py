@@ -9,7 +9,8 @@ PBKDF2-HMAC-SHA256 with 2048 rounds, and has no option for more (`encryption_bui
 and its `kdf_rounds` exist for OpenSSH and PKCS#12 only, cryptography 50). That slows
 down guessing by little, so the passphrase carries the weight: at least 12 characters,
 better five random words. A key that was encrypted with a stronger function, such as
-`openssl pkcs8 -topk8 -scrypt -in offline.key -out stronger.key`, opens just as well.
+`openssl pkcs8 -topk8 -scrypt -in offline.key -out stronger.key`, opens just as well;
+how strong it may be has a limit (encryption.py).
 
 Example:
     >>> key = generate(Path("offline.key"), scheme=ECDSA_P256, passphrase=words)
@@ -19,7 +20,6 @@ Example:
 from __future__ import annotations
 
 import os
-import stat
 from typing import TYPE_CHECKING, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
     PrivateFormat,
-    load_pem_private_key,
+    load_der_private_key,
 )
 from securesystemslib.signer import CryptoSigner
 
@@ -37,8 +37,10 @@ from margo_supplychain.errors import (
     FormatError,
     KeyFormatError,
     SignerError,
+    StorageError,
 )
 from margo_supplychain.signing.checked import CheckedSigner
+from margo_supplychain.signing.encryption import parse_encrypted
 from margo_supplychain.signing.keys import (
     ECDSA_P256,
     ECDSA_P384,
@@ -49,6 +51,8 @@ from margo_supplychain.signing.keys import (
     public_pem,
 )
 from margo_supplychain.signing.public_files import KeyRecord
+from margo_supplychain.signing.redacting import redacted
+from margo_supplychain.signing.secret_files import check_mode, read_with_mode
 from margo_supplychain.storage import durable
 from margo_supplychain.threshold import material
 
@@ -65,6 +69,7 @@ MAX_KEY_FILE: Final = 64 * 1024
 MIN_PASSPHRASE: Final = 12  # characters, when a key is made; see the module docstring
 MAX_PASSPHRASE: Final = 1023  # bytes: the longest that OpenSSL takes
 PRIVATE_MODE: Final = 0o600
+_PRIVATE_SUFFIXES: Final = (".key", ".pem")
 _RSA_BITS: Final = (3072, 4096)
 _SCHEMES_HINT: Final = f"sign with one of {', '.join(SCHEMES)}"
 _ENCRYPTED: Final = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
@@ -75,25 +80,51 @@ _PUBLIC: Final = b"-----BEGIN PUBLIC KEY-----"
 
 def public_path(path: Path) -> Path:
     """Return where the public half lies: `offline.key` has `offline.pub` beside it."""
-    if path.suffix in (".key", ".pem"):
+    if path.suffix in _PRIVATE_SUFFIXES:
         return path.with_suffix(".pub")
     return path.with_name(path.name + ".pub")
 
 
 def check_new(path: Path) -> None:
-    """Check that neither `path` nor its public half exists.
+    """Check that neither `path` nor its public half exists, also not of another key.
 
     Raises:
         SignerError: one of them does, or `path` names a public key.
     """
-    if path.suffix == ".pub":
-        raise SignerError(
-            f"{path} is named like a public key",
-            hint="name the private key, such as offline.key; offline.pub comes with it",
-        )
+    _check_name(path)
     for each in (path, public_path(path)):
         if os.path.lexists(each):
             raise _exists(each)
+
+
+def check_replaceable(path: Path) -> None:
+    """Check that the public half that would be overwritten is that of `path`.
+
+    `ci.key` and `ci.pem` would both have `ci.pub` beside them, and a `.pub` file may
+    record a key in a token: whoever is shown it takes it for another key's.
+
+    Raises:
+        SignerError: it belongs to another key, or `path` names a public key.
+    """
+    _check_name(path)
+    public = public_path(path)
+    if not os.path.lexists(public):
+        return
+    hint = f"choose another name; or remove {public} if nobody needs it"
+    if not os.path.lexists(path):
+        raise SignerError(
+            f"{public} exists, and {path} does not: it is another key's public half",
+            hint=hint,
+        )
+    try:
+        record = read_public(public)
+    except FormatError:
+        return  # what is no key is no key's half
+    if record is not None and record.uri is not None:
+        raise SignerError(
+            f"{public} is the public half of {redacted(record.uri)}, not of {path}",
+            hint=hint,
+        )
 
 
 def generate(
@@ -114,11 +145,11 @@ def generate(
         replace: overwrite what is there; the old key is lost.
 
     Raises:
-        SignerError: a file exists, the scheme is unknown, the passphrase is too short.
+        SignerError: a file exists, or is the half of another key; the scheme is
+            unknown, the passphrase is too short.
         StorageError: the disk refuses.
     """
-    if not replace:
-        check_new(path)
+    (check_replaceable if replace else check_new)(path)
     secret = _new_secret(passphrase)
     private = _generate(scheme, bits)
     key = key_of(private.public_key(), what=str(path))
@@ -126,7 +157,9 @@ def generate(
         Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(secret)
     )
     # The private half first: a public key must never exist, and be delegated to, whose
-    # private half was not stored.
+    # private half was not stored. So an old one goes before that.
+    if replace and os.path.lexists(public_path(path)):
+        durable.remove_file(public_path(path))
     _write(path, data, mode=PRIVATE_MODE, replace=replace)
     open_signer(path, passphrase=passphrase, expect=key)
     _write(public_path(path), public_pem(key), mode=0o644, replace=replace)
@@ -162,10 +195,12 @@ def unlock(data: bytes, *, path: Path, passphrase: str) -> CheckedSigner:
         passphrase: opens it.
 
     Raises:
-        SignerError: wrong passphrase, or a key that the product does not use.
+        SignerError: wrong passphrase, too much work to try it, or a key that the
+            product does not use.
     """
     try:
-        private = load_pem_private_key(data, _opening_secret(path, passphrase))
+        secret = _opening_secret(path, passphrase)
+        private = load_der_private_key(_encrypted(path, data), secret)
     except (ValueError, TypeError, UnsupportedAlgorithm) as why:
         raise SignerError(
             f"{path} does not open with this passphrase",
@@ -200,9 +235,10 @@ def read_private(path: Path) -> bytes:
     """Read a private key's file and return its (still encrypted) bytes.
 
     Raises:
-        SignerError: absent, not a file, readable by others, too large, not encrypted.
+        SignerError: absent, not a file, readable by others, too large, not encrypted,
+            or in a way that takes too much work to open.
     """
-    data, mode = _read(path, limit=MAX_KEY_FILE, what="private key")
+    data, mode = read_with_mode(path, limit=MAX_KEY_FILE, what="private key")
     return _check_private(path, data, mode)
 
 
@@ -214,7 +250,7 @@ def read_key_file(path: Path) -> bytes:
     Raises:
         SignerError: as `read_private` for a private key; absent, too large, no key.
     """
-    data, mode = _read(path, limit=MAX_KEY_FILE, what="private key")
+    data, mode = read_with_mode(path, limit=MAX_KEY_FILE, what="private key")
     if _PUBLIC in data and not is_private(data):
         return data
     return _check_private(path, data, mode)
@@ -247,20 +283,10 @@ def read_public(path: Path) -> KeyRecord | None:
     return None if is_private(data) else KeyRecord.parse(data, what=str(path))
 
 
-def read_secret_file(path: Path, *, limit: int, what: str) -> bytes:
-    """Read a file that only its owner may read; a pipe is fine, a directory is not.
-
-    Raises:
-        SignerError: absent, of another kind, readable by group or others, too large.
-    """
-    data, mode = _read(path, limit=limit, what=what)
-    _check_mode(path, mode, what)
-    return data
-
-
 def _check_private(path: Path, data: bytes, mode: int) -> bytes:
-    _check_mode(path, mode, "private key")
+    check_mode(path, mode, "private key")
     if _ENCRYPTED in data and data.count(b"-----BEGIN ") == 1:
+        _encrypted(path, data)
         return data
     if is_private(data):
         raise SignerError(
@@ -273,38 +299,38 @@ def _check_private(path: Path, data: bytes, mode: int) -> bytes:
     )
 
 
-def _check_mode(path: Path, mode: int, what: str) -> None:
-    if mode & 0o077:
-        raise SignerError(
-            f"{what} {path} may be used by others than its owner (mode {mode:04o})",
-            hint=f"chmod 600 {path}, and think of it as known to them",
-        )
-
-
-def _read(path: Path, *, limit: int, what: str) -> tuple[bytes, int]:
-    """Return the bytes and the mode of a file or pipe."""
+def _encrypted(path: Path, data: bytes) -> bytes:
     try:
-        # O_NONBLOCK: opening a pipe that nobody writes to must not hang.
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as why:
-        reason = why.strerror or "it cannot be opened"
+        return parse_encrypted(data)
+    except ValueError as why:
         raise SignerError(
-            f"cannot read {what} {path}: {reason.lower()}",
-            hint="check the path and its permissions",
+            f"{path} {why}",
+            hint="take it from a copy, or encrypt it anew where it was made: "
+            f"openssl pkcs8 -in {path} | openssl pkcs8 -topk8 -scrypt -out NEW.key",
         ) from why
+
+
+def _check_name(path: Path) -> None:
+    if path.suffix == ".pub":
+        raise SignerError(
+            f"{path} is named like a public key",
+            hint="name the private key, such as offline.key; offline.pub comes with it",
+        )
+    public = public_path(path)
+    for each in (public.with_suffix(suffix) for suffix in (*_PRIVATE_SUFFIXES, "")):
+        if each != path and each.is_file() and _may_be_private(each):
+            raise SignerError(
+                f"{each} is there: it and {path} would both have {public} beside them",
+                hint="choose another name",
+            )
+
+
+def _may_be_private(path: Path) -> bool:
     try:
-        # Asked of the open file, not of the path: nobody can swap it in between.
-        status = os.fstat(handle)
-        if not (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)):
-            raise SignerError(f"{what} {path} is not a file")
-        os.set_blocking(handle, True)
-        with os.fdopen(handle, "rb", closefd=False) as stream:
-            data = stream.read(limit + 1)
-    finally:
-        os.close(handle)
-    if len(data) > limit:
-        raise SignerError(f"{what} {path} has more than {limit} bytes")
-    return data, stat.S_IMODE(status.st_mode)
+        with durable.open_regular(path) as stream:
+            return is_private(stream.read(MAX_KEY_FILE))
+    except (OSError, StorageError):
+        return True
 
 
 def _new_secret(passphrase: str) -> bytes:

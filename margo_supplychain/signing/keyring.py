@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, final
@@ -33,6 +34,7 @@ from margo_supplychain.signing import files
 from margo_supplychain.signing.checked import public_half
 from margo_supplychain.signing.keys import ECDSA_P256
 from margo_supplychain.signing.public_files import MAX_URI, KeyRecord
+from margo_supplychain.signing.redacting import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from securesystemslib.signer import Key, Signer
 
     from margo_supplychain.signing.pkcs11 import Tokens
+    from margo_supplychain.signing.public_files import Custody
 
 # Two letters at least, and no slash before it: `./a:b` is a path.
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):", re.ASCII)
@@ -55,7 +58,8 @@ class PinHandler(Protocol):
         """Return the PIN or passphrase.
 
         Args:
-            token: what asks: the key's path, or `pkcs11:token=LABEL` for a token.
+            token: what asks: the key's path; or all that a token says of itself, as
+                `pkcs11:token=LABEL;manufacturer=…;serial=…;model=…`.
             tries_left: how many wrong PINs the token still takes; None if that is not
                 known, and for files.
         """
@@ -155,14 +159,14 @@ def generate_key(
             tokens.close()
     if kind in _SERVICES:
         raise SignerError(
-            f"keys of kind {kind} are not made here: {uri!r}",
+            f"keys of kind {kind} are not made here: {redacted(uri)!r}",
             hint="make it in the key service, then: margo-supplychain key import "
             f"{kind}:… --out FILE.pub",
         )
     path = path_of(uri)
-    if not replace:
-        files.check_new(path)  # before anybody thinks of a passphrase
-    passphrase = pin(token=str(path), tries_left=None)
+    # Before anybody thinks of a passphrase.
+    (files.check_replaceable if replace else files.check_new)(path)
+    passphrase = pin(token=_asking(path), tries_left=None)
     key = files.generate(
         path, scheme=scheme, bits=bits, passphrase=passphrase, replace=replace
     )
@@ -179,13 +183,14 @@ def kind_of(uri: str) -> str:
     kind = found.group(1).lower() if found else _FILE
     if kind not in (_FILE, _TOKEN, *_SERVICES):
         raise SignerError(
-            f"key {uri[:80]!r} is of the unknown kind {kind[:40]}, expected a file, "
+            f"key {redacted(uri)!r} is of the unknown kind {kind[:40]}, expected a "
+            "file, "
             f"{', '.join(f'{each}:' for each in (_TOKEN, *_SERVICES))}",
             hint="write ./ before a file name that holds a colon",
         )
     if kind != _FILE and (len(uri) > MAX_URI or not uri.isascii()):
         raise SignerError(
-            f"key {uri[:80]!r} is not a URI of up to {MAX_URI} characters"
+            f"key {redacted(uri)!r} is not a URI of up to {MAX_URI} characters"
         )
     return kind
 
@@ -207,7 +212,8 @@ def path_of(uri: str) -> Path:
     """
     if kind_of(uri) != _FILE:
         raise SignerError(
-            f"key {uri[:80]!r} is not in a file", hint="give a path to a key file"
+            f"key {redacted(uri)!r} is not in a file",
+            hint="give a path to a key file",
         )
     found = _SCHEME.match(uri)
     text = uri[found.end() :] if found else uri
@@ -216,9 +222,15 @@ def path_of(uri: str) -> Path:
         text = text[2:] if text.startswith("///") else ""
     if not text or "\0" in text:
         raise SignerError(
-            f"key {uri!r} names no file", hint="give a path to a key file"
+            f"key {redacted(uri)!r} names no file", hint="give a path to a key file"
         )
     return Path(text)
+
+
+def _asking(path: Path) -> str:
+    """Return a path as it is shown to a PIN handler: never like a token's name."""
+    text = str(path)
+    return f"./{text}" if _SCHEME.match(text) else text
 
 
 def _open_tokens(pin: PinHandler, module: Path | None) -> Tokens:
@@ -302,7 +314,7 @@ class _Keyring:
             # Whatever keeps the file from being used is said before the question.
             data = files.read_key_file(path)
             if files.is_private(data):
-                passphrase = self._pin(token=str(path), tries_left=None)
+                passphrase = self._pin(token=_asking(path), tries_left=None)
                 signer = files.unlock(data, path=path, passphrase=passphrase)
             else:
                 signer = self._open_recorded(
@@ -316,21 +328,28 @@ class _Keyring:
             raise SignerError(
                 f"{path} is a public key, and does not say where its private half is",
                 hint="give the private key; or record where it is: margo-supplychain "
-                f"key import URI --out {path}",
+                f"key import URI --out {shlex.quote(str(path))}",
             )
         signer = self.open(record.uri, expect=record.key)
         if record.custody is not None:
             # Policies read the record: it must not promise more than the token does.
-            found = self.look(record.uri).custody
+            found = self._custody(record.uri, record.key)
             said = "nothing" if found is None else found.text
             if said != record.custody.text:
                 raise SignerError(
                     f"{path} records the custody {record.custody.text}, and "
                     f"{record.uri} says {said}",
-                    hint=f"record it anew: margo-supplychain key import '{record.uri}' "
-                    f"--out {path} --force",
+                    hint="record it anew: margo-supplychain key import "
+                    f"{shlex.quote(record.uri)} --out {shlex.quote(str(path))} "
+                    "--force",
                 )
         return signer
+
+    def _custody(self, uri: str, key: Key) -> Custody | None:
+        if kind_of(uri) != _TOKEN:
+            return self.look(uri).custody
+        # The token may not keep the public half: the record has it.
+        return self._all_tokens().look(uri, expect=key).custody
 
     def _open_service(self, uri: str, expect: Key | None) -> Signer:
         from margo_supplychain.signing import kms

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from margo_supplychain.errors import KeyFormatError
 from margo_supplychain.signing.keys import parse_public_key, public_pem
+from margo_supplychain.signing.redacting import redacted
 
 if TYPE_CHECKING:
     from securesystemslib.signer import SSlibKey
@@ -130,14 +131,14 @@ def check_recorded(uri: str, *, what: str) -> None:
     found = _SCHEME.fullmatch(uri)
     if len(uri) > MAX_URI or found is None or found.group(1) not in RECORDED:
         raise KeyFormatError(
-            f"{what} records the key URI {uri[:80]!r}, expected one of "
+            f"{what} records the key URI {redacted(uri)!r}, expected one of "
             f"{', '.join(f'{each}:' for each in RECORDED)} up to {MAX_URI} characters",
             hint="make the file anew: margo-supplychain key import URI --out FILE.pub",
         )
     if found.group(1) == "pkcs11" and "?" in uri:
         raise KeyFormatError(
-            f"{what} records a key URI with {uri.partition('?')[2][:80]!r}, expected "
-            "neither module nor PIN",
+            f"{what} records a key URI with something after its ?, expected neither "
+            "module nor PIN",
             hint="the module is named by this machine's settings (pkcs11-module); do "
             "not use the file if it is not your own",
         )

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from margo_supplychain.cli import settings as settings_module
+from margo_supplychain.cli import settings_file
 from margo_supplychain.cli.invocation import Invocation, pass_invocation
 from margo_supplychain.cli.key import key
 from margo_supplychain.cli.options import setting_option
@@ -151,10 +151,13 @@ def test_a_file_that_others_wrote_or_could_write_is_refused(
         find(tmp_path, "state")
     assert caught.value.hint is not None
     assert f"MARGO_SUPPLYCHAIN_SETTINGS={path}" in caught.value.hint
+    path.chmod(0o664)
+    with pytest.raises(FormatError, match="may be written by its group"):
+        find(tmp_path, "state")
     path.chmod(0o644)
     owner = path.stat().st_uid
     monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
-    monkeypatch.setattr(settings_module, "_ROOT", owner + 2)
+    monkeypatch.setattr(settings_file, "_ROOT", owner + 2)
     with pytest.raises(FormatError, match=rf"belongs to another user \(uid {owner}\)"):
         find(tmp_path, "state")
     # Named on purpose, it is used.
@@ -374,19 +377,41 @@ def test_the_module_from_environment_and_file(tmp_path: Path) -> None:
 
 def test_a_file_may_name_installed_modules_alone(tmp_path: Path) -> None:
     write(tmp_path, 'pkcs11-module = "/srv/module.so"\n')
-    with pytest.raises(FormatError, match="expected one below /usr, /lib") as caught:
+    with pytest.raises(FormatError, match="expected one below /usr/lib,") as caught:
         _ = Settings(tmp_path, {}).pkcs11_module
     assert caught.value.hint == (
         "name it on purpose: MARGO_SUPPLYCHAIN_PKCS11_MODULE=/srv/module.so"
     )
+    write(tmp_path, 'pkcs11-module = "libsofthsm2.so"\n')
+    with pytest.raises(FormatError, match="so', expected its whole path") as caught:
+        _ = Settings(tmp_path, {}).pkcs11_module
+    assert "MARGO_SUPPLYCHAIN" not in str(caught.value.hint)
     write(tmp_path, 'online-key = "pkcs11:token=a;object=b?module-path=/srv/m.so"\n')
     with pytest.raises(FormatError, match="names the PKCS#11 module '/srv/m"):
         Settings(tmp_path, {}).find("online-key")
-    text = "pkcs11:token=a;object=b?module-path=/usr/lib/m.so&pin-source=file:/srv/pin"
+    text = "pkcs11:token=a;object=b?module-path=/usr/lib/m.so"
     write(tmp_path, f'online-key = "{text}"\n')
     setting = Settings(tmp_path, {}).find("online-key")
     assert setting is not None
     assert setting.values == (text,)
-    write(tmp_path, 'online-key = "pkcs11:token=a?pin-value=1234"\n')
-    with pytest.raises(SignerError, match="holds a PIN"):
+    write(tmp_path, 'pkcs11-module = "m.so"\n')
+    with pytest.raises(FormatError, match="expected its whole path"):
+        _ = Settings(tmp_path, {}).pkcs11_module
+
+
+def test_a_file_names_a_pin_source_only_where_it_was_chosen(tmp_path: Path) -> None:
+    text = "pkcs11:token=a;object=b?pin-source=file:/srv/pin"
+    path = write(tmp_path, f'online-key = "{text}"\n')
+    with pytest.raises(FormatError, match="'/srv/pin' as the file with the PIN of"):
         Settings(tmp_path, {}).find("online-key")
+    chosen = find(tmp_path, "online-key", MARGO_SUPPLYCHAIN_SETTINGS=str(path))
+    assert chosen is not None
+    assert chosen.values == (text,)
+
+
+def test_a_pin_in_a_settings_file(tmp_path: Path) -> None:
+    for pin in ("?pin-value=1234", ";pin-value=1234"):
+        write(tmp_path, f'online-key = "pkcs11:token=a{pin}"\n')
+        with pytest.raises(SignerError, match="holds a PIN") as caught:
+            Settings(tmp_path, {}).find("online-key")
+        assert "1234" not in str(caught.value)

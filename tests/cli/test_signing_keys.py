@@ -85,14 +85,17 @@ def test_what_is_not_here_is_left_out_and_said(
         place,
         'root-key = "pkcs11:token=root-a;object=root"\n'
         'targets-key = "absent.key"\n'
-        'online-key = "pkcs11:token=ci;label=x"\n',
+    )
+    monkeypatch.setenv(
+        "MARGO_SUPPLYCHAIN_ONLINE_KEY", "pkcs11:token=ci;label=x?pin-value=4242"
     )
     names = ("root-key", "targets-key", "online-key")
     assert opened(pins(token, secret), *names) == []
     text = capsys.readouterr().err
     assert "note: root-key pkcs11:token=root-a;object=root is not on this mach" in text
     assert "note: targets-key absent.key is not on this machine: left out\n" in text
-    assert "online-key pkcs11:token=ci;label=x can't be used (the PKCS#11 URI" in text
+    assert "online-key pkcs11:token=ci;…?… can't be used (the PKCS#11 URI" in text
+    assert "4242" not in text
     monkeypatch.delenv("MARGO_SUPPLYCHAIN_PKCS11_MODULE")
     assert opened(pins(token, secret), "root-key") == []
     assert "can't be used (no PKCS#11 module is named" in capsys.readouterr().err

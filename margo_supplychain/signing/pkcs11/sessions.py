@@ -20,9 +20,9 @@ from pkcs11 import PROTECTED_AUTH, PKCS11Error, TokenFlag
 from pkcs11.exceptions import FunctionNotSupported, RandomNoRNG
 
 from margo_supplychain.errors import SignerError
-from margo_supplychain.signing.files import read_secret_file
 from margo_supplychain.signing.pkcs11 import failures, slots
 from margo_supplychain.signing.pkcs11.module import ProcessLock
+from margo_supplychain.signing.secret_files import read_secret_file
 
 if TYPE_CHECKING:
     from pathlib import Path
