@@ -33,6 +33,12 @@ def renewals(old: Root, new: Root) -> tuple[str, ...]:
     return tuple(found)
 
 
+def leaving_needed(old: Root, new: Root) -> int:
+    """Return how many of the root keys that leave must sign for the old threshold."""
+    staying = _materials(old, "root") & _materials(new, "root")
+    return max(0, old.roles["root"].threshold - len(staying))
+
+
 def effects_of(
     old: Root | None, new: Root, renewed: tuple[str, ...]
 ) -> tuple[str, ...]:
@@ -42,13 +48,17 @@ def effects_of(
 
 def _effects(old: Root | None, new: Root, renewed: tuple[str, ...]) -> Iterator[str]:
     if old is None:
-        yield "devices trust it by its sha256, which they get apart from it"
+        yield (
+            "devices trust it by the sha256 that `repo init` prints, which they get "
+            "apart from it"
+        )
     else:
         again = "nothing else must be signed again"
         if renewed:
             again = f"signed again with it: {', '.join(renewed)}"
         yield f"devices on root v{old.version} follow; {again}"
         yield from _forgotten(old, new)
+        yield from of_leaving(old, new)
     count, needed = len(new.roles["root"].keyids), new.roles["root"].threshold
     if needed == count:
         keys = "its one key" if count == 1 else f"one of its {count} keys"
@@ -69,6 +79,22 @@ def _forgotten(old: Root, new: Root) -> Iterator[str]:
         yield (
             f"devices forget the versions of {' and '.join(gone)}, whose keys are all "
             "new: what a thief of the old ones signed is undone"
+        )
+
+
+def of_leaving(old: Root, new: Root) -> Iterator[str]:
+    """Say that a lost key can't be replaced like this."""
+    needed = leaving_needed(old, new)
+    gone = len(_materials(old, "root") - _materials(new, "root"))
+    if needed and gone == 1:
+        yield (
+            "the root key that leaves must sign it: if it is lost, nobody can adopt "
+            "this root"
+        )
+    elif needed:
+        yield (
+            f"{needed} of the {gone} root keys that leave must sign it: if they are "
+            "lost, nobody can adopt this root"
         )
 
 

@@ -35,6 +35,11 @@ MIN_ID: Final = 8  # hex digits by which somebody may name a key
 _HEX: Final = re.compile(r"[0-9a-f]+", re.ASCII)
 
 
+def is_key_id(text: str) -> bool:
+    """Say whether a text can name a key by its id: 8 hex digits of it or more."""
+    return len(text) >= MIN_ID and _HEX.fullmatch(text) is not None
+
+
 class PlannedKey(NamedTuple):
     """A key that a role shall have, and what is recorded of it."""
 
@@ -159,7 +164,7 @@ class PlanDraft:
         if text in known:
             return text
         where = ", ".join(roles)
-        if len(text) < MIN_ID or _HEX.fullmatch(text) is None:
+        if not is_key_id(text):
             raise RefusedError(
                 f"{text!r:.80} is no key id of {where}: expected at least {MIN_ID} hex "
                 "digits of one",

@@ -59,6 +59,11 @@ if TYPE_CHECKING:
 
 LIMIT: Final = 256 * 1024  # bytes
 _PUBLISHER: Final = "publisher-keys"
+_ROLE_FIELDS: Final = ("keys", "threshold")
+_FIELDS: Final = (
+    *("profile", "publisher", _PUBLISHER, *TOP_ROLES),
+    *("periods", "signing", "custody", "owners"),
+)
 
 
 def parse_plan(
@@ -96,6 +101,7 @@ class _Reader:
 
     def read(self, fields: Fields) -> RootPlan:
         base = self._base
+        _require_known(fields, _FIELDS)
         profile = fields.optional("profile", profile_of)
         publisher = fields.optional("publisher", publisher_name)
         if base is not None:
@@ -105,10 +111,7 @@ class _Reader:
                 ("publisher", publisher, base.publisher),
             ):
                 if given is not None and given != stands:
-                    raise MetadataFormatError(
-                        f"{fields.what}.{name} is {given}, and the repository's is "
-                        f"{stands}"
-                    )
+                    raise _other(fields.what, name, given, stands)
             profile, publisher = base.profile, base.publisher
         elif profile is None:
             fields.text("profile")
@@ -133,6 +136,7 @@ class _Reader:
         return plan
 
     def _role(self, fields: Fields) -> RoleKeys:
+        _require_known(fields, _ROLE_FIELDS)
         found = fields.list_of("keys", self._key, limit=MAX_KEYS)
         if fields.has("threshold"):
             needed = fields.integer("threshold")
@@ -175,6 +179,28 @@ class _Reader:
             named = Holder(name=names.get(keyid))
             found[keyid] = before.updated(one.holder).updated(named)
         return {keyid: one for keyid, one in found.items() if one != NOBODY}
+
+
+def _require_known(fields: Fields, names: tuple[str, ...]) -> None:
+    """Refuse a misspelt field before the right one is missed."""
+    for name in fields.value:
+        if name not in names:
+            raise MetadataFormatError(
+                f"{fields.what} has unknown field {name[:80]!r}, expected one of "
+                f"{', '.join(names)}"
+            )
+
+
+def _other(what: str, name: str, given: str, stands: str | None) -> FormatError:
+    if stands is None:
+        return MetadataFormatError(
+            f"{what}.{name} is {given}, and the profile of this repository has none",
+            hint="leave it out: publishers are added by `publisher add`",
+        )
+    return MetadataFormatError(
+        f"{what}.{name} is {given}, and the repository's is {stands}",
+        hint="leave it out: no root changes it",
+    )
 
 
 def _known(base: RootPlan | None) -> dict[str, PlannedKey]:

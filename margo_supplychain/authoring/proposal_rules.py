@@ -6,18 +6,24 @@ same rules, so nobody signs what could not be used. Pure: no signature is looked
 
 from __future__ import annotations
 
+import hashlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from margo_supplychain import threshold
 from margo_supplychain.authoring.holders import holders_of
-from margo_supplychain.authoring.plan import TOP_ROLES, RoleKeys, check_custody
+from margo_supplychain.authoring.plan import (
+    DEFAULT_PERIODS,
+    TOP_ROLES,
+    RoleKeys,
+    check_custody,
+)
 from margo_supplychain.authoring.root_fields import (
     OURS,
     signed_custody,
     signed_signing,
 )
-from margo_supplychain.authoring.settings import signed_periods
+from margo_supplychain.authoring.settings import format_period, signed_periods
 from margo_supplychain.errors import FormatError, RefusedError
 from margo_supplychain.formats.times import format_time
 from margo_supplychain.formats.tuf_metadata import ISSUED
@@ -29,6 +35,7 @@ if TYPE_CHECKING:
 
     from tuf.api.metadata import Root
 
+    from margo_supplychain.authoring.plan import Kind
     from margo_supplychain.formats.tuf_metadata import RoleFile
 
 OFFLINE: Final = ("root", "targets")
@@ -51,14 +58,45 @@ def check_proposal(new: RoleFile[Root], trusted: RoleFile[Root] | None) -> None:
     _check_form(new, trusted)
     keys = {role: _keys(new.signed, role) for role in TOP_ROLES}
     try:
-        signed_periods(new.signed)
-        signed_signing(new.signed)
+        _check_signing(signed_periods(new.signed), signed_signing(new.signed))
         check_custody(keys, signed_custody(new.signed), holders_of(new.signed))
     except FormatError as why:
         raise _refused(str(why), why.hint) from why
     if trusted is not None:
         _check_apart(keys, trusted.signed)
         _check_kept(new.signed, trusted.signed)
+
+
+def check_adopted(new: RoleFile[Root], chain: Iterable[RoleFile[Root]]) -> None:
+    """Refuse a root in whose place one stands: nobody must sign it any more.
+
+    Args:
+        new: the proposed root.
+        chain: the verified roots that are known, up to the trusted one.
+
+    Raises:
+        RefusedError: it is adopted, or another one is.
+    """
+    known = {one.version: one for one in chain}
+    stands = known.get(new.version)
+    if stands is None:
+        return
+    if stands.payload == new.payload:
+        later = "" if stands.version == max(known) else f", and root v{max(known)} now"
+        raise RefusedError(
+            f"{new.label} is adopted already{later}: nobody must sign it any more",
+            hint="`root show` shows what stands; nothing was changed",
+        )
+    raise RefusedError(
+        f"another {new.label} is adopted: that one has sha256 {_digest(stands)}, and "
+        f"this proposal {_digest(new)}",
+        hint="it is void: propose what it changes anew, from what stands now "
+        "(`root propose`); nothing was changed",
+    )
+
+
+def _digest(root: RoleFile[Root]) -> str:
+    return hashlib.sha256(root.payload).hexdigest()
 
 
 def check_time(new: RoleFile[Root], now: datetime) -> None:
@@ -131,7 +169,7 @@ def _check_version(new: RoleFile[Root], trusted: RoleFile[Root] | None) -> None:
     if new.version <= trusted.version:
         raise RefusedError(
             f"{new.label} is proposed, and root v{trusted.version} is trusted already",
-            hint="it is adopted, or another one was: " + _AGAIN,
+            hint="it was adopted once, or another one was: " + _AGAIN,
         )
     raise RefusedError(
         f"{new.label} is proposed, and root v{trusted.version} is trusted: devices go "
@@ -157,6 +195,20 @@ def _check_form(new: RoleFile[Root], trusted: RoleFile[Root] | None) -> None:
             f"{new.label} was issued at {format_time(new.issued)}, before "
             f"{trusted.label} at {format_time(trusted.issued)}"
         )
+
+
+def _check_signing(
+    periods: Mapping[Kind, timedelta], signing: Mapping[Kind, timedelta]
+) -> None:
+    for kind, before in signing.items():
+        lasts = periods.get(kind, DEFAULT_PERIODS[kind])
+        if before >= lasts:
+            raise _refused(
+                f"signing of {kind} would be due {format_period(before)} before the "
+                f"expiry, and its signatures last {format_period(lasts)}",
+                "so it would always be due: a shorter `signing`, or a longer period; "
+                "nothing was changed",
+            )
 
 
 def _keys(root: Root, role: str) -> RoleKeys:

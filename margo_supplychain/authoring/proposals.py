@@ -19,9 +19,9 @@ from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Never, NoReturn, Self, final
 
 from margo_supplychain import threshold
-from margo_supplychain.authoring import difference
+from margo_supplychain.authoring import consent, difference
 from margo_supplychain.authoring.envelopes import entries_of, with_entries
-from margo_supplychain.authoring.holders import known_holders, named
+from margo_supplychain.authoring.holders import known_holders
 from margo_supplychain.authoring.proposal_rules import (
     check_issued,
     check_proposal,
@@ -352,20 +352,7 @@ class RootProposal:
 
     def lacking(self) -> tuple[str, ...]:
         """Return what is missing, for people: `new root needs 1 more of holder B`."""
-        found = []
-        for what, status, file in (
-            ("old root", self.old, self.trusted),
-            ("new root", self.new, self.root),
-        ):
-            if status is None or file is None or status.met:
-                continue
-            missing = [named(keyid, self.holders) for keyid in status.missing]
-            needed = status.needed - len(status.signers)
-            found.append(
-                f"{what if self.trusted else 'root'} needs {needed} more of "
-                f"{', '.join(dict.fromkeys(missing))}"
-            )
-        return tuple(found)
+        return consent.lacking(self)
 
     # --- inside -----------------------------------------------------------------------
 

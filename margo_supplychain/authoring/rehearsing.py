@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any, final
 from securesystemslib.signer import CryptoSigner
 
 from margo_supplychain import threshold
+from margo_supplychain.authoring import consent
 from margo_supplychain.authoring.checks import unfollowed
-from margo_supplychain.authoring.holders import holders_field, known_holders, named
+from margo_supplychain.authoring.effects import of_leaving
+from margo_supplychain.authoring.holders import holders_field
 from margo_supplychain.authoring.plan import TOP_ROLES, RoleKeys, RootPlan
 from margo_supplychain.authoring.role_signing import meta_of
 from margo_supplychain.authoring.roles import RoleSigners
@@ -113,26 +115,24 @@ class _Play:
         old, new = self._begun.root.signed, self._proposal.root.signed
         self._know(old)
         self._know(new)
+        self._know_names()
         self._copy(old)
         copy = Repository.open(self._sink.directory)
         yield (
             f"copied what stands: {self._begun.root.file.label}, with stand-ins for "
             f"{len(self._stand_ins)} keys"
         )
+        yield from of_leaving(old, new)
         played = copy.propose_root(self._plan(new), clock=self._clock)
-        for root in (old, new):
-            for keyid in root.roles["root"].keyids:
-                signer = self._of(root.keys[keyid])
-                status = played.old if root is old else played.new
-                if (
-                    status is None
-                    or status.met
-                    or signer.public_key.keyid in (played.signed_by)
-                ):
-                    continue
-                played = played.sign(signer)
-                left = "; ".join(played.lacking()) or "old and new root are complete"
-                yield f"{self._names[signer.public_key.keyid]} signs: {left}"
+        # As the proposal itself says who is asked next: without the keys that leave, as
+        # long as it can be done without them.
+        while (keyid := consent.next_key(played)) is not None:
+            is_leaving = keyid in consent.leaving(played)
+            played = played.sign(self._signer(keyid))
+            left = consent.lacking(played, self._names)
+            how = "signs with a key that leaves" if is_leaving else "signs"
+            done = "old and new root are complete"
+            yield f"{self._names[keyid]} {how}: {'; '.join(left) or done}"
         written = copy.adopt_root(
             played.finalize(),
             list(self._stand_ins.values()),
@@ -152,11 +152,18 @@ class _Play:
     # --- who -------------------------------------------------------------------------
 
     def _know(self, root: Root) -> None:
-        holders = known_holders(root)
         for role in TOP_ROLES:
             for keyid in root.roles[role].keyids:
-                stand_in = self._of(root.keys[keyid])
-                self._names[stand_in.public_key.keyid] = named(keyid, holders)
+                self._of(root.keys[keyid])
+
+    def _know_names(self) -> None:
+        for keyid, key in self._proposal.keys.items():
+            stand_in = self._of(key).public_key.keyid
+            self._names[stand_in] = consent.called(self._proposal, keyid)
+
+    def _signer(self, keyid: str) -> CryptoSigner:
+        found = self._stand_ins.values()
+        return next(one for one in found if one.public_key.keyid == keyid)
 
     def _of(self, key: Key) -> CryptoSigner:
         material = threshold.material(key)

@@ -13,6 +13,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from margo_supplychain.authoring.state import LIMITS, read_roots
+from margo_supplychain.errors import RefusedError
+from margo_supplychain.formats.tuf_metadata import parse_root
 from margo_supplychain.verify.memory import Memory
 from margo_supplychain.verify.workflow import Demand, Workflow
 
@@ -48,16 +50,30 @@ def follow(files: Sequence[bytes]) -> RootChain:
         files: at least one.
 
     Raises:
-        MalformedError: one is no root.
+        MetadataFormatError, MalformedError: one is no root.
+        RefusedError: they are not in order, or one between them is not given.
         VerificationError: one does not follow the one before it.
     """
     first = Memory(root=files[0], publishers=None)
     workflow = Workflow(first, demand=Demand.MARGO, limits=LIMITS)
     roots = [workflow.root.file]
     for data in files[1:]:
+        _require_next(data, roots[-1].version)
         workflow.update_root(data)
         roots.append(workflow.root.file)
     return RootChain(tuple(roots))
+
+
+def _require_next(data: bytes, version: int) -> None:
+    """Refuse a file that is not in its turn: nobody served it, somebody typed it."""
+    found = parse_root(data, limit=LIMITS.root).version
+    if found != version + 1:
+        raise RefusedError(
+            f"root v{found} is given after root v{version}, expected root "
+            f"v{version + 1}",
+            hint="name the root that you trust, then each root after it, in order "
+            "(`--root` once for each); nothing was changed",
+        )
 
 
 def chain_in(source: Source, *, first: bytes | None, known: bytes | None) -> RootChain:

@@ -21,41 +21,48 @@ from margo_supplychain.cli.author import (
 from margo_supplychain.cli.failures import PROGRAM, hinted
 from margo_supplychain.cli.options import epilog, missing_setting
 from margo_supplychain.cli.output import Result
-from margo_supplychain.cli.root_files import ROOT_LIMIT, judge, read_root
+from margo_supplychain.cli.root_files import judge, parsed, read_root, typed_place
 from margo_supplychain.cli.signing_keys import ONLINE, TARGETS
 from margo_supplychain.errors import IncompleteError
 
 if TYPE_CHECKING:
+    from tuf.api.metadata import Root
+
     from margo_supplychain.authoring.proposals import RootProposal, SignedRoot
-    from margo_supplychain.authoring.repository import Repository
     from margo_supplychain.authoring.root_chain import RootChain
     from margo_supplychain.authoring.written import Written
+    from margo_supplychain.formats.tuf_metadata import RoleFile
 
 
-def _proposal(author: Author, path: Path) -> RootProposal:
-    """Read a proposal; one that is being adopted already may be gone on with.
+def _chain(author: Author, path: Path, root: RoleFile[Root]) -> RootChain:
+    """Return the repository's roots.
 
     Raises:
         click.UsageError: no repository is named.
     """
-    data = read_root(path)
     if not author.place:
-        raise click.UsageError(
-            f"{missing_setting('repo')}; a first root is for `repo init --signed-root`"
-        )
+        text = missing_setting("repo")
+        if root.version == 1:
+            text += f"; of a first root one is made: repo init DIR --signed-root {path}"
+        raise click.UsageError(text)
     with author.explained():
-        chain = author.open().roots(state=author.memory())
-        return judge(data, _before(chain, data))
+        return author.open().roots(state=author.memory())
 
 
-def _before(chain: RootChain, data: bytes) -> RootChain:
-    """Return the chain without its newest root, if that is the proposal itself."""
-    from margo_supplychain.formats.tuf_metadata import parse_root
+def _adopting(author: Author, path: Path) -> tuple[RootProposal, bool]:
+    """Read a proposal, and say whether it is the newest root already.
 
-    proposed = parse_root(data, limit=ROOT_LIMIT)
-    if len(chain.roots) > 1 and chain.trusted.payload == proposed.payload:
-        return chain._replace(roots=chain.roots[:-1])
-    return chain
+    That one is gone on with as it stands there: a copy that lacks signatures asks
+    nobody for them again.
+    """
+    data = read_root(path)
+    root = parsed(path, data)
+    chain = _chain(author, path, root)
+    newest = chain.trusted
+    if len(chain.roots) > 1 and newest.payload == root.payload:
+        before = chain._replace(roots=chain.roots[:-1])
+        return judge(path, newest.data, before), True
+    return judge(path, data, chain), False
 
 
 @click.command(
@@ -78,16 +85,23 @@ def finalize(author: Author, *, file: str) -> Result:
     written. Run again, it goes on where it was stopped.
     """
     path = Path(file)
-    proposal = _proposal(author, path)
+    proposal, is_there = _adopting(author, path)
     signed = _complete(proposal, path)
     repository = author.open()
     with hinted(UNPUBLISHED), author.explained():
-        written = _adopt(author, repository, proposal, signed)
+        written = _adopt(author, proposal, signed, is_there=is_there)
     again = ", ".join(
         f"{role} v{version}"
         for role, (version, _) in written.roles.items()
         if role != "root"
     )
+    lines = [
+        f"adopted root v{signed.version} in {repository.url}",
+        f"  signed again  {again or 'nothing: all of it stands'}",
+        "  checked       as a fresh device would, and as one with the state before",
+    ]
+    if is_there and not written.roles:
+        lines = [f"unchanged: root v{signed.version} is adopted in {repository.url}"]
     warn(author.invocation, written.warnings)
     return Result(
         data={
@@ -98,26 +112,21 @@ def finalize(author: Author, *, file: str) -> Result:
             "warnings": list(written.warnings),
             "difference": proposal.difference().to_dict(),
         },
-        lines=[
-            f"adopted root v{signed.version} in {repository.url}",
-            f"  signed again  {again or 'nothing: all of it stands'}",
-            "  checked       as a fresh device would, and as one with the state before",
-            f"next: {PROGRAM} repo check",
-        ],
+        lines=[*lines, f"next: {PROGRAM} repo check{typed_place()}"],
     )
 
 
 def _adopt(
-    author: Author, repository: Repository, proposal: RootProposal, signed: SignedRoot
+    author: Author, proposal: RootProposal, signed: SignedRoot, *, is_there: bool
 ) -> Written:
     """Adopt a root; keys are opened, and secrets asked for, if something is signed."""
     adopt = partial(
-        repository.adopt_root,
+        author.open().adopt_root,
         signed,
         time_checked=author.time_checked,
         state=author.memory(),
     )
-    if not author.keys and not proposal.difference().renewals:
+    if is_there or not (author.keys or proposal.difference().renewals):
         with suppress(IncompleteError):
             return adopt(())
     with author.keyring() as keyring:
@@ -150,13 +159,15 @@ def _complete(proposal: RootProposal, path: Path) -> SignedRoot:
 def rehearse(author: Author, *, file: str) -> Result:
     """Play the whole ceremony on a copy, with stand-ins for everybody's keys.
 
-    Shows what `root finalize` would do, and whether devices would follow; the
+    Keys that leave may be lost: they sign only if it can't be done without, and that is
+    said. Shows what `root finalize` would do, and whether devices would follow; the
     repository and FILE stay as they are.
     """
     from margo_supplychain.authoring.rehearsing import rehearse as play
 
     path = Path(file)
-    proposal = _proposal(author, path)
+    data = read_root(path)
+    proposal = judge(path, data, _chain(author, path, parsed(path, data)))
     repository = author.open()
     with author.explained():
         steps = list(play(repository, proposal, state=author.memory()))
@@ -165,11 +176,20 @@ def rehearse(author: Author, *, file: str) -> Result:
             "repository": repository.url,
             "version": proposal.version,
             "sha256": proposal.digest,
+            "leavingKeysNeeded": _leaving_needed(proposal),
             "steps": steps,
         },
         lines=[
             f"rehearsed root v{proposal.version} on a copy of {repository.url}",
             *(f"  {one}" for one in steps),
-            f"next: {PROGRAM} root sign {path} --key …",
+            f"next: {PROGRAM} root sign {path}{typed_place()} --key …",
         ],
     )
+
+
+def _leaving_needed(proposal: RootProposal) -> int:
+    from margo_supplychain.authoring.effects import leaving_needed
+
+    if proposal.trusted is None:
+        return 0
+    return leaving_needed(proposal.trusted.signed, proposal.root.signed)

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 from margo_supplychain.cli import describe
 from margo_supplychain.cli.failures import PROGRAM
 from margo_supplychain.cli.output import Result
+from margo_supplychain.cli.root_files import typed_place
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from margo_supplychain.authoring.holders import Holder
     from margo_supplychain.authoring.proposals import RootProposal
     from margo_supplychain.cli.invocation import Invocation
+    from margo_supplychain.cli.root_files import Trust
     from margo_supplychain.threshold import ThresholdStatus
 
 _EMPTY: Mapping[str, Any] = {}
@@ -70,6 +71,7 @@ def standing(
     *,
     lines: list[str],
     data: Mapping[str, Any] = _EMPTY,
+    afterwards: str = "",
 ) -> Result:
     """Return a result that ends with who must act next; 5 while signatures lack.
 
@@ -78,6 +80,7 @@ def standing(
         path: where it lies.
         lines: what is said first.
         data: what JSON has besides.
+        afterwards: who goes on with it when it is complete, if not who runs this.
     """
     lacking = proposal.lacking()
     shown = [*lines, counted(proposal)]
@@ -89,7 +92,7 @@ def standing(
         )
     else:
         shown.append(f"complete: {proposal.root.label} has every signature it needs")
-        shown.append(f"next: {_after(proposal, path)}")
+        shown.append(f"next: {afterwards}{_after(proposal, path)}")
     return Result(
         data={**proposal_data(proposal, path), **data},
         lines=shown,
@@ -100,18 +103,20 @@ def standing(
 def _after(proposal: RootProposal, path: Path) -> str:
     if proposal.trusted is None:
         return f"{PROGRAM} repo init DIR --signed-root {path} …"
-    return f"{PROGRAM} root finalize {path}"
+    return f"{PROGRAM} root finalize {path}{typed_place()}"
 
 
 def next_holder(proposal: RootProposal) -> str:
-    """Return who could sign next: first who would count for both roots."""
-    missing = list(proposal.new.missing)
-    if proposal.old is not None and not proposal.old.met:
-        both = [one for one in proposal.old.missing if one in missing]
-        missing = both if both and not proposal.new.met else [*proposal.old.missing]
-    if not missing:
-        return "whoever holds a key"
-    return holder_name(proposal, missing[0])
+    """Return who is best asked to sign next; of a key that leaves, which one it is."""
+    from margo_supplychain.authoring import consent
+
+    keyid = consent.next_key(proposal)
+    return "whoever holds a key" if keyid is None else consent.called(proposal, keyid)
+
+
+def sent_back(trust: Trust, path: Path) -> str:
+    """Return `send FILE to …: ` for a holder, who has no repository to go on with."""
+    return "" if trust.author.place else f"send {path} to whoever proposed it: "
 
 
 def holder_name(proposal: RootProposal, keyid: str) -> str:
@@ -122,22 +127,28 @@ def holder_name(proposal: RootProposal, keyid: str) -> str:
 
 
 def signatures(proposal: RootProposal) -> list[str]:
-    """Return for each root who has signed and who has not."""
-    known = proposal.holders
+    """Return for each root who has signed and who has not; who leaves comes last."""
+    from margo_supplychain.authoring import consent
+
+    gone = consent.leaving(proposal)
     rows = []
     for what, status in (("old root", proposal.old), ("new root", proposal.new)):
         if status is None:
             continue
         label = "root" if proposal.old is None else what
-        rows.append((label, _of(status), "signed", _names(status.keyids, known)))
-        rows.append(("", "", "not yet", _names(status.missing, known)))
+        signed = _names(proposal, status.keyids, gone)
+        missing = sorted(status.missing, key=gone.__contains__)
+        rows.append((label, _of(status), "signed", signed))
+        rows.append(("", "", "not yet", _names(proposal, missing, gone)))
     return describe.table(rows)
 
 
-def _names(keyids: tuple[str, ...], known: Mapping[str, Holder]) -> str:
+def _names(proposal: RootProposal, keyids: Iterable[str], gone: Container[str]) -> str:
+    known = proposal.holders
     found = []
     for keyid in keyids:
-        text = known[keyid].text if keyid in known else ""
+        said = [known[keyid].text] if keyid in known else []
+        text = ", ".join([*said, *(["leaves"] if keyid in gone else [])])
         found.append(f"{keyid[:12]} ({text})" if text else keyid[:12])
     return ", ".join(found) or "nobody"
 

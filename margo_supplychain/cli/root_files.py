@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,14 +19,22 @@ from margo_supplychain.cli.author import Author
 from margo_supplychain.cli.files import read_named
 from margo_supplychain.cli.invocation import Invocation
 from margo_supplychain.cli.options import setting_option
-from margo_supplychain.errors import FormatError, RefusedError, VerificationError
+from margo_supplychain.errors import (
+    FormatError,
+    MetadataFormatError,
+    RefusedError,
+    VerificationError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tuf.api.metadata import Root
+
     from margo_supplychain.authoring.proposals import RootProposal
     from margo_supplychain.authoring.root_chain import RootChain
     from margo_supplychain.cli.output import Result
+    from margo_supplychain.formats.tuf_metadata import RoleFile
 
 ROOT_LIMIT: Final = 512_000  # bytes, as devices have it; a test compares
 _HEAD: Final = 512  # bytes: a tar's first block
@@ -59,6 +68,8 @@ class Trust:
         if not self.roots:
             return None
         files = [read_named(one, limit=ROOT_LIMIT, what="a root") for one in self.roots]
+        for path, data in zip(self.roots, files, strict=True):
+            parsed(path, data)
         try:
             return follow(files)
         except VerificationError as why:
@@ -75,20 +86,47 @@ class Trust:
             FormatError: no such file, or no root.
             RefusedError: it follows another root, or would lock somebody out.
         """
-        return judge(read_root(path), self.chain())
+        return judge(path, read_root(path), self.chain())
 
 
-def judge(data: bytes, chain: RootChain | None) -> RootProposal:
-    """Return unverified bytes as a proposal that follows a chain of roots."""
+def judge(path: Path, data: bytes, chain: RootChain | None) -> RootProposal:
+    """Return the unverified bytes of a file as what follows a chain of roots.
+
+    Raises:
+        FormatError: they are no root.
+        RefusedError: it is adopted, follows another root or would lock somebody out.
+    """
+    from margo_supplychain.authoring.proposal_rules import check_adopted
     from margo_supplychain.authoring.proposals import RootProposal
     from margo_supplychain.cli.describe import now
 
+    found = parsed(path, data)
+    if chain is not None:
+        check_adopted(found, chain.roots)
     trusted = None if chain is None else chain.trusted.data
     proposal = RootProposal.parse(data, trusted=trusted)
     proposal.check_time(now())
     if chain is not None:
         proposal.check_returning(chain.signed)
     return proposal
+
+
+def parsed(path: Path, data: bytes) -> RoleFile[Root]:
+    """Parse what should be a root that somebody handed over.
+
+    Raises:
+        FormatError: it is none; names the file.
+    """
+    from margo_supplychain.formats.tuf_metadata import parse_root
+
+    try:
+        return parse_root(data, limit=ROOT_LIMIT)
+    except FormatError as why:
+        raise MetadataFormatError(
+            f"{path}: {why}",
+            hint="it is another file, or was cut or changed on its way: ask whoever "
+            "sent it for it again; nothing was changed",
+        ) from why
 
 
 def read_root(path: Path) -> bytes:
@@ -197,6 +235,17 @@ def trusts(command: Callable[..., Result]) -> Callable[..., Result]:
         return command(trust, *arguments, **options)
 
     return with_trust
+
+
+def typed_place() -> str:
+    """Return ` --repo …`, ` --state …`, ` --root …` as typed, for the next command."""
+    given = click.get_current_context().params
+    words = []
+    for name in ("repo", "state", "root"):
+        if given.get(name) and _typed(name):
+            values = given[name] if isinstance(given[name], tuple) else [given[name]]
+            words += [f" --{name} {shlex.quote(one)}" for one in values]
+    return "".join(words)
 
 
 def _typed(name: str) -> bool:

@@ -15,7 +15,7 @@ from margo_supplychain.cli.failures import PROGRAM
 from margo_supplychain.cli.files import read_named
 from margo_supplychain.cli.options import epilog, missing_setting, passphrase_options
 from margo_supplychain.cli.output import Result
-from margo_supplychain.cli.root_files import write_fresh
+from margo_supplychain.cli.root_files import typed_place, write_fresh
 from margo_supplychain.cli.signing_keys import read_public
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _changes(command: _Command) -> _Command:
             "--owner",
             "owners",
             "KEY=NAME",
-            "Who holds a key, named as here or by its id.",
+            "Who holds a key: KEY as above, or its id.",
         ),
         (
             "--custody",
@@ -119,7 +119,7 @@ def propose(
         lines=[
             f"proposed root v{proposal.version}: {target}",
             *show.change(proposal),
-            f"next: {PROGRAM} root sign {target} --key …",
+            f"next: {PROGRAM} root sign {target}{typed_place()} --key …",
         ],
     )
 
@@ -176,10 +176,13 @@ class _Keys:
             self._found[uri] = PlannedKey.of(record, place=place)
         return self._found[uri]
 
-    def id_of(self, text: str) -> str | None:
-        """Return the id of a key that was named so before."""
-        found = self._found.get(text)
-        return None if found is None else found.key.keyid
+    def id_of(self, text: str) -> str:
+        """Return the id of a key that is named as one of root, or by (part of) it."""
+        from margo_supplychain.authoring.plan_changes import is_key_id
+
+        if text not in self._found and is_key_id(text):
+            return text
+        return self(text).key.keyid
 
 
 def _read_plan(file: str, keys: _Keys, base: RootPlan | None) -> RootPlan:
@@ -219,7 +222,7 @@ def _changed(
         key, _, name = each.rpartition("=")
         if not key or not name:
             raise click.UsageError(f"--owner {each!r:.80} is not KEY=NAME")
-        draft.name(keys.id_of(key) or key, name)
+        draft.name(keys.id_of(key), name)
     _set_times(draft, changes)
     return draft.plan()
 

@@ -14,7 +14,12 @@ from margo_supplychain.cli.failures import PROGRAM
 from margo_supplychain.cli.options import epilog, missing_setting
 from margo_supplychain.cli.output import Result
 from margo_supplychain.cli.repo_status import duty_data, who
-from margo_supplychain.cli.root_files import Trust, is_submission, trusts
+from margo_supplychain.cli.root_files import (
+    Trust,
+    is_submission,
+    trusts,
+    typed_place,
+)
 from margo_supplychain.errors import FetchError, VerificationError
 
 if TYPE_CHECKING:
@@ -49,7 +54,8 @@ def status(trust: Trust, *, file: str) -> Result:
         f"  proposal  sha256 {proposal.digest}",
         *shown.signatures(proposal),
     ]
-    return shown.standing(proposal, path, lines=lines)
+    sent = shown.sent_back(trust, path)
+    return shown.standing(proposal, path, lines=lines, afterwards=sent)
 
 
 @click.command(
@@ -88,7 +94,7 @@ def _proposal(trust: Trust, path: Path) -> Result:
         data=shown.proposal_data(proposal, path),
         lines=[
             *shown.change(proposal),
-            f"next: {PROGRAM} root sign {path} --key …",
+            f"next: {PROGRAM} root sign {path}{typed_place()} --key …",
         ],
     )
 

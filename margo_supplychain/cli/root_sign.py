@@ -22,6 +22,7 @@ from margo_supplychain.cli.root_files import (
     read_root,
     save,
     trusts,
+    typed_place,
     write_fresh,
 )
 from margo_supplychain.cli.signing_keys import ROOT, open_signers, read_public
@@ -120,7 +121,9 @@ def sign(
     names = ", ".join(show.holder_name(signed, one) for one in new)
     lines = [f"{verb} {names}" if names else "unchanged: signed before"]
     data = {"addedKeyIds": new}
-    return show.standing(signed, target, lines=lines, data=data)
+    return show.standing(
+        signed, target, lines=lines, data=data, afterwards=show.sent_back(trust, target)
+    )
 
 
 def _check_use(elsewhere: _Elsewhere, keys: tuple[str, ...], out: str | None) -> None:
@@ -144,6 +147,7 @@ def _check_use(elsewhere: _Elsewhere, keys: tuple[str, ...], out: str | None) ->
 
 def _export(proposal: RootProposal, path: Path, target: Path) -> Result:
     write_fresh(target, proposal.payload)
+    again = f"{PROGRAM} root sign {path}{typed_place()}"
     return Result(
         data={
             **show.proposal_data(proposal, path),
@@ -152,7 +156,7 @@ def _export(proposal: RootProposal, path: Path, target: Path) -> Result:
         lines=[
             *show.change(proposal),
             f"wrote {target}: {len(proposal.payload)} bytes to sign as they are",
-            f"next: {PROGRAM} root sign {path} --import-signature FILE --key-id ID",
+            f"next: {again} --import-signature FILE --key-id ID",
         ],
     )
 
@@ -173,15 +177,23 @@ def _imported(
 
 
 def _whole(proposal: RootProposal, keyid: str) -> str:
+    from margo_supplychain.authoring.plan_changes import MIN_ID
+
     found = [one for one in proposal.keys if one.startswith(keyid)]
-    if len(keyid) < 8 or len(found) != 1:
-        raise RefusedError(
-            f"{keyid!r:.80} is the id of {len(found)} root keys, expected at least 8 "
-            "hex digits of one",
-            hint=f"root keys here: {', '.join(one[:12] for one in proposal.keys)}; "
-            "nothing was changed",
-        )
-    return found[0]
+    if len(keyid) >= MIN_ID and len(found) == 1:
+        return found[0]
+    if len(keyid) < MIN_ID:
+        problem = f"{keyid!r} is too short for a key id, expected at least {MIN_ID}"
+        problem += " hex digits of one"
+    elif not found:
+        problem = f"no root key's id begins with {keyid!r:.80}"
+    else:
+        problem = f"the ids of {len(found)} root keys begin with {keyid!r:.80}"
+    raise RefusedError(
+        problem,
+        hint=f"root keys here: {', '.join(one[:12] for one in proposal.keys)}; "
+        "nothing was changed",
+    )
 
 
 def _signed(
@@ -217,9 +229,13 @@ def merge(trust: Trust, *, files: tuple[str, ...], out: str) -> Result:
     chain = trust.chain()
     merged: Any = None
     for path in paths:
-        proposal = judge(read_root(path), chain)
+        proposal = judge(path, read_root(path), chain)
         merged = proposal if merged is None else merged.merge(proposal)
     target = Path(out)
     merged = save(target, merged)
-    lines = [f"merged {len(paths)} files into {target}"]
-    return show.standing(merged, target, lines=lines, data={"merged": list(files)})
+    many = "file" if len(paths) == 1 else "files"
+    lines = [f"merged {len(paths)} {many} into {target}"]
+    # A first root is brought together where the repository is made.
+    sent = "" if chain is None else show.sent_back(trust, target)
+    data = {"merged": list(files)}
+    return show.standing(merged, target, lines=lines, data=data, afterwards=sent)

@@ -73,9 +73,9 @@ def test_the_first_root() -> None:
     assert found[0] == f"root | + {keyid('a')[:12]}  holder a"
     assert "targets | + " + keyid("targets")[:12] in found
     assert "snapshot, timestamp | + " + keyid("online")[:12] in found
-    assert (
-        found[-1]
-        == "effect | devices trust it by its sha256, which they get apart from it"
+    assert found[-1] == (
+        "effect | devices trust it by the sha256 that `repo init` prints, which they "
+        "get apart from it"
     )
 
 

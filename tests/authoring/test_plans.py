@@ -208,7 +208,8 @@ def test_a_small_plan() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (b"profile", b"profil", "plan has no field 'profile'"),
+        (b"profile", b"profil", "plan has unknown field 'profil', expected one"),
+        (b"threshold = 2", b"treshold = 2", "plan.root has unknown field 'tresh"),
         (b'"standard"', b'"large"', "plan.profile: 'large' is none of standard, small"),
         (b"threshold = 2", b"", "plan.root has no field 'threshold': 3 keys are named"),
         (b"threshold = 2", b"threshold = 4", "plan.root: the threshold is 4"),
@@ -226,7 +227,7 @@ def test_a_small_plan() -> None:
         (b'"holder a"', b'" "', "name of a key's holder"),
         (b"[root]", b"[root", "plan is not TOML: expected"),
         (b"[root]", b"\xff", "plan is not UTF-8 at byte"),
-        (b"[timestamp]", b"[online]", "plan has no field 'timestamp'"),
+        (b"[timestamp]", b"[online]", "plan has unknown field 'online', expected"),
     ],
 )
 def test_a_file_that_says_something_else(old: bytes, new: bytes, message: str) -> None:

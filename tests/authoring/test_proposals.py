@@ -104,7 +104,7 @@ def test_both_thresholds_are_needed_and_counted_apart() -> None:
 def test_the_new_threshold_alone_is_not_enough() -> None:
     proposal = signed(following(plan("d", "e", threshold=2)), "d", "e")
     assert proposal.new.met
-    with pytest.raises(IncompleteError, match=r"^old root needs 2 more of holder a"):
+    with pytest.raises(IncompleteError, match=r"^old root needs 2 more of keys that "):
         proposal.finalize()
 
 

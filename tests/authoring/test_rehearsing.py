@@ -43,12 +43,20 @@ def proposed(vendor: Vendor) -> RootProposal:
 def test_it_is_played_with_stand_ins(filled: Vendor) -> None:
     before = filled.files()
     told = rehearse(filled.repository, proposed(filled), clock=filled.clock)
+    leaves = f"holder A ({key('offline').public_key.keyid[:12]})"
     assert filled.files() == before
     assert told == (
         "copied what stands: root v1, with stand-ins for 6 keys",
-        "holder A signs: new root needs 2 more of holder r-1, holder r-2, holder r-3",
-        "holder r-1 signs: new root needs 1 more of holder r-2, holder r-3",
-        "holder r-2 signs: old and new root are complete",
+        (
+            "the root key that leaves must sign it: if it is lost, nobody can adopt "
+            "this root"
+        ),
+        (
+            f"holder r-1 signs: old root needs 1 more of keys that leave: {leaves}; "
+            "new root needs 1 more of holder r-2, holder r-3"
+        ),
+        f"holder r-2 signs: old root needs 1 more of keys that leave: {leaves}",
+        f"{leaves} signs with a key that leaves: old and new root are complete",
         "finalized: root, and signed again: snapshot v4, timestamp v4",
         "a device that begins at the first root follows",
         "a device with the state before follows",

@@ -9,8 +9,8 @@ import pytest
 from margo_supplychain.authoring.root_chain import RootChain, chain_in, follow
 from margo_supplychain.errors import (
     FetchError,
-    MalformedError,
-    RollbackError,
+    MetadataFormatError,
+    RefusedError,
     ThresholdError,
 )
 from tests.authoring.roots import following, plan, resigned, trusted
@@ -50,9 +50,11 @@ def test_files_on_a_stick() -> None:
 
 
 def test_files_that_do_not_follow() -> None:
-    with pytest.raises(RollbackError, match="root v3 was served as v2"):
+    with pytest.raises(RefusedError, match="root v3 is given after root v1, expected"):
         follow([roots()[0], roots()[2]])
-    with pytest.raises(MalformedError):
+    with pytest.raises(RefusedError, match="root v1 is given after root v2, expected"):
+        follow([roots()[1], roots()[0]])
+    with pytest.raises(MetadataFormatError):
         follow([roots()[0], b"{}"])
     with pytest.raises(ThresholdError):
         follow([resigned(roots()[0], "a"), roots()[1]])
