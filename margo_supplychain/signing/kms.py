@@ -7,12 +7,17 @@ credentials of each service, as its own tools read them; nobody is asked for a P
 
 A URI may come from a `.pub` file that somebody else wrote, so each kind has a narrow
 grammar: it names a key and never a host, except `azurekms:`, where the host must be a
-vault of Azure. Otherwise a file could lead credentials to its author.
+vault of Azure. Otherwise a file could lead credentials to its author. For the same
+reason a service must answer with the key that was asked for, Vault's token does not
+follow a redirection, and what a library says of a failure is not repeated: it may hold
+the very credentials that could not be sent.
 """
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Never, Self, final
@@ -24,16 +29,19 @@ from securesystemslib.signer import SecretsHandler, Signature, Signer
 
 from margo_supplychain.errors import SignerError
 from margo_supplychain.formats import strict_json
+from margo_supplychain.signing import vault
 from margo_supplychain.signing.checked import CheckedSigner
 from margo_supplychain.signing.keys import parse_public_key
 from margo_supplychain.signing.public_files import KeyRecord
+from margo_supplychain.signing.redacting import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from securesystemslib.signer import Key, SSlibKey
 
-_MAX_REASON: Final = 300  # characters of a library's own message
+# Of the error codes that services answer; no credential looks like that.
+_CODE: Final = re.compile(r"[A-Za-z]{3,64}", re.ASCII)
 
 
 class _Service(NamedTuple):
@@ -46,6 +54,7 @@ class _Service(NamedTuple):
         grammar: its groups are what `import_` takes, and `version`, which some need.
         form: the grammar for people.
         failures: what the service's libraries raise, as `module:class`.
+        secrets: environment variables with what its library sends in headers.
     """
 
     name: str
@@ -54,6 +63,7 @@ class _Service(NamedTuple):
     grammar: re.Pattern[str]
     form: str
     failures: tuple[str, ...]
+    secrets: tuple[str, ...] = ()
 
 
 _SERVICES: Final = {
@@ -64,6 +74,12 @@ _SERVICES: Final = {
         re.compile(r"awskms:([A-Za-z0-9][A-Za-z0-9:/_-]{0,2047})", re.ASCII),
         "awskms:KEY-ID, awskms:alias/NAME or awskms:ARN",
         ("botocore.exceptions:BotoCoreError", "botocore.exceptions:ClientError"),
+        (
+            "AWS_ACCESS_KEY_ID",
+            "AWS_SECRET_ACCESS_KEY",
+            "AWS_SESSION_TOKEN",
+            "AWS_SECURITY_TOKEN",
+        ),
     ),
     "gcpkms": _Service(
         "Google Cloud KMS",
@@ -94,6 +110,7 @@ _SERVICES: Final = {
             "azure.core.exceptions:AzureError",
             "securesystemslib.signer._azure_signer:UnsupportedKeyType",
         ),
+        ("AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_TENANT_ID"),
     ),
     "hv": _Service(
         "Vault",
@@ -105,6 +122,7 @@ _SERVICES: Final = {
         ),
         "hv:NAME[/VERSION]",
         ("hvac.exceptions:VaultError", "requests.exceptions:RequestException"),
+        ("VAULT_TOKEN", "VAULT_NAMESPACE"),
     ),
 }
 # What upstream's code raises when a service answers something else than it expects.
@@ -113,8 +131,18 @@ _ALWAYS: Final = (
     AttributeError,
     LookupError,
     OSError,
+    RecursionError,
     TypeError,
     ValueError,
+)
+# They say nothing of the service, only that its library was not prepared.
+_UNPREPARED: Final = (
+    "AttributeError",
+    "IndexError",
+    "KeyError",
+    "RecursionError",
+    "TypeError",
+    "ValueError",
 )
 
 
@@ -131,10 +159,12 @@ def look(uri: str) -> KeyRecord:
     service, found = _parse(uri)
     asked = found.groupdict().get("version")
     arguments = [each for each in found.groups() if each is not None]
+    _check_secrets(service)
     with _explained(service, uri, "read"):
         full, key = _signer_class(service).import_(
             *(arguments[:-1] if asked else arguments)
         )
+    _check_answer(service, uri, found, full)
     if asked and full.rpartition("/")[2] != asked:
         raise SignerError(
             f"{service.name} shows the newest version of a key only, and {uri} is not "
@@ -171,6 +201,7 @@ def open_signer(uri: str, *, expect: Key | None = None) -> CheckedSigner:
         key, uri = record.key, record.uri or uri
     else:
         key = _normal(expect, what=uri)
+    _check_secrets(service)
     with _explained(service, uri, "open"):
         signer: Signer = _signer_class(service).from_priv_key_uri(uri, key)
     return CheckedSigner(_ServiceSigner(signer, service, uri))
@@ -213,13 +244,49 @@ def _parse(uri: str) -> tuple[_Service, re.Match[str]]:
     if service is None or found is None:
         form = "a key service" if service is None else service.form
         raise SignerError(
-            f"key {uri[:80]!r} is not of the form {form}",
+            f"key {redacted(uri)!r} is not of the form {form}",
             hint="take it from the key service's own page of the key",
         )
     return service, found
 
 
+def _check_answer(
+    service: _Service, uri: str, asked: re.Match[str], full: object
+) -> None:
+    """Check that a service answered with the key, and the place, that was asked for."""
+    found = service.grammar.fullmatch(full) if isinstance(full, str) else None
+    if found is not None:
+        if "version" not in found.groupdict():
+            if full == uri:
+                return
+        elif found["version"] is not None:
+            # The version comes last; Azure's names are those of hosts.
+            names = [
+                [part.casefold() for part in each.groups()[:-1]]
+                for each in (asked, found)
+            ]
+            if names[0] == names[1]:
+                return
+    raise SignerError(
+        f"{service.name} answers with another key than {uri}",
+        hint="it is not used; check the address that its library is led to",
+    )
+
+
+def _check_secrets(service: _Service) -> None:
+    """Check that what goes into headers can, before a library says why it can't."""
+    for name in service.secrets:
+        value = os.environ.get(name, "")
+        if value != value.strip() or not value.isprintable():
+            raise SignerError(
+                f"{name} has white space around it, or a control character in it",
+                hint="set it again without the end of the line",
+            )
+
+
 def _signer_class(service: _Service) -> Any:  # each has another `import_`
+    if service.signer == "VaultSigner":
+        return vault
     return getattr(securesystemslib.signer, service.signer)
 
 
@@ -258,6 +325,26 @@ def _failures(service: _Service) -> tuple[type[Exception], ...]:
 
 
 def _reason(why: Exception) -> str:
-    text = " ".join(str(why).split())[:_MAX_REASON] or type(why).__name__
-    # As all messages; but `HTTPSConnection` is a name.
-    return text[:1].lower() + text[1:] if text[1:2].islower() else text
+    """Name a failure by its class and codes alone; see the module docstring."""
+    name = type(why).__name__
+    if name in _UNPREPARED:
+        return f"an answer, or credentials, that its library can't use ({name})"
+    said = [name]
+    for each in _codes(why):
+        if isinstance(each, int) and 100 <= each <= 599:
+            said.append(str(int(each)))
+        elif isinstance(each, str) and _CODE.fullmatch(each):
+            said.append(each)
+    return " ".join(said)
+
+
+def _codes(why: Exception) -> Iterator[object]:
+    """Return where the libraries of the services keep status and error code."""
+    yield getattr(why, "status_code", None)  # Azure
+    yield getattr(getattr(why, "error", None), "code", None)
+    yield getattr(why, "code", None)  # Google
+    answer = getattr(why, "response", None)
+    if isinstance(answer, Mapping):  # Amazon
+        for part, field in (("ResponseMetadata", "HTTPStatusCode"), ("Error", "Code")):
+            inner = answer.get(part)
+            yield inner.get(field) if isinstance(inner, Mapping) else None

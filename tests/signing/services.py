@@ -20,15 +20,24 @@ from typing import TYPE_CHECKING, Any, Final
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from securesystemslib.signer import CryptoSigner
+
+from margo_supplychain.signing.checked import public_half
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import pytest
+    from securesystemslib.signer import SSlibKey
 
 VAULT_TOKEN: Final = "hvs.of-this-test"
 AWS_ID: Final = "arn:aws:kms:eu-central-1:111122223333:key/mrk-1234"
 AZURE_HOST: Final = "https://acme.vault.azure.net"
+GCP: Final = (
+    "gcpkms:projects/acme/locations/eu/keyRings/r/cryptoKeys/k/cryptoKeyVersions/3"
+)
+AZURE: Final = "azurekms://acme.vault.azure.net/keys/release"
+AZURE_FULL: Final = f"{AZURE}/0123456789abcdef0123456789abcdef"
 _CHALLENGE: Final = (
     'Bearer authorization="https://login.microsoftonline.com/acme", '
     'resource="https://vault.azure.net"'
@@ -51,6 +60,7 @@ class Service:
         asked: operations so far.
         lies: sign other bytes than those that were sent.
         answer: in place of every answer.
+        location: where every answer sends whoever asked.
     """
 
     address: str = ""
@@ -63,6 +73,7 @@ class Service:
     asked: list[str] = field(default_factory=list)
     lies: bool = False
     answer: tuple[int, bytes] | None = None
+    location: str | None = None
 
 
 @contextmanager
@@ -97,6 +108,8 @@ def service() -> Iterator[Service]:
             self.send_response(status)
             if status == 401:
                 self.send_header("WWW-Authenticate", _CHALLENGE)
+            if found.location is not None:
+                self.send_header("Location", found.location)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
@@ -245,6 +258,29 @@ def _sign(key: PrivateKey, digest: bytes) -> bytes:
 
 def _text(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
+
+
+class Cloud:
+    """Stands for a signer of securesystemslib, and notes what it is given.
+
+    Args:
+        full: the URI that it answers with.
+    """
+
+    calls: list[tuple[str, ...]]
+
+    def __init__(self, full: Any) -> None:
+        self.calls = []
+        self._full = full
+        self.inner = CryptoSigner.generate_ecdsa()
+
+    def import_(self, *arguments: str) -> tuple[Any, SSlibKey]:
+        self.calls.append(arguments)
+        return self._full, public_half(self.inner)
+
+    def from_priv_key_uri(self, uri: str, key: SSlibKey) -> CryptoSigner:
+        self.calls.append((uri,))
+        return self.inner
 
 
 # --- clients that know one address ----------------------------------------------------
