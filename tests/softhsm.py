@@ -265,6 +265,8 @@ def _run(command: list[str], environment: Mapping[str, str], *words: str) -> Non
     done = subprocess.run(
         [*command, *words],
         env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(sys.path)},
+        # An empty entry of `sys.path` is the directory that a test may have left.
+        cwd=Path(__file__).parents[1],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -191,18 +191,30 @@ def _check_shapes(raw: dict[str, Any], signed: dict[str, Any], role: str) -> Non
         for one in signatures
     ):
         raise MetadataFormatError(f"{role} has no list of signatures")
-    for field in ("meta", "targets", "keys", "roles"):
-        found = signed.get(field)
-        if found is not None and not isinstance(found, dict):
-            raise MetadataFormatError(f"{role} has a {field} that is no object")
-    delegations = signed.get("delegations")
-    groups = [signed, delegations if isinstance(delegations, dict) else {}]
-    for group in groups:
-        roles = group.get("roles", [])
-        for entry in roles.values() if isinstance(roles, dict) else roles:
+    for field in ("meta", "targets", "keys"):
+        if field in signed:
+            _require_object(signed[field], f"{role} has a {field}")
+    if "roles" in signed:
+        for entry in _require_object(signed["roles"], f"{role} has roles").values():
             _check_keyids(entry, role)
-        if "succinct_roles" in group:
-            _check_keyids(group["succinct_roles"], role)
+    if "delegations" in signed:
+        what = f"{role} has delegations"
+        delegations = _require_object(signed["delegations"], what)
+        _require_object(delegations.get("keys"), f"{what} with keys")
+        # TUF 4.5: a list, or null beside bins in what some tools write.
+        roles = delegations.get("roles")
+        if roles is not None and not isinstance(roles, list):
+            raise MetadataFormatError(f"{what} with roles that are no list")
+        for entry in roles or ():
+            _check_keyids(entry, role)
+        if delegations.get("succinct_roles") is not None:
+            _check_keyids(delegations["succinct_roles"], role)
+
+
+def _require_object(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise MetadataFormatError(f"{what} that is no object")
+    return value
 
 
 def _check_keyids(entry: Any, role: str) -> None:

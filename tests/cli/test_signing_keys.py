@@ -83,8 +83,7 @@ def test_what_is_not_here_is_left_out_and_said(
 ) -> None:
     settings(
         place,
-        'root-key = "pkcs11:token=root-a;object=root"\n'
-        'targets-key = "absent.key"\n'
+        'root-key = "pkcs11:token=root-a;object=root"\ntargets-key = "absent.key"\n',
     )
     monkeypatch.setenv(
         "MARGO_SUPPLYCHAIN_ONLINE_KEY", "pkcs11:token=ci;label=x?pin-value=4242"
