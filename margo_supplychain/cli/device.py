@@ -150,7 +150,7 @@ def init(
             f"  policy  {made.file}: {policy}",
             (
                 f"next: margo-supplychain device verify {publishers[0]}/NAME "
-                f"--pin '^1.0'{'' if state is None else f' --state {directory}'}"
+                f"--pin '^1.0'{_state_again(state)}"
             ),
         ],
     )
@@ -280,7 +280,12 @@ def fetch(
         invocation.detail(f"content came from {one}")
     return Result(
         data=data_of(content, served),
-        lines=lines_of(content, served, explain=request.explain),
+        lines=lines_of(
+            content,
+            served,
+            explain=request.explain,
+            options=_state_again(options["state"]),
+        ),
     )
 
 
@@ -330,6 +335,16 @@ def _directory(state: str | None) -> Path:
             f"directory holds no {FILE_NAME}"
         )
     return Path()
+
+
+def _state_again(state: str | None) -> str:
+    """Return what the next command needs to find the same device, if it was typed."""
+    import shlex
+
+    source = click.get_current_context().get_parameter_source("state")
+    if state is None or source is not click.core.ParameterSource.COMMANDLINE:
+        return ""
+    return f" --state {shlex.quote(state)}"
 
 
 def _device(state: str | None, watch: Watch | None = None) -> DeviceDirectory:

@@ -58,7 +58,7 @@ def pieces_of(content: VerifiedContent) -> tuple[Piece, ...]:
 
 
 def lines_of(
-    content: VerifiedContent, served: Sequence[str], *, explain: bool
+    content: VerifiedContent, served: Sequence[str], *, explain: bool, options: str
 ) -> list[str]:
     """Return what `device fetch` prints.
 
@@ -66,6 +66,7 @@ def lines_of(
         content: what was fetched.
         served: URLs of those who had it.
         explain: whether each step is told.
+        options: those that the next command needs, too.
     """
     release = content.release
     size = describe.size(sum(one.size for one in content.digests.values()))
@@ -105,7 +106,7 @@ def lines_of(
     lines.append(
         "next: install by digest; once it runs, margo-supplychain device confirm "
         f"{release.name}"
-        f"{'' if release.slot == 'default' else f' --slot {release.slot}'}"
+        f"{'' if release.slot == 'default' else f' --slot {release.slot}'}{options}"
     )
     return lines
 

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from margo_supplychain.verify.results import VerifiedRelease
 
 _TRUST: Final = 1  # steps of the plan, see verify.verifier
-_POLICY: Final = 5
+_RESOLUTION: Final = 2
 _PROVENANCE: Final = 4
+_POLICY: Final = 5
 _SHORT: Final = 12
 _OFFLINE: Final = "; the source is out of reach, this was accepted before"
 _NO_CLOCK: Final = "; the clock can't be believed, signed times were used"
@@ -190,7 +191,10 @@ def _newest(release: VerifiedRelease, pin: Pin) -> str:
     head = f"exactly {pin.version}" if pin.version is not None else f"newest in {pin}"
     if release.newest == release.version:
         return head
-    reason = pin.why_not(release.newest) or "not for this device"
+    reason = pin.why_not(release.newest)
+    if reason is None:
+        passed = _facts(release.report, _RESOLUTION)["passed over"]
+        reason = dict(one.split(": ", 1) for one in passed)[str(release.newest)]
     return f"{head} ({release.newest} exists, {reason})"
 
 

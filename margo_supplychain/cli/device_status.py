@@ -9,9 +9,11 @@ from margo_supplychain.cli.output import Result
 from margo_supplychain.errors import StateLostError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from margo_supplychain.cli.device_directory import DeviceDirectory
+    from margo_supplychain.formats.names import ReleaseName
+    from margo_supplychain.verify.memory import ReleaseFloor
     from margo_supplychain.verify.trust_store import StoreStatus
 
 _MAX_SHOWN: Final = 5  # one screen; JSON has all
@@ -71,7 +73,7 @@ def _lines(
     if asked and asked != (source,):
         lines.append(f"    asked at   {', '.join(asked)}")
     for slot, floors in sorted(status.slots.items()):
-        for application, floor in sorted(floors.items()):
+        for application, floor in _by_name(floors):
             lines.append(
                 f"    runs       {application} {floor.version} in slot {slot}, epoch "
                 f"{floor.epoch}, {floor.artifact.short}"
@@ -94,6 +96,12 @@ def _lines(
     return lines
 
 
+def _by_name(
+    floors: Mapping[ReleaseName, ReleaseFloor],
+) -> list[tuple[ReleaseName, ReleaseFloor]]:
+    return sorted(floors.items(), key=lambda one: str(one[0]))
+
+
 def _data(status: StoreStatus) -> dict[str, Any]:
     return {
         "publishers": sorted(status.publishers),
@@ -110,7 +118,7 @@ def _data(status: StoreStatus) -> dict[str, Any]:
                 "artifact": str(floor.artifact),
             }
             for slot, floors in sorted(status.slots.items())
-            for name, floor in sorted(floors.items())
+            for name, floor in _by_name(floors)
         ],
         "fetched": [
             {

@@ -104,9 +104,7 @@ def _require_only(
 ) -> None:
     delegations = role.signed.delegations
     if delegations is None:
-        raise UnknownTargetError(
-            f"{role.file.label} delegates to nobody for {name}", name=str(name)
-        )
+        raise _unknown(role, name)
     if delegations.succinct_roles is not None:
         raise AmbiguousRoleError(
             f"{role.file.label} delegates to hash bins, which match every name",
@@ -117,9 +115,7 @@ def _require_only(
         one for one in (delegations.roles or {}).values() if could_match(one, name)
     ]
     if not found:
-        raise UnknownTargetError(
-            f"{role.file.label} delegates to nobody for {name}", name=str(name)
-        )
+        raise _unknown(role, name)
     only = found[0]
     if (
         len(found) > 1
@@ -134,6 +130,18 @@ def _require_only(
             name=str(name),
             roles=tuple(one.name for one in found),
         )
+
+
+def _unknown(role: Trusted[Targets], name: ReleaseName) -> UnknownTargetError:
+    """Return the error of a name that is mistyped, or was removed: both look alike."""
+    removed = f"{name.publisher} has removed it"
+    if role.file.role != name.publisher:
+        removed = f"the repository's operator has removed {name.publisher}"
+    return UnknownTargetError(
+        f"{role.file.label} delegates to nobody for {name}",
+        name=str(name),
+        hint=f"check the name; if it was found here before, {removed}: ask them",
+    )
 
 
 def could_match(role: DelegatedRole, name: ReleaseName) -> bool:

@@ -73,7 +73,7 @@ def test_fetch_of_a_component(plant: Plant) -> None:
     assert ran.status == 0
     assert "  compose-profile/web-stack, compose, web-stack.tgz, " in ran.out
     assert [one.read_bytes() for one in paths(ran)] == [archive]
-    assert ran.out.endswith(" --slot line-2\n")
+    assert ran.out.endswith(" --slot line-2 --state device\n")
     document = plant.fetch(json=True).json
     validate(document, "device-fetch")
     validate(document["result"]["report"], "report")
@@ -296,6 +296,38 @@ def test_status_tells_what_is_remembered(plant: Plant) -> None:
     (store,) = document["result"]["stores"]
     assert store["withdrawn"] == 1
     assert [one["version"] for one in store["fetched"]] == ["1.0.0", "2.0.0"]
+
+
+def test_status_of_several_applications(plant: Plant) -> None:
+    other = "acme/fan-monitor"
+    plant.world.release("1.0.0", other)
+    plant.publish()
+    for name in (APPLICATION, other):
+        ran = plant.run("fetch", name, "--pin", "1.0.0", "--to", "staging")
+        assert ran.status == 0, ran.err
+        assert plant.run("confirm", name).status == 0
+    lines = plant.run("status").out.splitlines()
+    assert [line.split()[1] for line in lines if "  runs  " in line] == [
+        other,
+        APPLICATION,
+    ]
+    document = plant.run("status", json=True).json
+    validate(document, "device-status")
+    (store,) = document["result"]["stores"]
+    assert [one["name"] for one in store["slots"]] == [other, APPLICATION]
+
+
+def test_next_finds_the_same_device(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    confirm = "margo-supplychain device confirm acme/pump-monitor"
+    assert plant.fetch().out.splitlines()[-1].endswith(f"{confirm} --state device")
+    (plant.place / "device").rename(plant.place / "my device")
+    fetch = ("device", "fetch", APPLICATION, "--pin", "^1.0", "--to", "staging")
+    ran = run(*fetch, "--slot", "line-2", "--state", "my device")
+    assert ran.out.endswith(f"{confirm} --slot line-2 --state 'my device'\n")
+    monkeypatch.setenv("MARGO_SUPPLYCHAIN_STATE", "my device")
+    assert run(*fetch).out.endswith(f"{confirm}\n")
 
 
 def test_status_shows_a_lost_store_and_the_others(plant: Plant) -> None:

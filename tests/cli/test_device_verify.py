@@ -89,7 +89,7 @@ def test_a_newest_that_is_barred_inside_the_pin(place: Path) -> None:
     assert plant.init().status == 0
     assert plant.verify().out.splitlines()[:2] == [
         "verified acme/pump-monitor 1.0.0",
-        "  newest in ^1.0 (1.3.0 exists, not for this device)",
+        "  newest in ^1.0 (1.3.0 exists, withdrawn by its publisher)",
     ]
 
 
@@ -411,6 +411,20 @@ def test_a_publisher_that_no_store_speaks_for(plant: Plant) -> None:
     assert "no store in device speaks for the publisher beta [unknown" in ran.err
     assert "margo-supplychain device init --root FILE" in ran.err
     assert "--publisher beta" in ran.err
+
+
+def test_a_name_that_may_have_been_removed(place: Path) -> None:
+    plant = Plant(place)
+    plant.publish("1.0.0")
+    assert plant.init("--publisher", "bolt").status == 0
+    for name, who in (
+        ("acme/ghost", "acme has removed it"),
+        ("bolt/valve", "the repository's operator has removed bolt"),
+    ):
+        ran = plant.run("verify", name, "--pin", "^1")
+        assert ran.status == 3
+        said = f"if it was found here before, {who}: ask them"
+        assert ran.err.endswith(f"hint: check the name; {said}\n")
 
 
 def test_a_lost_store_does_not_stop_another_publisher(plant: Plant) -> None:
