@@ -20,7 +20,7 @@ from margo_supplychain.cli.handing import submits
 from margo_supplychain.cli.options import epilog
 from margo_supplychain.cli.output import Result
 from margo_supplychain.cli.repo_status import who
-from margo_supplychain.cli.role_keys import owner_option, role_keys
+from margo_supplychain.cli.role_keys import each_once, owner_option, role_keys
 from margo_supplychain.cli.signing_keys import threshold_of
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ _provenance_option = click.option(
     "--release-key",
     "uris",
     multiple=True,
+    callback=each_once,
     metavar="KEY.pub",
     help="Public key that signs its releases (of a private key the .pub beside it: "
     "compare the key id that is printed); may be repeated.",

@@ -15,7 +15,7 @@ from margo_supplychain.cli.handing import submits
 from margo_supplychain.cli.options import epilog
 from margo_supplychain.cli.output import Result
 from margo_supplychain.cli.publisher_show import show
-from margo_supplychain.cli.role_keys import owner_option, role_keys
+from margo_supplychain.cli.role_keys import each_once, owner_option, role_keys
 from margo_supplychain.cli.signing_keys import threshold_of
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ publisher.add_command(show)
     "uris",
     multiple=True,
     required=True,
+    callback=each_once,
     metavar="KEY",
     help="The publisher's: a public key (.pub) is enough, and its role is then signed "
     "with its first submission; may be repeated.",
@@ -76,7 +77,7 @@ def add(
     owners: tuple[str, ...],
 ) -> Result:
     """Delegate NAME/… to a publisher, with the key of targets."""
-    needed = threshold_of("--publisher-threshold", threshold, len(set(uris)))
+    needed = threshold_of("--publisher-threshold", threshold, len(uris))
     with author.keyring() as keyring:
         given = role_keys(keyring, uris, owners)
         with author.edit_with(
@@ -122,6 +123,7 @@ def add(
     "--publisher-key",
     "publisher_keys",
     multiple=True,
+    callback=each_once,
     metavar="KEY",
     help="Every key that the publisher shall have from now on; may be repeated.",
 )
@@ -129,6 +131,7 @@ def add(
     "--release-key",
     "release_keys",
     multiple=True,
+    callback=each_once,
     metavar="KEY",
     help="Every key that the application shall have from now on; may be repeated.",
 )
@@ -165,7 +168,7 @@ def rotate(
         raise click.UsageError(
             f"{_typed(role)} takes --{kind}-key: every key that it shall have"
         )
-    needed = threshold_of("--threshold", threshold, len(set(uris)))
+    needed = threshold_of("--threshold", threshold, len(uris))
     with author.look() as known:  # before anybody types a passphrase
         known.require_publishers()
         before = known.keyids(role)

@@ -31,6 +31,7 @@ from margo_supplychain.cli.repo_init_keys import (
     signed_plan,
     typed_keys,
 )
+from margo_supplychain.cli.role_keys import each_once
 from margo_supplychain.cli.settings import FILE_NAME, parse, render
 from margo_supplychain.cli.signing_keys import (
     as_setting,
@@ -124,7 +125,9 @@ class _Place:
 
 
 def _key_option(name: str, text: str) -> _Option:
-    return click.option(f"--{name}", multiple=True, metavar="KEY", help=text)
+    return click.option(
+        f"--{name}", multiple=True, callback=each_once, metavar="KEY", help=text
+    )
 
 
 def _threshold_option(name: str, text: str) -> _Option:

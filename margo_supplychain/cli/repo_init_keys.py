@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
 
+from margo_supplychain.cli.role_keys import refuse_same
 from margo_supplychain.cli.root_files import judge, read_root
 from margo_supplychain.cli.signing_keys import open_key
 from margo_supplychain.errors import IncompleteError
@@ -57,20 +58,22 @@ class GivenKeys:
         """Open those that are at hand, and look at the others.
 
         Raises:
+            click.UsageError: an option has one key under two names.
             FormatError: no such file, or no key.
             SignerError: a private key does not open.
         """
         from margo_supplychain.authoring.plan_changes import PlannedKey
 
         for option, uris in self.typed.items():
-            found = []
+            found = {}
             for uri in uris:
                 record, signer = open_key(keyring, uri)
-                found.append(record.key)
+                found[uri] = record.key
                 self.by_name[uri] = PlannedKey.of(record)
                 if signer is not None and signer not in self.signers:
                     self.signers.append(signer)
-            self.keys[option] = tuple(found)
+            refuse_same(found)
+            self.keys[option] = tuple(found.values())
 
     def label(self, keyid: str, role: str) -> str:
         """Return what a key is called in the result."""
@@ -104,7 +107,7 @@ def typed_keys(
         click.UsageError: one is missing, or belongs to another profile.
     """
     given = {
-        name.replace("_", "-"): tuple(dict.fromkeys(value))
+        name.replace("_", "-"): value
         for name, value in options.items()
         if name.endswith("_key")
     }
@@ -157,7 +160,7 @@ def read_first_root(path: Path) -> SignedRoot:
         FormatError: no such file, or no root.
         IncompleteError: who has not signed yet.
     """
-    proposal = judge(read_root(path), None)
+    proposal = judge(path, read_root(path), None)
     try:
         return proposal.finalize()
     except IncompleteError as why:

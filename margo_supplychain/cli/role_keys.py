@@ -39,6 +39,39 @@ class RoleKeysGiven(NamedTuple):
         return "; ".join(shown(key.keyid, self.holders) for key in self.keys)
 
 
+def each_once(
+    context: click.Context, option: click.Parameter, uris: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Refuse a key that is typed twice: one of the two was meant to be another.
+
+    The callback of options that take the keys of one role.
+    """
+    for index, uri in enumerate(uris):
+        if uri in uris[:index]:
+            raise click.UsageError(
+                f"{option.opts[0]} {uri} is given twice: it counts once", ctx=context
+            )
+    return uris
+
+
+def refuse_same(keys: Mapping[str, Key]) -> None:
+    """Refuse a key that one role is given under two names.
+
+    Args:
+        keys: as typed → the public key.
+
+    Raises:
+        click.UsageError: naming both.
+    """
+    names: dict[str, str] = {}
+    for uri, key in keys.items():
+        other = names.setdefault(key.keyid, uri)
+        if other != uri:
+            raise click.UsageError(
+                f"{other} and {uri} are the same key, {key.keyid[:12]}: it counts once"
+            )
+
+
 def owner_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command `--owner`, as the argument `owners`."""
     return click.option(
@@ -61,31 +94,33 @@ def role_keys(
 
     Args:
         keyring: opens them.
-        uris: as typed; the same one twice is one.
+        uris: as typed.
         owners: `KEY=NAME`, KEY being one of them.
         public: open no private half.
 
     Raises:
-        click.UsageError: an owner of no key that is given.
+        click.UsageError: one key under two names, or an owner of no key that is given.
         FormatError, SignerError: a key can't be read, or does not open.
     """
     from margo_supplychain.authoring.holders import NOBODY
     from margo_supplychain.authoring.plan_changes import PlannedKey
 
     named = _named(owners, uris)
-    keys, holders, signers = [], {}, []
-    for uri in dict.fromkeys(uris):
+    keys: dict[str, Key] = {}
+    holders, signers = {}, []
+    for uri in uris:
         if public:
             record, signer = read_public(keyring, uri), None
         else:
             record, signer = open_key(keyring, uri)
         planned = PlannedKey.of(record, name=named.get(uri))
-        keys.append(planned.key)
+        keys[uri] = planned.key
         if planned.holder != NOBODY:
             holders[planned.key.keyid] = planned.holder
         if signer is not None:
             signers.append(signer)
-    return RoleKeysGiven(tuple(keys), holders, tuple(signers))
+    refuse_same(keys)
+    return RoleKeysGiven(tuple(keys.values()), holders, tuple(signers))
 
 
 def shown(keyid: str, holders: Mapping[str, Holder]) -> str:

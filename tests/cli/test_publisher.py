@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -147,6 +148,33 @@ def test_thresholds(operator: Vendor) -> None:
     assert ran.err.startswith("error: --publisher-threshold is missing: 2 keys are gi")
     ran = operator.must(*add, "--publisher-threshold", "1")
     assert ran.out.startswith("added publisher bolt: 1 of 2 keys must sign\n")
+
+
+def test_the_same_key_twice_is_refused(operator: Vendor) -> None:
+    """Two of three keys was meant; two of two would be signed."""
+    operator.key("more.key")
+    shutil.copy(operator.place / "bolt.pub", operator.place / "copy.pub")
+    bolt = operator.key_id("bolt.key")[:12]
+    before = files_below(operator.place / "trust")
+    for command, option in (
+        (("publisher", "add", "bolt"), "--publisher-key"),
+        (("publisher", "rotate", "acme"), "--publisher-key"),
+        (("app", "add", "acme/torque"), "--release-key"),
+    ):
+        both = (*command, option, "more.pub", option, "bolt.pub")
+        kind = "--" if command[1] == "rotate" else f"{option[:-3]}"
+        needed = (f"{kind}threshold", "2")
+        ran = operator.sign(*both, option, "bolt.pub", *needed)
+        assert ran.status == 2
+        assert ran.err.startswith(
+            f"error: {option} bolt.pub is given twice: it counts once [usage]\n"
+        )
+        ran = operator.sign(*both, option, "copy.pub", *needed)
+        assert ran.status == 2
+        assert ran.err.startswith(
+            f"error: bolt.pub and copy.pub are the same key, {bolt}: it counts once"
+        )
+    assert files_below(operator.place / "trust") == before
 
 
 def test_refusals(operator: Vendor) -> None:
