@@ -14,6 +14,7 @@ Example:
 from __future__ import annotations
 
 import functools
+import os
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -255,6 +256,15 @@ def open_memory(directory: Path) -> TrustStore:
     try:
         return TrustStore.open(directory)
     except StateLostError as why:
+        if not os.path.lexists(directory):
+            raise StateLostError(
+                f"{directory} is not there: your memory of the repository was never "
+                "begun, or is lost",
+                path=str(directory),
+                hint="begin it: margo-supplychain repo check --begin-from FILE, with a "
+                "1.root.json that you got from somebody you trust; bring back a lost "
+                "one from a backup",
+            ) from why
         why.hint = (
             "bring it back from a backup; or remove what is left of it and begin anew: "
             "margo-supplychain repo check --begin-from FILE, with a 1.root.json that "

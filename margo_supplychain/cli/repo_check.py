@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import click
 
 from margo_supplychain.cli import describe
+from margo_supplychain.cli.arguments import PUBLISHER
 from margo_supplychain.cli.author import reads, warn
 from margo_supplychain.cli.failures import login_of
 from margo_supplychain.cli.files import read_named
-from margo_supplychain.cli.options import epilog
+from margo_supplychain.cli.options import epilog, missing_setting
 from margo_supplychain.cli.output import Result
 from margo_supplychain.cli.places import require_place
 from margo_supplychain.cli.progress import progress
@@ -20,8 +21,10 @@ from margo_supplychain.cli.repo_copy import selection, selects
 from margo_supplychain.errors import (
     ExpiredError,
     FetchError,
+    FormatError,
     InconclusiveError,
     RefusedError,
+    ThresholdError,
     VerificationError,
 )
 
@@ -67,7 +70,13 @@ _REFUSED: Final = re.compile(r"\Aoci://([^/\s]+)/\S+ answered 40[13]\b")
     "--begin-from",
     "first_root",
     metavar="FILE",
-    help="Begin your lost memory (--state) anew, from a root that you trust.",
+    help="Begin your memory (--state), for the first time or a lost one anew, from a "
+    "root that you trust.",
+)
+@click.option(
+    "--publisher",
+    type=PUBLISHER,
+    help="With --begin-from: the publisher that you are, if the settings don't say.",
 )
 @selects
 @reads
@@ -78,6 +87,7 @@ def check(
     repairs: bool,
     others: tuple[str, ...],
     first_root: str | None,
+    publisher: str | None,
     names: tuple[ReleaseName, ...],
     pin: str | None,
 ) -> Result:
@@ -89,15 +99,17 @@ def check(
     """
     if others and not repairs:
         raise click.UsageError("--from goes with --repair")
+    if publisher is not None and first_root is None:
+        raise click.UsageError("--publisher goes with --begin-from")
     if (where or author.place).startswith(_WEB):
-        return _begin_behind_web(author, where or author.place, first_root)
+        return _begin_behind_web(author, where or author.place, first_root, publisher)
     at = where or author.open().url
     require_place(at)
     began = None
     if first_root is None:
         own = _own(author, at)
     else:
-        began = _Beginning.of(author, first_root, at)
+        began = _Beginning.of(author, first_root, at, publisher)
         own = _Trusted(began.root, _volatile(began.root))
     select = selection(names, pin)
     restored: tuple[str, ...] = ()
@@ -238,7 +250,9 @@ class _Beginning(NamedTuple):
     publisher: str
 
     @classmethod
-    def of(cls, author: Author, file: str, at: str) -> _Beginning:
+    def of(
+        cls, author: Author, file: str, at: str, publisher: str | None
+    ) -> _Beginning:
         from margo_supplychain.authoring.repository import Repository
 
         if author.state is None:
@@ -246,13 +260,17 @@ class _Beginning(NamedTuple):
         root = _read_root(Path(file))
         opens = Repository.view if at.startswith(_WEB) else Repository.open
         opened = opens(at, root=root, network=author.network)
-        publisher = opened.publisher
+        if publisher is not None and opened.publisher not in (None, publisher):
+            raise click.UsageError(
+                f"--publisher is {publisher}, and {at} is of {opened.publisher}"
+            )
+        publisher = publisher or opened.publisher
         if publisher is None:
             # The profile standard has several; this one is the author.
             setting = author.invocation.settings.find("publisher")
-            publisher = None if setting is None else setting.values[0]
-        if publisher is None:
-            raise click.UsageError("--begin-from needs the setting publisher")
+            if setting is None:
+                raise click.UsageError(missing_setting("publisher"))
+            publisher = setting.values[0]
         return cls(author.state, root, publisher)
 
     def create(self) -> None:
@@ -263,7 +281,9 @@ class _Beginning(NamedTuple):
         TrustStore.create(self.state, root=self.root, publishers=publishers)
 
 
-def _begin_behind_web(author: Author, at: str, first_root: str | None) -> Result:
+def _begin_behind_web(
+    author: Author, at: str, first_root: str | None, publisher: str | None
+) -> Result:
     """Begin the memory of a repository that others run, and that is only read here.
 
     Raises:
@@ -279,7 +299,7 @@ def _begin_behind_web(author: Author, at: str, first_root: str | None) -> Result
             hint="its operator checks it where it lies; you begin your memory of it: "
             "margo-supplychain repo check --begin-from FILE",
         )
-    began = _Beginning.of(author, first_root, at)
+    began = _Beginning.of(author, first_root, at, publisher)
     view = Repository.view(at, root=began.root, network=author.network)
     start = view.handing()
     state = start.load()
@@ -308,9 +328,30 @@ def _begin_behind_web(author: Author, at: str, first_root: str | None) -> Result
 
 
 def _read_root(path: Path) -> bytes:
+    """Return a root that somebody named to begin with.
+
+    Raises:
+        FormatError: no such file, or no root.
+        ThresholdError: its own keys have not all signed.
+    """
     from margo_supplychain.verify.limits import Limits
 
-    return read_named(path, limit=Limits().root, what="a root")
+    data = read_named(path, limit=Limits().root, what="a root")
+    try:
+        _volatile(data)
+    except ThresholdError as why:
+        why.hint = (
+            f"{path} is a proposal, or damaged: take a root that was adopted, "
+            "N.root.json of the repository, from somebody you trust"
+        )
+        raise
+    except VerificationError as why:
+        raise FormatError(
+            f"{path} is not a root to begin with: {why}",
+            where=str(path),
+            hint="get it again, from somebody you trust",
+        ) from why
+    return data
 
 
 def _volatile(root: bytes) -> TrustStore:

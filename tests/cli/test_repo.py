@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -626,6 +627,7 @@ def test_a_lost_memory_stops_signing_until_it_is_begun_anew(vendor: Vendor) -> N
     for arguments in (("repo", "refresh"), ("repo", "check")):
         ran = vendor.sign(*arguments) if arguments[1] == "refresh" else run(*arguments)
         assert ran.status == 4
+        assert ran.err.startswith("error: .margo-supplychain/state is not there: your")
         assert "[state-lost]" in ran.err
         assert "margo-supplychain repo check --begin-from FILE" in ran.err
     ran = run("repo", "check", "--begin-from", "trusted.json")
@@ -692,7 +694,7 @@ def test_a_memory_of_a_repository_of_several_publishers(vendor: Vendor) -> None:
     toml = vendor.place / "margo-supplychain.toml"
     said = toml.read_text()
     for lost, message in (
-        ('publisher = "acme"\n', "--begin-from needs the setting publisher"),
+        ('publisher = "acme"\n', "--publisher is missing, and neither MARGO_SUPPLYCHA"),
         ('state = ".margo-supplychain/state"\n', "--begin-from needs --state"),
     ):
         assert lost in said
@@ -704,6 +706,57 @@ def test_a_memory_of_a_repository_of_several_publishers(vendor: Vendor) -> None:
     shutil.rmtree(vendor.place / ".margo-supplychain")
     assert run("repo", "check", "--begin-from", root).status == 0
     vendor.must("repo", "refresh", "--role", "targets")
+    toml.unlink()
+    place = ("--repo", "trust", "--state", "elsewhere/state")
+    begin = ("repo", "check", *place, "--begin-from", root, "--publisher", "acme")
+    ran = run(*begin)
+    assert ran.err == f"note: began elsewhere/state from {root}\n"
+
+
+def test_a_memory_is_begun_from_a_whole_root(vendor: Vendor) -> None:
+    vendor.init()
+    root = vendor.place / "trust" / "metadata" / "1.root.json"
+    unsigned = json.loads(root.read_bytes())
+    unsigned["signatures"] = unsigned["signatures"][:1]
+    unsigned["signed"]["roles"]["root"]["threshold"] = 1
+    unsigned["signatures"][0]["sig"] = "00"
+    for data, status, message, hint in (
+        (b"{}", 2, "x.json is not a root to begin with: ", "get it again, from"),
+        (root.read_bytes()[:99], 2, "x.json is not a root to b", "get it again, from"),
+        (json.dumps(unsigned).encode(), 3, "root v1 has 0 of 1 ", "x.json is a propos"),
+    ):
+        (vendor.place / "x.json").write_bytes(data)
+        ran = run("repo", "check", "--state", "new", "--begin-from", "x.json")
+        assert ran.status == status
+        assert ran.err.startswith(f"error: {message}")
+        assert f"\nhint: {hint}" in ran.err
+    assert not (vendor.place / "new").exists()
+
+
+def test_init_takes_no_key_twice(vendor: Vendor) -> None:
+    standard(vendor)
+    root = STANDARD[STANDARD.index("--root-key") + 1]
+    shutil.copy(vendor.place / root, vendor.place / "copy.key")
+    shutil.copy(vendor.place / f"{root[:-4]}.pub", vendor.place / "copy.pub")
+    for other, message in (
+        (root, f"--root-key {root} is given twice: it counts once"),
+        ("copy.key", f"{root} and copy.key are the same key, "),
+    ):
+        ran = vendor.sign(*STANDARD, "--root-key", other, "--root-threshold", "2")
+        assert ran.status == 2
+        assert ran.err.startswith(f"error: {message}"), ran.err
+    assert not (vendor.place / "trust").exists()
+
+
+def test_whose_memory_it_is(vendor: Vendor) -> None:
+    vendor.init()
+    begin = ("repo", "check", "--state", "new", "--begin-from")
+    root = "trust/metadata/1.root.json"
+    ran = run(*begin, root, "--publisher", "bolt")
+    assert ran.status == 2
+    assert ran.err.startswith("error: --publisher is bolt, and trust is of acme [usage")
+    ran = run("repo", "check", "--publisher", "acme")
+    assert ran.err.startswith("error: --publisher goes with --begin-from [usage]")
 
 
 def test_what_could_not_be_checked_is_not_rejected() -> None:
