@@ -256,6 +256,9 @@ run root merge $stick/from-ada.json $stick/from-cyd.json --out root-1.json
 run repo init trust --profile standard --publisher acme --signed-root root-1.json \
     --targets-key targets.key --publisher-key acme.key --online-key online.key \
     --passphrase-file passphrase
+for one in ada ben cyd; do
+    do_it cp trust/metadata/1.root.json ../$one # compared by telephone, and kept
+done
 run app add acme/pump-monitor --release-key online.pub --passphrase-file passphrase
 cp -R "$examples/pump-monitor" pump-monitor
 run release build pump-monitor --output dist-1.2.0
@@ -284,10 +287,9 @@ run root propose --replace-key "$lost=$stick/root-c2.pub" \
     --owner "$stick/root-c2.pub=Cyd" --out $stick/root-2.json
 run root rehearse $stick/root-2.json
 
-part "Ada signs. She has no repository: her stick has the root that she trusts."
-do_it cp trust/metadata/1.root.json $stick
+part "Ada signs. She has no repository: she kept the root that she compared."
 at ada
-ends 5 root sign $stick/root-2.json --root $stick/1.root.json --key root-a.pub \
+ends 5 root sign $stick/root-2.json --root 1.root.json --key root-a.pub \
     --pin-file pin --yes
 
 part "One signature is not enough, whoever asks."
@@ -296,7 +298,7 @@ ends 5 root finalize $stick/root-2.json --passphrase-file passphrase
 
 part "Ben signs, too, what Ada signed, and the office puts it into force."
 at ben
-run root sign $stick/root-2.json --root $stick/1.root.json --key root-b.pub \
+run root sign $stick/root-2.json --root 1.root.json --key root-b.pub \
     --pin-file pin --yes
 at office
 run root status $stick/root-2.json
