@@ -109,7 +109,7 @@ def import_(
     from margo_supplychain.signing.keyring import is_file, path_of
     from margo_supplychain.signing.keys import describe, short_id
 
-    path = public_file(out, force=True)
+    path = public_file(out)
     if uri == "-" or is_file(uri):
         found = _read(uri)
         if uri != "-" and path.exists() and path.samefile(path_of(uri)):

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from margo_supplychain.cli.confirming import confirm, yes_option
 from margo_supplychain.cli.invocation import Invocation, pass_invocation
 from margo_supplychain.cli.key_records import public_file, record_data, write_record
 from margo_supplychain.cli.options import epilog, passphrase_options
 from margo_supplychain.cli.output import Result
-from margo_supplychain.errors import KeyFormatError, StorageError
+from margo_supplychain.errors import KeyFormatError, SignerError, StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from margo_supplychain.cli.passphrases import Passphrases
@@ -62,7 +64,12 @@ _DEFAULT_SCHEME: Final = _SCHEMES[0]
     type=click.Choice(["3072", "4096"]),
     help="Of an RSA key; 3072 if not given.",
 )
-@click.option("--force", is_flag=True, help="Overwrite: the old key is lost.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Overwrite: the old key is lost. Inside a token only after asking.",
+)
+@yes_option("With --force: replace a key inside a token without asking.")
 @passphrase_options(new=True)
 @pass_invocation
 def generate(
@@ -74,6 +81,7 @@ def generate(
     scheme: str,
     bits: str | None,
     force: bool,
+    yes: bool,
     pin: Passphrases,
 ) -> Result:
     """Make a key: PATH (encrypted, only yours) and its public half beside it.
@@ -92,7 +100,7 @@ def generate(
             else f"{named} is not a file: give it by --uri"
         )
     size = None if bits is None else int(bits)
-    record_to = None if out is None else public_file(out, force=force)
+    record_to = None if out is None else public_file(out)
     if path is not None:
         if out is not None:
             raise click.UsageError("--out goes with --uri; PATH has its .pub beside it")
@@ -104,6 +112,7 @@ def generate(
         bits=size,
         pin=pin,
         replace=force,
+        ask=_asking(invocation, record_to, force=force, yes=yes),
         pkcs11_module=invocation.settings.pkcs11_module,
     )
     if record_to is not None:
@@ -113,6 +122,32 @@ def generate(
             why.hint = f"the key was made: {_record_it(made)}"
             raise
     return _made_inside(made, record_to)
+
+
+def _asking(
+    invocation: Invocation, out: Path | None, *, force: bool, yes: bool
+) -> Callable[[str | None], None]:
+    """Return what judges the key that a new one would replace, before it is made."""
+
+    def ask(old: str | None) -> None:
+        overwrites = out is not None and out.exists()
+        if old is None:
+            if overwrites and not force:
+                raise KeyFormatError(f"{out} exists", hint="--force overwrites it")
+            return
+        lost = f"{old} is lost, and nothing brings it back"
+        if overwrites:
+            lost += f"; {out} is overwritten"
+        if not force:
+            also = f", and {out} exists" if overwrites else ""
+            raise SignerError(
+                f"the token has {old} already{also}",
+                hint=f"choose another object=. With --force {lost}",
+            )
+        invocation.note(lost)
+        confirm("make a new key in its place?", yes=yes)
+
+    return ask
 
 
 def _made_file(named: str, made: KeyRecord) -> Result:
@@ -126,10 +161,10 @@ def _made_file(named: str, made: KeyRecord) -> Result:
         f"wrote {private} ({describe(made.key)}, encrypted, 0600) and {public}; "
         f"key id {short_id(made.key)}"
     )
-    if any(word in private.name for word in ("offline", "root")):
-        advice = f"keep {private} off every build machine: docs/how-to/keys.md"
-    else:
-        advice = f"keep {private} secret, give away {public}: docs/how-to/keys.md"
+    advice = (
+        f"keep {private} secret, on the machine that signs with it alone; give away "
+        f"{public}: docs/how-to/keys.md"
+    )
     return Result(
         data=record_data(made, private=private, public=public), lines=[written, advice]
     )

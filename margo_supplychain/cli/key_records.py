@@ -13,13 +13,11 @@ if TYPE_CHECKING:
     from margo_supplychain.signing.public_files import KeyRecord
 
 
-def public_file(out: str, *, force: bool) -> Path:
-    """Return `--out` as a path, checked before anything is made or asked."""
+def public_file(out: str) -> Path:
+    """Return `--out` as a path, its name checked before anything is made or asked."""
     path = Path(out)
     if path.suffix != ".pub":
         raise click.UsageError(f"--out {out} does not end in .pub")
-    if not force and path.exists():
-        raise KeyFormatError(f"{out} exists", hint="--force overwrites it")
     return path
 
 

@@ -37,7 +37,7 @@ from margo_supplychain.signing.public_files import MAX_URI, KeyRecord
 from margo_supplychain.signing.redacting import redacted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from securesystemslib.signer import Key, Signer
 
@@ -133,6 +133,7 @@ def generate_key(
     bits: int | None = None,
     pin: PinHandler,
     replace: bool = False,
+    ask: Callable[[str | None], None] | None = None,
     pkcs11_module: Path | None = None,
 ) -> KeyRecord:
     """Make a private key at `uri` and return its public half and where it is.
@@ -144,6 +145,8 @@ def generate_key(
         bits: of an RSA key: 3072, as without it, or 4096.
         pin: asked once for the new passphrase, of at least 12 characters, or the PIN.
         replace: overwrite what is there; the old key is lost.
+        ask: told which key of the token goes, in words, or None, before one is made;
+            it raises to keep it. No backup brings back a key that never left.
         pkcs11_module: the PKCS#11 module, if the URI names none.
 
     Raises:
@@ -154,7 +157,9 @@ def generate_key(
     if kind == _TOKEN:
         tokens = _open_tokens(pin, pkcs11_module)
         try:
-            return tokens.generate(uri, scheme=scheme, bits=bits, replace=replace)
+            return tokens.generate(
+                uri, scheme=scheme, bits=bits, replace=replace, ask=ask
+            )
         finally:
             tokens.close()
     if kind in _SERVICES:

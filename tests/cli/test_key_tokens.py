@@ -132,19 +132,51 @@ def test_an_unusable_key_is_listed_with_the_reason(
 
 def test_what_is_there_is_kept_without_force(place: Path, token: SoftToken) -> None:
     before = generate(token, "root")
+    key = f"key object=root;id={before.uri[-24:] if before.uri else ''}"
+    key += f" (ecdsa P-256, key id {before.key.keyid[:12]})"
     pins = ("--pin-file", str(token.pin_file))
     make = ("key", "generate", "--uri", token.uri("root"), *pins)
+    lost = f"{key} is lost, and nothing brings it back"
+    # The token is asked first: whoever follows the hint knows all that goes.
     ran = run(*make, "--out", "root.pub")
-    assert ran.status == 2  # before a key is made that nobody would know of
-    assert ran.err.startswith("error: root.pub exists [key-format]\n")
+    assert ran.status == 6
+    assert ran.err == (
+        f"error: the token has {key} already, and root.pub exists [signer]\n"
+        f"hint: choose another object=. With --force {lost}; root.pub is overwritten\n"
+    )
     ran = run(*make, "--out", "other.pub")
     assert ran.status == 6
-    assert "already [signer]" in ran.err
+    assert ran.err.endswith(f"hint: choose another object=. With --force {lost}\n")
     assert not (place / "other.pub").exists()
-    after = generate(token, "root", "--force")
+    other = ("key", "generate", "--uri", token.uri("other"), *pins)
+    ran = run(*other, "--out", "root.pub")
+    assert ran.status == 2  # before a key is made that nobody would know of
+    assert ran.err.startswith("error: root.pub exists [key-format]\n")
+    again = KeyRecord.parse((place / "root.pub").read_bytes(), what="root.pub")
+    assert again == before
+    assert len(run("key", "tokens", token.uri(), *pins).out.splitlines()) == 3
+
+
+def test_a_key_in_a_token_is_not_lost_silently(place: Path, token: SoftToken) -> None:
+    before = generate(token, "root")
+    pins = ("--pin-file", str(token.pin_file))
+    make = ("key", "generate", "--uri", token.uri("root"), *pins, "--out", "root.pub")
+    ran = spawn(*make, "--force", cwd=place, env=token.environment)
+    assert ran.returncode == 2
+    assert b"is lost, and nothing brings it back; root.pub is overwr" in ran.stderr
+    assert b"error: there is no terminal to ask for confirmation: give" in ran.stderr
+    env = {**token.environment, "NO_COLOR": "1"}
+    terminal = Terminal(*make, "--force", cwd=place, **env)
+    question = "make a new key in its place? [y/N] "
+    assert terminal.answer([(question, "no\n")]) == 2
+    ran = spawn("key", "show", "root.pub", *pins, cwd=place, env=token.environment)
+    assert f"id       {before.key.keyid}\n".encode() in ran.stdout
+    assert b", opens\n" in ran.stdout
+    terminal = Terminal(*make, "--force", cwd=place, **env)
+    assert terminal.answer([(question, "y\n")]) == 0
+    after = generate(token, "root", "--force", "--yes")
     assert after.key.keyid != before.key.keyid
-    ran = run("key", "show", "root.pub", *pins)
-    assert ran.status == 0
+    assert run("key", "show", "root.pub", *pins).status == 0
 
 
 def test_a_key_whose_record_can_not_be_written(place: Path, token: SoftToken) -> None:

@@ -328,12 +328,36 @@ def test_name_that_is_taken(token: SoftToken, tokens: Tokens) -> None:
     made = tokens.generate(token.uri("root", id=b"\x01"), scheme=keys.ED25519)
     with pytest.raises(SignerError, match="the token has key object=root;id=%01") as e:
         tokens.generate(token.uri("root"), scheme=keys.ED25519)
-    assert "--force" in str(e.value.hint)
+    assert "the old one is lost" in str(e.value.hint)
     with pytest.raises(SignerError, match="is taken by key object=root;id=%01"):
         tokens.generate(token.uri("two", id=b"\x01"), scheme=keys.ED25519)
     with pytest.raises(SignerError, match="is taken by key object=root;id=%01"):
         tokens.generate(token.uri("two", id=b"\x01"), scheme=keys.ED25519, replace=True)
     assert tokens.look(token.uri("root")) == made
+
+
+def test_what_would_be_lost_is_asked_for(token: SoftToken, tokens: Tokens) -> None:
+    told: list[str | None] = []
+    root = token.uri("root", id=b"\x01")
+    made = tokens.generate(root, scheme=keys.ECDSA_P256, ask=told.append)
+    assert told == [None]
+
+    def keep(old: str | None) -> None:
+        told.append(old)
+        raise SignerError("it stays")
+
+    for replace in (False, True):
+        with pytest.raises(SignerError, match="it stays"):
+            tokens.generate(root, scheme=keys.ED25519, replace=replace, ask=keep)
+    name = f"key object=root;id=%01 (ecdsa P-256, key id {made.key.keyid[:12]})"
+    assert told[1:] == [name, name]
+    assert tokens.look(root) == made
+    with pytest.raises(SignerError, match="already"):  # asking alone replaces nothing
+        tokens.generate(root, scheme=keys.ED25519, ask=told.append)
+    remove_public_half(token)
+    with pytest.raises(SignerError, match="it stays"):
+        tokens.generate(root, scheme=keys.ED25519, replace=True, ask=keep)
+    assert told[-1] == "key object=root;id=%01"
 
 
 def test_key_in_place_of_another(token: SoftToken, tokens: Tokens) -> None:

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 from pkcs11 import Attribute, KeyType, MechanismFlag, ObjectClass, PKCS11Error
 
 from margo_supplychain.errors import SignerError
-from margo_supplychain.signing.keys import ECDSA_P256, ECDSA_P384, ED25519, RSA_PSS
+from margo_supplychain.signing.keys import (
+    ECDSA_P256,
+    ECDSA_P384,
+    ED25519,
+    RSA_PSS,
+    describe,
+    short_id,
+)
 from margo_supplychain.signing.pkcs11 import failures, objects
 from margo_supplychain.signing.pkcs11.signer import (
     checked_signature,
@@ -21,7 +28,7 @@ from margo_supplychain.signing.pkcs11.signer import (
 from margo_supplychain.signing.pkcs11.uri import TokenUri
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pkcs11 import Session
     from securesystemslib.signer import SSlibKey
@@ -83,7 +90,13 @@ def check_request(uri: TokenUri, scheme: str, bits: int | None) -> tuple[str, in
 
 
 def generate(
-    session: Session, uri: TokenUri, *, scheme: str, bits: int, replace: bool
+    session: Session,
+    uri: TokenUri,
+    *,
+    scheme: str,
+    bits: int,
+    replace: bool,
+    ask: Callable[[str | None], None] | None = None,
 ) -> tuple[SSlibKey, bytes, Custody]:
     """Make a key pair in a read-write session of a token that is logged in.
 
@@ -93,7 +106,14 @@ def generate(
     Raises:
         SignerError: the name or id is taken, the token did not do what was asked.
     """
-    old = _taken(session, uri, replace=replace)
+    old = _taken(session, uri)
+    if ask is not None:
+        ask(_described(old) if old else None)
+    if old and not replace:
+        raise SignerError(
+            f"the token has {_described(old)} already",
+            hint="choose another object=; or replace it, and the old one is lost",
+        )
     identifier = uri.id or _fresh_id(session)
     name = uri.object or ""
     public, private = _make(session, scheme, bits, name, identifier)
@@ -109,9 +129,7 @@ def generate(
     return key, identifier, custody
 
 
-def _taken(
-    session: Session, uri: TokenUri, *, replace: bool
-) -> Sequence[objects.Found]:
+def _taken(session: Session, uri: TokenUri) -> Sequence[objects.Found]:
     """Return what will be replaced; nothing that is not clearly meant."""
     kinds = (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY)
     same_name = [
@@ -132,12 +150,6 @@ def _taken(
             f"id {TokenUri(id=uri.id)} is taken by key {same_id[0].name}",
             hint="choose another id=, or leave it out",
         )
-    if same_name and not replace:
-        raise SignerError(
-            f"the token has key {same_name[0].name} already",
-            hint="choose another object=; --force makes a new key in its place, and "
-            "the old one is lost",
-        )
     if len({each.id for each in same_name}) > 1:
         names = ", ".join(sorted({each.name for each in same_name}))
         raise SignerError(
@@ -145,6 +157,18 @@ def _taken(
             hint="choose another object=; remove keys with the token's own tool",
         )
     return same_name
+
+
+def _described(old: Sequence[objects.Found]) -> str:
+    """Return a key in words; its id tells whether it is the one of some role."""
+    said = f"key {old[0].name}"
+    for each in old:
+        try:
+            key = objects.public_key_of(each)
+        except (SignerError, PKCS11Error):
+            continue  # an EC private key; or of a kind that is not signed with
+        return f"{said} ({describe(key)}, key id {short_id(key)})"
+    return said
 
 
 def _fresh_id(session: Session) -> bytes:

@@ -21,6 +21,7 @@ from margo_supplychain.signing.pkcs11.module import Module, ProcessLock, load_mo
 from margo_supplychain.signing.pkcs11.uri import TokenUri
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from securesystemslib.signer import Key, Signer, SSlibKey
@@ -152,7 +153,13 @@ class Tokens:
             return KeyRecord(key=key, uri=_recorded(link, wanted, half))
 
     def generate(
-        self, uri: str, *, scheme: str, bits: int | None = None, replace: bool = False
+        self,
+        uri: str,
+        *,
+        scheme: str,
+        bits: int | None = None,
+        replace: bool = False,
+        ask: Callable[[str | None], None] | None = None,
     ) -> KeyRecord:
         """Make a key inside the token: to sign with alone, never to leave it.
 
@@ -162,6 +169,8 @@ class Tokens:
                 `rsassa-pss-sha256`.
             bits: of RSA, 3072 (as None) or 4096.
             replace: make it in place of the key with that name, which is lost.
+            ask: told which key that is, in words, or None, before anything is made;
+                it raises to keep it.
 
         Raises:
             SignerError: the name or id is taken, or the token refuses.
@@ -180,7 +189,12 @@ class Tokens:
                 session = link.token(library).open(rw=True)
                 try:
                     key, identifier, custody = generating.generate(
-                        session, wanted, scheme=scheme, bits=size, replace=replace
+                        session,
+                        wanted,
+                        scheme=scheme,
+                        bits=size,
+                        replace=replace,
+                        ask=ask,
                     )
                 finally:
                     session.close()
