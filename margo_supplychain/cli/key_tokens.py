@@ -50,7 +50,14 @@ def tokens(
         raise click.UsageError(missing_setting("pkcs11-module", "URI"))
     all_tokens = Tokens(pin=pin, module=module)
     try:
-        found = all_tokens.tokens(uri, login=login or pin.pins_given)
+        found = all_tokens.tokens(uri)
+        if pin.one_pin_for_all and len(found) > 1:
+            raise click.UsageError(
+                f"{len(found)} tokens are there, and a PIN is of one of them: name it "
+                "by --pin-file TOKEN=FILE, or by URI"
+            )
+        if login or pin.pins_given:
+            found = all_tokens.tokens(uri, login=True)
     finally:
         all_tokens.close()
     lines = [line for each in found for line in _lines(each)]

@@ -10,7 +10,8 @@ be repeated. The last `=` divides; a FILE whose own name holds one is written `=
 for every key that has no file of its own.
 
 `--pin-file FILE` and `--pin-file TOKEN=FILE` say the PINs of tokens in the same way;
-TOKEN is its label, or `pkcs11:token=LABEL;serial=…` where two have the same. A token
+TOKEN is its label, or `pkcs11:token=LABEL;serial=…` where two have the same; what says
+more of a token goes before what says less, and before a FILE for any token. A token
 counts wrong PINs and locks itself: it never gets what was given as a passphrase.
 """
 
@@ -87,8 +88,7 @@ class Passphrases:
         for key in named:
             if key.lower().startswith(TOKEN):
                 raise click.UsageError(
-                    f"--passphrase-file names the token {key}: its PIN is given by "
-                    "--pin-file"
+                    "--passphrase-file names a token: its PIN is given by --pin-file"
                 )
         answers = Pins.from_options(pins)
         if answers.reads_input and (
@@ -110,6 +110,11 @@ class Passphrases:
     def pins_given(self) -> bool:
         """Whether an option says where PINs come from."""
         return self._pins.given
+
+    @property
+    def one_pin_for_all(self) -> bool:
+        """Whether one file answers for whatever token asks."""
+        return self._pins.for_any
 
     def __call__(self, *, token: str, tries_left: int | None) -> str:
         """Return the passphrase of a key's file, or the PIN of a token.
@@ -137,8 +142,9 @@ class Passphrases:
             return self._from_descriptor(0, "PIN")
         if path is not None:
             return from_file(Path(path), "PIN")
-        left = "" if tries_left is None else f" ({tries(tries_left)} left)"
-        return ask(f"PIN for {visible(named)}{left}: ", "PIN", named)
+        named = visible(named)
+        left = "" if tries_left is None else f", {tries(tries_left)} left"
+        return ask(f"PIN for {named}{left}: ", "PIN", named)
 
     def _from_descriptor(self, descriptor: int, what: str) -> str:
         # A pipe gives its line once; every key may ask for it.

@@ -82,7 +82,7 @@ def test_the_last_try_is_left_to_a_person(tmp_path: Path) -> None:
     [
         (["root-a="], "--pin-file 'root-a=' names no file"),
         (["a", "b"], "--pin-file gives that of every token twice"),
-        (["t=a", "t=b"], "--pin-file gives that of t twice"),
+        (["t=a", "t=b"], "--pin-file gives that of 't' twice"),
     ],
 )
 def test_contradictions(options: list[str], match: str) -> None:

@@ -287,7 +287,7 @@ def test_module_in_a_child(tmp_path: Path, proxy: bool) -> None:
     with soft_token(tmp_path, "root-a", proxy=proxy) as token:
         before = generation_after(token)
         loaded = load_module(token.module)
-        loaded._pid = -1
+        loaded._process = (-1, -1)
         assert not loaded.is_here
         assert generation_after(token) == before + 1
         assert loaded.is_here
@@ -302,7 +302,7 @@ def test_module_that_noticed_the_fork(
         loaded = load_module(token.module)
         monkeypatch.setattr(Calls, "initialize", lambda _: failures.OK)
         monkeypatch.setattr(module.Module, "_start", None)
-        loaded._pid = -1
+        loaded._process = (-1, -1)
         assert generation_after(token) == before + 1
         monkeypatch.undo()
 
@@ -356,6 +356,7 @@ def test_fork_waits_for_who_is_inside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "FORK_PATIENCE", 0.05)
+    monkeypatch.setattr(module, "_forks", module._forks)  # this stays the parent
     with soft_token(tmp_path, "root-a") as token:
         loaded = load_module(token.module)
         inside, leave = threading.Event(), threading.Event()

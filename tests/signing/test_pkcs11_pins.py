@@ -376,8 +376,9 @@ def test_key_that_wants_the_pin_each_time(tmp_path: Path, proxy: bool) -> None:
         pins = Pins()
         tokens = Tokens(pin=pins, module=token.module)
         signer = tokens.open(token.uri("strict"))
-        assert len(pins.asked) == 1
-        for count in (2, 3, 4):
+        assert len(pins.asked) == 2  # to log in, and to prove which key it is
+        tokens.look(token.uri("strict"))
+        for count in (3, 4, 5):
             signer.public_key.verify_signature(signer.sign(b"payload"), b"payload")
             assert len(pins.asked) == count
         tokens.close()
@@ -396,7 +397,7 @@ def test_wrong_pin_for_one_signature(tmp_path: Path, proxy: bool) -> None:
             signer.sign(b"payload")
         with pytest.raises(SignerError, match="this PIN was refused before"):
             signer.sign(b"payload")
-        assert len(pins.asked) == 3
+        assert len(pins.asked) == 4
         pins.answer = token.pin
         signer.sign(b"payload")
         assert load_module(token.module).refused == {}
@@ -410,7 +411,8 @@ def test_strict_key_after_a_restart(token: SoftToken) -> None:
     signer = tokens.open(token.uri("strict"))
     load_module(token.module).restart()
     signer.sign(b"payload")
-    assert pins.asked == [ASKED] * 3  # to open, to log in again, and to sign
+    # To log in and to prove the key, to log in again, and to sign.
+    assert pins.asked == [ASKED] * 4
     tokens.close()
 
 
@@ -420,9 +422,8 @@ def test_strict_key_behind_a_pad(
     make_strict_key(token)
     flagged(monkeypatch, "PROTECTED_AUTHENTICATION_PATH")
     tokens = Tokens(pin=Pins(), module=token.module)
-    signer = tokens.open(token.uri("strict"))
     with pytest.raises(SignerError, match="for each signature on the token's own pad"):
-        signer.sign(b"payload")
+        tokens.open(token.uri("strict"))
     assert sent == [None]
     tokens.close()
 

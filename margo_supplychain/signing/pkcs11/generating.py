@@ -22,6 +22,7 @@ from margo_supplychain.signing.keys import (
 from margo_supplychain.signing.pkcs11 import failures, objects
 from margo_supplychain.signing.pkcs11.signer import (
     checked_signature,
+    probe,
     raw_signature,
     signed_data,
 )
@@ -55,7 +56,6 @@ _OTHER_WAY: Final = frozenset(
         "CKR_TEMPLATE_INCONSISTENT",
     }
 )
-_PROBE: Final = b"margo-supplychain: a new key signs this once, to be verified"
 
 
 def check_request(uri: TokenUri, scheme: str, bits: int | None) -> tuple[str, int]:
@@ -150,7 +150,16 @@ def _taken(session: Session, uri: TokenUri) -> Sequence[objects.Found]:
             f"id {TokenUri(id=uri.id)} is taken by key {same_id[0].name}",
             hint="choose another id=, or leave it out",
         )
-    if len({each.id for each in same_name}) > 1:
+    others = [each for each in same_name if uri.id not in (None, each.id)]
+    if others:
+        raise SignerError(
+            f"the token has key {others[0].name}, which has that name and another id",
+            hint="choose another object=, or name the key by its own id=",
+        )
+    # One private key and one public: a second of either is somebody else's.
+    kinds_found = [objects.read(each.object, Attribute.CLASS) for each in same_name]
+    ids = {each.id for each in same_name}
+    if len(ids) > 1 or len(kinds_found) > len(set(kinds_found)):
         names = ", ".join(sorted({each.name for each in same_name}))
         raise SignerError(
             f"several keys have that name: {names}",
@@ -224,7 +233,8 @@ def _judged(
             hint="the key was removed again; look into the token's settings",
         )
     if not objects.read(private, Attribute.ALWAYS_AUTHENTICATE):
-        data = signed_data(key.scheme, _PROBE)
+        payload = probe()
+        data = signed_data(key.scheme, payload)
         raw = raw_signature(private, key.scheme, data, pin=None)
-        checked_signature(key, raw, _PROBE, subject=f"key {found.name}")
+        checked_signature(key, raw, payload, subject=f"key {found.name}")
     return key, custody

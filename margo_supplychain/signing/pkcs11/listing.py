@@ -8,15 +8,22 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pkcs11 import ObjectClass, PKCS11Error, TokenFlag
+from pkcs11 import Attribute, ObjectClass, PKCS11Error, TokenFlag
 
 from margo_supplychain.errors import SignerError
 from margo_supplychain.signing.pkcs11 import failures, objects
+from margo_supplychain.signing.pkcs11.signer import (
+    check_pair,
+    probe,
+    raw_signature,
+    signed_data,
+)
 from margo_supplychain.signing.pkcs11.slots import shown
 from margo_supplychain.signing.pkcs11.tokens import TokenInfo, TokenKey
 
 if TYPE_CHECKING:
     from pkcs11 import Session
+    from securesystemslib.signer import SSlibKey
 
     from margo_supplychain.signing.pkcs11.sessions import TokenLink
     from margo_supplychain.signing.pkcs11.uri import TokenUri
@@ -56,6 +63,21 @@ def info_of(link: TokenLink, wanted: TokenUri) -> TokenInfo:
         )
 
 
+def failed(link: TokenLink, why: SignerError) -> TokenInfo:
+    """Return a token that can't be looked into, with the reason as its state."""
+    return TokenInfo(
+        module=link.module.path,
+        label=shown(link.identity.label),
+        serial=shown(link.identity.serial),
+        manufacturer=shown(link.identity.manufacturer),
+        model=shown(link.identity.model),
+        uri=str(link.identity.uri()),
+        state=str(why),
+        logged_in=False,
+        keys=(),
+    )
+
+
 def _keys(session: Session, link: TokenLink, wanted: TokenUri) -> tuple[TokenKey, ...]:
     private = objects.find(session, wanted, ObjectClass.PRIVATE_KEY)
     public = objects.find(session, wanted, ObjectClass.PUBLIC_KEY)
@@ -81,7 +103,9 @@ def _key(
     key, problem = None, None
     try:
         if private:
-            key = objects.public_half(session, found, None)
+            half = objects.public_half(session, found, None)
+            problem = _doubt(link, found, half)
+            key = None if problem else half
         else:
             key = objects.public_key_of(found)
     except SignerError as why:
@@ -95,3 +119,20 @@ def _key(
         custody=objects.custody_of(found.object) if private else None,
         problem=problem,
     )
+
+
+def _doubt(link: TokenLink, found: objects.Found, key: SSlibKey) -> str | None:
+    """Return why it is not sure that this is the private key's own public half."""
+    private = found.object
+    if objects.read(private, Attribute.ALWAYS_AUTHENTICATE):
+        # RSA's private key holds its public half, so there is nothing to prove.
+        by_itself = objects.read(private, Attribute.MODULUS) is not None
+        return None if by_itself else "not proved: it wants the PIN for each signature"
+    payload = probe()
+    try:
+        data = signed_data(key.scheme, payload)
+        raw = raw_signature(private, key.scheme, data, pin=None)
+    except PKCS11Error as why:
+        return f"not proved: it does not sign ({failures.ckr_of(why)})"
+    check_pair(key, raw, payload, subject=f"token {link.label}, key {found.name}")
+    return None

@@ -1,14 +1,15 @@
-"""PKCS#11 modules: which may be loaded, and one lock around each in each process.
+"""PKCS#11 modules: which may be loaded, and one lock around them in each process.
 
 A module is foreign code that runs in this process with the keys at hand, so its path is
 checked before it is loaded. Then three facts of PKCS#11 decide how it is used:
 
 - python-pkcs11 initialises modules without locking and calls them without Python's
   lock; SoftHSM crashes when two threads do that. So every call is made inside
-  `Module.use()`: one lock for each module in each process.
+  `Module.use()`. There is one lock for all modules of a process: p11-kit's proxy calls
+  the very library that is loaded directly as well, and two locks would guard nothing.
 - Module, logins and sessions belong to a process. A forked child inherits them as
-  bytes, not as something that works (or works without a PIN). `use()` looks at the
-  process's id each time, and starts the module anew in a child. Forks wait, for a
+  bytes, not as something that works (or works without a PIN). `use()` looks each time
+  which process this is, and starts the module anew in a child. Forks wait, for a
   bounded time, until no thread is inside a module.
 - Whoever else uses the module in this process may end it. `use()` starts it again.
 
@@ -61,7 +62,8 @@ def check_module(path: Path) -> Path:
     """
     if not path.is_absolute():
         raise SignerError(
-            f"PKCS#11 module {path} is not an absolute path", hint=_MODULE_HINT
+            f"PKCS#11 module {path} is not an absolute path",
+            hint="give its whole path, such as /usr/lib/softhsm/libsofthsm2.so",
         )
     links = 0
     place, rest = Path("/"), list(path.parts[1:])
@@ -122,6 +124,18 @@ def problem_of(status: os.stat_result) -> str | None:
     return None
 
 
+_forks = 0
+_held = threading.local()
+
+
+def this_process() -> tuple[int, int]:
+    """Return what is another value in every process that has this one's memory.
+
+    Its id alone is not: a child in another PID namespace may have its parent's.
+    """
+    return _forks, os.getpid()
+
+
 @final
 class ProcessLock:
     """A lock that a forked child finds open, whoever held it when it was forked."""
@@ -129,15 +143,15 @@ class ProcessLock:
     __slots__ = ("_locks",)
 
     def __init__(self) -> None:
-        self._locks: dict[int, threading.RLock] = {}
+        self._locks: dict[tuple[int, int], threading.RLock] = {}
 
     def current(self) -> threading.RLock:
         """Return this process's lock."""
-        pid = os.getpid()
-        lock = self._locks.get(pid)
+        process = this_process()
+        lock = self._locks.get(process)
         if lock is None:
             # setdefault is atomic: two threads get the same lock.
-            lock = self._locks.setdefault(pid, threading.RLock())
+            lock = self._locks.setdefault(process, threading.RLock())
         return lock
 
     @contextmanager
@@ -147,6 +161,10 @@ class ProcessLock:
             yield
 
 
+_lock: Final = ProcessLock()
+_refused: Final[dict[object, set[bytes]]] = {}
+
+
 @final
 class Module:
     """A loaded module.
@@ -154,24 +172,25 @@ class Module:
     Attributes:
         path: as it was named.
         generation: counts its starts; see the module docstring.
-        refused: by token, fingerprints of PINs that were wrong (sessions.py).
+        refused: by token, fingerprints of PINs that were wrong (sessions.py); of all
+            modules, because one token may be reached through several.
         logins: by token, generation and session that logged in (sessions.py).
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.generation = 0
-        self.refused: dict[object, set[bytes]] = {}
+        self.refused = _refused
         self.logins: dict[object, tuple[int, object]] = {}
-        self.lock = ProcessLock()
+        self.lock = _lock
         self._library: Library | None = None
         self._calls: Calls | None = None
         self._asked_for_calls = False
-        self._pid = 0
+        self._process: tuple[int, int] | None = None
 
     @contextmanager
     def use(self) -> Iterator[Library]:
-        """Hold the module's lock, with the module started in this very process."""
+        """Hold the lock, with the module started in this very process."""
         with self.lock.current():
             yield self._ready()
 
@@ -189,7 +208,8 @@ class Module:
     def is_here(self) -> bool:
         """Whether it runs in this process; a child does not close what it inherited."""
         library = self._library
-        return library is not None and self._pid == os.getpid() and library.initialized
+        ours = self._process == this_process()
+        return library is not None and ours and library.initialized
 
     def restart(self) -> None:
         """End the module and start it again; every session in this process is gone."""
@@ -197,15 +217,15 @@ class Module:
             self._start(library)
 
     def _ready(self) -> Library:
-        library, pid = self._library, os.getpid()
+        library, process = self._library, this_process()
         if library is None:
             library = self._library = _load(self.path)
             self.generation += 1
-        elif pid != self._pid:
-            self._start_in_child(library)
         elif not library.initialized:
             self._start(library)
-        self._pid = pid
+        elif process != self._process:
+            self._start_in_child(library)
+        self._process = process
         return library
 
     def _start_in_child(self, library: Library) -> None:
@@ -233,9 +253,8 @@ class Module:
             ) from why
 
 
-# Modules are of the process, whoever names them: two locks around one would be none.
+# Modules are of the process, whoever names them, and so is what they share.
 _modules: dict[Path, Module] = {}
-_held = threading.local()
 
 
 def load_module(path: Path) -> Module:
@@ -245,8 +264,6 @@ def load_module(path: Path) -> Module:
         SignerError: see `check_module`.
     """
     resolved = check_module(path)
-    if not _modules:
-        _watch_forks()
     return _modules.setdefault(resolved, Module(path))
 
 
@@ -279,20 +296,12 @@ def _load(path: Path) -> Library:
 # --- forks ---------------------------------------------------------------------------
 
 
-def _watch_forks() -> None:
-    os.register_at_fork(
-        before=_enter_fork, after_in_parent=_leave_fork, after_in_child=_forget_fork
-    )
-
-
 def _enter_fork() -> None:
     # A thread that is inside a module would leave the child a half-changed one, and
     # OpenSSL's locks held by nobody. The child's own locks are new: see ProcessLock.
-    held = _held_locks()
-    for module in list(_modules.values()):
-        lock = module.lock.current()
-        if lock.acquire(timeout=FORK_PATIENCE):
-            held.append(lock)
+    lock = _lock.current()
+    if lock.acquire(timeout=FORK_PATIENCE):
+        _held_locks().append(lock)
 
 
 def _leave_fork() -> None:
@@ -302,6 +311,8 @@ def _leave_fork() -> None:
 
 
 def _forget_fork() -> None:
+    global _forks  # noqa: PLW0603 - there is one such number, of the process
+    _forks += 1
     _held_locks().clear()
 
 
@@ -310,3 +321,9 @@ def _held_locks() -> list[threading.RLock]:
         _held.locks = []
     locks: list[threading.RLock] = _held.locks
     return locks
+
+
+# Before any module: a lock that is made in one process must not be a child's.
+os.register_at_fork(
+    before=_enter_fork, after_in_parent=_leave_fork, after_in_child=_forget_fork
+)

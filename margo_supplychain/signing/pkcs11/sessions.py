@@ -50,6 +50,7 @@ class TokenLink:
     Attributes:
         name: names it to people: its label, and its serial number where labels repeat.
         epoch: counts the sessions; object handles of an earlier one mean nothing.
+        proven: keys whose public half was proved to be theirs, with its id.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class TokenLink:
         self.identity = identity
         self.name = name
         self.epoch = 0
+        self.proven: set[tuple[TokenUri, str]] = set()
         self._slot_id = slot_id
         self._pin = pin
         self._asking = ProcessLock()
@@ -152,11 +154,12 @@ class TokenLink:
 
     def close(self) -> None:
         """Let go of the token for good. Never logs out: see the module docstring."""
-        if self.module.is_here:
-            with self.module.use():
+        with self.module.lock.held():
+            # First, and in the lock: nobody opens a session that nobody closes.
+            self._closed = True
+            if self.module.is_here:
                 self.drop(self.epoch)
-        self._session = None
-        self._closed = True
+            self._session = None
 
     def login(self, source: Path | None = None) -> None:
         """Log in, unless this process is logged in already.
@@ -256,7 +259,8 @@ class TokenLink:
             raise failures.refusal(f"token {self.label}: locked", failures.PIN_LOCKED)
         last = TokenFlag.USER_PIN_FINAL_TRY in flags
         if source is None:
-            pin = self._pin(token=str(self.name), tries_left=1 if last else None)
+            name = str(self.identity.whole())
+            pin = self._pin(token=name, tries_left=1 if last else None)
         elif last:
             raise SignerError(
                 f"token {self.label}: one try is left, and {source} is not risked",
@@ -286,7 +290,7 @@ class TokenLink:
 
 def _read_pin(path: Path) -> str:
     data = read_secret_file(path, limit=MAX_PIN + 2, what="PIN file")
-    line = data.removesuffix(b"\n").removesuffix(b"\r")
+    line = data.split(b"\n", 1)[0].removesuffix(b"\r")
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError as why:

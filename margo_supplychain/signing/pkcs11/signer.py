@@ -12,6 +12,7 @@ Imported once a module is loaded: python-pkcs11 is there.
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Never, Self, final
 
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
@@ -68,6 +69,17 @@ WAYS: Final = {
         None,
     ),
 }
+
+
+# No metadata begins like this (JSON by a brace, DSSE by its name), and no two are
+# alike: a signature that somebody collects here is of no use to anybody.
+_PROBE: Final = b"margo-supplychain asks which key this is\0"
+_FRESH: Final = 32  # bytes
+
+
+def probe() -> bytes:
+    """Return what a key signs to show which one it is."""
+    return _PROBE + os.urandom(_FRESH)
 
 
 def signed_data(scheme: str, payload: bytes) -> bytes:
@@ -134,6 +146,25 @@ def checked_signature(
     return signature
 
 
+def check_pair(key: SSlibKey, raw: bytes, payload: bytes, *, subject: str) -> None:
+    """Check that a key signed the probe with the private half of `key`.
+
+    Who reaches a token without its PIN can't change a private key, but put another
+    public one in place of that beside it.
+
+    Raises:
+        SignerError: it is another's public key.
+    """
+    try:
+        checked_signature(key, raw, payload, subject=subject)
+    except SignerError as why:
+        raise SignerError(
+            f"{subject}: the public key beside it ({key.keyid[:12]}) is not its own",
+            hint="somebody changed the token without its PIN, or it is faulty: do not "
+            "use it before its public key is the one that its holder knows",
+        ) from why
+
+
 @final
 class TokenSigner(Signer):
     """Signs with a key that never leaves its token.
@@ -176,6 +207,20 @@ class TokenSigner(Signer):
         data = signed_data(self._key.scheme, payload)
         raw = self._sign(data)
         return checked_signature(self._key, raw, payload, subject=self._subject)
+
+    def prove(self) -> None:
+        """Sign a probe, once for each link: is `public_key` of this private key?
+
+        Raises:
+            SignerError: it is not, or the token does not sign.
+        """
+        pair = (self._which, self._key.keyid)
+        if pair in self._link.proven:
+            return
+        payload = probe()
+        raw = self._sign(signed_data(self._key.scheme, payload))
+        check_pair(self._key, raw, payload, subject=self._subject)
+        self._link.proven.add(pair)
 
     def _sign(self, data: bytes) -> bytes:
         if self._always:

@@ -45,11 +45,28 @@ class Identity(NamedTuple):
         )
 
     def uri(self, *, serial: bool = True) -> TokenUri:
-        """The token's URI, for people and for records."""
+        """The token's URI, for people and for records.
+
+        A label that a URI can't hold is left out, and the serial number is in it.
+        """
+        label = _usable(self.label)
+        return TokenUri(
+            token=label,
+            serial=_usable(self.serial) if serial or label is None else None,
+        )
+
+    def whole(self) -> TokenUri:
+        """All that it says of itself, printable or not: what is asked a PIN for."""
         return TokenUri(
             token=self.label or None,
-            serial=self.serial if serial and self.serial else None,
+            manufacturer=self.manufacturer or None,
+            serial=self.serial or None,
+            model=self.model or None,
         )
+
+
+def _usable(text: str) -> str | None:
+    return text if text and text.isprintable() else None
 
 
 def shown(text: str) -> str:

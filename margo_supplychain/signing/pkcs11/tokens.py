@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from margo_supplychain.signing.keyring import PinHandler
     from margo_supplychain.signing.pkcs11.objects import Found
     from margo_supplychain.signing.pkcs11.sessions import TokenLink
+    from margo_supplychain.signing.pkcs11.signer import TokenSigner
     from margo_supplychain.signing.pkcs11.slots import Identity
     from margo_supplychain.signing.public_files import Custody, KeyRecord
 
@@ -39,8 +40,8 @@ class TokenKey:
 
     Args:
         uri: names it: token, object and id.
-        key: the public half; None if the token hides it, or it is of a kind that is
-            not signed with.
+        key: the public half; None if the token hides it, it is of a kind that is not
+            signed with, or the private half did not prove that it is its own.
         custody: of the private half; None if that is hidden before a login, or absent.
         problem: why `key` is None, in words.
     """
@@ -93,6 +94,8 @@ class Tokens:
             expect: the public key that it must belong to. Where the token shows public
                 keys, this is checked before anybody types a PIN.
 
+        It signs a probe first: a token lets others change the public half.
+
         Raises:
             SignerError: bad URI or module; no or several such tokens or keys; a wrong
                 PIN; a key of somebody else, or of a kind that is not signed with.
@@ -104,43 +107,46 @@ class Tokens:
                 hint="take type=public out to sign",
             )
         link = self._link(wanted)
-        from margo_supplychain.signing.files import check_belongs
-        from margo_supplychain.signing.pkcs11.signer import TokenSigner
-
         with failures.told(f"token {link.label}, key {wanted.key}"):
             if expect is not None:
                 _recognise(link, wanted, expect)
             link.login(wanted.pin_source)
-            with link.module.use():
-                private, key, _ = _private(link, wanted, expect)
-                if expect is not None:
-                    what = f"key {private.name} in token {link.label}"
-                    check_belongs(key, expect, what=what)
-                return TokenSigner(link, private, key, source=wanted.pin_source)
+            return _private(link, wanted, expect)[0]
 
-    def look(self, uri: str, *, custody: bool = True) -> KeyRecord:
+    def look(
+        self, uri: str, *, custody: bool = True, expect: Key | None = None
+    ) -> KeyRecord:
         """Return a key's public half, and what the token says of the private one.
 
         Args:
             uri: names one key in one token.
             custody: log in for it where the token hides private keys; without it a
-                login happens only if the public half is hidden, too.
+                login happens only if the public half is hidden, too. What comes with
+                custody was proved by a signature; what comes without was not.
+            expect: the public key that it must be, for a token that does not keep it.
 
         Raises:
-            SignerError: as `open`.
+            SignerError: as `open`; or `custody` of what names a public key alone.
         """
         wanted = TokenUri.parse(uri)
+        if custody and wanted.type == "public":
+            raise SignerError(
+                f"{wanted.without_query()} names a public key, which anybody can put "
+                "into a token without its PIN",
+                hint="take type=public out: the private half proves which key it is",
+            )
         link = self._link(wanted)
+        from margo_supplychain.signing.checked import public_half
         from margo_supplychain.signing.public_files import KeyRecord
 
-        private_too = wanted.type != "public" and custody
         with failures.told(f"token {link.label}, key {wanted.key}"):
             public = _public(link, wanted)
-            if public is None or (private_too and not _shows_private(link, wanted)):
+            if public is None or (custody and not _shows_private(link, wanted)):
                 link.login(wanted.pin_source)
                 public = _public(link, wanted)
-            if private_too or (public is None and wanted.type != "public"):
-                found, key, said = _private(link, wanted, None)
+            if custody or (public is None and wanted.type != "public"):
+                signer, found, said = _private(link, wanted, expect)
+                key = public_half(signer)
                 return KeyRecord(
                     key=key, uri=_recorded(link, wanted, found), custody=said
                 )
@@ -208,14 +214,15 @@ class Tokens:
 
         Args:
             uri: only the tokens that it means; its module, else the configured one.
-            login: log in to each of them; most tokens hide private keys before.
+            login: log in to each of them; most tokens hide private keys before. Where
+                there are several, one that refuses does not hide the others.
 
         Raises:
-            SignerError: bad URI or module, or a login that fails.
+            SignerError: bad URI or module, or the only token fails.
         """
         wanted = TokenUri() if uri is None else TokenUri.parse(uri)
         module = self._module_of(wanted)
-        from margo_supplychain.signing.pkcs11.listing import info_of
+        from margo_supplychain.signing.pkcs11.listing import failed, info_of
         from margo_supplychain.signing.pkcs11.slots import (
             Identity,
             matches,
@@ -232,9 +239,15 @@ class Tokens:
             infos = []
             for identity, slot_id in found:
                 link = self._link_to(module, identity, slot_id)
-                if login:
-                    link.login(wanted.pin_source)
-                infos.append(info_of(link, wanted))
+                try:
+                    with failures.told(f"token {link.label}"):
+                        if login:
+                            link.login(wanted.pin_source)
+                        infos.append(info_of(link, wanted))
+                except SignerError as why:
+                    if len(found) == 1:
+                        raise
+                    infos.append(failed(link, why))
         return tuple(infos)
 
     def present(self, uri: str) -> bool:
@@ -335,22 +348,31 @@ def _recognise(link: TokenLink, uri: TokenUri, expect: Key) -> None:
 
 def _private(
     link: TokenLink, uri: TokenUri, expect: Key | None
-) -> tuple[Found, SSlibKey, Custody]:
+) -> tuple[TokenSigner, Found, Custody]:
+    """Return a private key that proved which public one is its own."""
     from pkcs11 import Attribute, ObjectClass
 
+    from margo_supplychain.signing.files import check_belongs
     from margo_supplychain.signing.pkcs11 import objects
+    from margo_supplychain.signing.pkcs11.signer import TokenSigner
 
     with link.module.use() as library:
         session = link.session(library)
         found = objects.find(session, uri, ObjectClass.PRIVATE_KEY)
         private = objects.only(found, uri, token=link.label, what="private")
         key = objects.public_half(session, private, expect)
+        what = f"key {private.name} in token {link.label}"
+        if expect is not None:
+            check_belongs(key, expect, what=what)
         if objects.read(private.object, Attribute.SIGN) is False:
             raise SignerError(
-                f"key {private.name} in token {link.label} may not sign",
+                f"{what} may not sign",
                 hint="make a key for signatures: `margo-supplychain key generate`",
             )
-        return private, key, objects.custody_of(private.object)
+        custody = objects.custody_of(private.object)
+        signer = TokenSigner(link, private, key, source=uri.pin_source)
+    signer.prove()  # outside the lock: it may ask for a PIN
+    return signer, private, custody
 
 
 def _public(link: TokenLink, uri: TokenUri) -> tuple[Found, SSlibKey] | None:
@@ -382,12 +404,12 @@ def _recorded(link: TokenLink, uri: TokenUri, found: Found) -> str:
     Slots are renumbered, and versions of a library rise: the serial number of a token
     that was named by one of them is written instead.
     """
-    identity = link.identity
-    pinned = uri.serial or uri.slot_id is not None or not identity.label
+    pinned = uri.serial is not None or uri.slot_id is not None
+    token = link.identity.uri(serial=pinned)
     return str(
         TokenUri(
-            token=identity.label or None,
-            serial=identity.serial or None if pinned else None,
+            token=token.token,
+            serial=token.serial,
             manufacturer=uri.manufacturer,
             model=uri.model,
             object=found.label or None,
