@@ -11,6 +11,9 @@ Devices follow `N.root.json` as soon as it is there. So:
                the timestamp. Between these two writes every device refuses the place
                and keeps what it has
 
+Who holds the keys of targets may have signed apart (`targets_draft`): then none of them
+is needed here, neither the new ones nor, if they signed as well, those before.
+
 Before anything is written, devices judge the result (`adoption_trial`): a fresh one,
 one on the last root, those that hold what lies there now, and the author's memory. Run
 again after a kill, it goes on where that one ended; so does any edit with the keys of
@@ -40,6 +43,13 @@ from margo_supplychain.authoring.rehearsal import holder_of
 from margo_supplychain.authoring.role_signing import RoleSigning, meta_of
 from margo_supplychain.authoring.settings import verified_settings
 from margo_supplychain.authoring.signatures import require_complete
+from margo_supplychain.authoring.signed_apart import (
+    TOP,
+    as_written,
+    read_draft,
+    unless_there,
+    with_draft,
+)
 from margo_supplychain.authoring.state import (
     LIMITS,
     Roots,
@@ -78,6 +88,7 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.healing import Beginning
     from margo_supplychain.authoring.place import Place
     from margo_supplychain.authoring.state import State
+    from margo_supplychain.authoring.targets_draft import TargetsDraft
     from margo_supplychain.formats.tuf_metadata import RoleFile
 
 _REPLACED: Final = (
@@ -86,7 +97,9 @@ _REPLACED: Final = (
 )
 
 
-def adopt(start: Beginning, root: RoleFile[Root]) -> Written:
+def adopt(
+    start: Beginning, root: RoleFile[Root], *, targets: bytes | None = None
+) -> Written:
     """Adopt a root that both thresholds have signed; see `Repository.adopt_root`."""
     if isinstance(start.place, DirectoryPlace):
         clean_temporary(start.place.directory / "metadata")  # what killed runs left
@@ -94,11 +107,13 @@ def adopt(start: Beginning, root: RoleFile[Root]) -> Written:
     newest = found.newest
     if root.version <= newest.version:
         _require_same(start.place, root, found)
-        return _continue(start, found.chain)
+        draft = read_draft(start, found.chain, targets)
+        return _continue(start, found.chain, draft)
     _require_next(start.place, root, found)
     chain = (*found.chain, root)
     check_time(root, start.now)
     check_returning(root, [one.signed for one in found.chain])
+    draft = read_draft(start, chain, targets)
     try:
         if found.problem is not None:
             raise found.problem
@@ -108,13 +123,19 @@ def adopt(start: Beginning, root: RoleFile[Root]) -> Written:
     except (VerificationError, FetchError, ConflictError) as why:
         if isinstance(why, FetchError) and not why.missing:
             raise
-        return _replace(start, chain, is_there=False, problem=why)
+        return _replace(start, chain, draft, is_there=False, problem=why)
+    standing = work.state.walk.workflow.roles["targets"].file
     lacking = _lacking(work.state, root.signed, start)
+    draft = unless_there(draft, standing)
+    if draft is not None:
+        draft.require_follows(standing)
+        draft = as_written(start.place, draft)
+        lacking |= TOP
     if not lacking:
         return _alone(start, work, root)
-    if _is_handed_on(work, root.signed, lacking):
-        return _hand_on(start, work, root, lacking)
-    written = _replace(start, chain, is_there=False, before=work.state)
+    if _is_handed_on(work, root.signed, lacking, draft):
+        return _hand_on(start, work, root, lacking, draft)
+    written = _replace(start, chain, draft, is_there=False, before=work.state)
     if "root" in work.state.walk.expired or _is_odd(work.state):
         return written
     return replace(written, warnings=(*written.warnings, _REPLACED))
@@ -136,7 +157,7 @@ def resume(start: Beginning) -> bool:
     if start.signers.is_empty:
         raise IncompleteError(problem, hint=FINISH)
     try:
-        _replace(start, found.chain, is_there=True)
+        _replace(start, found.chain, None, is_there=True)
     except IncompleteError as why:
         raise IncompleteError(f"{problem}: {why}", hint=FINISH) from why
     return True
@@ -201,14 +222,21 @@ def _is_odd(state: State) -> bool:
     return max(state.timestamp.version, state.snapshot.version) > SANE
 
 
-def _is_handed_on(work: Work, root: Root, lacking: frozenset[str]) -> bool:
-    """Say whether old and new keys can sign together, so that nobody sees a gap."""
+def _is_handed_on(
+    work: Work, root: Root, lacking: frozenset[str], draft: TargetsDraft | None
+) -> bool:
+    """Say whether old and new keys can sign together, so that nobody sees a gap.
+
+    Those of targets may have done so before (`draft`).
+    """
     state = work.state
     if "root" in state.walk.expired or _is_odd(state):
         return False  # devices on the old root refuse whatever it says
+    if draft is not None and not draft.old.met:
+        return False
     return all(
         work.can_sign(role) and work.signers.suffice(require_who(root, role))
-        for role in lacking
+        for role in (lacking if draft is None else lacking - {"targets"})
     )
 
 
@@ -226,7 +254,11 @@ def _alone(start: Beginning, work: Work, root: RoleFile[Root]) -> Written:
 
 
 def _hand_on(
-    start: Beginning, work: Work, root: RoleFile[Root], lacking: frozenset[str]
+    start: Beginning,
+    work: Work,
+    root: RoleFile[Root],
+    lacking: frozenset[str],
+    draft: TargetsDraft | None,
 ) -> Written:
     """Publish under the old root what the new one's keys have signed, too."""
     previous = holder_of(work.state, "a device with the previous state")
@@ -238,7 +270,9 @@ def _hand_on(
         told.extend(judged(start, staged, chain, [previous], work.state))
 
     work.next_root = root.signed
-    if "targets" in lacking:
+    if draft is not None:
+        work.adopt("targets", draft.data)
+    elif "targets" in lacking:
         work.changes.change("targets")
     work.top.update(lacking - {"targets"})
     written = finish(
@@ -262,20 +296,23 @@ def _hand_on(
 # --- replaced ------------------------------------------------------------------------
 
 
-def _continue(start: Beginning, chain: Sequence[RoleFile[Root]]) -> Written:
+def _continue(
+    start: Beginning, chain: Sequence[RoleFile[Root]], draft: TargetsDraft | None
+) -> Written:
     """Finish the newest root, if it is not finished; write nothing else."""
     try:
         begin(start)
     except (VerificationError, FetchError):
         if unfinished(start.place.source, Roots(tuple(chain), None)) is None:
             raise
-        return _replace(start, chain, is_there=True)
+        return _replace(start, chain, draft, is_there=True)
     return Written(warnings=tuple(_follow(start)))
 
 
 def _replace(
     start: Beginning,
     chain: Sequence[RoleFile[Root]],
+    draft: TargetsDraft | None,
     *,
     is_there: bool,
     problem: SupplyChainError | None = None,
@@ -286,6 +323,7 @@ def _replace(
     Args:
         start: what is at hand.
         chain: verified roots, the one to adopt last.
+        draft: what the holders of targets signed apart.
         is_there: whether that one is published already.
         problem: why no edit can begin from what lies there.
         before: what lies there, if one could.
@@ -296,10 +334,13 @@ def _replace(
         # What several published is joined by the keys that signed it, and they stay.
         raise problem
     _require_current(start, recovered)
+    if is_there and "targets" not in recovered.lacking:
+        draft = None  # it did its work before
+    apart, recovered = with_draft(place, recovered, draft, before)
     work = _work(start, recovered)
     if not start.time_checked:
         require_plausible_time(work.state, start.now)
-    roles = _sign(work, recovered)
+    roles = _sign(work, recovered, apart)
     staged = Overlay(work.staged, place.source)
     devices = list(what_devices_hold(start, chain))
     told = judged(start, Overlay(_staged(root), staged), chain, devices, before)
@@ -363,14 +404,19 @@ def _timestamp(place: Place) -> bytes:
         raise
 
 
-def _sign(work: Work, recovered: Recovered) -> Mapping[str, tuple[int, datetime]]:
+def _sign(
+    work: Work, recovered: Recovered, apart: bytes | None
+) -> Mapping[str, tuple[int, datetime]]:
     root = work.state.root.signed
-    lacking = sorted(recovered.lacking)
+    lacking = sorted(recovered.lacking - ({"targets"} if apart else frozenset()))
     require_complete([require_who(root, role) for role in lacking], work.signers)
     signing = RoleSigning(work)
     work.staged.metadata.update(recovered.brought)
     meta = dict(recovered.meta)
-    if "targets" in recovered.lacking:
+    if apart is not None:
+        work.adopt("targets", apart)
+        meta["targets.json"] = signing.adopt("targets", apart)
+    elif "targets" in recovered.lacking:
         signed = work.changes.change("targets")
         meta["targets.json"] = signing.sign("targets", signed)
     file = work.state.snapshot.file

@@ -19,6 +19,7 @@ rightful keys signed, the newest is taken, and said aloud.
 from __future__ import annotations
 
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 from margo_supplychain import threshold
@@ -134,7 +135,9 @@ class _Recovery:
         """Return what to go on from."""
         evidence = self._evidence
         counted = self._counted()
-        kept = [one for one in evidence.snapshots if evidence.stands(one)]
+        standing = (one for one in evidence.snapshots if evidence.stands(one))
+        # What a killed run listed for a root that nobody adopted is no list to keep.
+        kept = list(islice(filter(self._has_targets, standing), 1))
         sane = [one for one in evidence.snapshots if one.version <= SANE]
         known: RoleFile[Snapshot] | None = next(iter(kept or sane), None)
         meta = dict(kept[0].signed.meta) if kept else self._listed()
@@ -235,17 +238,30 @@ class _Recovery:
     # --- roles -----------------------------------------------------------------------
 
     def _targets(self, meta: dict[str, MetaFile]) -> RoleFile[Targets]:
-        entry = meta.get("targets.json")
-        if entry is not None:
-            data = self._named("targets", entry)
-            file = None if data is None else self._evidence.signed("targets", data)
-            if file is not None:
-                return file
+        file = self._listed_targets(meta)
+        if file is not None:
+            return file
         raise RefusedError(
             f"{self._start.place.url} has no targets that the keys of root "
             f"v{self._root.version} or of the one before signed",
             hint="bring metadata/ back from a backup; nothing was changed",
         )
+
+    def _listed_targets(self, meta: Mapping[str, MetaFile]) -> RoleFile[Targets] | None:
+        """Return the targets of a list, if rightful keys signed it.
+
+        Those of the new root count as well: a killed run signed it, and a snapshot
+        whose keys stay may list it.
+        """
+        entry = meta.get("targets.json")
+        data = None if entry is None else self._named("targets", entry)
+        if data is None:
+            return None
+        who = require_who(self._evidence.new, "targets")
+        return self._evidence.signed("targets", data) or signed_by(data, who)
+
+    def _has_targets(self, snapshot: RoleFile[Snapshot]) -> bool:
+        return self._listed_targets(snapshot.signed.meta) is not None
 
     def _listed(self) -> dict[str, MetaFile]:
         """Return each role in its newest good file, who delegates first."""

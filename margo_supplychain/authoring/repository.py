@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.proposals import RootProposal, SignedRoot
     from margo_supplychain.authoring.root_chain import RootChain
     from margo_supplychain.authoring.state import State
+    from margo_supplychain.authoring.targets_draft import TargetsDraft
     from margo_supplychain.authoring.written import Written
     from margo_supplychain.formats.reports import Report
     from margo_supplychain.transport.network import Network
@@ -482,11 +483,40 @@ class Repository:
         found.check_returning(chain.signed)
         return found
 
+    def draft_targets(
+        self,
+        proposal: RootProposal,
+        *,
+        clock: Clock | None = None,
+        state: TrustStore | None = None,
+    ) -> TargetsDraft:
+        """Draft the targets that goes with a proposed root; writes nothing.
+
+        For keys of targets that lie apart: its holders sign the draft, and `adopt_root`
+        takes it. It says what stands, and nothing else.
+
+        Args:
+            proposal: the newest root's successor, perhaps not signed yet.
+            clock: the machine's by default.
+            state: the author's memory of this repository.
+
+        Raises:
+            RefusedError: the proposal follows another root; or its keys of targets
+                have signed what stands, and nothing is to be drafted.
+            VerificationError, FetchError: the place is not what the memory or root
+                says, and nothing is left that its keys signed.
+        """
+        from margo_supplychain.authoring.drafting import draft_targets
+
+        start = self._beginning((), clock=clock, time_checked=False, state=state)
+        return draft_targets(start, proposal)
+
     def adopt_root(
         self,
         root: SignedRoot,
         keys: Sequence[Signer] = (),
         *,
+        targets: bytes | None = None,
         clock: Clock | None = None,
         time_checked: bool = False,
         state: TrustStore | None = None,
@@ -503,6 +533,8 @@ class Repository:
                 changes them: the new ones, and in a routine rotation the old ones, so
                 that no device ever sees a gap. Without the old ones they count as
                 stolen or lost.
+            targets: the file of a `TargetsDraft` that was signed apart; then no key of
+                targets is needed here. Unverified.
             clock: the machine's by default.
             time_checked: see `edit`.
             state: the author's memory of this repository; it follows.
@@ -512,7 +544,8 @@ class Repository:
             What was signed, and what the author should know.
 
         Raises:
-            RefusedError: it does not follow the newest root here; a key returns.
+            RefusedError: it does not follow the newest root here; a key returns; what
+                was signed apart is changed, stale or for another root.
             IncompleteError: a role lacks signatures; names the keys.
             VerificationError: a device would refuse the result. Nothing was written.
             ClockError: the clock is far from the last signed time.
@@ -529,7 +562,7 @@ class Repository:
                 state=state,
                 progress=progress,
             )
-            return adopt(start, root.root)
+            return adopt(start, root.root, targets=targets)
 
     # --- looking ---------------------------------------------------------------------
 
