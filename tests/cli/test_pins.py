@@ -9,6 +9,7 @@ import pytest
 
 from margo_supplychain.cli.passphrases import Passphrases
 from margo_supplychain.errors import SignerError
+from margo_supplychain.signing.keyring import generate_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,3 +116,40 @@ def test_a_pin_file_that_others_may_read(tmp_path: Path) -> None:
     path.chmod(0o644)
     with pytest.raises(SignerError, match=r"PIN file .* may be used by others"):
         handler(str(path))(token=ROOT_A, tries_left=None)
+
+
+def test_a_file_that_is_named_like_a_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its passphrase is asked for, and the PIN of a token of that name is not sent."""
+    pin = handler(secret(tmp_path / "pin", "123456"), passphrase="/none")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SignerError, match="cannot read passphrase file /none"):
+        generate_key("./pkcs11:token=root-a", pin=pin)
+
+
+def test_the_last_try_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts: list[str] = []
+
+    def ask(prompt: str, *_: str) -> str:
+        prompts.append(prompt)
+        return "123456"
+
+    monkeypatch.setattr("margo_supplychain.cli.passphrases.ask", ask)
+    for token in (TWIN, "pkcs11:serial=0002", "pkcs11:"):
+        handler()(token=token, tries_left=1)
+    assert prompts == [
+        "PIN for token root-a (0002), 1 try left: ",
+        "PIN for token 0002, 1 try left: ",
+        "PIN for token without a label, 1 try left: ",
+    ]
+
+
+def test_messages_repeat_no_pin() -> None:
+    for option in ("pkcs11:token=a?pin-value=123456=", "pkcs11:pin-value=123456=f"):
+        with pytest.raises((click.UsageError, SignerError)) as caught:
+            handler(option, option)
+        assert "123456" not in str(caught.value)
+    with pytest.raises(click.UsageError) as usage:
+        handler(passphrase="pkcs11:token=a?pin-value=123456=f")
+    assert "123456" not in str(usage.value)

@@ -290,7 +290,7 @@ def test_pin_from_a_file(token: SoftToken) -> None:
     tokens.close()
 
 
-@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n", "\nmore\n"])
 def test_end_of_line_of_a_pin_file(token: SoftToken, ending: str) -> None:
     token.pin_file.write_bytes((token.pin + ending).encode())
     tokens = Tokens(pin=Pins(), module=None)

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from margo_supplychain.errors import SignerError
 from margo_supplychain.signing import keys
+from margo_supplychain.signing.keyring import open_keyring
 from margo_supplychain.signing.pkcs11 import TokenInfo, Tokens, TokenUri
 from margo_supplychain.signing.pkcs11.module import load_module
 from tests.signing.pins import Pins
@@ -552,3 +553,91 @@ def test_key_that_can_not_be_read(
     assert [key.problem for key in info.keys] == ["CKR_FUNCTION_FAILED"]
     with pytest.raises(SignerError, match=r"^token root-a, key root: CKR_FUNCTION"):
         tokens.look(token.uri("root"))
+
+
+def test_record_of_a_key_whose_public_half_is_gone(
+    tmp_path: Path, token: SoftToken, tokens: Tokens, pins: Pins
+) -> None:
+    """The record has it: custody is proved by the key that stands there."""
+    made = tokens.generate(token.uri("root"), scheme=keys.ECDSA_P256)
+    remove_public_half(token)
+    path = tmp_path / "root.pub"
+    path.write_bytes(made.to_bytes())
+    with open_keyring(pin=pins, pkcs11_module=token.module) as keyring:
+        signer = keyring.open(str(path))
+        made.key.verify_signature(signer.sign(b"payload"), b"payload")
+    assert tokens.look(token.uri("root"), expect=made.key) == made
+
+
+def test_key_is_proved_once(
+    token: SoftToken, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from margo_supplychain.signing.pkcs11 import signer
+
+    token.make_key("root")
+    real, probes = signer.probe, list[bytes]()
+
+    def probe() -> bytes:
+        probes.append(real())
+        return probes[-1]
+
+    monkeypatch.setattr(signer, "probe", probe)
+    for _ in range(3):
+        tokens.open(token.uri("root")).sign(b"payload")
+        tokens.look(token.uri("root"))
+    assert len(probes) == 1
+
+
+def test_list_of_keys_that_can_not_be_proved(
+    token: SoftToken, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that wants its PIN, and one that does not sign: nobody is asked for a PIN."""
+    from pkcs11 import Attribute
+    from pkcs11.exceptions import FunctionFailed
+
+    from margo_supplychain.signing.pkcs11 import listing, objects
+
+    token.make_key("root")
+    token.make_key("rsa", id=b"\x02", scheme="rsassa-pss-sha256-3072")
+    real = objects.read
+
+    def read(key: Any, attribute: Attribute) -> Any:
+        strict = attribute == Attribute.ALWAYS_AUTHENTICATE
+        return True if strict else real(key, attribute)
+
+    def refuse(*_: object, **__: object) -> bytes:
+        raise FunctionFailed
+
+    monkeypatch.setattr(objects, "read", read)
+    (info,) = tokens.tokens(login=True)
+    root, rsa_key = info.keys
+    assert (root.key, root.problem) == (
+        None,
+        "not proved: it wants the PIN for each signature",
+    )
+    assert (rsa_key.key is not None, rsa_key.problem) == (True, None)
+    monkeypatch.undo()
+    monkeypatch.setattr(listing, "raw_signature", refuse)
+    (info,) = tokens.tokens(login=True)
+    assert {each.key for each in info.keys} == {None}
+    assert "CKR_FUNCTION_FAILED" in str(info.keys[0].problem)
+
+
+def test_session_that_is_opened_while_it_closes(
+    token: SoftToken, tokens: Tokens
+) -> None:
+    """From the first moment of closing nobody opens one that would stay open."""
+    token.make_key("root")
+    signer = tokens.open(token.uri("root"))
+    link = signer._link  # type: ignore[attr-defined]  # of TokenSigner
+    real = link.drop
+
+    def drop(epoch: int) -> None:
+        with pytest.raises(ValueError, match="this keyring is closed"):
+            link.session(None)
+        real(epoch)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(type(link), "drop", lambda _, epoch: drop(epoch))
+        patched.setattr(type(link), "is_current", lambda *_: False)
+        tokens.close()
