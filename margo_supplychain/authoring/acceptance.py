@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn, final
 
 from margo_supplychain import threshold
-from margo_supplychain.authoring import acceptance_rules
+from margo_supplychain.authoring import acceptance_past, acceptance_rules
 from margo_supplychain.authoring.acceptance_application import ApplicationJudgement
 from margo_supplychain.authoring.acceptance_publisher import PublisherJudgement
 from margo_supplychain.authoring.acceptance_targets import judge_targets
@@ -71,7 +71,7 @@ class Judged:
         publisher: whose it is.
         roles: those that are new; none if all of it was taken before.
         targets: their target files.
-        records: releases that were not listed before.
+        records: releases that were not listed before, or are no longer withdrawn.
         after: the repository with it.
         warnings: what the operator should know, one line each.
     """
@@ -90,6 +90,12 @@ class Judged:
 
     def releases(self) -> Iterator[ReleaseRecord]:
         """Yield the new releases that devices may install."""
+        for one in self.records:
+            if not (one.is_withdrawn or one.is_barred):
+                yield one.record
+
+    def contents(self) -> Iterator[ReleaseRecord]:
+        """Yield those whose content must be here: what is barred may not stay so."""
         for one in self.records:
             if not one.is_withdrawn:
                 yield one.record
@@ -243,6 +249,13 @@ class _Judging:
         for one in new:
             if one.role == OPERATOR:
                 self._warnings += judge_targets(self._before, one)
+                acceptance_past.require_same_past(
+                    self._before,
+                    after,
+                    one.label,
+                    self._before.standing(OPERATOR),
+                    one.signed,
+                )
             elif kind_of(one.role) == "publisher":
                 publisher = PublisherJudgement(self._before, after, one)
                 publisher.run()
@@ -262,7 +275,7 @@ class _Judging:
     ) -> None:
         versions: dict[ReleaseName, list[Version]] = {}
         for one in records:
-            if not one.is_withdrawn:
+            if not (one.is_withdrawn or one.is_barred):
                 versions.setdefault(one.record.name, []).append(one.record.version)
         for name in self._applications(after):
             if not after.lists(name.role):

@@ -36,15 +36,17 @@ if TYPE_CHECKING:
 
 
 class NewRecord(NamedTuple):
-    """A release that was not listed before.
+    """A release that was not listed before, or is no longer withdrawn.
 
     Args:
         record: of it.
         is_withdrawn: it came with its mark; no device takes it.
+        is_barred: its mark is gone, and the policy bars it all the same, for now.
     """
 
     record: ReleaseRecord
-    is_withdrawn: bool
+    is_withdrawn: bool = False
+    is_barred: bool = False
 
 
 @final
@@ -58,7 +60,7 @@ class ApplicationJudgement:
         file: its role's file, signed by its keys.
 
     Attributes:
-        new: releases that were not listed before.
+        new: releases that were not listed before, or are no longer withdrawn.
         warnings: what its author and the operator should know.
     """
 
@@ -75,12 +77,17 @@ class ApplicationJudgement:
         self._label = file.label
         self._signed = file.signed
         self._role_version = before.version(name.role)
+        self.warnings: list[str] = []
         old = before.standing(name.role)
+        if old is None and before.lists(name.role):
+            self.warnings.append(
+                f"nothing stands of what {name.role} listed before: {file.label} was "
+                "compared with nothing"
+            )
         self._old = (
             {} if old is None else {one.path: one for one in resolve.listed(old, name)}
         )
         self.new: list[NewRecord] = []
-        self.warnings: list[str] = []
 
     def run(self) -> None:
         """Judge it.
@@ -100,13 +107,12 @@ class ApplicationJudgement:
                 same.setdefault(one.artifact, []).append(one)
         for one in listed:
             known = self._old.get(one.path)
-            if known is not None:
-                self._check_unchanged(known, one, policy)
-            else:
-                others = () if one.artifact is None else same[one.artifact]
-                self._check_new(
-                    one, policy, [other for other in others if other is not one]
-                )
+            others = () if one.artifact is None else same[one.artifact]
+            others = [other for other in others if other is not one]
+            if known is None:
+                self._check_new(one, policy, others)
+            elif self._check_unchanged(known, one, policy):
+                self._check_reinstated(one, policy, others)
             self._check_mark(known, one, listed, policy)
         if len(listed) > rules.MANY_RELEASES:
             self.warnings.append(
@@ -198,25 +204,38 @@ class ApplicationJudgement:
 
     def _check_unchanged(
         self, known: Candidate, one: Candidate, policy: PublisherPolicy
-    ) -> None:
-        if known.file.hashes != one.file.hashes:
+    ) -> bool:
+        """Refuse a change of a release; say whether its mark is gone."""
+        if not acceptance_rules.is_same_file(known.file, one.file):
             self._check_record(known, one)
         old, new = known.entry, one.entry
         if old is None or new is None:
-            return
+            return False
         if (old.artifact, old.profiles) != (new.artifact, new.profiles):
             raise rules.other_bytes(self._name, known.version, one.version)
-        if (
-            old.withdrawn is not None
-            and new.withdrawn is None
-            and not rules.is_reinstated(policy, old.artifact, self._role_version)
-        ):
+        if old.withdrawn is None or new.withdrawn is not None:
+            return False
+        if not rules.is_reinstated(policy, old.artifact, self._role_version):
             raise RefusedError(
                 f"{self._label} drops the mark `withdrawn` of {self._name} "
                 f"{one.version}, and the policy does not reinstate it",
                 hint="the publisher's offline key reinstates: margo-supplychain app "
                 f"policy {self._name} --reinstate {one.version}",
             )
+        return True
+
+    def _check_reinstated(
+        self, one: Candidate, policy: PublisherPolicy, same: list[Candidate]
+    ) -> None:
+        """Judge what devices may install again as if it were new.
+
+        It may have come with its mark, when nobody looked at its content.
+        """
+        record = artifact.fetch_record(self._after.walk, self._name, one, LIMITS)
+        is_barred = rules.is_barred(policy, one.version)
+        if not is_barred:
+            rules.check_release(record, policy, same, role_version=self._role_version)
+        self.new.append(NewRecord(record, is_barred=is_barred))
 
     def _check_record(self, known: Candidate, one: Candidate) -> None:
         """Take a record that was signed anew for one that says the same."""
@@ -273,7 +292,7 @@ class ApplicationJudgement:
         is_withdrawn = one.entry is not None and one.entry.withdrawn is not None
         if not is_withdrawn:
             rules.check_release(record, policy, same, role_version=self._role_version)
-        self.new.append(NewRecord(record, is_withdrawn))
+        self.new.append(NewRecord(record, is_withdrawn=is_withdrawn))
 
 
 def _policy_in(prospect: Prospect, name: ReleaseName) -> PublisherPolicy | None:

@@ -14,7 +14,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from margo_supplychain import threshold
-from margo_supplychain.authoring import acceptance_rules, rules
+from margo_supplychain.authoring import acceptance_past, acceptance_rules, rules
 from margo_supplychain.authoring.roles import signers_of
 from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.errors import (
@@ -28,6 +28,8 @@ from margo_supplychain.formats.publisher_policy import FORMAT, PublisherPolicy
 from margo_supplychain.verify import resolve
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from tuf.api.metadata import TargetFile, Targets
 
     from margo_supplychain.authoring.plan import RoleKeys
@@ -129,11 +131,7 @@ class PublisherJudgement:
         acceptance_rules.require_remembered(what, self._old, new)
         roles = acceptance_rules.delegated(new)
         known = acceptance_rules.delegated(self._old)
-        if len(roles) > max(MOST_APPLICATIONS, len(known)):
-            raise RefusedError(
-                f"{what} delegates to {len(roles)} applications, more than "
-                f"{MOST_APPLICATIONS}"
-            )
+        self._check_room(roles, known)
         for role, found in roles.items():
             name = self._application(role)
             acceptance_rules.require_exact(
@@ -146,6 +144,31 @@ class PublisherJudgement:
                 self.warnings.append(
                     f"{role} is removed: devices refuse that application from now on"
                 )
+        acceptance_past.require_same_past(
+            self._before, self._after, what, self._old, new
+        )
+        if self._old is None and self._before.lists(self._publisher):
+            self.warnings.append(
+                f"nothing stands of what {self._publisher} said before: {what} was "
+                "compared with nothing"
+            )
+
+    def _check_room(self, roles: Collection[str], known: Collection[str]) -> None:
+        """Refuse more applications than one publisher may have in the snapshot.
+
+        Those that were removed count as well: nothing ever leaves that list.
+        """
+        names = (name.removesuffix(".json") for name in self._after.meta)
+        ever = {one for one in names if one.startswith(f"{self._publisher}.")}
+        most = max(MOST_APPLICATIONS, len(ever.union(known)))
+        if len(ever.union(roles)) > most:
+            raise RefusedError(
+                f"{self._label} delegates to {len(roles)} applications, which makes "
+                f"{len(ever.union(roles))} with those that were removed, more than "
+                f"{most}",
+                hint="what the snapshot lists once stays there, and every device reads "
+                "it",
+            )
 
     def _application(self, role: str) -> ReleaseName:
         publisher, dot, name = role.partition(".")
@@ -175,7 +198,7 @@ class PublisherJudgement:
                 "devices deny what has none",
                 hint=f"sign one: margo-supplychain app policy {name}",
             )
-        is_same = known is not None and known.hashes == file.hashes
+        is_same = known is not None and acceptance_rules.is_same_file(known, file)
         had = () if now is None else now.keys
         # A policy that was lost here is no reason against another application's.
         if is_same and set(keys.keyids) <= set(had):
@@ -201,6 +224,7 @@ class PublisherJudgement:
 
     def _check_targets(self) -> list[Listed]:
         """Return what is listed anew, or otherwise than before."""
+        self._require_policies()
         changed = []
         for path, file in self._new.targets.items():
             what = f"{path[:240]} of {self._label}"
@@ -215,7 +239,7 @@ class PublisherJudgement:
             if file.custom is not None:
                 raise RefusedError(f"{what} has custom fields, which no rule knows")
             known = self._targets.get(path)
-            if known is not None and known.hashes == file.hashes:
+            if known is not None and acceptance_rules.is_same_file(known, file):
                 continue
             if one.kind == "policies" and one.number != FORMAT:
                 raise RefusedError(
@@ -230,6 +254,19 @@ class PublisherJudgement:
                 )
             changed.append(one)
         return changed
+
+    def _require_policies(self) -> None:
+        """Refuse that a policy vanishes: its epoch could start again from 1."""
+        for path in self._targets.keys() - self._new.targets.keys():
+            one = parse_listed(self._label, path)
+            if one.kind == "policies":
+                raise RefusedError(
+                    f"{self._label} drops the policy of {one.name}: its epoch could "
+                    "fall, so it stays listed, also when the application is removed",
+                    hint="to remove it: margo-supplychain publisher remove "
+                    f"{one.name}; to change it: margo-supplychain app policy "
+                    f"{one.name}",
+                )
 
     # --- 4 ---------------------------------------------------------------------------
 

@@ -6,16 +6,22 @@ who it came from is said by `accepting`.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from margo_supplychain import threshold
-from margo_supplychain.authoring.delegator_fields import cut_off, left_keys
+from margo_supplychain.authoring.delegator_fields import cut_offs, left_keys
 from margo_supplychain.authoring.history import require_no_return
 from margo_supplychain.authoring.holders import holders_of
 from margo_supplychain.authoring.plan import RoleKeys
-from margo_supplychain.authoring.roles import delegator_of, kind_of, signers_of
+from margo_supplychain.authoring.roles import (
+    application_of,
+    delegator_of,
+    kind_of,
+    signers_of,
+)
 from margo_supplychain.authoring.state import LIMITS
-from margo_supplychain.errors import KeyFormatError, RefusedError
+from margo_supplychain.errors import FormatError, KeyFormatError, RefusedError
 from margo_supplychain.formats.times import format_time
 
 if TYPE_CHECKING:
@@ -31,6 +37,9 @@ if TYPE_CHECKING:
 AGAIN: Final = "build it again: it then starts from what is published now"
 # A role may last longer than root's period for it says, but not for ever.
 LONGEST: Final = 2
+SHORTEST: Final = timedelta(days=1)
+"""What is signed for less is gone before anybody has taken notice of it."""
+_SHORTEST_PART: Final = 4  # or a quarter of a period that is short itself
 _FREE: Final = "x-"  # fields that every reader ignores begin so
 
 
@@ -58,12 +67,12 @@ def require_next(before: Prospect, file: RoleFile[Targets]) -> None:
         )
     raise RefusedError(
         f"{file.label} skips versions: v{trusted} is published, so v{expected} is next",
-        hint=AGAIN,
+        hint=f"it follows v{file.version - 1}: take that in first, or build this again",
     )
 
 
 def require_bounded_expiry(before: Prospect, file: RoleFile[Targets]) -> None:
-    """Refuse a role that would last far beyond the period that root signs.
+    """Refuse a role that would last far beyond the period that root signs, or no time.
 
     That it has not expired is the device's rule.
 
@@ -71,6 +80,13 @@ def require_bounded_expiry(before: Prospect, file: RoleFile[Targets]) -> None:
         RefusedError: it would.
     """
     period = before.settings.period(kind_of(file.role))
+    if file.expires < before.now + min(SHORTEST, period / _SHORTEST_PART):
+        raise RefusedError(
+            f"{file.label} lasts until {format_time(file.expires)} and no longer: "
+            "devices would refuse it soon after they have seen it",
+            hint=f"sign it again, for the {period.days} days that root gives such a "
+            "role",
+        )
     if file.expires > before.now + LONGEST * period:
         raise RefusedError(
             f"{file.label} lasts until {format_time(file.expires)}, more than "
@@ -111,6 +127,11 @@ def require_one_file(what: str, file: TargetFile, *, limit: int) -> None:
     require_known_fields(what, file.unrecognized_fields, allowed=("custom",))
 
 
+def is_same_file(one: TargetFile, other: TargetFile) -> bool:
+    """Say whether two entries name the same bytes, as devices read them."""
+    return (one.length, one.hashes) == (other.length, other.hashes)
+
+
 # --- delegations ---------------------------------------------------------------------
 
 
@@ -131,8 +152,7 @@ def require_plain_delegations(what: str, signed: Targets) -> None:
     require_known_fields(what, signed.unrecognized_fields)
     holders_of(signed)
     left_keys(signed)
-    for name in delegated(signed):
-        cut_off(signed, name)
+    cut_offs(signed)
     delegations = signed.delegations
     if delegations is None:
         return
@@ -178,13 +198,31 @@ def role_keys(what: str, name: str, signed: Targets) -> RoleKeys:
 
 
 def require_remembered(what: str, old: Targets | None, new: Targets) -> None:
-    """Refuse a delegator that forgets which keys have left.
+    """Refuse a delegator that forgets which keys have left, or makes some up.
+
+    What has left once bars every later rotation to it, and is remembered for ever: so
+    nobody may fill that memory with what was never there.
 
     Raises:
         RefusedError: it does.
     """
     known = {} if old is None else left_keys(old)
     said = left_keys(new)
+    for role, keys in said.items():
+        if role in known and keys <= known[role]:
+            continue
+        who = who_signs(old, role)
+        if who is None and _is_below_removed(role, old, new):
+            continue
+        had = frozenset[str]() if who is None else who.materials()
+        never = keys - known.get(role, frozenset()) - had
+        if never or who is None:
+            raise RefusedError(
+                f"{what} says that "
+                + (f"key {min(never)[:12]}" if never else "a key")
+                + f" left {role[:160]}, which never had it (x-left, by material)",
+                hint=AGAIN,
+            )
     for role, keys in known.items():
         forgotten = keys - said.get(role, frozenset())
         if forgotten:
@@ -193,6 +231,20 @@ def require_remembered(what: str, old: Targets | None, new: Targets) -> None:
                 "(x-left, by material)",
                 hint="what was said before stays: build it again",
             )
+
+
+def who_signs(signed: Targets | None, role: str) -> RoleSigners | None:
+    """Return who may sign a role, as a delegator says that may not be there."""
+    return None if signed is None else signers_of(signed, role)
+
+
+def _is_below_removed(role: str, old: Targets | None, new: Targets) -> bool:
+    """Say whether it is an application's role of a publisher that is removed now."""
+    try:
+        publisher = application_of(role).publisher
+    except FormatError:
+        return False
+    return publisher in delegated(old) and publisher not in delegated(new)
 
 
 def require_no_old_key(

@@ -29,8 +29,10 @@ from margo_supplychain.authoring.signatures import signed_by
 from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.errors import (
     DigestMismatchError,
+    FetchError,
     RefusedError,
     ThresholdError,
+    VerificationError,
 )
 from margo_supplychain.formats import strict_json
 from margo_supplychain.formats.digests import Digest
@@ -190,20 +192,31 @@ class Changes:
     def end(self, role: str, below: Mapping[str, Iterable[str]]) -> None:
         """Let the delegator of `role` delegate to it no more.
 
+        Of an application it keeps what was listed last: whoever adds one of that name
+        goes on from there, so neither releases nor withdrawals are forgotten.
+
         Args:
             role: which one; what this edit changed in it is forgotten.
             below: keys, by material, of the roles that it delegated to.
         """
+        is_kept = kind_of(role) == "application" and self._state.lists(role)
+        last = self._last_readable(role) if is_kept else None
         parent = self.change(delegator_of(role))
         self._note_left(parent, role, frozenset())
         note_left(parent, below)
         forget_cut_off(parent, role)
+        if is_kept:
+            listed = self._state.snapshot.signed.meta[f"{role}.json"]
+            note_cut_off(parent, role, CutOff(listed, last))
         roles = {} if parent.delegations is None else parent.delegations.roles or {}
         _set_roles(parent, {name: one for name, one in roles.items() if name != role})
-        for one in (role, *below):
+        known = {*self._drafts, *self._begun, *below}
+        for one in (role, *(name for name in known if name.startswith(f"{role}."))):
             self._drafts.pop(one, None)
             self._begun[one] = None
             self.touched.pop(one, None)
+        if last is not None:
+            self._begun[role] = self._again(role, last)
 
     def note_cut_off(self, role: str, last: MetaFile | None) -> None:
         """Let the delegator of `role` say that its keys have not signed yet.
@@ -230,6 +243,13 @@ class Changes:
         if file is None or role in self.renewed:
             return cut_off_at(self.view(delegator_of(role)), role)
         return self._state.snapshot.signed.meta[f"{role}.json"]
+
+    def _last_readable(self, role: str) -> MetaFile | None:
+        """Return the same; None also where it is damaged: damage keeps no role here."""
+        try:
+            return self.last_good(role)
+        except (VerificationError, FetchError):
+            return None
 
     def is_signed_by(self, who: RoleSigners) -> bool:
         """Say whether the file that the snapshot lists is signed by enough of them."""
@@ -269,9 +289,12 @@ class Changes:
         if delegator == "root":
             return self._state.walk.role(role, delegator).file
         parent = self.begun(delegator)
-        who = None if parent is None else signers_of(parent.signed, role)
-        if parent is None or who is None:
+        if parent is None:
             return None
+        who = signers_of(parent.signed, role)
+        if who is None:
+            last = cut_off_at(parent.signed, role)
+            return None if last is None else self._again(role, last)
         try:
             if delegator in self.renewed:
                 # Its delegator is not signed yet, so no device could judge it.
@@ -319,6 +342,15 @@ class Changes:
             f"{role} goes on from v{last.version}, the last file by the keys that were "
             "cut off: whoever has them may have signed it, so look through what it "
             "lists"
+        )
+        return file
+
+    def _again(self, role: str, last: MetaFile) -> RoleFile[Targets]:
+        """Return what an application that was removed goes on from."""
+        file = parse_targets(self._read(role, last), role=role, limit=LIMITS.targets)
+        self.renewed[role] = (
+            f"{role} goes on from v{last.version}, the last file before it was "
+            "removed: look through what it lists"
         )
         return file
 

@@ -26,7 +26,8 @@ from margo_supplychain.authoring.roles import (
     kind_of,
     signers_of,
 )
-from margo_supplychain.errors import RefusedError, SupplyChainError
+from margo_supplychain.authoring.state import LIMITS
+from margo_supplychain.errors import FormatError, RefusedError, SupplyChainError
 from margo_supplychain.formats.names import (
     application_patterns,
     publisher_name,
@@ -36,7 +37,7 @@ from margo_supplychain.formats.names import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from tuf.api.metadata import Targets
+    from tuf.api.metadata import MetaFile, Targets
 
     from margo_supplychain.authoring.holders import Holder
     from margo_supplychain.authoring.plan import RoleKeys
@@ -44,9 +45,12 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.publisher_policy import PublisherPolicy
 
-# Roles and keys that `targets` remembers of one publisher that was removed: every
-# device reads them, and what is remembered of more would be for a vendor to choose.
-MOST_KEPT: Final = 10_000
+# What `targets` remembers of publishers that were removed, in bytes: every device reads
+# it, and what is remembered of more would be for a vendor to choose.
+MOST_KEPT: Final = 1 << 20
+"""Of one publisher."""
+MOST_KEPT_OF_ALL: Final = LIMITS.targets // 4
+_BYTES_OF_A_KEY: Final = 67  # its material, quoted, and a comma
 
 
 def add_publisher(
@@ -58,8 +62,9 @@ def add_publisher(
     if _exists(work, name, wanted):
         return work.changes.name_holders(name, holders)
     _require_no_return(work, name, wanted)
+    last = work.changes.last_good(name)
     _delegate(work, name, wanted, holders)
-    _begin(work, name)
+    _begin(work, name, last)
     return True
 
 
@@ -75,8 +80,9 @@ def add_application(
     if _exists(work, name.role, wanted):
         return work.changes.name_holders(name.role, holders)
     _require_no_return(work, name.role, wanted)
+    last = work.changes.last_good(name.role)
     _delegate(work, name.role, wanted, holders)
-    _begin(work, name.role)
+    _begin(work, name.role, last)
     return True
 
 
@@ -236,13 +242,13 @@ def _warn_of_cut_off(work: Work, role: str, *, begins: bool) -> None:
         )
 
 
-def _begin(work: Work, role: str) -> None:
-    """Sign a role that begins, if its keys are at hand."""
+def _begin(work: Work, role: str, last: MetaFile | None) -> None:
+    """Sign a role that begins, or goes on after a removal, if its keys are at hand."""
     if work.can_sign(role):
         work.changes.change(role)
     elif work.state.lists(role):
         # It was there before, or a thief of snapshot's key put it on the list.
-        work.changes.note_cut_off(role, None)
+        work.changes.note_cut_off(role, last)
 
 
 def _exists(work: Work, role: str, wanted: RoleKeys) -> bool:
@@ -310,19 +316,41 @@ def _keys_below(work: Work, publisher: str) -> dict[str, frozenset[str]]:
         )
         return {}
     found: dict[str, frozenset[str]] = {}
-    left = MOST_KEPT
+    room = min(
+        MOST_KEPT, MOST_KEPT_OF_ALL - _size(known_left(work.changes.view("targets")))
+    )
+    is_whole = True
     for role, keys in (*_delegated(work, publisher), *known_left(signed).items()):
-        # What a publisher says of others' roles is not for `targets` to repeat.
-        if not role.startswith(f"{publisher}."):
+        # What a publisher says of others' roles is not for `targets` to repeat. Of a
+        # role that was never signed, there is no old file that could be believed again.
+        if not _is_below(publisher, role) or not work.state.lists(role):
             continue
-        left -= len(keys) + 1
-        if left >= 0:
+        room -= _size({role: keys})
+        if room >= 0:
             found[role] = found.get(role, frozenset()) | keys
-    if left < 0:
+        else:
+            is_whole = False
+    if not is_whole:
         work.warnings.append(
-            f"{publisher} had more than {MOST_KEPT} keys: not all are remembered"
+            f"{publisher} had more keys than fit into what devices read: not all are "
+            "remembered"
         )
     return found
+
+
+def _is_below(publisher: str, role: str) -> bool:
+    """Say whether this is the name of an application's role of a publisher."""
+    try:
+        return application_of(role).publisher == publisher
+    except FormatError:
+        return False
+
+
+def _size(left: Mapping[str, frozenset[str]]) -> int:
+    """Return about how many bytes a list of keys takes in `targets`."""
+    return sum(
+        len(role) + 8 + len(keys) * _BYTES_OF_A_KEY for role, keys in left.items()
+    )
 
 
 def _delegated(work: Work, publisher: str) -> Iterator[tuple[str, frozenset[str]]]:

@@ -2,8 +2,9 @@
 
     x-left      keys that left a role, by material: they never return, also where old
                 versions were cleared away and when the role itself was removed
-    x-cut-off   roles whose keys were taken away before the new ones signed, and the
-                last file from which their holder goes on
+    x-cut-off   roles whose keys were taken away before the new ones signed, and
+                applications that were removed; with the last file from which their
+                holder goes on
     x-holders   who holds the keys (`holders`)
 
 Example:
@@ -85,7 +86,7 @@ def note_left(signed: Targets, left: Mapping[str, Iterable[str]]) -> None:
 
 
 class CutOff(NamedTuple):
-    """A role that was given keys that had not signed what is listed of it.
+    """A role that was given keys that had not signed what is listed of it, or none.
 
     Args:
         listed: what the snapshot listed of it then.
@@ -106,11 +107,19 @@ def cut_off(signed: Root | Targets, role: str) -> CutOff | None:
     fields = _field(signed, CUT_OFF)
     if fields is None or not fields.has(role):
         return None
-    found = fields.object(role)
-    listed = _file(found.object("listed"))
-    last = _file(found.object("last")) if found.has("last") else None
-    found.done()
-    return CutOff(listed, last)
+    return _cut_off(fields, role)
+
+
+def cut_offs(signed: Root | Targets) -> Mapping[str, CutOff]:
+    """Return what a delegator says of all roles that it cut off.
+
+    Raises:
+        MetadataFormatError: as `cut_off`, for any of them.
+    """
+    fields = _field(signed, CUT_OFF)
+    if fields is None:
+        return {}
+    return {role: _cut_off(fields, role) for role in fields.value}
 
 
 def cut_off_at(signed: Root | Targets, role: str) -> MetaFile | None:
@@ -198,6 +207,14 @@ def _field(signed: Root | Targets, name: str) -> Fields | None:
             f"{fields.what} has {len(fields.value)} entries, more than {MAX_ROLES}"
         )
     return fields
+
+
+def _cut_off(fields: Fields, role: str) -> CutOff:
+    found = fields.object(role)
+    listed = _file(found.object("listed"))
+    last = _file(found.object("last")) if found.has("last") else None
+    found.done()
+    return CutOff(listed, last)
 
 
 def _file(fields: Fields) -> MetaFile:

@@ -132,3 +132,7 @@ def drop_void_marks(work: Work) -> None:
                 if one.path in void and one.entry is not None:
                     entry = replace(one.entry, withdrawn=None)
                     work.put_entry(role, one.path, entry)
+                    # It may have come with its mark, and without its content.
+                    if not rules.is_barred(policy, one.version):
+                        work.applications.add(name)
+                        work.releases.setdefault(name, set()).add(one.version)

@@ -74,7 +74,7 @@ class Prospect:
         self.staged = staged or Staged()
         self.settings = verified_settings(Settings(profile="standard"), state)
         self.overlay = Overlay(self.staged, place.source)
-        self._standing: dict[str, Targets | None] = {}
+        self._standing: dict[str, tuple[MetaFile, Targets] | None] = {}
         self._known = state.walk.unexpired() if known is None else known
 
     def joined(
@@ -173,44 +173,61 @@ class Prospect:
 
     def standing(self, role: str) -> Targets | None:
         """Return what a role says before anything changes; see `_standing_of`."""
+        found = self._stands(role)
+        return None if found is None else found[1]
+
+    def stands_at(self, role: str) -> MetaFile | None:
+        """Return which file that is."""
+        found = self._stands(role)
+        return None if found is None else found[0]
+
+    def _stands(self, role: str) -> tuple[MetaFile, Targets] | None:
         if role not in self._standing:
             self._standing[role] = self._standing_of(role)
         return self._standing[role]
 
-    def _standing_of(self, role: str) -> Targets | None:
+    def is_signed_by(self, who: RoleSigners) -> bool:
+        """Say whether enough of these keys signed what would be listed of a role.
+
+        Raises:
+            FetchError: its file is not there.
+        """
+        entry = self.meta.get(f"{who.role}.json")
+        if entry is None:
+            return False
+        return signed_by(self._named(who.role, entry), who) is not None
+
+    def _standing_of(self, role: str) -> tuple[MetaFile, Targets] | None:
         """Return what a role says, as its keys signed it last; None if they never did.
 
-        Of a role whose keys were cut off, that is the last file before (`x-cut-off`).
-        What a thief of snapshot's key put on the list says nothing.
+        Of a role whose keys were cut off, and of an application that was removed, that
+        is the last file before (`x-cut-off`): its past binds whoever goes on. What a
+        thief of snapshot's key put on the list says nothing.
 
         Raises:
             FetchError: its file is not there.
             MetadataFormatError: what its delegator says of it can't be read.
         """
         entry = self.meta.get(f"{role}.json")
-        who = self._who_before(role)
-        if entry is None or who is None:
+        parent = self._delegator_before(role)
+        if entry is None or parent is None:
             return None
-        file = signed_by(self._named(role, entry), who)
+        who = signers_of(parent, role)
+        file = None if who is None else signed_by(self._named(role, entry), who)
         if file is None:
-            parent = self._delegator_before(role)
-            found = None if parent is None else cut_off(parent, role)
+            found = cut_off(parent, role)
             if found is None or found.last is None:
                 return None
-            data = self._named(role, found.last)
+            entry = found.last
+            data = self._named(role, entry)
             file = parse_targets(data, role=role, limit=LIMITS.targets)
-        signed: Targets = file.signed
-        return signed
+        return entry, file.signed
 
     def _delegator_before(self, role: str) -> Root | Targets | None:
         delegator = delegator_of(role)
         if delegator == "root":
             return self.state.root.signed
         return self.standing(delegator)
-
-    def _who_before(self, role: str) -> RoleSigners | None:
-        parent = self._delegator_before(role)
-        return None if parent is None else signers_of(parent, role)
 
     def _named(self, role: str, entry: MetaFile) -> bytes:
         data = self.file(role, entry.version)

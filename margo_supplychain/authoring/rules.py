@@ -115,6 +115,16 @@ def check_release(
         )
 
 
+def is_barred(policy: PublisherPolicy, version: Version) -> bool:
+    """Say whether a policy lets no device take a version, whatever is listed."""
+    minimum = policy.minimum_version
+    return (
+        (minimum is not None and version < minimum)
+        or policy.provenance != "none"
+        or bool(policy.attestations)
+    )
+
+
 def check_use(one: Candidate, other: Candidate, policy: PublisherPolicy) -> None:
     """Refuse a release to use instead of another if devices could not install it.
 
