@@ -50,7 +50,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from margo_supplychain.formats.reports import Report, Violation
@@ -629,11 +629,25 @@ class CancelledError(InconclusiveError):
 
 
 class IncompleteError(SupplyChainError):
-    """More signatures are needed, or a duty is due."""
+    """More signatures are needed, or a duty is due.
+
+    Args:
+        roles: of each role that lacks signatures the ids of all its keys.
+    """
 
     code = "incomplete"
     exit_status = 5
     default_hint = "hand it to the key holders that are named"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        roles: Mapping[str, Sequence[str]] | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.roles = {role: tuple(keys) for role, keys in (roles or {}).items()}
 
 
 class SignerError(SupplyChainError):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from margo_supplychain.authoring.written import Written
+
+if TYPE_CHECKING:
+    from margo_supplychain.authoring.submission_changes import RoleChange
 
 
 class Taken(NamedTuple):
@@ -17,6 +20,8 @@ class Taken(NamedTuple):
         roles: (role, version) of what is new; empty if all of it was published before.
         releases: those that were not listed before, as `acme/pump-monitor 1.2.0`.
         note: what its vendor wrote.
+        said: `Submission.said`, to compare with who signed it.
+        changes: what it changes, role by role.
     """
 
     name: str
@@ -24,6 +29,8 @@ class Taken(NamedTuple):
     roles: tuple[tuple[str, int], ...]
     releases: tuple[str, ...]
     note: str | None
+    said: str
+    changes: tuple[RoleChange, ...] = ()
 
 
 class Refusal(NamedTuple):
@@ -37,6 +44,7 @@ class Refusal(NamedTuple):
         code: of the error.
         hint: what can be done.
         is_open: it could not be decided, and may be taken the next time.
+        is_early: it follows a version that is not published.
     """
 
     name: str
@@ -45,6 +53,7 @@ class Refusal(NamedTuple):
     code: str
     hint: str | None
     is_open: bool
+    is_early: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +61,7 @@ class Accepted:
     """What `Repository.accept` did.
 
     Args:
-        taken: what is published now.
+        taken: what is published now; of a dry run, what would be.
         known: what was published before; it is cleaned away.
         refused: what is not, and why.
         written: roles that were signed and taken in, and content.

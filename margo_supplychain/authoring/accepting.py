@@ -28,6 +28,7 @@ from margo_supplychain.authoring.inbox import NAME
 from margo_supplychain.authoring.prospect import Prospect
 from margo_supplychain.authoring.roles import application_of, kind_of
 from margo_supplychain.authoring.submission import OPERATOR
+from margo_supplychain.authoring.submission_changes import role_changes
 from margo_supplychain.authoring.written import Written
 from margo_supplychain.errors import (
     BudgetError,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.place import Progress
     from margo_supplychain.authoring.repository import Repository
     from margo_supplychain.authoring.submission import Submission
+    from margo_supplychain.authoring.submission_changes import RoleChange
     from margo_supplychain.authoring.work import Work
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.versions import Version
@@ -66,6 +68,8 @@ MOST_WASTED: Final = 600.0  # seconds, on what is refused; then others are not r
 # What devices may say of one of them that is wrong.
 _OF_ONE: Final = (VerificationError, TooLargeError, BudgetError)
 SHORTEST_NAME: Final = 8  # digits of a submission's name that tell it from others
+MOST_LOOKED_AT: Final = 100  # submissions, for what one of them follows
+_FEW: Final = 5  # names in a sentence
 
 
 def accept(
@@ -117,7 +121,30 @@ def accept(
         # Each was judged alone, and together devices would refuse them: whoever it is,
         # the others need not wait for him.
         done = _one_by_one(attempt, names, reached, why)
+    done = _explained(done, inbox, waiting.names)
     return _tidied(done, inbox, more=waiting.more and not only, discard=discard)
+
+
+def preview(
+    repository: Repository,
+    inbox: Inbox,
+    *,
+    only: Sequence[str] = (),
+    clock: Clock | None = None,
+    state: TrustStore | None = None,
+) -> Accepted:
+    """Judge what waits and publish nothing; see `Repository.accept`.
+
+    No content is read: whether that comes along whole is found when it is taken.
+    """
+    waiting = inbox.names()
+    names = _chosen(inbox, waiting.names, only)
+    with repository.edit((), clock=clock, time_checked=True, state=state) as edit:
+        found = edit.accept(inbox, names, is_dry=True)
+    found = _explained(found, inbox, waiting.names)
+    return replace(
+        found, more=found.more or (waiting.more and not only), warnings=edit.warnings
+    )
 
 
 def _one_by_one(
@@ -170,13 +197,67 @@ def _chosen(inbox: Inbox, names: Sequence[str], only: Sequence[str]) -> tuple[st
         matching = [one for one in names if one.startswith(given)]
         if NAME.fullmatch(given) is not None:
             matching = [given]  # also where more lie there than were listed
-        if len(matching) != 1 or len(given) < SHORTEST_NAME:
+        if len(given) < SHORTEST_NAME:
             raise RefusedError(
-                f"{len(matching)} submissions in {inbox.url} begin with {given[:64]!r}",
-                hint=f"name one by {SHORTEST_NAME} digits of its name or more",
+                f"{given!r} are {len(given)} digits of a submission's name, expected "
+                f"{SHORTEST_NAME} or more"
+                if given
+                else "an empty name is no submission's",
+                hint=f"in {inbox.url}: {_shown(matching)}" if matching else None,
+            )
+        if len(matching) != 1:
+            counted = f"{len(matching)} submissions" if matching else "no submission"
+            raise RefusedError(
+                f"{counted} in {inbox.url} begin{'' if matching else 's'} with "
+                f"{given[:64]!r}",
+                hint=f"give more digits: {_shown(matching)}"
+                if matching
+                else f"it holds {_shown(names)}",
             )
         found += matching
     return tuple(dict.fromkeys(found))
+
+
+def _shown(names: Sequence[str]) -> str:
+    shown = ", ".join(one[:12] for one in names[:_FEW])
+    more = len(names) - _FEW
+    return f"{shown} and {more} more" if more > 0 else shown or "nothing"
+
+
+def _explained(done: Accepted, inbox: Inbox, names: Sequence[str]) -> Accepted:
+    """Say of what came too early which submission it follows, if that waits there."""
+    if not any(one.is_early for one in done.refused):
+        return done
+    seen = {one.name for one in (*done.taken, *done.known)}
+    seen |= {one.name for one in done.refused}
+    others: dict[str, Submission] = {}
+    for name in [one for one in names if one not in seen][:MOST_LOOKED_AT]:
+        try:
+            others[name] = inbox.signed(name)
+        except SupplyChainError:
+            continue  # nobody asked for it, and it explains nothing
+    refused: list[Refusal] = []
+    for one in done.refused:
+        before = [
+            name
+            for name, other in others.items()
+            if one.is_early and other.publisher == one.publisher
+        ]
+        refused.append(one._replace(hint=_follows(before, one)) if before else one)
+    return replace(done, refused=tuple(refused))
+
+
+def _follows(before: Sequence[str], one: Refusal) -> str:
+    if len(before) > _FEW:
+        return (
+            f"it follows others of {one.publisher} in the same inbox: take them "
+            "together, without --only"
+        )
+    options = " ".join(f"--only {name[:12]}" for name in (*before, one.name))
+    return (
+        f"it follows {_shown(before)}, in the same inbox and not looked at: take them "
+        f"together, {options}"
+    )
 
 
 def _tidied(done: Accepted, inbox: Inbox, *, more: bool, discard: bool) -> Accepted:
@@ -213,7 +294,12 @@ def _tidied(done: Accepted, inbox: Inbox, *, more: bool, discard: bool) -> Accep
 
 
 def take(
-    work: Work, inbox: Inbox, names: Sequence[str], *, content: ContentSources | None
+    work: Work,
+    inbox: Inbox,
+    names: Sequence[str],
+    *,
+    content: ContentSources | None,
+    is_dry: bool = False,
 ) -> Accepted:
     """Judge submissions one after the other, and take in what is good; see `accept`.
 
@@ -222,11 +308,12 @@ def take(
         inbox: where they lie; nothing is removed.
         names: which of them.
         content: asks the registries that records name.
+        is_dry: judge alone: nothing is taken in, and no content is read.
 
     Raises:
         SupplyChainError: the repository is not fit to take in anything.
     """
-    taking = _Taking(work, inbox, content)
+    taking = _Taking(work, inbox, content, is_dry=is_dry)
     taking.run(names)
     return taking.result()
 
@@ -234,9 +321,15 @@ def take(
 @final
 class _Taking:
     def __init__(
-        self, work: Work, inbox: Inbox, content: ContentSources | None
+        self,
+        work: Work,
+        inbox: Inbox,
+        content: ContentSources | None,
+        *,
+        is_dry: bool,
     ) -> None:
         self._work = work
+        self._is_dry = is_dry
         self._inbox = inbox
         self._content = content
         self._prospect = Prospect(work.state, work.place, now=work.signed_at)
@@ -268,7 +361,8 @@ class _Taking:
             ]
             if not pending:
                 break
-        self._note_releases()
+        if not self._is_dry:
+            self._note_releases()
 
     def result(self) -> Accepted:
         """Return what came of it, before anything is published."""
@@ -282,35 +376,49 @@ class _Taking:
 
     def _one(self, name: str) -> None:
         self._refused.pop(name, None)
-        publisher = None
+        submission = None
         began = time.monotonic()
         try:
             submission = self._inbox.signed(name)
-            publisher = submission.publisher
             judged = judge(self._prospect, submission)
             if judged.is_known:
                 self._known.append(_taken(name, submission, judged))
                 return
-            # Signed by those who may: now all of it is read, and compared.
-            with self._inbox.read(name) as whole:
-                if _files(whole) != _files(submission):
-                    raise RefusedError(
-                        f"{publisher}: {name[:12]} changed while it was read"
-                    )
-                stored = take_content(
-                    self._work, whole, list(judged.releases()), content=self._content
-                )
+            changes = role_changes(submission, self._prospect, roles=judged.roles)
+            if not self._is_dry:
+                self._take_content(name, submission, judged)
         except SupplyChainError as why:
+            publisher = None if submission is None else submission.publisher
             found = _refusal(name, publisher, why)
             if not self._is_fit():
                 found = found._replace(is_open=True)
+            elif submission is not None:
+                found = found._replace(is_early=self._is_early(submission))
             self._refused[name] = found
             self._wasted += time.monotonic() - began
             return
+        self._adopt(judged)
+        self._taken.append(_taken(name, submission, judged, changes))
+
+    def _take_content(self, name: str, submission: Submission, judged: Judged) -> None:
+        # Signed by those who may: now all of it is read, and compared.
+        with self._inbox.read(name) as whole:
+            if _files(whole) != _files(submission):
+                raise RefusedError(
+                    f"{submission.publisher}: {name[:12]} changed while it was read"
+                )
+            stored = take_content(
+                self._work, whole, list(judged.contents()), content=self._content
+            )
         self._blobs_new += stored.new
         self._blobs_there += stored.there
-        self._adopt(judged)
-        self._taken.append(_taken(name, submission, judged))
+
+    def _is_early(self, submission: Submission) -> bool:
+        """Say whether it follows something that is not there yet."""
+        return any(
+            one.version > self._prospect.version(one.role) + 1
+            for one in submission.roles
+        )
 
     def _is_fit(self) -> bool:
         """Say whether the operator's own role stands, or nothing could be taken."""
@@ -325,6 +433,10 @@ class _Taking:
 
     def _adopt(self, judged: Judged) -> None:
         work = self._work
+        work.warnings += judged.warnings
+        self._prospect = judged.after
+        if self._is_dry:
+            return
         for role in judged.roles:
             # Also where another one follows in this very run: it has its name.
             work.staged.metadata[file_name(role.role, role.version)] = role.data
@@ -334,8 +446,6 @@ class _Taking:
         for target in judged.targets:
             work.staged.targets[target.path] = (target.what, target.data)
         self._new.update((one.name, one.version) for one in judged.releases())
-        work.warnings += judged.warnings
-        self._prospect = judged.after
 
     def _note_releases(self) -> None:
         """Tell the edit which releases devices must be able to install now."""
@@ -357,7 +467,12 @@ def _files(submission: Submission) -> tuple[object, ...]:
     )
 
 
-def _taken(name: str, submission: Submission, judged: Judged) -> Taken:
+def _taken(
+    name: str,
+    submission: Submission,
+    judged: Judged,
+    changes: tuple[RoleChange, ...] = (),
+) -> Taken:
     return Taken(
         name=name,
         publisher=judged.publisher,
@@ -366,6 +481,8 @@ def _taken(name: str, submission: Submission, judged: Judged) -> Taken:
             f"{one.record.name} {one.record.version}" for one in judged.records
         ),
         note=submission.note,
+        said=submission.said,
+        changes=changes,
     )
 
 

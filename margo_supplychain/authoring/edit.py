@@ -343,6 +343,7 @@ class Edit:
         names: Sequence[str],
         *,
         content: ContentSources | None = None,
+        is_dry: bool = False,
     ) -> Accepted:
         """Take in what vendors have submitted; see `Repository.accept`.
 
@@ -350,10 +351,11 @@ class Edit:
             inbox: where it lies; nothing is removed.
             names: which submissions, one after the other.
             content: asks the registries that records name; None to ask nobody.
+            is_dry: judge alone, and change nothing.
         """
         from margo_supplychain.authoring.accepting import take
 
-        return take(self._work, inbox, names, content=content)
+        return take(self._work, inbox, names, content=content, is_dry=is_dry)
 
     # --- renewal ---------------------------------------------------------------------
 

@@ -111,6 +111,7 @@ class Pending:
 
     Attributes:
         names: the submissions of this vendor that wait and can be taken, in order.
+        releases: what each of them lists anew.
         told: what the vendor should know, one line each.
     """
 
@@ -119,6 +120,7 @@ class Pending:
         self._start = start
         self._prospect = Prospect(state, start.place, now=start.now)
         self.names: list[str] = []
+        self.releases: dict[str, tuple[str, ...]] = {}
         self.told: list[str] = []
 
     @property
@@ -220,6 +222,10 @@ class Pending:
                 if not judged.is_known:
                     self._prospect = judged.after
                     self.names.append(name)
+                    self.releases[name] = tuple(
+                        f"{new.record.name} {new.record.version}"
+                        for new in judged.records
+                    )
             if len(left) == before:
                 break
         self.told += [

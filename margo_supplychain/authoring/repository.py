@@ -265,7 +265,8 @@ class Repository:
 
         Raises:
             RefusedError: the operator would refuse it, or something of it is his.
-            IncompleteError: signatures are missing; the file is written all the same.
+            IncompleteError: signatures are missing, and there is no file to write it
+                to (with one, `HandedIn.lacking` says what is missing).
             VerificationError: the repository is not what memory or root says.
             ClockError: the clock is far from the last signed time.
             FetchError, StorageError: something can't be read, pushed or handed in.
@@ -372,6 +373,7 @@ class Repository:
         *,
         only: Sequence[str] = (),
         discard: bool = False,
+        dry_run: bool = False,
         content: ContentSources | None = None,
         clock: Clock | None = None,
         time_checked: bool = False,
@@ -389,6 +391,8 @@ class Repository:
             only: names of submissions, or their first digits; all that are there by
                 default.
             discard: remove what was refused as well.
+            dry_run: judge alone: no key is needed, no content is read, and nothing is
+                written or removed.
             content: asks the registries that records name for the content of releases;
                 None to ask nobody.
             clock, time_checked, state, progress: see `edit`.
@@ -398,8 +402,10 @@ class Repository:
             RefusedError: `only` names none, or more than one.
             SupplyChainError: see `edit`; nothing was published.
         """
-        from margo_supplychain.authoring.accepting import accept
+        from margo_supplychain.authoring.accepting import accept, preview
 
+        if dry_run:
+            return preview(self, inbox, only=only, clock=clock, state=state)
         return accept(
             self,
             inbox,

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from margo_supplychain import threshold
+from margo_supplychain.authoring.roles import RoleSigners
 from margo_supplychain.errors import (
     FormatError,
     IncompleteError,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from securesystemslib.signer import Signature, Signer
     from tuf.api.metadata import Signed, Targets
 
-    from margo_supplychain.authoring.roles import RoleSigners
     from margo_supplychain.formats.tuf_metadata import RoleFile, T
 
 
@@ -72,19 +72,20 @@ def require_complete(roles: Sequence[RoleSigners], signers: Signers) -> None:
     Raises:
         IncompleteError: names every role and the keys that are missing.
     """
-    lacking = []
+    lacking, keys = {}, {}
     for who in roles:
         at_hand = {keyid for keyid, _ in signers.of(who)}
         if len(at_hand) < who.threshold:
             missing = ", ".join(
                 keyid[:12] for keyid in who.keys if keyid not in at_hand
             )
-            lacking.append(
-                f"{who.role} needs {who.threshold - len(at_hand)} more of {missing}"
-            )
+            more = who.threshold - len(at_hand)
+            lacking[who.role] = f"{who.role} needs {more} more of {missing}"
+            keys[who.role] = tuple(who.keys)
     if lacking:
         raise IncompleteError(
-            "; ".join(lacking),
+            "; ".join(lacking.values()),
+            roles=keys,
             hint="give the private keys of every role that is signed; nothing was "
             "changed",
         )
@@ -169,6 +170,29 @@ def with_signatures(
     content["signatures"] = [found[keyid].to_dict() for keyid in sorted(found)]
     data = strict_json.canonical(content)
     return parse_role(data, role=who.role, limit=len(data))
+
+
+def with_own_signature(file: RoleFile[T], signer: Signer) -> RoleFile[T]:
+    """Return a partly signed file with one more signature, under the key's own id.
+
+    For somebody who can't know the role's keys: nothing that others signed is dropped
+    or counted. Whether the key is one of them is for others to say.
+
+    Raises:
+        SignerError: the key made a signature that does not verify.
+    """
+    key = signer.public_key
+    made = _sign(
+        file.payload, key.keyid, signer, RoleSigners(file.role, {key.keyid: key}, 1)
+    )
+    content: dict[str, Any] = strict_json.parse(
+        file.data, what=file.role, limit=len(file.data)
+    )
+    found = {one["keyid"]: one for one in content["signatures"]}
+    found[key.keyid] = made.to_dict()
+    content["signatures"] = [found[keyid] for keyid in sorted(found)]
+    data = strict_json.canonical(content)
+    return parse_role(data, role=file.role, limit=len(data))
 
 
 def same_but_for_expiry(

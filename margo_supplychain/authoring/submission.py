@@ -24,16 +24,22 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self, final
 from margo_supplychain import threshold
 from margo_supplychain.authoring.overlay import Staged
 from margo_supplychain.authoring.roles import delegator_of, signers_of
-from margo_supplychain.authoring.signatures import Signers, with_signatures
+from margo_supplychain.authoring.signatures import (
+    Signers,
+    with_own_signature,
+    with_signatures,
+)
 from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.errors import (
     IncompleteError,
     MetadataFormatError,
     RefusedError,
 )
+from margo_supplychain.formats import strict_json
 from margo_supplychain.formats.digests import Descriptor, Digest
 from margo_supplychain.formats.fields import line, moment, unique
 from margo_supplychain.formats.names import publisher_name, target_path
+from margo_supplychain.formats.times import format_time
 from margo_supplychain.formats.tuf_metadata import file_name
 
 if TYPE_CHECKING:
@@ -41,7 +47,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from securesystemslib.signer import Signer
-    from tuf.api.metadata import Targets
+    from tuf.api.metadata import Root, Targets
 
     from margo_supplychain.authoring.roles import RoleSigners
     from margo_supplychain.authoring.state import State
@@ -147,6 +153,24 @@ class Submission:
         more = len(self.roles) - 5
         return f"{shown} and {more} more" if more > 0 else shown
 
+    @property
+    def said(self) -> str:
+        """Sha256 over all that it says, lower-case hex: no signature changes it.
+
+        Who signs or takes it compares it with others; the file's own changes with
+        each signature.
+        """
+        value = {
+            "publisher": self.publisher,
+            "created": format_time(self.created),
+            "base": self.base._asdict(),
+            "roles": [[one.role, Digest.of(one.payload).hex] for one in self.roles],
+            "targets": [[one.path, one.what.digest.hex] for one in self.targets],
+            "content": [[str(one.digest), one.size] for one in self.content],
+            "note": self.note,
+        }
+        return Digest.of(strict_json.canonical(value)).hex
+
     def role(self, name: str) -> RoleFile[Targets] | None:
         """Return one of its roles; None if it is not among them."""
         return next((one for one in self.roles if one.role == name), None)
@@ -182,6 +206,13 @@ class Submission:
             delegator = delegator_of(one.role)
             own = self.role(delegator)
             if own is None:
+                if not state.lists(delegator):
+                    raise RefusedError(
+                        f"nobody can say yet whose keys sign {one.role}: {delegator} "
+                        "is not published",
+                        hint="it follows what was handed in before: the operator takes "
+                        "that in first",
+                    )
                 trusted = state.trusted(delegator)
                 who = signers_of(trusted.signed, one.role)
             else:
@@ -191,11 +222,30 @@ class Submission:
             found[one.role] = who
         return found
 
+    def signers_apart(self, root: Root | None) -> dict[str, RoleSigners]:
+        """Return who must sign those of its roles whose keys are known without a state.
+
+        An application's are, where the publisher's role comes along, which nobody
+        vouches for; those of the operator's `targets` by a root that is trusted.
+
+        Args:
+            root: that one, verified.
+        """
+        found = {}
+        for one in self.roles:
+            own = self.role(delegator_of(one.role))
+            said = own.signed if own is not None else None
+            parent = root if one.role == OPERATOR else said
+            who = None if parent is None else signers_of(parent, one.role)
+            if who is not None:
+                found[one.role] = who
+        return found
+
     def status(self, who: Mapping[str, RoleSigners]) -> tuple[ThresholdStatus, ...]:
         """Return for each role which of its keys have signed, and which are missing.
 
         Args:
-            who: see `signers`.
+            who: see `signers`; roles that it leaves out are not counted.
         """
         return tuple(
             threshold.count(
@@ -207,11 +257,14 @@ class Submission:
                 role=one.role,
             )
             for one in self.roles
+            if one.role in who
         )
 
     def is_complete(self, who: Mapping[str, RoleSigners]) -> bool:
         """Say whether enough distinct keys have signed every role."""
-        return all(one.met for one in self.status(who))
+        return all(one.role in who for one in self.roles) and all(
+            one.met for one in self.status(who)
+        )
 
     def require_complete(self, who: Mapping[str, RoleSigners]) -> None:
         """Refuse to hand in what the operator would refuse.
@@ -228,6 +281,7 @@ class Submission:
             )
             raise IncompleteError(
                 f"the submission is not complete: {text}",
+                roles={one.role: tuple(who[one.role].keys) for one in lacking},
                 hint="send its file to the holders of the missing keys: "
                 "margo-supplychain root sign FILE --key KEY",
             )
@@ -235,7 +289,9 @@ class Submission:
     def sign(self, signer: Signer, who: Mapping[str, RoleSigners]) -> Self:
         """Return it with this key's signature on each role that the key may sign.
 
-        Signatures that no key of a role made are dropped.
+        Signatures that no key of a role made are dropped. Of a role that `who` leaves
+        out nobody here knows the keys: it is signed as well, by the key's own id, and
+        what others signed of it stays, for somebody who knows them to count.
 
         Raises:
             RefusedError: the key may sign none of them.
@@ -247,18 +303,22 @@ class Submission:
             for role, one in who.items()
             if any(threshold.material(key) == known for key in one.keys.values())
         }
-        if not may & {one.role for one in self.roles}:
+        unknown = {one.role for one in self.roles} - who.keys()
+        if not unknown | (may & {one.role for one in self.roles}):
             names = ", ".join(one.role for one in self.roles)
             raise RefusedError(
                 f"key {signer.public_key.keyid[:12]} may sign none of {names}",
                 hint="it is no key of these roles: ask who handed you the file",
             )
-        roles = [
-            with_signatures(one, who[one.role], signers=Signers([signer]))
-            if one.role in may
-            else one
-            for one in self.roles
-        ]
+        roles = []
+        for one in self.roles:
+            if one.role in may:
+                signers = Signers([signer])
+                roles.append(with_signatures(one, who[one.role], signers=signers))
+            elif one.role in unknown:
+                roles.append(with_own_signature(one, signer))
+            else:
+                roles.append(one)
         return replace(self, roles=tuple(roles))
 
     def merge(self, *others: Submission, who: Mapping[str, RoleSigners]) -> Self:

@@ -55,10 +55,6 @@ if TYPE_CHECKING:
     from margo_supplychain.verify.trust_store import TrustStore
 
 MOST_TAKEN: Final = 100  # names in a row that something else has
-SEND_ON: Final = (
-    "send the file to the holders of the missing keys (margo-supplychain root sign "
-    "FILE --key KEY), then hand it in: margo-supplychain release submit FILE"
-)
 
 
 @contextmanager
@@ -155,7 +151,11 @@ class _HandingIn:
         if not work.changes.touched:
             stored = start.place.push([], work.kept, progress=work.progress)
             remember(start.store, self._state, work.warnings)
-            return Written(blobs_restored=len(work.restored), blobs_there=stored.there)
+            return Written(
+                blobs_restored=len(work.restored),
+                blobs_there=stored.there,
+                waiting=self._pending.releases,
+            )
         publisher = self._publisher()
         if not start.time_checked:
             require_plausible_time(self._state, work.now)
@@ -172,11 +172,11 @@ class _HandingIn:
                 )
         elif start.file is None:
             self._refuse_incomplete(lacking)
+        else:
+            work.warnings.extend(self._pending.told)
         stored = start.place.push(work.new, work.kept, progress=work.progress)
-        written = self._put(submission, stored, is_complete=not lacking)
+        written = self._put(submission, stored, lacking)
         remember(start.store, self._state, work.warnings)
-        if lacking:
-            raise IncompleteError(f"{start.file}: {_lacking(lacking)}", hint=SEND_ON)
         return written
 
     def _touch_what_is_staged(self) -> None:
@@ -261,11 +261,14 @@ class _HandingIn:
         return tuple(found[digest] for digest in sorted(found))
 
     def _put(
-        self, submission: Submission, stored: Stored, *, is_complete: bool
+        self,
+        submission: Submission,
+        stored: Stored,
+        lacking: Sequence[ThresholdStatus],
     ) -> HandedIn:
         start = self._start
         name, inbox, file = "", None, None
-        if is_complete and start.inbox is not None:
+        if not lacking and start.inbox is not None:
             name, inbox = start.inbox.put(submission), start.inbox.url
         elif start.file is not None:
             save_submission(start.file, submission, replaces=False)
@@ -280,21 +283,24 @@ class _HandingIn:
             file=file,
             after=tuple(self._pending.names),
             blobs_along=len(submission.content),
+            lacking=tuple(_lacks(one) for one in lacking),
         )
 
     def _refuse_incomplete(self, lacking: Sequence[ThresholdStatus]) -> None:
+        who = {one.role: self._work.changes.require_who(one.role) for one in lacking}
         raise IncompleteError(
-            _lacking(lacking),
+            "; ".join(_lacks(one) for one in lacking),
+            roles={role: tuple(one.keys) for role, one in who.items()},
             hint="give the other keys, too; or write it to a file that their holders "
             "sign: --out FILE. Nothing was handed in",
         )
 
 
-def _lacking(lacking: Sequence[ThresholdStatus]) -> str:
-    return "; ".join(
+def _lacks(one: ThresholdStatus) -> str:
+    missing = ", ".join(key[:12] for key in one.missing[:8])
+    return (
         f"{one.role} has {len(one.signers)} of {one.needed} signatures (missing: "
-        f"{', '.join(key[:12] for key in one.missing[:8])})"
-        for one in lacking
+        f"{missing})"
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 from tuf.api.metadata import TargetFile
 
 from margo_supplychain.authoring.changes import Changes
+from margo_supplychain.authoring.delegator_fields import removed_roles
 from margo_supplychain.authoring.overlay import Staged
 from margo_supplychain.authoring.roles import application_of, kind_of, signers_of
 from margo_supplychain.authoring.state import LIMITS
@@ -170,9 +171,17 @@ class Work:
                     hint=f"name it {known}/{name.name}",
                 )
         elif self.changes.who(name.publisher) is None:
+            if name.publisher in removed_roles(self.changes.view("targets")):
+                raise RefusedError(
+                    f"{name.publisher} is no longer a publisher here: it was removed",
+                    hint="ask the operator; it comes back with new keys alone",
+                )
             raise RefusedError(
                 f"there is no publisher {name.publisher} here",
-                hint=f"add it: margo-supplychain publisher add {name.publisher}",
+                hint=f"add it: margo-supplychain publisher add {name.publisher}"
+                if self.place.is_own
+                else "the operator adds publishers: ask there, and send your public "
+                "key",
             )
 
     def applications_of(self, role: str) -> set[ReleaseName]:

@@ -23,6 +23,8 @@ class Written:
             damaged or missing.
         warnings: what the author should know where there was no edit (`adopt_root`,
             `hand_in`), one line each; an edit has its own (`Edit.warnings`).
+        waiting: of a vendor to whom nothing changed: what he handed in before, and the
+            operator has not taken yet; name → its new releases.
     """
 
     roles: Mapping[str, tuple[int, datetime]] = field(default_factory=dict)
@@ -30,6 +32,7 @@ class Written:
     blobs_there: int = 0
     blobs_restored: int = 0
     warnings: tuple[str, ...] = ()
+    waiting: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,7 @@ class HandedIn(Written):
         file: where it is, if it is not in an inbox.
         after: names of submissions that the operator must take first.
         blobs_along: blobs that are part of it.
+        lacking: what is missing before it can be handed in, one line for each role.
     """
 
     name: str
@@ -50,3 +54,4 @@ class HandedIn(Written):
     file: Path | None
     after: tuple[str, ...]
     blobs_along: int
+    lacking: tuple[str, ...] = ()

@@ -226,22 +226,9 @@ class Author:
                 )
             raise
         except IncompleteError as why:
-            if self.submission is not None:
-                raise
-            why.hint = (
-                "give every key that signs: `--key FILE` for each, the online key too, "
-                'or release-key = ["a.key", "b.key"] in margo-supplychain.toml; '
-                "nothing was changed"
-            )
-            setting = self.invocation.settings.find("online-key")
-            left = () if setting is None else setting.values
-            if self.keys and not set(left) <= set(self.keys):
-                more = " ".join(f"--key {one}" for one in left)
-                why.hint = (
-                    "--key replaces all keys of margo-supplychain.toml, online-key too:"
-                    f" add {more}, or name the others there and leave --key out; "
-                    "nothing was changed"
-                )
+            from margo_supplychain.cli.missing_keys import missing_hint
+
+            why.hint = missing_hint(self, why) or why.hint
             raise
 
 
@@ -405,7 +392,10 @@ def signed_line(edit: Edit) -> str:
     """Return what an edit signed, for people: `acme v4, snapshot v8, timestamp v9`."""
     roles = {} if edit.written is None else edit.written.roles
     if not roles:
-        return "nothing, it is so already"
+        waiting = {} if edit.written is None else edit.written.waiting
+        names = ", ".join(name[:12] for name in waiting)
+        also = f"; with {names}, which the operator has not taken yet" if names else ""
+        return f"nothing, it is so already{also}"
     text = ", ".join(f"{role} v{version}" for role, (version, _) in roles.items())
     found = handed_in(edit)
     return text if found is None else f"{text}; {handed_in_text(found)}"

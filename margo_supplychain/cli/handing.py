@@ -14,11 +14,14 @@ Example:
 from __future__ import annotations
 
 import functools
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from margo_supplychain.cli.failures import PROGRAM
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +83,7 @@ def submits(command: Callable[..., Result]) -> Callable[..., Result]:
             author = hands_in(author, inbox or "", out=out, note=note)
         elif note is not None:
             raise click.UsageError("--note goes with --submit or --out")
-        return command(author, *arguments, **options)
+        return sent_on(command(author, *arguments, **options))
 
     return with_inbox
 
@@ -129,7 +132,27 @@ def submission_data(found: HandedIn) -> dict[str, Any]:
         "file": None if found.file is None else str(found.file),
         "after": list(found.after),
         "blobs": found.blobs_along,
+        "lacking": list(found.lacking),
     }
+
+
+def sent_on(result: Result) -> Result:
+    """Let a command that wrote a file end with who must sign it, and exit status 5."""
+    found = result.data.get("submission")
+    if not found or not found["lacking"]:
+        return result
+    file = shlex.quote(found["file"])
+    lines = [one for one in result.lines if not one.startswith("next: ")]
+    sign = f"{PROGRAM} root sign {file} --key …"
+    submit = f"{PROGRAM} release submit {file}"
+    return result._replace(
+        lines=[
+            *lines,
+            f"incomplete: {'; '.join(found['lacking'])}",
+            f"next: send {file} to the holders of those keys: {sign}; then {submit}",
+        ],
+        exit_status=5,
+    )
 
 
 def handed_in_text(found: HandedIn) -> str:

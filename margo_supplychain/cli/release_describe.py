@@ -25,8 +25,17 @@ _GENERATIONS = {"v1": "Margo v1", "v1-alpha1": "Margo v1-alpha1"}
 _MANY = 6  # components in one line
 
 
-def describe_build(release: Release, *, directory: Path, output: str) -> Result:
-    """Return what to print after `release build`."""
+def describe_build(
+    release: Release, *, directory: Path, output: str, follow: str
+) -> Result:
+    """Return what to print after `release build`.
+
+    Args:
+        release: what was built.
+        directory: from what.
+        output: where to.
+        follow: `publish`, or `submit` where another publishes.
+    """
     file = directory / "margo.yaml"
     found = _description(file)
     generation = "Margo" if found is None else _GENERATIONS[found.generation]
@@ -39,7 +48,7 @@ def describe_build(release: Release, *, directory: Path, output: str) -> Result:
     lines = [
         f"built {release.name} {release.version} from {file} ({generation})",
         *describe.table(rows),
-        f"next: margo-supplychain release publish {output}",
+        f"next: margo-supplychain release {follow} {output}",
     ]
     record = {
         "name": str(release.name),

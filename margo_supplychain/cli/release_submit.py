@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,15 +10,17 @@ import click
 
 from margo_supplychain.cli import describe, signing_keys
 from margo_supplychain.cli.author import RETRY, signed_data, warn
-from margo_supplychain.cli.failures import hinted
+from margo_supplychain.cli.failures import PROGRAM, hinted
 from margo_supplychain.cli.handing import (
     handed_in,
     handed_in_text,
+    sent_on,
     submission_data,
 )
 from margo_supplychain.cli.output import Result
 from margo_supplychain.cli.progress import progress
 from margo_supplychain.cli.root_files import is_submission
+from margo_supplychain.errors import FormatError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,12 +42,19 @@ def submit_outputs(author: Author, outputs: Sequence[str]) -> Result:
     from margo_supplychain.authoring.release import Release
 
     files = [one for one in outputs if is_submission(Path(one))]
-    if not files:
-        return submit_releases(
-            author, [Release.from_build(Path(one)) for one in outputs]
-        )
-    if len(outputs) > 1:
+    if files and len(outputs) > 1:
         raise click.UsageError(f"{files[0]} is a submission, and handed in alone")
+    for one in outputs:
+        if not os.path.lexists(one):
+            raise FormatError(
+                f"{one}: no such file or directory, expected what `release build` made",
+                where=one,
+                hint=f"build it first: {PROGRAM} release build DIR --output {one}",
+            )
+    if not files:
+        return sent_on(
+            submit_releases(author, [Release.from_build(Path(one)) for one in outputs])
+        )
     return _submit_file(author, Path(files[0]))
 
 
@@ -71,9 +81,10 @@ def submit_releases(author: Author, releases: Sequence[Release]) -> Result:
     warn(author.invocation, edit.warnings)
     found = handed_in(edit)
     lines = []
+    verb = "signed" if found is not None and found.lacking else "handed in"
     for one, is_new in zip(releases, new, strict=True):
-        verb = "handed in" if is_new else "unchanged: listed before,"
-        lines += [f"{verb} {one.name} {one.version}"]
+        text = f"{verb} {one.name} {one.version}"
+        lines += [text if is_new else _before(edit, one)]
         lines += describe.table([("record ", _record(edit, one))])
     if edit.written is not None and edit.written.blobs_restored:
         restored = describe.counted(edit.written.blobs_restored, "blob")
@@ -92,6 +103,16 @@ def submit_releases(author: Author, releases: Sequence[Release]) -> Result:
         },
         lines=lines,
     )
+
+
+def _before(edit: Edit, one: Release) -> str:
+    """Say of a release that is not new whether the operator has taken it."""
+    release = f"{one.name} {one.version}"
+    waiting = {} if edit.written is None else edit.written.waiting
+    for name, releases in waiting.items():
+        if release in releases:
+            return f"unchanged: {release} waits in the inbox as {name[:12]}"
+    return f"unchanged: {release} is published"
 
 
 def _submit_file(author: Author, file: Path) -> Result:

@@ -23,7 +23,7 @@ from margo_supplychain.cli.repo_check import check
 from margo_supplychain.cli.repo_copy import mirror, push
 from margo_supplychain.cli.repo_init import init
 from margo_supplychain.cli.repo_prune import prune
-from margo_supplychain.cli.repo_status import describe_status
+from margo_supplychain.cli.repo_status import Place, describe_status
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -94,12 +94,14 @@ def refresh(author: Author, *, role: str | None) -> Result:
 @reads
 def status(author: Author, *, within: timedelta) -> Result:
     """Show who must sign what by when; exit status 5 when a duty is due."""
-    repository = author.open()
+    repository, memory = author.open(), author.memory()
+    duties = repository.status(within=within, state=memory)
     return describe_status(
         repository,
-        repository.status(within=within, state=author.memory()),
+        duties,
         within=within,
         now=describe.now(),
+        place=Place.of(author, repository.standing(state=memory)),
     )
 
 

@@ -5,19 +5,93 @@ Who must act is decided by `authoring.duties`; here it becomes a table.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from margo_supplychain.authoring.roles import kind_of
 from margo_supplychain.cli import describe
 from margo_supplychain.cli.failures import PROGRAM
 from margo_supplychain.cli.output import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from margo_supplychain.authoring.duties import Duty
     from margo_supplychain.authoring.repository import Repository
+    from margo_supplychain.authoring.settings import Settings
+    from margo_supplychain.cli.author import Author
 
+
+class Place(NamedTuple):
+    """What this place says of who works here.
+
+    Args:
+        publisher: whose roles are signed here; None if that is not said.
+        inbox: where a vendor hands in; None for an operator.
+        periods: how long the roles of each kind last; None in a repository of one.
+    """
+
+    publisher: str | None
+    inbox: str | None
+    periods: Settings | None
+
+    @classmethod
+    def of(cls, author: Author, periods: Settings) -> Place:
+        """Return what the settings say.
+
+        Args:
+            author: whose settings they are.
+            periods: as verified metadata has them.
+        """
+        publisher, inbox, online = (
+            author.invocation.settings.find(name)
+            for name in ("publisher", "inbox", "online-key")
+        )
+        return cls(
+            publisher=publisher.values[0] if publisher else None,
+            inbox=inbox.values[0] if inbox and not online else None,
+            periods=periods if periods.profile == "standard" else None,
+        )
+
+    def fitted(self, duty: Duty) -> tuple[Duty, str]:
+        """Return a duty with the command that fulfils it, and where that is run."""
+        if duty.action is None or self.periods is None:
+            return duty, ""
+        publisher = duty.role.partition(".")[0]
+        if kind_of(duty.role) not in {"publisher", "application"}:
+            return (duty, "") if self.inbox is None else (duty, "at the operator: ")
+        if self.publisher in {None, publisher} and self.inbox is None:
+            return duty, ""
+        if self.publisher == publisher:
+            return _handed_in(duty, self.inbox or "INBOX"), ""
+        # Its keys lie elsewhere, and nobody else can sign for it.
+        return _handed_in(duty, "INBOX"), f"at {publisher}: "
+
+    def always(self, duties: Sequence[Duty], within: timedelta) -> list[str]:
+        """Return what is due whenever somebody asks about so long a time."""
+        found: dict[int, list[str]] = {}
+        for one in duties:
+            if one.due and one.role not in _ONLINE and self.periods is not None:
+                period = self.periods.period(kind_of(one.role))
+                if period <= within:
+                    found.setdefault(period.days, []).append(one.role)
+        return [
+            f"always due within {describe.span(within)}, since they are signed for "
+            f"{days} days: {', '.join(roles[:5])}"
+            + (f" and {len(roles) - 5} more" if len(roles) > 5 else "")
+            for days, roles in found.items()
+        ]
+
+
+def _handed_in(duty: Duty, inbox: str) -> Duty:
+    action = f"{duty.action} --submit {inbox}"
+    if duty.needed > 1:
+        action += " --out FILE"
+    return replace(duty, action=action)
+
+
+_NOWHERE: Final = Place(publisher=None, inbox=None, periods=None)
 _ONLINE: Final = ("snapshot", "timestamp")
 _MANY: Final = 20  # roles on one screen; JSON has all
 _HEADER: Final = ("role", "version", "signed", "expires", "who must act")
@@ -29,6 +103,7 @@ def describe_status(
     *,
     within: timedelta,
     now: datetime,
+    place: Place = _NOWHERE,
 ) -> Result:
     """Return the table of roles; exit status 5 when somebody must act.
 
@@ -37,7 +112,11 @@ def describe_status(
         duties: of `Repository.status`.
         within: what it was asked for.
         now: for distances.
+        place: who works here.
     """
+    fitted = [place.fitted(one) for one in duties]
+    duties = [one for one, _ in fitted]
+    where = {one.role: at for one, at in fitted}
     due = {one.role for one in duties if one.due}
     problems = [one for one in duties if one.problem is not None]
     root = next(one for one in duties if one.role == "root")
@@ -54,8 +133,9 @@ def describe_status(
     )
     lines = [
         f"{repository.url}  {' · '.join(facts)}",
-        *describe.table([_HEADER, *_rows(duties, now)]),
+        *describe.table([_HEADER, *_rows(duties, now, where)]),
         f"{counted} within {describe.span(within)}",
+        *place.always(duties, within),
     ]
     return Result(
         data={
@@ -75,12 +155,14 @@ def _publishers(duties: Sequence[Duty]) -> list[str]:
     return [one.role for one in duties if one.role not in top and "." not in one.role]
 
 
-def _rows(duties: Sequence[Duty], now: datetime) -> Iterator[tuple[str, ...]]:
+def _rows(
+    duties: Sequence[Duty], now: datetime, where: Mapping[str, str]
+) -> Iterator[tuple[str, ...]]:
     quiet = [one for one in duties if "." in one.role and not one.due]
     hidden = {one.role for one in quiet} if len(duties) > _MANY else set()
     for one in duties:
         if one.role not in hidden and one.role not in _ONLINE:
-            yield _row([one], now)
+            yield _row([one], now, where)
     if hidden:
         first = min((one.expires for one in quiet if one.expires), default=None)
         yield (
@@ -93,10 +175,12 @@ def _rows(duties: Sequence[Duty], now: datetime) -> Iterator[tuple[str, ...]]:
     online = [one for one in duties if one.role in _ONLINE]
     same = len({(one.signed, one.needed) for one in online}) == 1
     for part in [online] if same else [[one] for one in online]:
-        yield _row(part, now)
+        yield _row(part, now, where)
 
 
-def _row(duties: Sequence[Duty], now: datetime) -> tuple[str, ...]:
+def _row(
+    duties: Sequence[Duty], now: datetime, where: Mapping[str, str]
+) -> tuple[str, ...]:
     one = duties[0]
     times = [duty.expires for duty in duties if duty.expires is not None]
     return (
@@ -106,11 +190,11 @@ def _row(duties: Sequence[Duty], now: datetime) -> tuple[str, ...]:
         ),
         f"{one.signed} of {one.needed}",
         _date(min(times, default=None)),
-        _who(duties, now),
+        _who(duties, now, where),
     )
 
 
-def _who(duties: Sequence[Duty], now: datetime) -> str:
+def _who(duties: Sequence[Duty], now: datetime, where: Mapping[str, str]) -> str:
     acting = [one for one in duties if one.due]
     problems = [one.problem for one in acting or duties if one.problem is not None]
     if not acting and problems:
@@ -130,7 +214,7 @@ def _who(duties: Sequence[Duty], now: datetime) -> str:
         parts.append(f"expired {far}" if gone else far)
     text = ", ".join(parts)
     if one.action is not None:
-        text += f": {PROGRAM} {one.action}"
+        text += f": {where.get(one.role, '')}{PROGRAM} {one.action}"
     return f"{text} ({'; '.join(problems)})" if problems else text
 
 

@@ -112,8 +112,21 @@ def finalize(author: Author, *, file: str) -> Result:
             "warnings": list(written.warnings),
             "difference": proposal.difference().to_dict(),
         },
-        lines=[*lines, f"next: {PROGRAM} repo check{typed_place()}"],
+        lines=[
+            *lines,
+            *_settings(author, signed.root.signed),
+            f"next: {PROGRAM} repo check{typed_place()}",
+        ],
     )
+
+
+def _settings(author: Author, root: Root) -> list[str]:
+    """Return which settings still name keys that this root has not."""
+    from margo_supplychain.authoring.plan import TOP_ROLES
+    from margo_supplychain.cli.missing_keys import stale_settings
+
+    roles = {role: tuple(root.roles[role].keyids) for role in TOP_ROLES}
+    return [f"settings: {one}" for one in stale_settings(author, roles)]
 
 
 def _adopt(

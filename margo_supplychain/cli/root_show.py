@@ -77,6 +77,8 @@ def show(trust: Trust, *, file: str | None, as_plan: bool) -> Result:
     if file is not None:
         if as_plan:
             raise click.UsageError("--as-plan prints what is trusted, not a proposal")
+        if is_submission(Path(file)):
+            return root_submission.show(trust, Path(file))
         return _proposal(trust, Path(file))
     chain = trust.chain()
     if chain is None:

@@ -51,6 +51,10 @@ class Market:
         """Work where the vendor works."""
         self._patch.chdir(self.bolt.place)
 
+    def at(self, place: Path) -> None:
+        """Work somewhere else."""
+        self._patch.chdir(place)
+
     def add_bolt(self, *more: str) -> None:
         """Let the operator delegate to bolt, by public keys alone."""
         self.at_operator()
@@ -99,13 +103,19 @@ def test_vendor_hands_in_and_the_operator_publishes(market: Market) -> None:
     assert f"built on {first[:12]}, which the operator has not taken yet" in ran.err
     assert "next: the operator takes it in: margo-supplychain repo accept" in ran.out
     assert len(market.waiting()) == 2
+    (second,) = set(market.waiting()) - {first}
+    ran = market.bolt.must("release", "submit", "dist")
+    waits = f"unchanged: {NAME} 1.2.0 waits in the inbox as {second[:12]}\n"
+    assert ran.out.startswith(waits)
+    assert ran.out.endswith("nothing was handed in\n")
+    assert len(market.waiting()) == 2
     assert files_below(market.operator.place / "trust") == before
     market.accept()
     assert market.waiting() == []
     ran = run("release", "show", NAME)
     assert "1.2.0" in ran.out
     ran = market.bolt.must("release", "submit", "dist")
-    assert ran.out.startswith(f"unchanged: listed before, {NAME} 1.2.0\n")
+    assert ran.out.startswith(f"unchanged: {NAME} 1.2.0 is published\n")
     assert ran.out.endswith("nothing was handed in\n")
     ran = market.bolt.must(
         *("release", "withdraw", NAME, "1.2.0", "--reason", "leaks"),
@@ -132,6 +142,7 @@ def test_documents(market: Market) -> None:
         "file": None,
         "after": [],
         "blobs": 0,
+        "lacking": [],
     }
     market.bolt.build("1.2.0")
     document = market.bolt.sign_json("release-submit", "release", "submit", "dist")
@@ -159,9 +170,14 @@ def test_holders_apart(market: Market) -> None:
     assert "bolt has 1 of 2 signatures" in ran.err
     assert "--out FILE" in ran.err
     ran = market.add_application("--out", "bolt.tar")
-    assert ran.status == 5
-    assert ran.err.startswith("error: bolt.tar: bolt has 1 of 2 signatures (missing: ")
-    assert "root sign FILE --key KEY" in ran.err
+    assert (ran.status, ran.err) == (5, "")
+    assert "bolt v1; written to bolt.tar\n" in ran.out
+    *_, incomplete, follow = ran.out.splitlines()
+    assert incomplete.startswith("incomplete: bolt has 1 of 2 signatures (missing: ")
+    assert follow == (
+        "next: send bolt.tar to the holders of those keys: margo-supplychain root sign "
+        "bolt.tar --key …; then margo-supplychain release submit bolt.tar"
+    )
     assert market.waiting() == []
     ran = market.bolt.sign("release", "submit", "bolt.tar")
     assert ran.status == 5
@@ -177,6 +193,41 @@ def test_holders_apart(market: Market) -> None:
     assert ran.status == 2
     assert "is a submission, and handed in alone" in ran.err
     market.accept()
+
+
+def test_release_that_lacks_signatures_is_sent_on(market: Market) -> None:
+    market.add_bolt()
+    market.bolt.must(
+        *("app", "add", NAME, "--release-key", "release.pub"),
+        *("--release-key", "second.pub", "--release-threshold", "2"),
+        *("--submit", "../inbox"),
+    )
+    market.bolt.build("1.2.0")
+    early = ("release", "submit", "dist", "--out", "early.tar")
+    assert market.bolt.sign(*early).status == 5
+    ran = market.bolt.sign("root", "sign", "early.tar", "--key", "second.key", "--yes")
+    assert ran.status == 2
+    assert "nobody can say yet whose keys sign bolt.pump-monitor" in ran.err
+    market.accept()
+    document = market.bolt.sign_json(
+        "release-submit", "release", "submit", "dist", "--out", "1.2.0.tar"
+    )
+    assert (document["ok"], document["exit"]) == (False, 5)
+    submission = document["result"]["submission"]
+    assert submission["file"] == "1.2.0.tar"
+    assert len(submission["lacking"]) == 1
+    market.bolt.must("root", "sign", "1.2.0.tar", "--key", "second.key", "--yes")
+    market.bolt.must("release", "submit", "1.2.0.tar")
+    market.accept()
+
+
+def test_what_was_never_built(market: Market) -> None:
+    ran = market.bolt.sign("release", "submit", "nodist")
+    assert ran.status == 2
+    assert "nodist: no such file or directory, expected what `release build`" in ran.err
+    market.bolt.build("1.2.0")
+    ran = run("release", "build", "pump-monitor", "--output", "again")
+    assert ran.out.endswith("next: margo-supplychain release submit again\n")
 
 
 def test_what_to_believe_must_be_named(market: Market) -> None:

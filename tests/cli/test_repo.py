@@ -364,8 +364,8 @@ def test_refresh_without_the_offline_key_names_what_is_missing(vendor: Vendor) -
     assert ran.err.startswith(
         "note: offline-key offline.key is not on this machine: left out\n"
         f"error: acme needs 1 more of {offline} [incomplete]\n"
-        "hint: give every key that signs: `--key FILE` for each, the online key too, "
-        'or release-key = ["a.key", "b.key"] in margo-supplychain.toml; nothing was '
+        "hint: give the keys of acme: `--key FILE` for every key that signs, or "
+        'offline-key = ["a.key", "b.key"] in margo-supplychain.toml; nothing was '
         "changed\n"
     )
     assert files_below(vendor.place / "trust") == before

@@ -60,6 +60,18 @@ def test_a_proposal_is_printed_as_the_operator_sees_it(vendor: Vendor) -> None:
     )
 
 
+def settings_note(vendor: Vendor) -> str:
+    """What is said of the setting that still names a key that left."""
+    left = vendor.key_id("a.key")[:12]
+    document = run("--format", "json", "root", "show").json
+    roles = {one["role"]: one["keyIds"] for one in document["result"]["roles"]}
+    return (
+        f"settings: root-key in margo-supplychain.toml is a.key ({left}), no key of "
+        f"root any more: set root-key to {', '.join(one[:12] for one in roles['root'])}"
+        "\n"
+    )
+
+
 def test_each_signature_says_who_must_sign_next(vendor: Vendor) -> None:
     shown = swap(vendor).out.splitlines()[1:-1]
     ran = sign(vendor, "a.key")
@@ -89,6 +101,7 @@ def test_each_signature_says_who_must_sign_next(vendor: Vendor) -> None:
         "adopted root v2 in trust\n"
         "  signed again  nothing: all of it stands\n"
         "  checked       as a fresh device would, and as one with the state before\n"
+        f"{settings_note(vendor)}"
         "next: margo-supplychain repo check\n"
     )
     assert run("repo", "check").status == 0
@@ -488,7 +501,9 @@ def test_adopting_twice_is_fine(vendor: Vendor) -> None:
     before = files_below(vendor.place / "trust")
     ran = vendor.must("root", "finalize", "root-2.json")
     assert ran.out == (
-        "unchanged: root v2 is adopted in trust\nnext: margo-supplychain repo check\n"
+        "unchanged: root v2 is adopted in trust\n"
+        f"{settings_note(vendor)}"
+        "next: margo-supplychain repo check\n"
     )
     assert files_below(vendor.place / "trust") == before
 

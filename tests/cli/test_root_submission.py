@@ -31,8 +31,7 @@ def test_who_has_signed_a_submission(market: Market) -> None:
     assert ran.status == 5
     lines = ran.out.splitlines()
     assert lines[0] == "submission of bolt"
-    assert lines[1].split() == ["roles", "bolt", "v1"]
-    assert lines[2].split() == ["lists", "bolt/policies/pump-monitor/1.json"]
+    assert lines[1].startswith("  sha256  ")
     assert lines[-3:-1] == [
         "  bolt  1 of 2  signed Olga",
         "incomplete: bolt needs 1 more of Sven",
@@ -49,6 +48,9 @@ def test_a_submission_is_signed_and_handed_in(market: Market) -> None:
     assert "may sign none of bolt" in ran.err
     ran = market.bolt.sign("root", "sign", "bolt.tar", "--key", "second.key", "--yes")
     assert ran.err.startswith("submission of bolt\n")
+    assert f"    + application {NAME}: signed by " in ran.err
+    assert f"    + policy of {NAME}: epoch 1, provenance none\n" in ran.err
+    assert ran.out.startswith("signed by Sven: bolt\n")
     assert (ran.status, ran.out.splitlines()[-2:]) == (
         0,
         [
@@ -58,6 +60,8 @@ def test_a_submission_is_signed_and_handed_in(market: Market) -> None:
     )
     document = run("--format", "json", "root", "status", "bolt.tar").json
     validate(document, "root-submission")
+    ran = market.bolt.sign("root", "sign", "bolt.tar", "--key", "second.key", "--yes")
+    assert ran.out.startswith("unchanged: signed before\n")
     market.bolt.must("release", "submit", "bolt.tar")
     market.accept()
     assert run("app", "show", NAME).status == 0
@@ -83,7 +87,6 @@ def test_submissions_signed_apart_come_together(market: Market) -> None:
             ("sign", "bolt.tar", "--key-id", "0" * 12, "--import-signature", "x"),
             "is signed by --key alone",
         ),
-        (("show", "bolt.tar"), "root is not"),
         (("merge", "bolt.tar", "1.root.json", "--out", "x"), "root is not"),
         (("status", "cut.tar"), "ends early"),
     ],
@@ -99,7 +102,67 @@ def test_what_is_no_submission(
 
 
 def test_whose_keys_count_is_said_by_the_repository(market: Market) -> None:
-    (market.bolt.place / "margo-supplychain.toml").unlink()
-    ran = run("root", "status", "bolt.tar", "--root", "1.root.json")
+    (market.bolt.place / "margo-supplychain.toml").write_text('publisher = "bolt"\n')
+    ran = run("root", "status", "bolt.tar")
     assert ran.status == 2
     assert "it says which keys sign a submission" in ran.err
+    ran = run(
+        *("root", "merge", "bolt.tar", "bolt.tar", "--out", "x"),
+        *("--root", "1.root.json"),
+    )
+    assert ran.status == 2
+    assert "let its holders sign one file one after the other" in ran.err
+
+
+def test_show(market: Market) -> None:
+    ran = run("root", "show", "bolt.tar")
+    assert ran.status == 0
+    assert f"    + application {NAME}: signed by " in ran.out
+    assert "  bolt  1 of 2  signed Olga\n" in ran.out
+    document = run("--format", "json", "root", "show", "bolt.tar").json
+    validate(document, "root-submission")
+    result = document["result"]
+    (role,) = result["changes"]
+    assert (role["role"], role["before"], role["version"]) == ("bolt", 0, 1)
+    assert {one["change"] for one in role["changes"]} == {"added"}
+    market.bolt.must("root", "sign", "bolt.tar", "--key", "second.key", "--yes")
+    again = run("--format", "json", "root", "show", "bolt.tar").json["result"]
+    assert again["sha256"] == result["sha256"]
+
+
+def test_a_holder_with_a_key_and_a_root(market: Market) -> None:
+    """Nothing of the repository is at hand; what could not be checked is said."""
+    apart = market.bolt.place / "apart"
+    apart.mkdir()
+    for name in ("second.key", "bolt.tar", "1.root.json"):
+        shutil.copy(name, apart)
+    offline = ("--root", "1.root.json")
+    market.at(apart)
+    ran = market.bolt.sign(
+        "root", "sign", "bolt.tar", *offline, "--key", "second.key", "--yes"
+    )
+    assert ran.status == 5
+    assert f"    = application {NAME}: signed by " in ran.err
+    assert f"    = policy of {NAME}: epoch 1, provenance none\n" in ran.err
+    assert "not checked: which keys of the publisher count" in ran.err
+    assert ": bolt\n" in ran.out
+    assert "  bolt  not counted  signed " in ran.out
+    assert ran.out.endswith(
+        "next: send bolt.tar back to whoever has the repository: margo-supplychain "
+        "root status bolt.tar\n"
+    )
+    document = run("--format", "json", "root", "status", "bolt.tar", *offline).json
+    validate(document, "root-submission")
+    assert document["result"]["complete"] is None
+    # A signature that counts nowhere is dropped where the keys are known.
+    ran = market.bolt.sign(
+        *("root", "sign", "bolt.tar", *offline, "--yes"),
+        *("--key", "../release.key", "--out", "three.tar"),
+    )
+    assert ran.status == 5
+    market.at_bolt()
+    ran = run("root", "merge", "bolt.tar", "apart/three.tar", "--out", "both.tar")
+    assert (ran.status, ran.err) == (0, "")
+    assert "  bolt  2 of 2  signed Olga, Sven\n" in ran.out
+    market.bolt.must("release", "submit", "both.tar")
+    market.accept()
