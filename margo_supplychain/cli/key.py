@@ -74,9 +74,13 @@ def show(invocation: Invocation, *, uri: str, pin: Passphrases) -> Result:
         lines.append(f"  private  {where}, not opened: the id is that of {public}")
     elif where is not None:
         lines.append(f"  private  {where}")
+    # A `.pub` file says what whoever wrote it wants; only who opens the key knows.
+    claimed = private is None and public is not None and not opened
     if found.custody is not None:
-        lines.append(f"  custody  {found.custody.text}")
-    return Result(data=record_data(found, private=private, public=public), lines=lines)
+        recorded = f", recorded in {public}: its token was not asked" if claimed else ""
+        lines.append(f"  custody  {found.custody.text}{recorded}")
+    data = record_data(found, private=private, public=public, claimed=claimed)
+    return Result(data=data, lines=lines)
 
 
 @key.command(
@@ -122,7 +126,13 @@ def import_(
     if found.uri is not None:
         custody = "" if found.custody is None else f", {found.custody.text}"
         lines.append(f"  private  {found.uri}{custody}")
-    return Result(data=record_data(found, private=None, public=path), lines=lines)
+    elif found.custody is not None:
+        lines.append(
+            f"  custody  {found.custody.text}, as it was recorded: no token was asked"
+        )
+    claimed = found.uri is None
+    data = record_data(found, private=None, public=path, claimed=claimed)
+    return Result(data=data, lines=lines)
 
 
 def _files_of(uri: str) -> tuple[Path | None, Path | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -89,15 +90,16 @@ def generate(
     With --uri the key is made inside a token and never leaves it.
     """
     from margo_supplychain.signing.keyring import generate_key, is_file
+    from margo_supplychain.signing.redacting import redacted
 
     if (path is None) == (uri is None):
         raise click.UsageError("give either PATH or --uri")
     named = uri or path or ""
     if is_file(named) != (uri is None):
         raise click.UsageError(
-            f"{named} is a key in a file: give it as PATH"
+            f"{redacted(named)} is a key in a file: give it as PATH"
             if path is None
-            else f"{named} is not a file: give it by --uri"
+            else f"{redacted(named)} is not a file: give it by --uri"
         )
     size = None if bits is None else int(bits)
     record_to = None if out is None else public_file(out)
@@ -186,4 +188,4 @@ def _made_inside(made: KeyRecord, out: Path | None) -> Result:
 
 
 def _record_it(made: KeyRecord) -> str:
-    return f"margo-supplychain key import '{made.uri}' --out FILE.pub"
+    return f"margo-supplychain key import {shlex.quote(made.uri or '')} --out FILE.pub"

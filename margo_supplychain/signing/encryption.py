@@ -139,7 +139,7 @@ class _Reader:
         """
         content = self.take(_INTEGER)
         value = int.from_bytes(content, "big", signed=True)
-        if not 1 <= len(content) <= 9 or value < 1:
+        if not 1 <= len(content) <= 9 or not 1 <= value < 1 << 64:
             raise ValueError(_DAMAGED)
         return value
 

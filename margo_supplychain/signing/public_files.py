@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from margo_supplychain.errors import KeyFormatError
 from margo_supplychain.signing.keys import parse_public_key, public_pem
-from margo_supplychain.signing.redacting import redacted
+from margo_supplychain.signing.redacting import is_bare, redacted
 
 if TYPE_CHECKING:
     from securesystemslib.signer import SSlibKey
@@ -135,9 +135,9 @@ def check_recorded(uri: str, *, what: str) -> None:
             f"{', '.join(f'{each}:' for each in RECORDED)} up to {MAX_URI} characters",
             hint="make the file anew: margo-supplychain key import URI --out FILE.pub",
         )
-    if found.group(1) == "pkcs11" and "?" in uri:
+    if not is_bare(uri):
         raise KeyFormatError(
-            f"{what} records a key URI with something after its ?, expected neither "
+            f"{what} records more than the key URI {redacted(uri)!r}, expected neither "
             "module nor PIN",
             hint="the module is named by this machine's settings (pkcs11-module); do "
             "not use the file if it is not your own",

@@ -24,22 +24,34 @@ _USER: Final = re.compile(r"//[^/@]*@")
 _PART: Final = re.compile(
     r"(?:token|manufacturer|serial|model|object|id|type"
     r"|library-(?:manufacturer|description|version)"
-    r"|slot-(?:manufacturer|description|id))=[^=?]*"
+    r"|slot-(?:manufacturer|description|id))=(?!.*pin-value).*",
+    re.IGNORECASE | re.DOTALL,
 )
 
 
 def redacted(text: str) -> str:
     """Return the name of a key as it may be shown: without PIN, in one bounded line."""
     found = _URI.match(text)
-    if found is None:
+    kind = "file" if found is None else found.group(1).lower()
+    if found is None or kind == "file":
         return text[:MAX_SHOWN]
-    kind, (path, query, _) = found.group(1), text[found.end() :].partition("?")
-    if kind.lower() == _TOKEN:
+    path, query = _parts(kind, text[found.end() :])
+    return f"{found.group(1)}:{path}"[:MAX_SHOWN] + (f"?{_HIDDEN}" if query else "")
+
+
+def is_bare(uri: str) -> bool:
+    """Tell whether a URI names a key and brings nothing with it."""
+    kind, _, rest = uri.partition(":")
+    return _parts(kind.lower(), rest) == (rest, "")
+
+
+def _parts(kind: str, rest: str) -> tuple[str, str]:
+    """Return what may be shown of a URI, and `?` if there is more."""
+    path, query, _ = rest.partition("?")
+    if kind == _TOKEN:
         path = ";".join(
             each if _PART.fullmatch(each) else _HIDDEN for each in path.split(";")
         )
-    elif kind.lower() != "file":
-        path = _USER.sub(f"//{_HIDDEN}@", path)
     else:
-        return text[:MAX_SHOWN]
-    return f"{kind}:{path}"[:MAX_SHOWN] + (f"?{_HIDDEN}" if query else "")
+        path = _USER.sub(f"//{_HIDDEN}@", path)
+    return path, query

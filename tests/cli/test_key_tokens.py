@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from margo_supplychain.errors import StorageError
 from margo_supplychain.signing.public_files import KeyRecord
+from margo_supplychain.storage import durable
 from tests.cli.running import Terminal, run, run_json, spawn
 from tests.softhsm import SoftToken, soft_token
 
@@ -54,7 +56,11 @@ def test_made_inside_shown_and_recorded(place: Path, token: SoftToken) -> None:
     ran = run("key", "show", token.uri("root"))
     assert ran.out == f"{shown}  private  {uri}\n"
     ran = run("key", "show", "root-a.pub")
-    assert ran.out == f"{shown}  private  {uri}\n  custody  never-extractable\n"
+    assert ran.out == (
+        f"{shown}  private  {uri}\n"
+        "  custody  never-extractable, recorded in root-a.pub: its token was not "
+        "asked\n"
+    )
     ran = run("key", "show", "root-a.pub", "--pin-file", str(token.pin_file))
     assert f"  private  {uri}, opens\n" in ran.out
     ran = run(
@@ -117,6 +123,13 @@ def test_tokens_and_their_keys(place: Path, token: SoftToken) -> None:
         assert uris == {"root-a", "root-b"}
         ran = run("key", "tokens", "pkcs11:token=root-b")
         assert "root-a" not in ran.out
+        # One PIN is of one token: which one is not guessed at the cost of tries.
+        ran = run("key", "tokens", "--pin-file", str(token.pin_file))
+        assert ran.status == 2
+        assert "2 tokens are there, and a PIN is of one of them" in ran.err
+        named = f"root-a={token.pin_file}"
+        ran = run("key", "tokens", token.uri(), "--pin-file", named)
+        assert "never-extractable" in ran.out
     assert run("key", "tokens", "pkcs11:token=none").out == "no token is there\n"
 
 
@@ -179,9 +192,15 @@ def test_a_key_in_a_token_is_not_lost_silently(place: Path, token: SoftToken) ->
     assert run("key", "show", "root.pub", *pins).status == 0
 
 
-def test_a_key_whose_record_can_not_be_written(place: Path, token: SoftToken) -> None:
+def test_a_key_whose_record_can_not_be_written(
+    place: Path, token: SoftToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise StorageError("disk full", path=str(path))
+
+    monkeypatch.setattr(durable, "write_new_file", full)
     ran = run(
-        *("key", "generate", "--uri", token.uri("root"), "--out", "absent/root.pub"),
+        *("key", "generate", "--uri", token.uri("root"), "--out", "root.pub"),
         *("--pin-file", str(token.pin_file)),
     )
     assert ran.status == 4
@@ -233,11 +252,12 @@ def test_the_module_by_setting_and_environment(
 def test_the_pin_is_asked_for_once_and_not_shown(place: Path, token: SoftToken) -> None:
     env = {**token.environment, "NO_COLOR": "1"}
     terminal = Terminal("key", "tokens", "--login", cwd=place, **env)
-    assert terminal.answer([("PIN for token root-a: ", token.pin + "\n")]) == 0
+    question = f"PIN for token root-a ({token.serial}): "
+    assert terminal.answer([(question, token.pin + "\n")]) == 0
     assert token.pin not in terminal.text
     assert "  no keys" in terminal.text
     terminal = Terminal("key", "tokens", "--login", cwd=place, **env)
-    assert terminal.answer([("PIN for token root-a: ", "654321\n")]) == 6
+    assert terminal.answer([(question, "654321\n")]) == 6
     assert "CKR_PIN_INCORRECT" in terminal.text
 
 
@@ -249,9 +269,10 @@ def test_no_terminal_no_pin(place: Path, token: SoftToken) -> None:
         env={**token.environment, "MARGO_SUPPLYCHAIN_PIN": token.pin},
     )
     assert ran.returncode == 6
-    assert ran.stderr == (
-        b"error: no terminal to ask for the PIN of token root-a [signer]\n"
-        b"hint: give it by --pin-file FILE or --pin-file TOKEN=FILE\n"
+    assert ran.stderr.decode() == (
+        f"error: no terminal to ask for the PIN of token root-a ({token.serial}) "
+        "[signer]\n"
+        "hint: give it by --pin-file FILE or --pin-file TOKEN=FILE\n"
     )
 
 
