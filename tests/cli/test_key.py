@@ -367,7 +367,7 @@ def test_each_key_can_have_its_own_passphrase_file(place: Path, secret: str) -> 
         ),
         (
             ["--passphrase-file", "k=x", "--passphrase-file", "k=y"],
-            "--passphrase-file gives that of k twice",
+            "--passphrase-file gives that of 'k' twice",
         ),
         (
             ["--passphrase-file", "x", "--passphrase-fd", "3"],
