@@ -15,7 +15,6 @@ import click
 
 from margo_supplychain.cli.settings import FILE_NAME, variable_of
 from margo_supplychain.errors import SignerError
-from margo_supplychain.signing.redacting import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -76,6 +75,8 @@ def open_signers(
 def _defaults(
     keyring: Keyring, invocation: Invocation, settings: Sequence[str]
 ) -> list[str]:
+    from margo_supplychain.signing.redacting import redacted
+
     uris: list[str] = []
     named = False
     for name in settings:
