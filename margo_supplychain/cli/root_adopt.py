@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from margo_supplychain.cli import root_describe as show
+from margo_supplychain.cli import root_draft
 from margo_supplychain.cli.author import (
     UNPUBLISHED,
     Author,
@@ -26,6 +27,8 @@ from margo_supplychain.cli.signing_keys import ONLINE, TARGETS
 from margo_supplychain.errors import IncompleteError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tuf.api.metadata import Root
 
     from margo_supplychain.authoring.proposals import RootProposal, SignedRoot
@@ -70,26 +73,37 @@ def _adopting(author: Author, path: Path) -> tuple[RootProposal, bool]:
         examples=[
             "root finalize root-2.json",
             "root finalize root-2.json --key new-targets.key --key new-online.key",
+            "root finalize root-2.json --with root-2.targets.json",
         ],
         exits=[0, 2, 3, 4, 5, 6],
         follow="repo check",
     )
 )
 @click.argument("file", metavar="FILE")
+@click.option(
+    "--with",
+    "apart",
+    metavar="FILE",
+    help="What holders of targets signed apart (`root draft`).",
+)
 @signs
-def finalize(author: Author, *, file: str) -> Result:
+def finalize(author: Author, *, file: str, apart: str | None) -> Result:
     """Make a root that enough holders signed the repository's own.
 
     Signs again what its new keys must sign, with --key or the keys of this place, and
     lets a fresh device and one with the previous state judge it before anything is
-    written. Run again, it goes on where it was stopped.
+    written. With --with no key of targets is needed here. Run again, it goes on where
+    it was stopped.
     """
     path = Path(file)
     proposal, is_there = _adopting(author, path)
     signed = _complete(proposal, path)
+    targets = None
+    if apart is not None:
+        targets = root_draft.complete(proposal, Path(apart), path).data
     repository = author.open()
-    with hinted(UNPUBLISHED), author.explained():
-        written = _adopt(author, proposal, signed, is_there=is_there)
+    with _explained(path, proposal, targets), hinted(UNPUBLISHED), author.explained():
+        written = _adopt(author, proposal, signed, targets, is_there=is_there)
     again = ", ".join(
         f"{role} v{version}"
         for role, (version, _) in written.roles.items()
@@ -129,13 +143,35 @@ def _settings(author: Author, root: Root) -> list[str]:
     return [f"settings: {one}" for one in stale_settings(author, roles)]
 
 
+@contextmanager
+def _explained(
+    path: Path, proposal: RootProposal, targets: bytes | None
+) -> Iterator[None]:
+    """Say what to do where the keys of targets are elsewhere."""
+    try:
+        yield
+    except IncompleteError as why:
+        if targets is None and "targets" in proposal.difference().renewals:
+            why.hint = (
+                f"{why.hint}. Keys of targets that are elsewhere sign what "
+                f"`{PROGRAM} root draft {path}` writes (--with)"
+            )
+        raise
+
+
 def _adopt(
-    author: Author, proposal: RootProposal, signed: SignedRoot, *, is_there: bool
+    author: Author,
+    proposal: RootProposal,
+    signed: SignedRoot,
+    targets: bytes | None,
+    *,
+    is_there: bool,
 ) -> Written:
     """Adopt a root; keys are opened, and secrets asked for, if something is signed."""
     adopt = partial(
         author.open().adopt_root,
         signed,
+        targets=targets,
         time_checked=author.time_checked,
         state=author.memory(),
     )
@@ -143,7 +179,9 @@ def _adopt(
         with suppress(IncompleteError):
             return adopt(())
     with author.keyring() as keyring:
-        return adopt(author.signers(keyring, *TARGETS, *ONLINE))
+        # Who signed apart is not asked for a passphrase here.
+        offline = TARGETS if targets is None else ()
+        return adopt(author.signers(keyring, *offline, *ONLINE))
 
 
 def _complete(proposal: RootProposal, path: Path) -> SignedRoot:

@@ -168,7 +168,7 @@ def save(path: Path, proposal: RootProposal) -> RootProposal:
         try:
             there = RootProposal.parse(read_root(path), trusted=trusted)
         except FormatError as why:
-            raise _another(path) from why
+            raise another(path) from why
         proposal = proposal.merge(there)
         if proposal.data == there.data:
             return there
@@ -188,10 +188,11 @@ def write_fresh(path: Path, data: bytes) -> None:
     try:
         durable.write_new_file(path, data)
     except ConflictError as why:
-        raise _another(path) from why
+        raise another(path) from why
 
 
-def _another(path: Path) -> RefusedError:
+def another(path: Path) -> RefusedError:
+    """Return why nothing is written over a file."""
     return RefusedError(
         f"{path} exists, and is another file",
         hint="it may hold signatures: name a file that is not there; nothing was "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from margo_supplychain.cli import describe, root_submission
+from margo_supplychain.cli import describe, root_draft, root_submission
 from margo_supplychain.cli import root_describe as shown
 from margo_supplychain.cli.failures import PROGRAM
 from margo_supplychain.cli.options import epilog, missing_setting
@@ -42,20 +42,23 @@ if TYPE_CHECKING:
     )
 )
 @click.argument("file", metavar="FILE")
+@root_draft.proposal_option
 @trusts
-def status(trust: Trust, *, file: str) -> Result:
+def status(trust: Trust, *, file: str, proposal: str | None) -> Result:
     """Say who has signed a root proposal, and who must sign next."""
     path = Path(file)
+    if proposal is not None:
+        return root_draft.status(trust, path, proposal=Path(proposal))
     if is_submission(path):
         return root_submission.status(trust, path)
-    proposal = trust.read(path)
+    found = trust.read(path)
     lines = [
-        shown.heading(proposal),
-        f"  proposal  sha256 {proposal.digest}",
-        *shown.signatures(proposal),
+        shown.heading(found),
+        *describe.table(shown.compared(found)),
+        *shown.signatures(found),
     ]
     sent = shown.sent_back(trust, path)
-    return shown.standing(proposal, path, lines=lines, afterwards=sent)
+    return shown.standing(found, path, lines=lines, afterwards=sent)
 
 
 @click.command(

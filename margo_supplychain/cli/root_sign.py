@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from margo_supplychain.cli import root_describe as show
-from margo_supplychain.cli import root_submission
+from margo_supplychain.cli import root_draft, root_submission
 from margo_supplychain.cli.confirming import confirm, yes_option
 from margo_supplychain.cli.failures import PROGRAM
 from margo_supplychain.cli.files import read_named
@@ -78,6 +78,7 @@ class _Elsewhere(NamedTuple):
     help="Add a signature of those bytes: raw, hex or base64.",
 )
 @click.option("--key-id", "keyid", metavar="ID", help="Whose signature it is.")
+@root_draft.proposal_option
 @yes_option("Sign without asking: you have looked at the change.")
 @trusts
 @passphrase_options()
@@ -90,33 +91,40 @@ def sign(
     payload: str | None,
     signature: str | None,
     keyid: str | None,
+    proposal: str | None,
     yes: bool,
     pin: Passphrases,
 ) -> Result:
     """Show what a root proposal changes, and sign it.
 
-    FILE may also be what a vendor submits, signed by several of its holders.
+    FILE may also be what a vendor submits, signed by several of its holders; or, with
+    --proposal, the targets that goes with that root.
     """
     path, target = Path(file), Path(out or file)
     elsewhere = _Elsewhere(payload, signature, keyid)
     _check_use(elsewhere, keys, out)
     trust = replace(trust, author=replace(trust.author, pin=pin))
+    if proposal is not None:
+        if any(elsewhere):
+            raise click.UsageError("a draft of targets is signed by --key alone")
+        shown = (path, target, Path(proposal))
+        return root_draft.sign(trust, shown, keys=keys, yes=yes)
     if is_submission(path):
         if any(elsewhere):
             raise click.UsageError("a submission is signed by --key alone")
         return root_submission.sign(trust, path, target, keys=keys, yes=yes)
-    proposal = trust.read(path)
+    found = trust.read(path)
     if payload is not None:
-        return _export(proposal, path, Path(payload))
-    show.tell(trust.author.invocation, show.change(proposal), yes=yes)
+        return _export(found, path, Path(payload))
+    show.tell(trust.author.invocation, show.change(found), yes=yes)
     if signature is not None:
-        signed = _imported(trust, proposal, Path(signature), elsewhere, keys)
+        signed = _imported(trust, found, Path(signature), elsewhere, keys)
         verb = "added: a signature of"
     else:
         confirm("sign this?", yes=yes)
-        signed = _signed(trust, proposal, keys)
+        signed = _signed(trust, found, keys)
         verb = "signed by"
-    new = sorted(signed.signed_by - proposal.signed_by)
+    new = sorted(signed.signed_by - found.signed_by)
     signed = save(target, signed)
     names = ", ".join(show.holder_name(signed, one) for one in new)
     lines = [f"{verb} {names}" if names else "unchanged: signed before"]
@@ -220,17 +228,22 @@ def _signed(
 )
 @click.argument("files", metavar="FILE…", nargs=-1, required=True)
 @click.option("--out", required=True, metavar="FILE", help="Where to write it.")
+@root_draft.proposal_option
 @trusts
-def merge(trust: Trust, *, files: tuple[str, ...], out: str) -> Result:
+def merge(
+    trust: Trust, *, files: tuple[str, ...], out: str, proposal: str | None
+) -> Result:
     """Bring together what several holders signed apart: copies of one proposal."""
     paths = [Path(one) for one in files]
+    if proposal is not None:
+        return root_draft.merge(trust, paths, Path(out), proposal=Path(proposal))
     if all(is_submission(one) for one in paths):
         return root_submission.merge(trust, paths, Path(out))
     chain = trust.chain()
     merged: Any = None
     for path in paths:
-        proposal = judge(path, read_root(path), chain)
-        merged = proposal if merged is None else merged.merge(proposal)
+        found = judge(path, read_root(path), chain)
+        merged = found if merged is None else merged.merge(found)
     target = Path(out)
     merged = save(target, merged)
     many = "file" if len(paths) == 1 else "files"
