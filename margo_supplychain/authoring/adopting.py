@@ -58,7 +58,12 @@ from margo_supplychain.authoring.state import (
     read_roots,
     require_plausible_time,
 )
-from margo_supplychain.authoring.unfinished import FINISH, unfinished
+from margo_supplychain.authoring.unfinished import (
+    FINISH,
+    is_no_root,
+    require_writable,
+    unfinished,
+)
 from margo_supplychain.authoring.work import Work
 from margo_supplychain.authoring.written import Written
 from margo_supplychain.errors import (
@@ -68,6 +73,7 @@ from margo_supplychain.errors import (
     FetchError,
     IncompleteError,
     RefusedError,
+    StorageError,
     SupplyChainError,
     VerificationError,
 )
@@ -122,10 +128,12 @@ def adopt(
         raise  # it may be an old copy that a registry shows
     except (VerificationError, FetchError, ConflictError) as why:
         if isinstance(why, FetchError) and not why.missing:
-            raise
+            if why is not found.problem or not is_no_root(start.place, root, why):
+                raise
+            require_writable(start.place, root)
         return _replace(start, chain, draft, is_there=False, problem=why)
     standing = work.state.walk.workflow.roles["targets"].file
-    lacking = _lacking(work.state, root.signed, start)
+    lacking = _lacking(work.state, root, start)
     draft = unless_there(draft, standing)
     if draft is not None:
         draft.require_follows(standing)
@@ -205,16 +213,26 @@ def _require_next(place: Place, root: RoleFile[Root], found: Roots) -> None:
     Workflow(last, demand=Demand.MARGO, limits=LIMITS).update_root(root.data)
 
 
-def _lacking(state: State, root: Root, start: Beginning) -> frozenset[str]:
-    """Return the top-level roles that must be signed for a root."""
+def _lacking(state: State, root: RoleFile[Root], start: Beginning) -> frozenset[str]:
+    """Return the top-level roles that must be signed for a root.
+
+    Devices take the time at which the root was issued for the least that it is now, so
+    what expires before that has expired.
+    """
     files: list[RoleFile[Any]] = [state.snapshot.file, state.timestamp.file]
     files.append(state.walk.workflow.roles["targets"].file)
-    found = {one.role for one in files if needs_signing(one, root, start)}
+    late = start._replace(now=_moment(start, root))
+    found = {one.role for one in files if needs_signing(one, root.signed, late)}
     if "targets" in found:
         found.add("snapshot")
     if "snapshot" in found:
         found.add("timestamp")
     return frozenset(found)
+
+
+def _moment(start: Beginning, root: RoleFile[Root]) -> datetime:
+    """Return now; or when a root was issued, if its machine's clock was ahead."""
+    return start.now if root.issued is None else max(start.now, root.issued)
 
 
 def _is_odd(state: State) -> bool:
@@ -270,6 +288,7 @@ def _hand_on(
         told.extend(judged(start, staged, chain, [previous], work.state))
 
     work.next_root = root.signed
+    work.signed_at = max(work.signed_at, _moment(start, root))
     if draft is not None:
         work.adopt("targets", draft.data)
     elif "targets" in lacking:
@@ -285,7 +304,7 @@ def _hand_on(
         store=start.store,
         clock=StoppedClock(start.now),
     )
-    if _lacking(state, root.signed, start):
+    if _lacking(state, root, start):
         raise ConflictError(f"{start.place.url}: somebody else published meanwhile")
     _write_root(start.place, chain)
     told += _follow(start)
@@ -339,11 +358,15 @@ def _replace(
     apart, recovered = with_draft(place, recovered, draft, before)
     work = _work(start, recovered)
     if not start.time_checked:
-        require_plausible_time(work.state, start.now)
+        # The root's holders have signed its time.
+        require_plausible_time(work.state, _moment(start, root))
     roles = _sign(work, recovered, apart)
     staged = Overlay(work.staged, place.source)
     devices = list(what_devices_hold(start, chain))
     told = judged(start, Overlay(_staged(root), staged), chain, devices, before)
+    # Somebody may have given their names to something else.
+    for name, data in recovered.brought.items():
+        place.shelf.restore_metadata(name, data)
     place.write(work)
     if not is_there:
         _write_root(place, chain)
@@ -377,9 +400,9 @@ def _require_current(start: Beginning, recovered: Recovered) -> None:
 
 def _work(start: Beginning, recovered: Recovered) -> Work:
     state = recovered.state
-    signed_at = start.now
+    signed_at = _moment(start, state.root.file)
     if start.time_checked:
-        signed_at = max(start.now, last_issued(state))
+        signed_at = max(signed_at, last_issued(state))
     work = Work(
         state=state,
         place=start.place,
@@ -390,7 +413,9 @@ def _work(start: Beginning, recovered: Recovered) -> Work:
         progress=start.progress,
     )
     work.counted = recovered.counted
-    work.before = _timestamp(start.place)
+    # In a directory, the timestamp before the last edit stays: it may be honest, and
+    # what lies there a thief's.
+    work.before = b"" if start.place.is_own else _timestamp(start.place)
     return work
 
 
@@ -445,6 +470,10 @@ def _write_root(place: Place, chain: Sequence[RoleFile[Root]]) -> None:
     name = file_name("root", root.version)
     try:
         shelf.put_metadata(name, root.data)
+    except (FetchError, StorageError) as why:
+        if not is_no_root(place, root, why):
+            raise
+        shelf.restore_metadata(name, root.data)
     except ConflictError as why:
         found = read_roots(Until(shelf, root.version), chain[-2].data)
         if found.newest.version >= root.version:

@@ -7,9 +7,9 @@ wherever it is still found: in the place, its witnesses, and the author's memory
 
     timestamp, snapshot   count on from what devices still keep under the new root, and
                           from what is sane; a thief's 2^53 falls with his keys
-    snapshot's list       if its keys stay, the newest one stands: devices want it. If
-                          they go, each role is listed in its newest good file: signed
-                          by whom its delegator names, and listed once
+    snapshot's list       if its keys stay, the newest one stands: devices want it; but
+                          not what a killed edit left. If they go, each role is listed
+                          in its newest good file (`relisting`)
     targets               signed by the new root's keys, or the old one's
 
 Which of several honest states was published can't be told from files alone: of what
@@ -18,42 +18,40 @@ rightful keys signed, the newest is taken, and said aloud.
 
 from __future__ import annotations
 
-from contextlib import suppress
-from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from margo_supplychain import threshold
 from margo_supplychain.authoring.evidence import (
-    SANE,
+    COUNTED,
     Evidence,
     needs_signing,
     require_who,
 )
+from margo_supplychain.authoring.relisting import Relisting
 from margo_supplychain.authoring.role_signing import meta_of
-from margo_supplychain.authoring.roles import delegator_of, signers_of
 from margo_supplychain.authoring.signatures import signed_by
 from margo_supplychain.authoring.state import LIMITS, Parts, State, no_copies
-from margo_supplychain.errors import FetchError, FormatError, RefusedError
+from margo_supplychain.errors import RefusedError
 from margo_supplychain.formats import strict_json
 from margo_supplychain.formats.times import format_time
 from margo_supplychain.formats.tuf_metadata import (
-    file_name,
     parse_snapshot,
     parse_timestamp,
 )
-from margo_supplychain.transport.locations import TIMESTAMP
 from margo_supplychain.verify.clock import StoppedClock
 from margo_supplychain.verify.memory import Memory
 from margo_supplychain.verify.workflow import Trusted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from tuf.api.metadata import MetaFile, Root, Snapshot, Targets, Timestamp
 
     from margo_supplychain.authoring.healing import Beginning
-    from margo_supplychain.authoring.roles import RoleSigners
     from margo_supplychain.formats.tuf_metadata import RoleFile
+
+
+_MOST_TOLD: Final = 10  # roles of one snapshot
 
 
 class Recovered(NamedTuple):
@@ -66,7 +64,8 @@ class Recovered(NamedTuple):
         after: the snapshots that stand in what it was made from.
         is_kept: whether snapshot's keys stay, and with them the list.
         lacking: top-level roles that the new root's keys must sign.
-        brought: files that the place does not have, from the author's memory.
+        brought: files that devices would not find there: from the author's memory, or
+            of a registry that lost their tags.
         told: what the author should know, one line each.
     """
 
@@ -118,7 +117,6 @@ class _Recovery:
         self._evidence = evidence
         self._root = root
         self._told: list[str] = []
-        self._brought: dict[str, bytes] = {}
         store = start.store
         self._before = (
             Memory(root=start.first_root, publishers=None)
@@ -135,12 +133,10 @@ class _Recovery:
         """Return what to go on from."""
         evidence = self._evidence
         counted = self._counted()
-        standing = (one for one in evidence.snapshots if evidence.stands(one))
-        # What a killed run listed for a root that nobody adopted is no list to keep.
-        kept = list(islice(filter(self._has_targets, standing), 1))
-        sane = [one for one in evidence.snapshots if one.version <= SANE]
-        known: RoleFile[Snapshot] | None = next(iter(kept or sane), None)
-        meta = dict(kept[0].signed.meta) if kept else self._listed()
+        kept = self._kept()
+        sane = (one for one in evidence.snapshots if one.version <= COUNTED)
+        known = kept or next(sane, None)
+        meta = self._listed() if kept is None else dict(kept.signed.meta)
         base = known
         if base is None or meta != base.signed.meta:
             base = _unsigned_snapshot(meta, counted["snapshot"], self._start)
@@ -168,14 +164,17 @@ class _Recovery:
             or needs_signing(base, evidence.new, self._start)
         ):
             lacking.add("snapshot")
+        listed = dict(meta)
+        if "snapshot" not in lacking:
+            listed["snapshot.json"] = meta_of(base.version, base.data)
         return Recovered(
             state=state,
             counted=counted,
             meta=meta,
             after=() if known is None else (known,),
-            is_kept=bool(kept),
+            is_kept=kept is not None,
             lacking=frozenset(lacking),
-            brought=self._brought,
+            brought=evidence.unserved(listed),
             told=tuple(self._told),
         )
 
@@ -205,7 +204,7 @@ class _Recovery:
         stand = [one.version for one in files if self._evidence.stands(one)]
         if stand and self._evidence.is_there:
             return stand  # the keys before sign no more, whoever has them
-        return stand + [one.version for one in files if one.version <= SANE]
+        return stand + [one.version for one in files if one.version <= COUNTED]
 
     def _timestamp(
         self, snapshot: RoleFile[Snapshot], counted: int
@@ -254,7 +253,7 @@ class _Recovery:
         whose keys stay may list it.
         """
         entry = meta.get("targets.json")
-        data = None if entry is None else self._named("targets", entry)
+        data = None if entry is None else self._evidence.named("targets", entry)
         if data is None:
             return None
         who = require_who(self._evidence.new, "targets")
@@ -263,115 +262,90 @@ class _Recovery:
     def _has_targets(self, snapshot: RoleFile[Snapshot]) -> bool:
         return self._listed_targets(snapshot.signed.meta) is not None
 
-    def _listed(self) -> dict[str, MetaFile]:
-        """Return each role in its newest good file, who delegates first."""
+    def _kept(self) -> RoleFile[Snapshot] | None:
+        """Return the snapshot that stands with its keys; None if they go.
+
+        Others than the newest stand only where that was never published: by a killed
+        edit, which its author must run again. A thief of timestamp's key may have named
+        an older one; who saw the newest refuses that.
+        """
         evidence = self._evidence
-        meta: dict[str, MetaFile] = {}
-        tops = [require_who(one, "targets") for one in evidence.signing]
-        waiting: list[tuple[str, list[RoleSigners]]] = [("targets", tops)]
-        while waiting:
-            role, who = waiting.pop(0)
-            entry = self._best(role, who)
-            if entry is None:
-                continue
-            meta[f"{role}.json"] = entry
-            file = self._good(role, entry, who)
-            below = None if file is None else file.signed.delegations
-            for name in (below.roles or {}) if below is not None else {}:
-                found = None if file is None else signers_of(file.signed, name)
-                if found is not None and f"{name}.json" not in meta:
-                    with suppress(FormatError):
-                        if delegator_of(name) == role:
-                            waiting.append((name, [found]))
-        for name, entry in self._candidates():
-            # Of those whose delegation has ended, or that nobody ever delegated to.
-            if name not in meta and entry.version <= SANE and self._exists(name, entry):
-                meta[name] = entry
-        self._tell(meta)
+        standing = [one for one in evidence.snapshots if evidence.stands(one)]
+        # What a killed run listed for a root that nobody adopted is no list to keep.
+        usable = filter(self._has_targets, standing)
+        newest = next(usable, None)
+        if newest is None or newest.sha256 in evidence.published:
+            self._tell_missing(newest)
+            return newest
+        known = (one for one in usable if one.sha256 in evidence.published)
+        before = next(known, None)
+        if before is not None and evidence.was_cut_short():
+            self._told.append(
+                f"{newest.label} lies there, and the edit that made it was cut short "
+                f"before it was published: {before.label} stands; "
+                f"{_changes(before, newest)}, so run that edit again"
+            )
+            return before
+        self._tell_missing(newest)
+        self._told.append(
+            f"no timestamp that is left names {newest.label}: it stands, since its "
+            f"keys signed it; {_changes(before, newest)}"
+        )
+        return newest
+
+    def _tell_missing(self, kept: RoleFile[Snapshot] | None) -> None:
+        """Say which snapshot and roles somebody may have taken away."""
+        timestamp = self._evidence.shown()
+        if kept is None or timestamp is None:
+            return
+        named = timestamp.signed.snapshot_meta
+        found = (meta_of(one.version, one.data) for one in self._evidence.snapshots)
+        if named in found:
+            return
+        self._told.append(
+            f"{timestamp.label} names snapshot v{named.version}, which is not there, "
+            f"or not signed by its keys: {kept.label} stands, the newest that is"
+        )
+        self._told += Relisting(self._evidence).newer(kept.signed.meta)
+
+    def _listed(self) -> dict[str, MetaFile]:
+        """Return each role in its newest good file, and say what is not as it was."""
+        evidence = self._evidence
+        relisting = Relisting(evidence)
+        meta = relisting.listed()
+        shown, known = self._shown(), evidence.of_memory()
+        if known is not None:
+            # What lies there may be a thief's from the first name to the last.
+            self._told += relisting.told(meta, known.signed.meta, of="your memory's ")
+        if shown is not None or known is None:
+            before = {} if shown is None else shown.signed.meta
+            self._told += relisting.told(meta, before)
         return meta
 
-    def _candidates(self) -> Iterator[tuple[str, MetaFile]]:
-        """Yield what snapshots list, the newest sane files of each role first."""
-        found = [
-            (name, entry)
-            for one in self._evidence.snapshots
-            for name, entry in one.signed.meta.items()
-        ]
-        found.sort(key=lambda one: (one[1].version <= SANE, one[1].version))
-        yield from reversed(found)
-
-    def _best(self, role: str, who: Sequence[RoleSigners]) -> MetaFile | None:
-        listed = [one for name, one in self._candidates() if name == f"{role}.json"]
-        for entry in listed:
-            if self._good(role, entry, who) is not None:
-                return entry
-        for version in self._evidence.versions(role):
-            for data in self._evidence.read(file_name(role, version), LIMITS.targets):
-                entry = meta_of(version, data)
-                if self._good(role, entry, who) is not None:
-                    return entry
-        # Its delegator has given it other keys since: its holder signs it again.
-        left = (one for one in listed if self._exists(f"{role}.json", one))
-        return next((one for one in left if one.version <= SANE), None)
-
-    def _good(
-        self, role: str, entry: MetaFile, who: Sequence[RoleSigners]
-    ) -> RoleFile[Any] | None:
-        data = self._named(role, entry)
-        for one in who if data is not None else ():
-            file = signed_by(data or b"", one)
-            if file is not None and file.version == entry.version:
-                return file
-        return None
-
-    def _exists(self, name: str, entry: MetaFile) -> bool:
-        return self._named(name.removesuffix(".json"), entry) is not None
-
-    def _named(self, role: str, entry: MetaFile) -> bytes | None:
-        data: bytes | None = None
-        try:
-            data = self._start.place.named(role, entry)
-        except FetchError as why:
-            if why.unreachable:
-                raise
-        if data is not None and meta_of(entry.version, data) == entry:
-            return data
-        store = self._start.store
-        data = None if store is None else store.copy(role)
-        if data is None or meta_of(entry.version, data) != entry:
-            return None
-        self._brought[file_name(role, entry.version)] = data
-        return data
-
-    def _tell(self, meta: dict[str, MetaFile]) -> None:
-        """Say what is not as the timestamp had it."""
-        shown = self._shown()
-        for name in sorted({*meta, *shown}):
-            role = name.removesuffix(".json")
-            if name not in meta:
-                self._told.append(
-                    f"snapshot listed {role[:160]} v{shown[name].version}, and nothing "
-                    "that its keys signed is there: it is left out, and its holder "
-                    "publishes again"
-                )
-            elif shown.get(name) != meta[name]:
-                said = f"v{shown[name].version}" if name in shown else "nothing"
-                self._told.append(
-                    f"snapshot listed {said} of {role}: v{meta[name].version} is the "
-                    "newest that its keys signed, and is listed again"
-                )
-
-    def _shown(self) -> dict[str, MetaFile]:
+    def _shown(self) -> RoleFile[Snapshot] | None:
         """Return what the timestamp that lies there leads to."""
-        for data in self._evidence.read(TIMESTAMP, LIMITS.timestamp):
-            file = self._evidence.signed("timestamp", data)
-            if file is None:
-                continue
-            named = file.signed.snapshot_meta
-            for one in self._evidence.snapshots:
-                if meta_of(one.version, one.data) == named:
-                    return dict(one.signed.meta)
-        return {}
+        timestamp = self._evidence.shown()
+        named = None if timestamp is None else timestamp.signed.snapshot_meta
+        return next(
+            (
+                one
+                for one in self._evidence.snapshots
+                if meta_of(one.version, one.data) == named
+            ),
+            None,
+        )
+
+
+def _changes(before: RoleFile[Snapshot] | None, after: RoleFile[Snapshot]) -> str:
+    """Say what a snapshot lists anew."""
+    known = {} if before is None else before.signed.meta
+    found = [
+        f"{name.removesuffix('.json')} v{entry.version}"
+        for name, entry in sorted(after.signed.meta.items())
+        if known.get(name) != entry
+    ]
+    more = f" and {len(found) - _MOST_TOLD} more" if len(found) > _MOST_TOLD else ""
+    return f"new in it: {', '.join(found[:_MOST_TOLD]) or 'nothing'}{more}"
 
 
 def _unsigned_snapshot(

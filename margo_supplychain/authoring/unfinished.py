@@ -1,7 +1,11 @@
-"""A root that is published, while what it changes is not signed for it yet.
+"""What a new root may find where it belongs: itself, unfinished, or what is no root.
 
-A run that was killed between the two leaves that, and so does whoever brings an old
-timestamp back. Devices refuse the place and keep what they have, until it is finished.
+A root may be published while what it changes is not signed for it yet. A run that was
+killed between the two leaves that, and so does whoever brings an old timestamp back.
+Devices refuse the place and keep what they have, until it is finished.
+
+Whoever may write there can also give the next root's name to what no device reads. The
+root is written over it.
 """
 
 from __future__ import annotations
@@ -10,18 +14,24 @@ from typing import TYPE_CHECKING, Final
 
 from tuf.api.metadata import Timestamp
 
+from margo_supplychain.authoring.directory_place import DirectoryPlace
 from margo_supplychain.authoring.evidence import require_who
 from margo_supplychain.authoring.signatures import signed_by
 from margo_supplychain.authoring.state import LIMITS, Roots
-from margo_supplychain.errors import FetchError
+from margo_supplychain.authoring.vandalised import is_vandalised
+from margo_supplychain.errors import FetchError, RefusedError, TooLargeError
 from margo_supplychain.formats.tuf_metadata import file_name
 from margo_supplychain.transport.locations import TIMESTAMP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from tuf.api.metadata import MetaFile, Root, Snapshot
 
+    from margo_supplychain.authoring.place import Place
+    from margo_supplychain.errors import SupplyChainError
+    from margo_supplychain.formats.tuf_metadata import RoleFile
     from margo_supplychain.transport.protocols import Source
 
 FINISH: Final = (
@@ -72,3 +82,43 @@ def _entries(signed: Timestamp | Snapshot) -> Mapping[str, MetaFile]:
     if isinstance(signed, Timestamp):
         return {"snapshot.json": signed.snapshot_meta}
     return signed.meta
+
+
+def is_no_root(place: Place, root: RoleFile[Root], problem: SupplyChainError) -> bool:
+    """Say whether what has a root's name can't be one, whatever is in it.
+
+    Args:
+        place: where it lies.
+        root: the one that belongs there.
+        problem: why it can't be read.
+
+    Raises:
+        FetchError: that can't be found out.
+    """
+    if isinstance(problem, TooLargeError):
+        return True
+    path = _path(place, root)
+    if path is not None:
+        return path.is_symlink() or (path.exists() and not path.is_file())
+    return is_vandalised(place.shelf, file_name("root", root.version))
+
+
+def require_writable(place: Place, root: RoleFile[Root]) -> None:
+    """Refuse to begin where no file can be written over what has a root's name.
+
+    Raises:
+        RefusedError: it is a directory.
+    """
+    path = _path(place, root)
+    if path is not None and path.is_dir() and not path.is_symlink():
+        raise RefusedError(
+            f"{path} is a directory, and {root.label} belongs there",
+            hint="somebody made it: look at what is in it, and remove it; nothing was "
+            "changed",
+        )
+
+
+def _path(place: Place, root: RoleFile[Root]) -> Path | None:
+    if not isinstance(place, DirectoryPlace):
+        return None
+    return place.directory / "metadata" / file_name("root", root.version)
