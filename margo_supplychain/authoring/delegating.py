@@ -99,6 +99,9 @@ def rotate_keys(
     now = work.changes.require_who(role)
     if set(now.keys) == set(wanted.keyids) and now.threshold == wanted.threshold:
         return work.changes.name_holders(role, holders)
+    if work.leaves is not None:
+        work.leaves(role)
+        now = work.changes.require_who(role)
     if kind_of(role) == "application":
         name = application_of(role)
         require_apart(work, name, wanted, _policy(work, name))
@@ -126,6 +129,8 @@ def remove(work: Work, role: str) -> bool:
         if role in removed_roles(work.changes.view(delegator)):
             return False
         work.changes.require_who(role)
+    if work.leaves is not None:
+        work.leaves(role)
     below = _keys_below(work, role) if kind_of(role) == "publisher" else {}
     work.changes.end(role, below)
     for name in list(work.applications):

@@ -14,7 +14,7 @@ from margo_supplychain.authoring.acceptance import judge
 from margo_supplychain.authoring.prospect import Prospect
 from margo_supplychain.authoring.roles import signers_of
 from margo_supplychain.authoring.settings import Settings, verified_settings
-from margo_supplychain.authoring.state import State, load
+from margo_supplychain.authoring.state import LIMITS, State, load
 from margo_supplychain.errors import (
     FetchError,
     InconclusiveError,
@@ -22,12 +22,15 @@ from margo_supplychain.errors import (
     SupplyChainError,
     VerificationError,
 )
+from margo_supplychain.formats.tuf_metadata import file_name
 from margo_supplychain.verify.clock import StoppedClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
+
+    from tuf.api.metadata import MetaFile
 
     from margo_supplychain.authoring.inbox import Inbox
     from margo_supplychain.authoring.place import Progress
@@ -119,6 +122,8 @@ class Pending:
         self._state = state
         self._start = start
         self._prospect = Prospect(state, start.place, now=start.now)
+        self._waiting: dict[str, Submission] = {}
+        self._said = 0
         self.names: list[str] = []
         self.releases: dict[str, tuple[str, ...]] = {}
         self.told: list[str] = []
@@ -157,8 +162,46 @@ class Pending:
             if self._has_key_of(publisher, found.values())
         }
         waiting = {name: one for name, one in found.items() if one.publisher in ours}
+        self._said = len(self.told)
         self._take(waiting)
         return self
+
+    def named(self, role: str, entry: MetaFile) -> bytes:
+        """Return a role's file: one that waits, or one that is published.
+
+        Raises:
+            FetchError: there is none.
+        """
+        return self._prospect.overlay.metadata(
+            file_name(role, entry.version), limit=entry.length or LIMITS.targets
+        )
+
+    def of(self, role: str) -> Mapping[str, str]:
+        """Return what waits of a role, and of those below it.
+
+        Returns:
+            Name → what people call it: its first digits, its roles and its releases.
+        """
+        return {
+            name: f"{name[:12]} ({one.label})"
+            + (f" with {', '.join(self.releases[name])}" if self.releases[name] else "")
+            for name, one in self._waiting.items()
+            if any(f"{each.role}.".startswith(f"{role}.") for each in one.roles)
+        }
+
+    def leave(self, left: Collection[str]) -> None:
+        """Go on without some of what waits: keys that signed it are taken away.
+
+        Args:
+            left: names; what was built on those can't be taken either.
+        """
+        rest = {name: self._waiting[name] for name in self.names if name not in left}
+        del self.told[self._said :]
+        self.names.clear()
+        self.releases.clear()
+        self._waiting.clear()
+        self._prospect = Prospect(self._state, self._start.place, now=self._start.now)
+        self._take(rest)
 
     def judge(self, submission: Submission) -> None:
         """Judge a submission as the operator will, after those that wait.
@@ -222,6 +265,7 @@ class Pending:
                 if not judged.is_known:
                     self._prospect = judged.after
                     self.names.append(name)
+                    self._waiting[name] = one
                     self.releases[name] = tuple(
                         f"{new.record.name} {new.record.version}"
                         for new in judged.records

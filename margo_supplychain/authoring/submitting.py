@@ -22,10 +22,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, final
 
 from margo_supplychain.authoring.edit import Edit
+from margo_supplychain.authoring.holders import known_holders, named
 from margo_supplychain.authoring.overlay import Overlay
 from margo_supplychain.authoring.pending import Handing, Pending
 from margo_supplychain.authoring.policies import drop_void_marks
-from margo_supplychain.authoring.roles import kind_of
+from margo_supplychain.authoring.roles import delegator_of, kind_of
 from margo_supplychain.authoring.signatures import partly_signed
 from margo_supplychain.authoring.state import (
     State,
@@ -80,6 +81,9 @@ def submit(start: Handing) -> Iterator[Edit]:
         signed_at=signed_at,
         progress=start.progress,
     )
+    # What waits of a cut-off role can go on from what waits as well.
+    work.begin(pending.state, pending.named)
+    work.leaves = _Leaving(work, pending).leave
     edit = Edit(work)
     yield edit
     edit.written = _HandingIn(start, work, state, pending).finish()
@@ -112,6 +116,53 @@ def hand_in(start: Handing, submission: Submission) -> HandedIn:
         blobs_along=len(submission.content),
         warnings=(*pending.told, *warnings),
     )
+
+
+@final
+class _Leaving:
+    """Nothing that waits is gone on from if it was signed by keys that are taken away.
+
+    Args:
+        work: the edit.
+        pending: what the operator has not taken yet.
+    """
+
+    def __init__(self, work: Work, pending: Pending) -> None:
+        self._work = work
+        self._pending = pending
+
+    def leave(self, role: str) -> None:
+        """Build on what is published, as far as this role and those below it go.
+
+        Raises:
+            RefusedError: something was changed already; or nothing but what waits
+                knows that role.
+        """
+        work = self._work
+        is_changed = bool(work.changes.touched or work.new or work.staged.targets)
+        waiting = self._pending.of(role)
+        if not waiting:
+            return
+        left = "; ".join(waiting.values())
+        if is_changed:
+            raise RefusedError(
+                f"what waits of {role} must not be gone on from when its keys are "
+                f"taken away: {left}",
+                hint="do that first, in a submission of its own",
+            )
+        self._pending.leave(waiting)
+        work.begin(self._pending.state, self._pending.named)
+        if work.changes.who(role) is None:
+            raise RefusedError(
+                f"{role} is not published yet: it waits in {left}",
+                hint="ask the operator to refuse that one, and add it again with "
+                "another key",
+            )
+        work.warnings.append(
+            f"this goes on from what is published of {role}, and can't be taken "
+            f"together with what waits of it: {left}; hand in again what is yours of "
+            "that, and ask the operator to take this one first (--only)"
+        )
 
 
 # --- what is handed in ---------------------------------------------------------------
@@ -283,25 +334,26 @@ class _HandingIn:
             file=file,
             after=tuple(self._pending.names),
             blobs_along=len(submission.content),
-            lacking=tuple(_lacks(one) for one in lacking),
+            lacking=tuple(self._lacks(one) for one in lacking),
+        )
+
+    def _lacks(self, one: ThresholdStatus) -> str:
+        """Return what a role lacks, by the names that its delegator knows."""
+        holders = known_holders(self._work.changes.view(delegator_of(one.role)))
+        missing = ", ".join(named(keyid, holders) for keyid in one.missing[:8])
+        return (
+            f"{one.role} has {len(one.signers)} of {one.needed} signatures (missing: "
+            f"{missing})"
         )
 
     def _refuse_incomplete(self, lacking: Sequence[ThresholdStatus]) -> None:
         who = {one.role: self._work.changes.require_who(one.role) for one in lacking}
         raise IncompleteError(
-            "; ".join(_lacks(one) for one in lacking),
+            "; ".join(self._lacks(one) for one in lacking),
             roles={role: tuple(one.keys) for role, one in who.items()},
             hint="give the other keys, too; or write it to a file that their holders "
             "sign: --out FILE. Nothing was handed in",
         )
-
-
-def _lacks(one: ThresholdStatus) -> str:
-    missing = ", ".join(key[:12] for key in one.missing[:8])
-    return (
-        f"{one.role} has {len(one.signers)} of {one.needed} signatures (missing: "
-        f"{missing})"
-    )
 
 
 def remember(store: TrustStore | None, state: State, warnings: list[str]) -> None:

@@ -28,7 +28,7 @@ from margo_supplychain.formats.tuf_metadata import parse_targets
 from margo_supplychain.verify import resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
     from typing import Literal
 
@@ -91,6 +91,8 @@ class Work:
         counted: versions of snapshot and timestamp to count on from, in place of those
             that the state shows: see `recovering`.
         snapshot: the one that this edit signed last.
+        leaves: called before the keys of a role are taken away, so that nothing is gone
+            on from that waits to be published and was signed with them.
         warnings: what the author should know.
     """
 
@@ -112,9 +114,7 @@ class Work:
         self.now = now
         self.signed_at = signed_at
         self.progress = progress
-        self.changes = Changes(
-            state, may_renew=self.holds_key, named=self._named_metadata
-        )
+        self.changes = self._begun(state, self._named_metadata)
         self.staged = Staged()
         self.releases: dict[ReleaseName, set[Version]] = {}
         self.new: list[NewRelease] = []
@@ -129,7 +129,22 @@ class Work:
         self.next_root: Root | None = None
         self.counted: dict[str, int] = {}
         self.snapshot: bytes | None = None
+        self.leaves: Callable[[str], None] | None = None
         self.warnings: list[str] = []
+
+    def begin(self, state: State, named: Callable[[str, MetaFile], bytes]) -> None:
+        """Start from another state, before anything is changed.
+
+        Args:
+            state: verified.
+            named: see `Changes`.
+        """
+        self.state = state
+        self.before = state.timestamp.file.data
+        self.changes = self._begun(state, named)
+
+    def _begun(self, state: State, named: Callable[[str, MetaFile], bytes]) -> Changes:
+        return Changes(state, may_renew=self.holds_key, named=named)
 
     @property
     def is_simple(self) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from margo_supplychain.errors import ThresholdError
+from margo_supplychain.errors import RefusedError, ThresholdError
 from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.publisher_policy import PublisherPolicy, Reinstatement
 from margo_supplychain.formats.versions import Version
@@ -23,7 +23,6 @@ from tests.attacks.forging import (
     hand_in,
     listing,
     note_leaving,
-    nothing,
     refused,
     role,
     set_policy,
@@ -142,16 +141,10 @@ def test_application_that_begins_anew_after_its_removal(
     if is_one:
         name = hand_in(market, role(market, "acme", add), own, targets=targets)
     else:
-        # Not without a word of what it goes on from, nor with another.
-        for one in (nothing, cut_off(listed=last)):
-            file = role(market, "acme", all_of(add, one))
-            if one is nothing:
-                continue  # the removal's own word is still there
-            hand_in(market, file)
-            assert "lets acme.pump go on from nothing" in (
-                market.accept(discard=True).refused[0].reason
-            )
-        hand_in(market, role(market, "acme", add))
+        hand_in(market, role(market, "acme", all_of(add, cut_off(listed=last))))
+        why = market.accept(discard=True).refused[0].reason
+        assert "lets acme.pump go on from nothing of it" in why
+        hand_in(market, role(market, "acme", add))  # what the removal said still stands
         assert taken(market) == ["acme"]
         name = hand_in(market, own, targets=targets, blobs=blobs)
     done = market.accept()
@@ -186,11 +179,13 @@ def test_removed_and_added_by_hand(market: Market, *, is_one: bool) -> None:
         assert edit.add_application(PUMP, [ci], policy=OPEN)
 
     keys = [*market.keys, key("acme"), key("acme-ci-2")]
+    warnings: list[str] = []
     for steps in ((remove, add),) if is_one else ((remove,), (add,)):
         with market.repository.edit(keys, clock=market.clock) as edit:
             for step in steps:
                 step(edit)
-    assert any("the last file before it was removed" in one for one in edit.warnings)
+        warnings += edit.warnings
+    assert any("the last file before it was removed" in one for one in warnings)
     assert listed(market) == {"0.9.0": True, "1.0.0": False}
     assert market.newest() == "1.0.0"
     assert market.repository.check(clock=market.clock).violations == ()
@@ -311,7 +306,7 @@ def test_operators_own_word_of_what_was_cut_off(market: Market) -> None:
 def test_vendor_that_can_not_be_removed(market: Market) -> None:
     """Acme's role says that keys left roles with endless names: all of it would be
     copied into `targets`, which every device reads, when acme is removed."""
-    many = {f"acme.{'a' * 10_000}{one}": [] for one in range(40)}
+    many: dict[str, list[str]] = {f"acme.{'a' * 10_000}{one}": [] for one in range(40)}
     file = role(market, "acme", lambda signed: signed.update({"x-left": many}))
     name = hand_in(market, file)
     refused(market, name, "a key left acme.aaa", "which never had it")
@@ -322,7 +317,7 @@ def test_vendor_who_wrote_so_by_hand_is_removed(
 ) -> None:
     """Where such a role stands already, `targets` keeps of it what counts."""
     real = "0" * 64
-    many = {f"acme.{'a' * 10_000}{one}": [] for one in range(40)}
+    many: dict[str, list[str]] = {f"acme.{'a' * 10_000}{one}": [] for one in range(40)}
 
     def stuff(edit: Edit) -> None:
         signed = edit._work.changes.change("acme")
@@ -382,6 +377,117 @@ def test_keys_that_never_were_there(market: Market, name: str) -> None:
     file = role(market, "acme", lambda signed: signed.update({"x-left": left}))
     found = hand_in(market, file)
     refused(market, found, "which never had it (x-left, by material)")
+
+
+# --- T-153: what waits when a key is taken away --------------------------------------
+
+
+def thiefs(market: Market) -> str:
+    """Hand in acme/pump 6.6.6, signed by the stolen release key; return its name."""
+    made = market.release("6.6.6", b"backdoor", name=PUMP)
+    change, targets, blobs = listing(market, made)
+    file = role(market, PUMP.role, change)
+    return hand_in(market, file, targets=targets, blobs=blobs)
+
+
+@pytest.mark.parametrize("signers", [("acme",), ("acme", "acme-ci-2")])
+def test_stolen_key_handed_something_in(
+    market: Market, signers: tuple[str, ...]
+) -> None:
+    """The thief's release waits when acme takes the key away, with the new one at hand
+    or not: it neither stops that, nor is it signed by the new key."""
+    planted = thiefs(market)
+    new = key("acme-ci-2").public_key
+    with market.submit(*signers) as edit:
+        edit.rotate_keys(
+            PUMP.role, [new], threshold=1, cut_off="acme-ci-2" not in signers
+        )
+    told = next(one for one in edit.warnings if "from what is published" in one)
+    assert f"{planted[:12]} (acme.pump v4) with acme/pump 6.6.6" in told
+    name = market.newest_in_inbox()
+    assert [one.name for one in market.accept(only=[name]).taken] == [name]
+
+    # What the thief signed counts for nothing now.
+    done = market.accept(discard=True)
+    assert [one.name for one in done.refused] == [planted]
+    with market.submit("acme-ci-2") as edit:
+        edit.add_release(market.release("1.1.0", name=PUMP))
+    assert taken(market) == ["acme"]
+    assert set(listed(market)) == {"0.9.0", "1.0.0", "1.1.0"}
+    assert market.newest() == "1.1.0"
+
+
+def test_stolen_key_handed_something_in_before_a_removal(market: Market) -> None:
+    """Nor is what waits kept as the last word of an application that is removed."""
+    thiefs(market)
+    with market.submit("acme") as edit:
+        edit.remove_application(PUMP)
+    assert any("6.6.6" in one for one in edit.warnings)
+    name = market.newest_in_inbox()
+    assert [one.name for one in market.accept(only=[name]).taken] == [name]
+    file = market.signed(f"{market.version('acme')}.acme.json")
+    assert file["x-cut-off"][PUMP.role]["last"]["version"] == 3
+
+
+def test_what_waits_of_others_is_gone_on_from(market: Market) -> None:
+    """Acme's own policy and another application's release wait as well: the rotation
+    comes after them, and takes nothing of theirs away."""
+    with market.submit("acme") as edit:
+        edit.set_policy(FAN, replace(OPEN, minimum_version=Version.parse("0.1.0")))
+    market.hand_in("1.1.0", FAN)
+    market.hand_in("1.1.0", PUMP)
+    new = key("acme-ci-2").public_key
+    with market.submit("acme", "acme-ci", "acme-ci-2") as edit:
+        edit.rotate_keys(PUMP.role, [new], threshold=1)
+    assert edit.written is not None
+    done = market.accept(only=[*edit.written.after, edit.written.name])  # type: ignore[attr-defined]
+    assert len(done.taken) == 3
+    assert market.newest(FAN) == "1.1.0"
+    assert market.newest(PUMP) == "1.0.0"
+
+
+def test_rotation_after_other_changes(market: Market) -> None:
+    """What was begun on top of what waits is not taken for what is published."""
+    thiefs(market)
+    with market.submit("acme", "acme-ci", "acme-ci-2") as edit:
+        edit.add_release(market.release("1.1.0", name=PUMP))
+        with pytest.raises(RefusedError, match="must not be gone on from"):
+            edit.rotate_keys(PUMP.role, [key("acme-ci-2").public_key], threshold=1)
+        raise_nothing = edit.is_refused(PUMP.role)
+    assert not raise_nothing
+
+
+def test_application_that_waits_with_its_first_release(market: Market) -> None:
+    """It is published nowhere: there is nothing that its keys could be taken from."""
+    one = replace(PUMP, name="one")
+    with market.submit("acme", "acme-ci") as edit:
+        edit.add_application(one, [key("acme-ci").public_key], policy=OPEN)
+    with market.submit("acme", "acme-ci-2") as edit:
+        with pytest.raises(RefusedError, match=r"acme\.one is not published yet"):
+            edit.rotate_keys(one.role, [key("acme-ci-2").public_key], threshold=1)
+        assert edit.keyids(one.role) == ()
+
+
+def test_cut_off_that_waits_is_gone_on_from(market: Market) -> None:
+    """The operator is away: the new key signs on top of a cut-off that waits."""
+    with market.submit("acme") as edit:
+        new = key("acme-ci-2").public_key
+        edit.rotate_keys(PUMP.role, [new], threshold=1, cut_off=True)
+    for version in ("1.1.0", "1.2.0"):
+        with market.submit("acme", "acme-ci-2") as edit:
+            edit.add_release(market.release(version, name=PUMP))
+    with market.submit("acme") as edit:
+        new = key("acme-ci-3").public_key
+        edit.rotate_keys(PUMP.role, [new], threshold=1, cut_off=True)
+    assert any("1.2.0" in one for one in edit.warnings)
+    assert edit.written is not None
+    order = [*edit.written.after, edit.written.name]  # type: ignore[attr-defined]
+    assert len(order) == 2
+    assert len(market.accept(only=order).taken) == 2
+    with market.submit("acme-ci-3") as edit:
+        edit.refresh(PUMP.role)
+    assert [one.publisher for one in market.accept().taken] == ["acme"]
+    assert listed(market) == {"0.9.0": True, "1.0.0": False}
 
 
 # --- T-154: what is listed is what was judged ----------------------------------------
