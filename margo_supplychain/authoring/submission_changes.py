@@ -240,7 +240,8 @@ class _Comparing:
         what = _listed(path)
         if _part(path) == "policies":
             words = _policy_words(self._policy(file, path, None))
-            shown = ", ".join(f"{name} {text}" for name, text in words.items() if text)
+            found = (f"{name} {text}".strip() for name, text in words.items() if text)
+            shown = ", ".join(found)
             return Row(self._kind, f"{what}: {shown}")
         entry = _entry(file, path)
         if entry is None:
@@ -278,7 +279,8 @@ class _Comparing:
         has = _policy_words(self._policy(new, path, None))
         what = _listed(path)
         rows = [
-            f"{what}: {name} {has.get(name) or _NONE} (was {was.get(name) or _NONE})"
+            f"{what}: {name or 'it'} {has.get(name) or _NONE} (was "
+            f"{was.get(name) or _NONE})"
             for name in dict.fromkeys([*has, *was])
             if has.get(name) != was.get(name)
         ]
@@ -431,7 +433,7 @@ def _digest(file: TargetFile) -> str:
 
 def _policy_words(policy: PublisherPolicy | str) -> dict[str, str]:
     if isinstance(policy, str):
-        return {"text": policy}
+        return {"": policy}
     return {
         "epoch": str(policy.epoch),
         "provenance": policy.provenance,

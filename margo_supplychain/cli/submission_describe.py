@@ -49,5 +49,6 @@ def change_lines(
 def _role(one: RoleChange) -> str:
     if one.before is None:
         return f"{one.role} v{one.version}"
-    before = f"v{one.before} ->" if one.before else "its first,"
-    return f"{one.role} {before} v{one.version}"
+    if not one.before:
+        return f"{one.role} v{one.version}, the first"
+    return f"{one.role} v{one.before} -> v{one.version}"

@@ -159,7 +159,7 @@ def test_a_look_before_taking_in(operator: Operator) -> None:
     ran = run("repo", "accept", "inbox", "--dry-run")
     assert ran.status == 0, ran.err
     assert ran.out.startswith("would accept 2 of 2 submissions from inbox\n")
-    assert "    bolt its first, v1, expires " in ran.out
+    assert "    bolt v1, the first, expires " in ran.out
     assert f"      + application {NAME}: signed by " in ran.out
     assert f"      + release {NAME} 1.2.0: sha256:" in ran.out
     assert "    note   our first\n" in ran.out
