@@ -5,19 +5,20 @@ are signed alone: no file, no server and no proposer says what they would do. Wh
 differs between the two roots has a row, also what another tool wrote there.
 
 Example:
-    >>> for row in proposal.difference().rows(shown):  # doctest: +SKIP
+    >>> for row in proposal.difference().rows(shown, now=now):  # doctest: +SKIP
     ...     print(*row)
     root - 4f1a09c2e77b  holder A, file leaves: signs this change and nothing after it
-    expiry  2028-11-20 (was 2027-11-21)
+    expiry  2028-11-20 10:00 (was 2027-11-21 09:30)
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from margo_supplychain import threshold
-from margo_supplychain.authoring.effects import effects_of, renewals
+from margo_supplychain.authoring.effects import effects_of, expires_soon, renewals
 from margo_supplychain.authoring.field_changes import FieldChange, field_changes
 from margo_supplychain.authoring.holders import NOBODY, known_holders
 from margo_supplychain.authoring.plan import TOP_ROLES
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 LEAVES: Final = "leaves"
 COMES: Final = "comes"
 STAYS: Final = "stays"
+CLOCKS: Final = timedelta(minutes=5)  # machines that are set by hand differ by less
 _MARKS: Final = {LEAVES: "-", COMES: "+", STAYS: "="}
 
 
@@ -99,6 +101,7 @@ class Difference:
         before, version: the versions of both roots.
         keys: those that leave, that come, then that stay.
         thresholds: of each top-level role.
+        issued: from when the proposed root's time counts.
         expired, expires: when the roots expire.
         fields: what else differs.
         renewals: the roles that must be signed again at once.
@@ -109,17 +112,19 @@ class Difference:
     version: int
     keys: tuple[KeyChange, ...]
     thresholds: tuple[Threshold, ...]
+    issued: datetime | None
     expired: datetime | None
     expires: datetime
     fields: tuple[FieldChange, ...]
     renewals: tuple[str, ...]
     effects: tuple[str, ...]
 
-    def rows(self, shown: Callable[[datetime], str]) -> Iterator[Row]:
+    def rows(self, shown: Callable[[datetime], str], *, now: datetime) -> Iterator[Row]:
         """Yield everything for people.
 
         Args:
-            shown: how a time is shown.
+            shown: how a time is shown; to the minute, which may be what changes.
+            now: what the signer's clock says.
         """
         for role in _order({one.roles for one in self.keys}):
             label = ", ".join(role)
@@ -128,15 +133,21 @@ class Difference:
                 if one.roles == role and one.change != STAYS:
                     yield Row(label, _key_text(one), one.meaning)
                     label = ""
+                    if one.change == COMES and one.holder != NOBODY:
+                        yield Row("", f"  {one.holder.text}")
         for found in self.thresholds:
             if found.role == "root":
                 yield Row("threshold", found.text)
             elif found.changes:
                 yield Row("threshold", f"{found.role} {found.text}")
+        if self.issued is not None and self.issued > now + CLOCKS:
+            ahead = (self.issued - now) // timedelta(minutes=1)
+            text = f"{shown(self.issued)}, {ahead} min ahead of your clock"
+            yield Row("issued", text)
         yield Row("expiry", self._expiry(shown))
         for field in self.fields:
             yield Row(field.what, field.text)
-        for effect in self.effects:
+        for effect in (*expires_soon(self.expires, now), *self.effects):
             yield Row("effect", effect)
 
     def _expiry(self, shown: Callable[[datetime], str]) -> str:
@@ -144,8 +155,6 @@ class Difference:
         if self.expired is None:
             return now
         was = shown(self.expired)
-        if was == now:
-            return f"{now} (unchanged)"
         earlier = ": earlier" if self.expires < self.expired else ""
         return f"{now} (was {was}{earlier})"
 
@@ -174,6 +183,7 @@ class Difference:
                 }
                 for one in self.thresholds
             ],
+            "issued": self.issued,
             "expiresBefore": self.expired,
             "expires": self.expires,
             "fields": [one._asdict() for one in self.fields],
@@ -196,6 +206,7 @@ def between(before: RoleFile[Root] | None, after: RoleFile[Root]) -> Difference:
         version=after.version,
         keys=tuple(_keys(old, new)),
         thresholds=tuple(_threshold(old, new, role) for role in TOP_ROLES),
+        issued=after.issued,
         expired=None if before is None else before.expires,
         expires=after.expires,
         fields=tuple(field_changes(old, new)),
@@ -205,6 +216,10 @@ def between(before: RoleFile[Root] | None, after: RoleFile[Root]) -> Difference:
 
 
 def _key_text(one: KeyChange) -> str:
+    if one.change == COMES:
+        # Whole: its holder reads it aloud, and who has time finds a key whose id begins
+        # like hers. Another line has room for who she is.
+        return f"{_MARKS[COMES]} {one.keyid}"
     text = f"{_MARKS[one.change]} {one.keyid[:12]}"
     return f"{text}  {one.holder.text}" if one.holder != NOBODY else text
 

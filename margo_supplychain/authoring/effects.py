@@ -6,17 +6,20 @@ Pure over two roots. Nothing here decides: what would lock somebody out is refus
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from margo_supplychain import threshold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from tuf.api.metadata import Root
 
 # Signed by whoever root names, and believed by devices without being asked for again.
 _SIGNED: Final = ("targets", "snapshot", "timestamp")
+SOON: Final = timedelta(days=30)  # less is no time to bring holders together
 
 
 def renewals(old: Root, new: Root) -> tuple[str, ...]:
@@ -37,6 +40,23 @@ def leaving_needed(old: Root, new: Root) -> int:
     """Return how many of the root keys that leave must sign for the old threshold."""
     staying = _materials(old, "root") & _materials(new, "root")
     return max(0, old.roles["root"].threshold - len(staying))
+
+
+def expires_soon(expires: datetime, now: datetime) -> Iterator[str]:
+    """Say that a root lasts too short a time for a next one to be signed at leisure."""
+    left = expires - now
+    if left >= SOON:
+        return
+    for unit, name in (
+        (timedelta(days=1), "d"),
+        (timedelta(hours=1), "h"),
+        (timedelta(minutes=1), "min"),
+        (timedelta(seconds=1), "s"),
+    ):
+        if left >= 2 * unit or name == "s":
+            lasts = f"{max(left // unit, 0)} {name}"
+            yield f"expires in {lasts}: devices take nothing then, until a next root"
+            return
 
 
 def effects_of(

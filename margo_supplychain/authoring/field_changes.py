@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from margo_supplychain.authoring.holders import NOBODY, known_holders
+from margo_supplychain.authoring.plain_text import plain
 from margo_supplychain.authoring.plan import TOP_ROLES
 from margo_supplychain.authoring.root_fields import OURS
 from margo_supplychain.formats.tuf_metadata import ISSUED
@@ -58,7 +59,7 @@ def field_changes(old: Root | None, new: Root) -> Iterator[FieldChange]:
 
 
 def _foreign(old: Root | None, new: Root) -> Iterator[FieldChange]:
-    """Yield what differs besides: other tools' fields, and keys that no role has."""
+    """Yield what differs besides: other tools' fields."""
     before = {} if old is None else old.unrecognized_fields
     places = [(before, new.unrecognized_fields, "root")]
     for role in TOP_ROLES:
@@ -71,13 +72,10 @@ def _foreign(old: Root | None, new: Root) -> Iterator[FieldChange]:
     for had, has, where in places:
         for name in sorted(had.keys() | has.keys()):
             if name not in OURS and name != ISSUED and had.get(name) != has.get(name):
-                shown = f"{_cut(name)} of {where}"
+                shown = f"{plain(name)} of {where}"
                 yield FieldChange("other", shown, _short(had, name), _short(has, name))
     if old is not None and old.spec_version != new.spec_version:
         yield FieldChange("other", "spec_version", old.spec_version, new.spec_version)
-    used = {keyid for one in new.roles.values() for keyid in one.keyids}
-    for keyid in new.keys.keys() - used - (old.keys.keys() if old else set()):
-        yield FieldChange("other", f"key {_cut(keyid)}", None, "in no role")
 
 
 def _entries(what: str, before: Any, after: Any) -> Iterator[FieldChange]:
@@ -85,7 +83,7 @@ def _entries(what: str, before: Any, after: Any) -> Iterator[FieldChange]:
     has = after if isinstance(after, dict) else {}
     for name in sorted(had.keys() | has.keys()):
         if had.get(name) != has.get(name):
-            yield FieldChange(what, name, _short(had, name), _short(has, name))
+            yield FieldChange(what, plain(name), _short(had, name), _short(has, name))
 
 
 def _holder_changes(old: Root | None, new: Root) -> Iterator[FieldChange]:
@@ -105,8 +103,4 @@ def _holder_changes(old: Root | None, new: Root) -> Iterator[FieldChange]:
 
 
 def _short(fields: Mapping[str, Any], name: str) -> str | None:
-    return _cut(str(fields[name])) if name in fields else None
-
-
-def _cut(text: str, most: int = 80) -> str:
-    return text if len(text) <= most else f"{text[:most]}…"
+    return plain(str(fields[name])) if name in fields else None

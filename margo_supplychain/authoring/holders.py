@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from margo_supplychain.authoring.plain_text import plain
 from margo_supplychain.errors import MetadataFormatError
 from margo_supplychain.formats.fields import Fields, line
 
@@ -66,7 +67,13 @@ class Holder:
     def text(self) -> str:
         """What is known, for people: `holder B, token root-b, never-extractable`."""
         known = (self.name, self.place, self.custody)
-        return ", ".join(one for one in known if one is not None)
+        return ", ".join(_told(one) for one in known if one is not None)
+
+
+def _told(text: str) -> str:
+    shown = plain(text)
+    # A name like "Ada, never-extractable" must not say how her key is kept.
+    return '"{}"'.format(shown.replace('"', '\\"')) if "," in text else shown
 
 
 NOBODY: Final = Holder()

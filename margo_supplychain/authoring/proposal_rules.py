@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from margo_supplychain import threshold
 from margo_supplychain.authoring.holders import holders_of
+from margo_supplychain.authoring.key_rules import check_holders, check_keys
 from margo_supplychain.authoring.plan import (
     DEFAULT_PERIODS,
     TOP_ROLES,
@@ -24,6 +25,7 @@ from margo_supplychain.authoring.root_fields import (
     signed_signing,
 )
 from margo_supplychain.authoring.settings import format_period, signed_periods
+from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.errors import FormatError, RefusedError
 from margo_supplychain.formats.times import format_time
 from margo_supplychain.formats.tuf_metadata import ISSUED
@@ -40,7 +42,9 @@ if TYPE_CHECKING:
 
 OFFLINE: Final = ("root", "targets")
 ONLINE: Final = ("snapshot", "timestamp")
-_AHEAD: Final = timedelta(days=1)  # clocks of holders' machines are set by hand
+AHEAD: Final = timedelta(hours=1)  # clocks of holders' machines are set by hand
+# The rest is for signatures, and for what the next root says more.
+MOST_SIGNED: Final = LIMITS.root // 2
 _AGAIN: Final = "make a new proposal with `root propose`; nothing was changed"
 
 
@@ -60,8 +64,10 @@ def check_proposal(new: RoleFile[Root], trusted: RoleFile[Root] | None) -> None:
     try:
         _check_signing(signed_periods(new.signed), signed_signing(new.signed))
         check_custody(keys, signed_custody(new.signed), holders_of(new.signed))
+        check_holders(new.signed)
     except FormatError as why:
         raise _refused(str(why), why.hint) from why
+    check_keys(new.signed, None if trusted is None else trusted.signed)
     if trusted is not None:
         _check_apart(keys, trusted.signed)
         _check_kept(new.signed, trusted.signed)
@@ -112,13 +118,21 @@ def check_time(new: RoleFile[Root], now: datetime) -> None:
         )
 
 
-def check_issued(new: RoleFile[Root], now: datetime) -> None:
+def check_issued(
+    new: RoleFile[Root], now: datetime, trusted: RoleFile[Root] | None
+) -> None:
     """Refuse a root from the future: devices would take its time for the present.
 
+    Until then nobody could sign anything either. The time of the root before it is the
+    present already, whatever the clock says.
+
     Raises:
-        RefusedError: it was issued more than a day after `now`.
+        RefusedError: it was issued more than an hour after `now`.
     """
-    if new.issued is not None and new.issued > now + _AHEAD:
+    latest = now + AHEAD
+    if trusted is not None and trusted.issued is not None:
+        latest = max(latest, trusted.issued)
+    if new.issued is not None and new.issued > latest:
         raise RefusedError(
             f"{new.label} was issued at {format_time(new.issued)}, and this machine's "
             f"clock says {format_time(now)}",
@@ -179,6 +193,12 @@ def _check_version(new: RoleFile[Root], trusted: RoleFile[Root] | None) -> None:
 
 
 def _check_form(new: RoleFile[Root], trusted: RoleFile[Root] | None) -> None:
+    most = MOST_SIGNED if trusted is None else max(MOST_SIGNED, len(trusted.payload))
+    if len(new.payload) > most:
+        raise _refused(
+            f"{new.label} has {len(new.payload)} bytes to sign, more than the limit of "
+            f"{most}: signatures and the next root need room"
+        )
     if new.signed.consistent_snapshot is not True:
         raise _refused(f"{new.label} does not promise consistent snapshots")
     if new.issued is None:

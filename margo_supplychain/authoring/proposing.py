@@ -15,7 +15,7 @@ from margo_supplychain.authoring.plan import TOP_ROLES
 from margo_supplychain.authoring.root_fields import OURS, root_fields
 from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.formats import strict_json
-from margo_supplychain.formats.times import format_time
+from margo_supplychain.formats.times import format_time, parse_time
 from margo_supplychain.formats.tuf_metadata import ISSUED
 
 if TYPE_CHECKING:
@@ -41,11 +41,17 @@ def first_root(plan: RootPlan, now: datetime) -> dict[str, Any]:
 
 
 def next_root(trusted: bytes, plan: RootPlan, now: datetime) -> dict[str, Any]:
-    """Return the signed part of the root after a trusted one."""
+    """Return the signed part of the root after a trusted one.
+
+    It is issued now; or when that one was, where its proposer's clock was ahead.
+    """
     now = now.astimezone(UTC).replace(microsecond=0)
     signed: dict[str, Any] = strict_json.parse(
         trusted, what="trusted root", limit=LIMITS.root
     )["signed"]
+    issued = signed.get(ISSUED)
+    if issued is not None:
+        now = max(now, parse_time(issued, what=f"{ISSUED} of root"))
     known: dict[str, Any] = signed["keys"]
     signed["keys"] = {
         key.keyid: known.get(key.keyid, key.to_dict())

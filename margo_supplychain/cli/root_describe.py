@@ -30,12 +30,24 @@ def heading(proposal: RootProposal) -> str:
 
 def change(proposal: RootProposal) -> list[str]:
     """Return what a proposal changes: what a signer sees before signing."""
-    found = list(proposal.difference().rows(describe.date))
+    found = list(proposal.difference().rows(describe.moment, now=describe.now()))
     width = max((len(row.text) for row in found if row.meaning), default=0)
-    # Whole: comparing it with the proposer is what it is there for.
-    rows = [("proposal", f"sha256 {proposal.digest}")]
+    # Whole: comparing them by telephone is what they are there for.
+    rows = compared(proposal)
     rows += [(row.label, _meant(row.text, row.meaning, width)) for row in found]
     return [heading(proposal), *describe.table(rows)]
+
+
+def compared(proposal: RootProposal) -> list[tuple[str, str]]:
+    """Return what holders compare: what is signed, and the root it is measured by.
+
+    A root that somebody else put on the stick makes another change of the same bytes.
+    """
+    rows = [("proposal", f"sha256 {proposal.digest}")]
+    if proposal.trusted is not None:
+        trusted = proposal.trusted
+        rows.append(("trusted", f"{trusted.label} sha256 {trusted.sha256}"))
+    return rows
 
 
 def _meant(text: str, meaning: str, width: int) -> str:
@@ -160,6 +172,7 @@ def proposal_data(proposal: RootProposal, path: Path) -> dict[str, Any]:
         "version": proposal.version,
         "sha256": proposal.digest,
         "follows": None if proposal.trusted is None else proposal.trusted.version,
+        "followsSha256": None if proposal.trusted is None else proposal.trusted.sha256,
         "complete": not proposal.lacking(),
         "oldRoot": None if proposal.old is None else _status(proposal, proposal.old),
         "newRoot": _status(proposal, proposal.new),

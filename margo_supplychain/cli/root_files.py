@@ -23,8 +23,10 @@ from margo_supplychain.errors import (
     FormatError,
     MetadataFormatError,
     RefusedError,
+    StorageError,
     VerificationError,
 )
+from margo_supplychain.storage.durable import open_regular, storage_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,9 +145,10 @@ def is_submission(path: Path) -> bool:
     from margo_supplychain.authoring import submission_file
 
     try:
-        with path.open("rb") as stream:
+        # A pipe is never waited on.
+        with storage_errors(path, "read"), open_regular(path) as stream:
             return submission_file.is_submission(stream.read(_HEAD))
-    except OSError:
+    except StorageError:
         return False  # who reads all of it says what is wrong
 
 

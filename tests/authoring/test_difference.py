@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
+
+import pytest
 
 from margo_supplychain.authoring.holders import Holder
 from margo_supplychain.authoring.plan import RootPlan
@@ -31,11 +34,11 @@ NOTHING = FOLLOW + "nothing else must be signed again"
 
 
 def shown(when: datetime) -> str:
-    return when.strftime("%Y-%m-%d")
+    return when.strftime("%Y-%m-%d %H:%M")
 
 
-def rows(difference: Difference) -> list[str]:
-    return [" | ".join(filter(None, row)) for row in difference.rows(shown)]
+def rows(difference: Difference, now: datetime = NOW) -> list[str]:
+    return [" | ".join(filter(None, row)) for row in difference.rows(shown, now=now)]
 
 
 def told(wanted: RootPlan) -> list[str]:
@@ -45,9 +48,9 @@ def told(wanted: RootPlan) -> list[str]:
 def test_a_renewal_changes_the_expiry_alone() -> None:
     later = NOW + timedelta(days=600)
     proposal = RootProposal.following(trusted().data, plan(), now=later)
-    assert rows(proposal.difference()) == [
+    assert rows(proposal.difference(), later) == [
         "threshold | 2 of 3 (unchanged)",
-        "expiry | 2030-07-13 (was 2028-11-20)",
+        "expiry | 2030-07-13 10:00 (was 2028-11-20 10:00)",
         f"effect | {NOTHING}",
     ]
 
@@ -61,18 +64,19 @@ def test_one_key_for_another() -> None:
             f"root | - {keyid('a')[:12]}  holder a | leaves: signs this change and "
             "nothing after it"
         ),
-        f"+ {keyid('d')[:12]}  holder D, token root-d, never-extractable",
+        f"+ {keyid('d')}",
+        "  holder D, token root-d, never-extractable",
         "threshold | 2 of 3 (unchanged)",
-        "expiry | 2028-11-20 (unchanged)",
+        "expiry | 2028-11-20 10:00 (was 2028-11-20 10:00)",
         f"effect | {NOTHING}",
     ]
 
 
 def test_the_first_root() -> None:
     found = rows(first().difference())
-    assert found[0] == f"root | + {keyid('a')[:12]}  holder a"
-    assert "targets | + " + keyid("targets")[:12] in found
-    assert "snapshot, timestamp | + " + keyid("online")[:12] in found
+    assert found[:2] == [f"root | + {keyid('a')}", "  holder a"]
+    assert "targets | + " + keyid("targets") in found
+    assert "snapshot, timestamp | + " + keyid("online") in found
     assert found[-1] == (
         "effect | devices trust it by the sha256 that `repo init` prints, which they "
         "get apart from it"
@@ -158,7 +162,9 @@ def test_what_another_tool_wrote_is_shown() -> None:
     proposal = following(plan(), after=before)
     changed = edited(proposal.data, lambda root: root.update({"x-other": 2}))
     found = rows(RootProposal.parse(changed, trusted=before).difference())
-    assert f"other | x-other of root 2 (was {'a' * 80}…)" in found
+    digest = hashlib.sha256(b"a" * 100).hexdigest()[:16]
+    was = f"{'a' * 80}… (100 characters, sha256 {digest})"
+    assert f"other | x-other of root 2 (was {was})" in found
     new = edited(
         proposal.data, lambda root: root["roles"]["targets"].update({"x-new": 1})
     )
@@ -168,7 +174,36 @@ def test_what_another_tool_wrote_is_shown() -> None:
 
 def test_an_expiry_that_comes_earlier_is_said() -> None:
     found = told(plan(periods={"root": timedelta(days=30)}))
-    assert "expiry | 2026-12-21 (was 2028-11-20: earlier)" in found
+    assert "expiry | 2026-12-21 10:00 (was 2028-11-20 10:00: earlier)" in found
+    assert not any("expires in" in one for one in found)
+
+
+@pytest.mark.parametrize(
+    ("left", "text"),
+    [
+        (timedelta(days=29), "29 d"),
+        (timedelta(hours=30), "30 h"),
+        (timedelta(minutes=90), "90 min"),
+        (timedelta(seconds=100), "100 s"),
+        (timedelta(seconds=-5), "0 s"),
+    ],
+)
+def test_a_root_that_hardly_lasts(left: timedelta, text: str) -> None:
+    proposal = following(plan())
+    found = rows(proposal.difference(), proposal.root.expires - left)
+    wanted = f"effect | expires in {text}: devices take nothing then, until a next root"
+    assert wanted in found
+
+
+def test_a_time_that_is_ahead_is_said() -> None:
+    proposal = RootProposal.following(
+        trusted().data, plan(), now=NOW + timedelta(minutes=50)
+    )
+    found = rows(proposal.difference())
+    assert "issued | 2026-11-21 10:50, 50 min ahead of your clock" in found
+    found = rows(proposal.difference(), NOW + timedelta(minutes=46))
+    assert not any(one.startswith("issued") for one in found)
+    assert proposal.difference().to_dict()["issued"] == NOW + timedelta(minutes=50)
 
 
 def test_a_key_that_is_offline_and_online_is_said() -> None:

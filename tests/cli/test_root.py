@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,21 +41,31 @@ def sha256(vendor: Vendor, file: str = "root-2.json") -> str:
     return found
 
 
+def expiry(version: int) -> str:
+    """Return when the trusted root expires, or the one that is proposed."""
+    file = "trust/metadata/1.root.json" if version == 1 else f"root-{version}.json"
+    said = json.loads(Path(file).read_bytes())["signed"]["expires"]
+    return datetime.fromisoformat(said).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
 # --- the screen ----------------------------------------------------------------------
 
 
 def test_a_proposal_is_printed_as_the_operator_sees_it(vendor: Vendor) -> None:
-    a, d = short(vendor, "a.key"), short(vendor, "d.key")
+    a, d = short(vendor, "a.key"), vendor.key_id("d.key")
     ran = swap(vendor)
     assert (ran.status, ran.err) == (0, "")
+    trusted = hashlib.sha256(Path("trust/metadata/1.root.json").read_bytes())
     assert ran.out == (
         "proposed root v2: root-2.json\n"
         "root v1 -> v2\n"
         f"  proposal   sha256 {sha256(vendor)}\n"
+        f"  trusted    root v1 sha256 {trusted.hexdigest()}\n"
         f"  root       - {a}  Ada  leaves: signs this change and nothing after it\n"
-        f"             + {d}  Dan\n"
+        f"             + {d}\n"
+        "               Dan\n"
         "  threshold  2 of 3 (unchanged)\n"
-        f"  expiry     {date(730)} (unchanged)\n"
+        f"  expiry     {expiry(2)} (was {expiry(1)})\n"
         "  effect     devices on root v1 follow; nothing else must be signed again\n"
         "next: margo-supplychain root sign root-2.json --key …\n"
     )
@@ -221,7 +232,8 @@ def test_the_status_of_a_proposal(vendor: Vendor) -> None:
     ran = run("root", "status", "root-2.json")
     a, b, c, d = (short(vendor, f"{name}.key") for name in "abcd")
     assert ran.status == 5
-    assert ran.out.splitlines()[2:6] == [
+    assert ran.out.splitlines()[2].startswith("  trusted   root v1 sha256 ")
+    assert ran.out.splitlines()[3:7] == [
         f"  old root  1 of 2  signed   {b} (Ben)",
         f"                    not yet  {c} (Cyd), {a} (Ada, leaves)",
         f"  new root  1 of 2  signed   {b} (Ben)",
@@ -385,10 +397,11 @@ def test_every_option_of_a_change(vendor: Vendor) -> None:
     assert ran.status == 0, ran.err
     for text in (
         f"- {short(vendor, 'c.key')}  Cyd  leaves",
-        f"+ {short(vendor, 'd.key')}  Dan, file",
+        f"+ {vendor.key_id('d.key')}\n",
+        " Dan, file\n",
         "threshold  2 of 2 (was 2 of 3)",
         "threshold  targets 2 of 2 (was 1 of 1)",
-        "(was " + date(730) + ": earlier)",
+        "(was " + expiry(1) + ": earlier)",
         "period     root 100d (was not said)",
         "signing    root 30d (was not said)",
         f"holder     {short(vendor, 'ci.key')} robot (was not said)",
