@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from margo_supplychain.authoring.prospect import Prospect
     from margo_supplychain.authoring.roles import RoleSigners
+    from margo_supplychain.authoring.submission import Submission
 
 
 def require_same_past(
@@ -77,6 +78,25 @@ def require_same_past(
                 f"with {_named(listed)} listed",
                 hint=acceptance_rules.AGAIN,
             )
+
+
+def takes_keys(before: Prospect, submission: Submission) -> bool:
+    """Say whether a submission takes keys away from a role, if it is what it says.
+
+    Raises:
+        VerificationError, FetchError: what stands can't be read.
+    """
+    for one in submission.roles:
+        if kind_of(one.role) == "application":
+            continue
+        old = before.standing(one.role)
+        for role in acceptance_rules.delegated(old):
+            then = acceptance_rules.who_signs(old, role)
+            now = acceptance_rules.who_signs(one.signed, role)
+            kept = frozenset[str]() if now is None else now.materials()
+            if then is not None and then.materials() - kept:
+                return True
+    return False
 
 
 def _require_signed_anew(

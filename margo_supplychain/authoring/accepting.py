@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from margo_supplychain.authoring.acceptance import judge
 from margo_supplychain.authoring.acceptance_content import take_content
+from margo_supplychain.authoring.acceptance_past import takes_keys
 from margo_supplychain.authoring.accepted import Accepted, Refusal, Taken
 from margo_supplychain.authoring.inbox import NAME
 from margo_supplychain.authoring.prospect import Prospect
@@ -344,7 +345,7 @@ class _Taking:
 
     def run(self, names: Sequence[str]) -> None:
         """Judge them, and those again that may have come too early."""
-        pending = list(names)
+        pending = self._ordered(names)
         for _ in range(MOST_PASSES):
             before = len(self._taken)
             for name in pending:
@@ -363,6 +364,24 @@ class _Taking:
                 break
         if not self._is_dry:
             self._note_releases()
+
+    def _ordered(self, names: Sequence[str]) -> list[str]:
+        """Return them, those first that take keys away.
+
+        A thief of these keys may have handed in what would be taken as well, before
+        them alone; and then they would not follow what is published any more.
+        """
+        first = []
+        began = time.monotonic()
+        for name in names if len(names) > 1 else ():
+            if time.monotonic() - began > MOST_WASTED / 10:
+                break
+            try:
+                if takes_keys(self._prospect, self._inbox.signed(name)):
+                    first.append(name)
+            except SupplyChainError:
+                continue  # why it is refused is found when it is judged
+        return [*first, *(one for one in names if one not in set(first))]
 
     def result(self) -> Accepted:
         """Return what came of it, before anything is published."""
