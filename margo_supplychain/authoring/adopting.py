@@ -149,11 +149,11 @@ def adopt(
     return replace(written, warnings=(*written.warnings, _REPLACED))
 
 
-def resume(start: Beginning) -> bool:
+def resume(start: Beginning) -> Written | None:
     """Finish a root that is there, and whose metadata is not signed for it yet.
 
     Returns:
-        Whether there was one: then an edit can begin.
+        What was written, so that an edit can begin; None if there was no such root.
 
     Raises:
         IncompleteError: it needs keys that are not at hand.
@@ -161,14 +161,13 @@ def resume(start: Beginning) -> bool:
     found = read_chain(start)
     problem = unfinished(start.place.source, found)
     if problem is None:
-        return False
+        return None
     if start.signers.is_empty:
         raise IncompleteError(problem, hint=FINISH)
     try:
-        _replace(start, found.chain, None, is_there=True)
+        return _replace(start, found.chain, None, is_there=True)
     except IncompleteError as why:
         raise IncompleteError(f"{problem}: {why}", hint=FINISH) from why
-    return True
 
 
 # --- what is asked for ---------------------------------------------------------------
@@ -371,6 +370,10 @@ def _replace(
     if not is_there:
         _write_root(place, chain)
     place.commit(work)
+    if place.is_own:
+        # What an earlier edit never published stays so: see `was_cut_short`.
+        work.before = work.staged.timestamp
+        place.write_metadata(work)
     join_rivals(work, work.state.walk)
     place.settle(work)
     told += _follow(start)

@@ -171,9 +171,12 @@ def begin_edit(start: Beginning) -> Work:
 
         if isinstance(why, FetchError) and not why.missing:
             raise
-        if not resume(start):
+        finished = resume(start)
+        if finished is None:
             raise
-    return attempt()
+    work = attempt()
+    work.warnings.extend(finished.warnings)
+    return work
 
 
 def compared(place: Place, state: State) -> Found:

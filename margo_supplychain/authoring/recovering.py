@@ -295,17 +295,17 @@ class _Recovery:
 
     def _tell_missing(self, kept: RoleFile[Snapshot] | None) -> None:
         """Say which snapshot and roles somebody may have taken away."""
+        if kept is None:
+            return
         timestamp = self._evidence.shown()
-        if kept is None or timestamp is None:
-            return
-        named = timestamp.signed.snapshot_meta
-        found = (meta_of(one.version, one.data) for one in self._evidence.snapshots)
-        if named in found:
-            return
-        self._told.append(
-            f"{timestamp.label} names snapshot v{named.version}, which is not there, "
-            f"or not signed by its keys: {kept.label} stands, the newest that is"
-        )
+        named = None if timestamp is None else timestamp.signed.snapshot_meta
+        found = [meta_of(one.version, one.data) for one in self._evidence.snapshots]
+        if timestamp is not None and named is not None and named not in found:
+            self._told.append(
+                f"{timestamp.label} names snapshot v{named.version}, which is not "
+                f"there, or not signed by its keys: {kept.label} stands, the newest "
+                "that is"
+            )
         self._told += Relisting(self._evidence).newer(kept.signed.meta)
 
     def _listed(self) -> dict[str, MetaFile]:

@@ -159,3 +159,46 @@ def test_in_place_of_stolen_keys(original: Vendor, tmp_path: Path) -> None:
         "replace",
         "unlink",
     }
+
+
+def test_after_files_were_hidden(original: Vendor, tmp_path: Path) -> None:
+    """What the memory brings back is written before anything names it."""
+    author = original.store("author/state")
+    original.publish("1.1.0", state=author)
+    store = original.store("device/state")
+    newest(original, store)
+    listed = original.version("snapshot")
+    now = original.signed("timestamp.json")
+    now["meta"]["snapshot.json"] = thief.entry(listed + 1, b"there is none")
+    thief.write(
+        original,
+        {
+            "timestamp.json": thief.signed_as("timestamp", now, "ci"),
+            f"{listed}.snapshot.json": b"{}",
+        },
+    )
+    (original.trust / "metadata/3.acme.pump-monitor.json").unlink()
+    root = signed_root(
+        original.repository,
+        ["offline"],
+        clock=original.clock,
+        state=author,
+        timestamp=keys_of("ts-2"),
+    )
+
+    def finalize(copy: Path) -> None:
+        finalized(copy, original, root, ["ts-2"], "author/state")
+
+    def check(copy: Path, crash: Crash) -> None:
+        del crash
+        finalize(copy)
+        vendor = at(copy, original)
+        memory = TrustStore.open(copy / "author/state")
+        store = TrustStore.open(copy / "device/state")
+        assert newest(vendor) == newest(vendor, store) == "1.1.0"
+        for one in (None, memory, store):
+            report = vendor.repository.check(clock=vendor.clock, state=one)
+            assert report.violations == ()
+
+    losses = [Loss.NOTHING, Loss.UNSYNCED]
+    crash_points(original.directory, finalize, check, scratch=tmp_path, losses=losses)
