@@ -5,12 +5,14 @@ Files go from one to another on a stick; no private key ever leaves where it was
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from margo_supplychain.formats import strict_json
 from tests.cli.running import PASSPHRASE, Ran, run, run_json, validate
 from tests.cli.vendor import Vendor
 
@@ -283,3 +285,21 @@ def test_another_draft_is_not_written_over(plant: Plant) -> None:
     )
     assert ran.status == 2
     assert "exists, and is another file" in ran.err
+
+
+def test_who_has_the_repository_sees_a_publisher_that_changed(plant: Plant) -> None:
+    drafted(plant)
+    file = plant.stick / "root-2.targets.json"
+    value = json.loads(file.read_bytes())
+    value["signed"]["delegations"]["roles"][0]["threshold"] = 2
+    file.write_bytes(strict_json.canonical(value))
+    ran = plant.sign(
+        "vault",
+        *("root", "sign", DRAFT, "--proposal", ROOT, "--repo", "../online/trust"),
+        *("--key", "t-1.key", "--yes"),
+    )
+    assert ran.status == 2
+    assert "does not say the same as targets v2, which stands: publisher acme" in (
+        ran.err
+    )
+    assert json.loads(file.read_bytes())["signatures"] == []
