@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from margo_supplychain.authoring.state import LIMITS
-from margo_supplychain.errors import RefusedError
+from margo_supplychain.errors import MetadataFormatError
 from margo_supplychain.formats import strict_json
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ def check_signatures(file: RoleFile[Any]) -> None:
         file: what is published once it is signed; its signatures may be placeholders.
 
     Raises:
-        RefusedError: names the first.
+        MetadataFormatError: names the first.
     """
     for keyid, one in file.metadata.signatures.items():
         if _HEX.fullmatch(one.signature) is None:
-            raise RefusedError(
+            raise MetadataFormatError(
                 f"the signature of key {keyid[:12]!r} in {file.label} is not "
                 "lower-case hex",
                 hint=_AGAIN,
@@ -53,7 +53,7 @@ def check_envelope(file: RoleFile[Any]) -> None:
         file: unverified.
 
     Raises:
-        RefusedError: names the first.
+        MetadataFormatError: names the first.
     """
     check_signatures(file)
     places = [(file.metadata.unrecognized_fields, file.label)]
@@ -62,7 +62,7 @@ def check_envelope(file: RoleFile[Any]) -> None:
         places.append((one.unrecognized_fields, where))
     for fields, where in places:
         for name in fields:
-            raise RefusedError(
+            raise MetadataFormatError(
                 f"{where} has the field {name[:80]!r}, which nobody signs", hint=_AGAIN
             )
 

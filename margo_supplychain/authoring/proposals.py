@@ -123,6 +123,7 @@ class RootProposal:
         new: who signed of the proposed root's own keys.
 
     Raises:
+        MetadataFormatError: something stands around what is signed (`check_envelope`).
         RefusedError: it would lock somebody out (`check_proposal`); a signature does
             not verify, or is of a key that is in neither root.
     """

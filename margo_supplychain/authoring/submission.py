@@ -22,6 +22,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, Self, final
 
 from margo_supplychain import threshold
+from margo_supplychain.authoring.envelopes import check_signatures
 from margo_supplychain.authoring.overlay import Staged
 from margo_supplychain.authoring.roles import delegator_of, signers_of
 from margo_supplychain.authoring.signatures import (
@@ -113,7 +114,7 @@ class Submission:
 
     Raises:
         MetadataFormatError: another publisher's name, nothing at all, something twice
-            or out of order, or beyond the limits.
+            or out of order, beyond the limits, or a signature in another form.
     """
 
     publisher: str
@@ -370,6 +371,7 @@ class Submission:
                     f"{one.label} has {len(one.data)} bytes, more than the "
                     f"{LIMITS.targets} that devices read"
                 )
+            check_signatures(one)
         _in_order([one.role for one in self.roles], what="submission.metadata")
 
     def _check_targets(self) -> None:

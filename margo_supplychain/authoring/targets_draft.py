@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Self, final
 
 from margo_supplychain import threshold
+from margo_supplychain.authoring.envelopes import check_signatures
 from margo_supplychain.authoring.evidence import require_who
 from margo_supplychain.authoring.holders import known_holders, named
 from margo_supplychain.authoring.plan import DEFAULT_PERIODS
@@ -74,6 +75,7 @@ class TargetsDraft:
         old, new: who has signed it, as each root counts.
 
     Raises:
+        MetadataFormatError: a signature is not written as every client reads it.
         RefusedError: a signature does not verify, or is of a key that neither root
             gives to targets: somebody changed it.
     """
@@ -85,6 +87,7 @@ class TargetsDraft:
     new: ThresholdStatus = field(init=False)
 
     def __post_init__(self) -> None:
+        check_signatures(self.file)
         for name, root in (("old", self.trusted), ("new", self.proposed)):
             who = require_who(root.signed, ROLE)
             object.__setattr__(self, name, self._count(who))

@@ -155,25 +155,23 @@ def _asking(
 def _made_file(named: str, made: KeyRecord) -> Result:
     from margo_supplychain.signing.files import public_path
     from margo_supplychain.signing.keyring import path_of
-    from margo_supplychain.signing.keys import describe, short_id
+    from margo_supplychain.signing.keys import describe
 
     private = path_of(named)
     public = public_path(private)
-    written = (
-        f"wrote {private} ({describe(made.key)}, encrypted, 0600) and {public}; "
-        f"key id {short_id(made.key)}"
-    )
+    written = f"wrote {private} ({describe(made.key)}, encrypted, 0600) and {public}"
     advice = (
         f"keep {private} secret, on the machine that signs with it alone; give away "
         f"{public}: docs/how-to/keys.md"
     )
     return Result(
-        data=record_data(made, private=private, public=public), lines=[written, advice]
+        data=record_data(made, private=private, public=public),
+        lines=[written, _key_id(made), advice],
     )
 
 
 def _made_inside(made: KeyRecord, out: Path | None) -> Result:
-    from margo_supplychain.signing.keys import describe, short_id
+    from margo_supplychain.signing.keys import describe
 
     custody = "" if made.custody is None else f", {made.custody.text}"
     said = f"{describe(made.key)}{custody}"
@@ -183,8 +181,13 @@ def _made_inside(made: KeyRecord, out: Path | None) -> Result:
         follow = f"wrote {out}: give it as KEY, and to whoever needs the public key"
     return Result(
         data=record_data(made, private=None, public=out),
-        lines=[f"made {made.uri} ({said}); key id {short_id(made.key)}", follow],
+        lines=[f"made {made.uri} ({said})", _key_id(made), follow],
     )
+
+
+def _key_id(made: KeyRecord) -> str:
+    """Return the id, whole: holders read it aloud, and 12 digits have twins."""
+    return f"key id {made.key.keyid}"
 
 
 def _record_it(made: KeyRecord) -> str:

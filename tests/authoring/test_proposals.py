@@ -237,8 +237,6 @@ def test_merging_another_proposal_names_both() -> None:
     [
         ({"keyid": "ab" * 32, "sig": "00"}, "is no root key of root v1"),
         ({"keyid": keyid("a"), "sig": "00"}, "does not verify"),
-        ({"keyid": keyid("a"), "sig": "no hex"}, "is not lower-case hex"),
-        ({"keyid": keyid("a"), "sig": "00", "x": 1}, "has the field 'x'"),
         ({"keyid": "ab" * 32, "sig": ""}, "is no root key of root v1"),
         ({"keyid": keyid("targets"), "sig": "00"}, "is no root key of root v1"),
     ],
@@ -249,6 +247,24 @@ def test_signatures_that_are_none_are_refused(
     data = envelope(first("b").data, lambda root: root["signatures"].append(entry))
     with pytest.raises(RefusedError, match=message):
         RootProposal.parse(data, trusted=None)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda root: root["signatures"][0].update(sig="no hex"), "not lower-case hex"),
+        (lambda root: root["signatures"][0].update(x=1), "has the field 'x'"),
+        (
+            lambda root: root.update(x=1),
+            "root v1 has the field 'x', which nobody signs",
+        ),
+    ],
+)
+def test_what_stands_around_a_proposal_is_refused(
+    change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    with pytest.raises(MetadataFormatError, match=message):
+        RootProposal.parse(envelope(first("b").data, change), trusted=None)
 
 
 def test_a_key_id_twice_is_no_second_signature() -> None:
