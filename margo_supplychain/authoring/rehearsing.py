@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import io
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -23,9 +22,14 @@ from securesystemslib.signer import CryptoSigner
 from margo_supplychain import threshold
 from margo_supplychain.authoring import consent
 from margo_supplychain.authoring.checks import unfollowed
-from margo_supplychain.authoring.effects import of_leaving
-from margo_supplychain.authoring.holders import holders_field
-from margo_supplychain.authoring.plan import TOP_ROLES, RoleKeys, RootPlan
+from margo_supplychain.authoring.effects import expires_soon, of_leaving
+from margo_supplychain.authoring.holders import (
+    HOLDERS,
+    holders_field,
+    holders_of,
+)
+from margo_supplychain.authoring.plan import TOP_ROLES, RoleKeys
+from margo_supplychain.authoring.proposals import RootProposal
 from margo_supplychain.authoring.role_signing import meta_of
 from margo_supplychain.authoring.roles import RoleSigners
 from margo_supplychain.authoring.signatures import Signers, signed_bytes
@@ -39,12 +43,11 @@ from margo_supplychain.transport.directory import DirectorySink
 from margo_supplychain.verify.clock import StoppedClock, SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from securesystemslib.signer import Key
-    from tuf.api.metadata import Root, Signed
+    from tuf.api.metadata import MetaFile, Root, Signed
 
-    from margo_supplychain.authoring.proposals import RootProposal
     from margo_supplychain.authoring.repository import Repository
     from margo_supplychain.authoring.state import State
     from margo_supplychain.verify.clock import Clock
@@ -116,14 +119,15 @@ class _Play:
         self._know(old)
         self._know(new)
         self._know_names()
-        self._copy(old)
+        first = self._copy(old)
         copy = Repository.open(self._sink.directory)
         yield (
             f"copied what stands: {self._begun.root.file.label}, with stand-ins for "
             f"{len(self._stand_ins)} keys"
         )
+        yield from expires_soon(self._proposal.root.expires, self._clock.now())
         yield from of_leaving(old, new)
-        played = copy.propose_root(self._plan(new), clock=self._clock)
+        played = self._played(first)
         # As the proposal itself says who is asked next: without the keys that leave, as
         # long as it can be done without them.
         while (keyid := consent.next_key(played)) is not None:
@@ -176,21 +180,22 @@ class _Play:
         keys = (self._of(root.keys[keyid]).public_key for keyid in found.keyids)
         return RoleKeys(keys=tuple(keys), threshold=found.threshold)
 
-    def _plan(self, root: Root) -> RootPlan:
-        plan = RootPlan.of(root)
-        holders = {
-            self._of(root.keys[keyid]).public_key.keyid: holder
-            for keyid, holder in plan.holders.items()
-            if keyid in root.keys
-        }
-        top: Mapping[str, Any] = {role: self._keys(root, role) for role in TOP_ROLES}
-        return replace(plan, holders=holders, **top)
-
     # --- the copy --------------------------------------------------------------------
 
-    def _copy(self, old: Root) -> None:
-        """Write what stands; its root is the first of the copy."""
-        self._put("root", self._first_root(old), old)
+    def _played(self, first: bytes) -> RootProposal:
+        """Return the proposal of the copy: what is proposed, of the stand-ins' keys."""
+        new = self._proposal.root.signed
+        root = _parsed(self._proposal.data)
+        root.version = 2
+        self._give_stand_ins(root, new)
+        data = strict_json.canonical({"signatures": [], "signed": root.to_dict()})
+        played = RootProposal.parse(data, trusted=first)
+        played.check_time(self._clock.now())
+        return played
+
+    def _copy(self, old: Root) -> bytes:
+        """Write what stands, and return the copy's first root."""
+        first = self._put("root", self._first_root(old), old)
         begun = self._begun
         unfollowed(begun.walk)  # reads every role and policy
         for role, one in begun.walk.workflow.roles.items():
@@ -200,24 +205,33 @@ class _Play:
         self._copy_targets()
         meta = dict(begun.snapshot.signed.meta)
         targets = begun.trusted("targets").file.data
-        meta["targets.json"] = self._put("targets", _parsed(targets), old)
+        meta["targets.json"] = self._listed("targets", _parsed(targets), old)
         snapshot = _parsed(begun.snapshot.file.data)
         snapshot.meta = meta
         timestamp = _parsed(begun.timestamp.file.data)
-        timestamp.snapshot_meta = self._put("snapshot", snapshot, old)
+        timestamp.snapshot_meta = self._listed("snapshot", snapshot, old)
         self._put("timestamp", timestamp, old)
+        return first
 
     def _first_root(self, old: Root) -> Any:
         root = _parsed(self._begun.root.file.data)
         root.version = 1
-        keys = {role: self._keys(old, role) for role in TOP_ROLES}
+        self._give_stand_ins(root, old)
+        return root
+
+    def _give_stand_ins(self, root: Any, of: Root) -> None:
+        keys = {role: self._keys(of, role) for role in TOP_ROLES}
         root.keys = {key.keyid: key for one in keys.values() for key in one.keys}
         for role, one in keys.items():
             root.roles[role].keyids = list(one.keyids)
         # Names belong to key ids, which are others here.
-        holders = self._plan(old).holders
+        root.unrecognized_fields.pop(HOLDERS, None)
+        holders = {
+            self._of(of.keys[keyid]).public_key.keyid: holder
+            for keyid, holder in holders_of(of).items()
+            if keyid in of.keys
+        }
         root.unrecognized_fields.update(holders_field(holders, root.keys))
-        return root
 
     def _copy_targets(self) -> None:
         walk = self._begun.walk
@@ -228,14 +242,17 @@ class _Play:
                     what = descriptor_of(path, file)
                     self._sink.put_target(target_path(path), what, io.BytesIO(data))
 
-    def _put(self, role: str, signed: Signed, old: Root) -> Any:
+    def _listed(self, role: str, signed: Signed, old: Root) -> MetaFile:
+        return meta_of(signed.version, self._put(role, signed, old))
+
+    def _put(self, role: str, signed: Signed, old: Root) -> bytes:
         keys = self._keys(old, role)
         by_id = {key.keyid: key for key in keys.keys}
         who = RoleSigners(role, by_id, keys.threshold)
         data = signed_bytes(signed, who, Signers(self._stand_ins.values()))
         version = None if role == "timestamp" else signed.version
         self._sink.put_metadata(file_name(role, version), data)
-        return meta_of(signed.version, data)
+        return data
 
 
 def _parsed(data: bytes) -> Any:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from margo_supplychain.authoring.holders import Holder
+from margo_supplychain.authoring.proposals import RootProposal
 from margo_supplychain.authoring.rehearsing import rehearse
 from margo_supplychain.errors import RefusedError
+from margo_supplychain.formats.times import format_time
 from tests.authoring import thief
 from tests.authoring.ceremony import keys_of
+from tests.authoring.roots import edited
 from tests.authoring.trust import Vendor, key
-
-if TYPE_CHECKING:
-    from margo_supplychain.authoring.proposals import RootProposal
 
 
 @pytest.fixture
@@ -67,6 +68,23 @@ def test_a_signed_proposal_is_played_as_well(filled: Vendor) -> None:
     signed = proposed(filled).sign(key("offline"))
     told = rehearse(filled.repository, signed, clock=filled.clock)
     assert told[-1] == "a device with the state before follows"
+
+
+def test_what_is_played_is_what_is_proposed(filled: Vendor) -> None:
+    """Not what a plan would make of it: another tool's fields and the times count."""
+    ends = filled.clock.now() + timedelta(seconds=90)
+
+    def change(root: dict[str, Any]) -> None:
+        root["expires"] = format_time(ends)
+        root["x-tool"] = {"days": 3}
+
+    data = edited(proposed(filled).data, change)
+    proposal = RootProposal.parse(data, trusted=filled.repository.root)
+    told = rehearse(filled.repository, proposal, clock=filled.clock)
+    assert "expires in 90 s: devices take nothing then, until a next root" in told
+    filled.clock.advance(minutes=2)
+    with pytest.raises(RefusedError, match="which is in the past"):
+        rehearse(filled.repository, proposal, clock=filled.clock)
 
 
 def test_what_does_not_verify_is_not_copied(filled: Vendor) -> None:
