@@ -300,13 +300,16 @@ class _Recovery:
         timestamp = self._evidence.shown()
         named = None if timestamp is None else timestamp.signed.snapshot_meta
         found = [meta_of(one.version, one.data) for one in self._evidence.snapshots]
-        if timestamp is not None and named is not None and named not in found:
+        is_gone = timestamp is not None and named not in found
+        if timestamp is not None and named is not None and is_gone:
             self._told.append(
                 f"{timestamp.label} names snapshot v{named.version}, which is not "
                 f"there, or not signed by its keys: {kept.label} stands, the newest "
                 "that is"
             )
-        self._told += Relisting(self._evidence).newer(kept.signed.meta)
+        # In a registry, who lost a race has left such roles as well.
+        if is_gone or self._start.place.is_own:
+            self._told += Relisting(self._evidence).newer(kept.signed.meta)
 
     def _listed(self) -> dict[str, MetaFile]:
         """Return each role in its newest good file, and say what is not as it was."""
