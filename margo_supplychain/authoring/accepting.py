@@ -505,6 +505,13 @@ def _taken(
     )
 
 
+def _hint(why: SupplyChainError) -> str | None:
+    """Return what an operator can do; what a device should do is no help here."""
+    if why.blame is not None and (why.hint or "").endswith(why.blame):
+        return "it is no submission, or was cut or changed after it was handed in"
+    return None if why.hint == why.default_hint else why.hint
+
+
 def _refusal(name: str, publisher: str | None, why: SupplyChainError) -> Refusal:
     prefix = f"{publisher}: "
     text = str(why)
@@ -515,7 +522,6 @@ def _refusal(name: str, publisher: str | None, why: SupplyChainError) -> Refusal
         publisher=publisher,
         reason=text,
         code=why.code,
-        # What a device should do is no help here.
-        hint=None if why.hint == why.default_hint else why.hint,
+        hint=_hint(why),
         is_open=isinstance(why, InconclusiveError),
     )
