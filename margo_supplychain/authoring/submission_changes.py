@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, final
 from margo_supplychain import threshold
 from margo_supplychain.authoring.delegator_fields import CUT_OFF, LEFT, known_left
 from margo_supplychain.authoring.holders import HOLDERS, NOBODY, known_holders
+from margo_supplychain.authoring.plain_text import plain
 from margo_supplychain.authoring.roles import kind_of
 from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.errors import FormatError, KeyFormatError, SupplyChainError
@@ -25,7 +26,7 @@ from margo_supplychain.formats.publisher_policy import PublisherPolicy
 from margo_supplychain.formats.release_entry import ReleaseEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from securesystemslib.signer import Key
@@ -42,7 +43,7 @@ ADDED: Final = "added"
 REMOVED: Final = "removed"
 CHANGED: Final = "changed"
 SAID: Final = "said"
-_MOST: Final = 160  # characters of one value
+_MOST: Final = 400  # characters of a list of values
 _NONE: Final = "none"
 
 
@@ -198,13 +199,14 @@ class _Comparing:
         if _rest(old) != _rest(new):
             yield Row(
                 CHANGED,
-                f"{what}: delegated otherwise: {_cut(str(_rest(new)))} (was "
-                f"{_cut(str(_rest(old)))})",
+                f"{what}: delegated otherwise: {plain(str(_rest(new)))} (was "
+                f"{plain(str(_rest(old)))})",
             )
 
-    def _named(self, keys: Any) -> str:
+    def _named(self, keys: Iterable[Key]) -> str:
+        """Return keys that come, by their whole ids: another may begin like one."""
         holders = known_holders(self._new)
-        return ", ".join(_holder(one, holders) for one in keys)
+        return ", ".join(_holder(one, holders, whole=True) for one in keys)
 
     def _left(
         self, old: Mapping[str, DelegatedRole], new: Mapping[str, DelegatedRole]
@@ -305,7 +307,7 @@ class _Comparing:
                 return f"{_digest(file)}, which does not come along"
             return PublisherPolicy.parse(data)
         except SupplyChainError as why:
-            return f"can't be read: {_cut(str(why))}"
+            return f"can't be read: {plain(str(why))}"
 
     # --- what else -------------------------------------------------------------------
 
@@ -327,7 +329,7 @@ class _Comparing:
                 continue
             yield Row(
                 CHANGED if self._before is not None else SAID,
-                f"field {_cut(name)}: {_cut(str(new.get(name, _NONE)))}",
+                f"field {plain(name)}: {plain(str(new.get(name, _NONE)))}",
             )
 
     def _holders(self) -> Iterator[Row]:
@@ -381,13 +383,14 @@ def _rest(role: DelegatedRole) -> dict[str, Any]:
     return found
 
 
-def _holder(key: Key, holders: Mapping[str, Holder]) -> str:
+def _holder(key: Key, holders: Mapping[str, Holder], *, whole: bool = False) -> str:
+    shown = key.keyid if whole else key.keyid[:12]
     text = holders.get(key.keyid, NOBODY).text
-    return f"{key.keyid[:12]} ({text})" if text else key.keyid[:12]
+    return f"{shown} ({text})" if text else shown
 
 
 def _subject(role: str) -> str:
-    name = _cut(role.replace(".", "/", 1))
+    name = plain(role.replace(".", "/", 1))
     return f"{'application' if kind_of(role) == 'application' else 'publisher'} {name}"
 
 
@@ -401,13 +404,13 @@ def _listed(path: str) -> str:
     kind, _, rest = rest.partition("/")
     name, _, last = rest.partition("/")
     if kind == "releases" and last:
-        return f"release {_cut(f'{publisher}/{name}')} {_cut(last.replace('_', '+'))}"
+        return f"release {plain(f'{publisher}/{name}')} {plain(last.replace('_', '+'))}"
     if kind == "policies" and last:
-        return f"policy of {_cut(f'{publisher}/{name}')}"
+        return f"policy of {plain(f'{publisher}/{name}')}"
     if kind == "layouts" and last:
         number = last.removesuffix(".json")
-        return f"layout {_cut(number)} of {_cut(f'{publisher}/{name}')}"
-    return f"target {_cut(path)}"
+        return f"layout {plain(number)} of {plain(f'{publisher}/{name}')}"
+    return f"target {plain(path)}"
 
 
 def _entry(file: TargetFile, path: str) -> ReleaseEntry | None:
@@ -424,11 +427,12 @@ def _mark(entry: ReleaseEntry) -> str:
     if mark is None:
         return "not withdrawn"
     use = "" if mark.use is None else f"; use {mark.use}"
-    return f"withdrawn: {_cut(mark.reason)}{use}"
+    # In quotes: a reason must not name another release to use.
+    return 'withdrawn: "{}"{}'.format(plain(mark.reason).replace('"', '\\"'), use)
 
 
 def _digest(file: TargetFile) -> str:
-    return f"sha256 {_cut(str(file.hashes.get('sha256', _NONE)))}"
+    return f"sha256 {plain(str(file.hashes.get('sha256', _NONE)))}"
 
 
 def _policy_words(policy: PublisherPolicy | str) -> dict[str, str]:
@@ -442,21 +446,25 @@ def _policy_words(policy: PublisherPolicy | str) -> dict[str, str]:
             f"{one.artifact} up to role v{one.up_to}" for one in policy.reinstated
         ),
         "downgrade to": _many(policy.downgrade_to),
-        "layouts": _many(one.to_dict() for one in policy.layouts),
-        "attestations": _many(policy.attestations),
+        "layouts": _many(plain(str(one.to_dict())) for one in policy.layouts),
+        "attestations": _many(plain(one) for one in policy.attestations),
         "revoked functionaries": _many(
-            one.to_dict() for one in policy.revoked_functionaries
+            plain(str(one.to_dict())) for one in policy.revoked_functionaries
         ),
     }
 
 
-def _many(values: Any) -> str:
-    return _cut(", ".join(str(one) for one in values))
+def _many(values: Iterable[object]) -> str:
+    return _bounded(", ".join(str(one) for one in values))
 
 
 def _names(value: object) -> frozenset[str]:
     return frozenset(value) if isinstance(value, dict) else frozenset()
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _MOST else f"{text[:_MOST]}…"
+def _bounded(text: str) -> str:
+    """Cut a list of what we wrote ourselves; what is left out has a digest."""
+    if len(text) <= _MOST:
+        return text
+    digest = Digest.of(text.encode("utf-8", "surrogatepass")).hex[:16]
+    return f"{text[:_MOST]}… ({len(text)} characters, sha256 {digest})"

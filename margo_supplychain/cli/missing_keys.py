@@ -43,9 +43,9 @@ def missing_hint(author: Author, why: IncompleteError) -> str | None:
     if not why.roles:
         return None
     if author.submission is None and why.roles.keys() <= _OPERATORS:
-        inbox = _inbox(author)
-        if inbox is not None:
-            return f"{_hand_in(author, inbox)}; nothing was changed"
+        found = _hand_in(author)
+        if found is not None:
+            return f"{found}; nothing was changed"
     stale = list(_stale(author, why.roles))
     if stale:
         return f"{'; '.join(stale)}; nothing was changed"
@@ -73,14 +73,18 @@ def _inbox(author: Author) -> str | None:
     return inbox.values[0]
 
 
-def _hand_in(author: Author, inbox: str) -> str:
+def _hand_in(author: Author) -> str | None:
+    """Return how a vendor hands in what he was about to publish."""
+    inbox = _inbox(author)
+    if inbox is None:
+        return None
     context = click.get_current_context()
     command = context.command_path.removeprefix(PROGRAM).strip()
     if command == "release publish":
         return f"the operator publishes: {PROGRAM} release submit DIST"
     known = {option for one in context.command.params for option in one.opts}
     if "--submit" not in known:
-        return f"the operator signs that: {inbox} is where you hand in what is yours"
+        return None  # a command of operators, whatever the settings have
     role = ""
     if "--role" in known and not context.params.get("role"):
         publisher = author.invocation.settings.find("publisher")

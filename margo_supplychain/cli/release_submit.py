@@ -20,6 +20,7 @@ from margo_supplychain.cli.handing import (
 from margo_supplychain.cli.output import Result
 from margo_supplychain.cli.progress import progress
 from margo_supplychain.cli.root_files import is_submission
+from margo_supplychain.cli.root_submission import opened
 from margo_supplychain.errors import FormatError
 
 if TYPE_CHECKING:
@@ -118,14 +119,13 @@ def _before(edit: Edit, one: Release) -> str:
 def _submit_file(author: Author, file: Path) -> Result:
     from dataclasses import replace
 
-    from margo_supplychain.authoring.submission_file import open_submission
     from margo_supplychain.authoring.submitting import hand_in
 
     if author.submission is None:
         raise TypeError("there is no inbox")
     start = author.open().handing(state=author.memory())
     start = replace(start, inbox=author.submission.inbox(author.network))
-    with hinted(_NOTHING), author.explained(), open_submission(file) as submission:
+    with hinted(_NOTHING), author.explained(), opened(file) as submission:
         found = hand_in(start, submission)
     warn(author.invocation, found.warnings)
     return Result(

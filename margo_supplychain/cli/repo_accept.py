@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from margo_supplychain.authoring.plain_text import plain
 from margo_supplychain.cli import describe, signing_keys
 from margo_supplychain.cli.author import RETRY, UNPUBLISHED, signed_data, signs, warn
 from margo_supplychain.cli.failures import hinted
@@ -181,7 +182,7 @@ def _looked_at(inbox: str, done: Accepted) -> Iterator[str]:
         yield f"  {one.name}"
         yield f"    sha256 {one.said}, whoever has signed it"
         if one.note:
-            yield f"    note   {one.note}"
+            yield f"    note   {plain(one.note)}"
         yield from change_lines(one.changes, indent="    ")
     yield from _more(len(done.taken))
     if done.known:
@@ -229,7 +230,7 @@ def _taken_lines(one: Taken) -> Iterator[str]:
     roles = ", ".join(f"{role} v{version}" for role, version in one.roles[:3])
     if len(one.roles) > 3:
         roles += f" and {len(one.roles) - 3} more"
-    note = f"  {one.note}" if one.note else ""
+    note = f"  {plain(one.note)}" if one.note else ""
     yield f"  {one.name[:_DIGITS]}  {one.publisher}  {roles}{note}"
     rows = [row for change in one.changes for row in change.rows]
     for row in rows[:_FEW]:

@@ -63,7 +63,7 @@ def sign(
     from margo_supplychain.authoring.submission_file import save_submission
 
     author = trust.author
-    with _opened(path) as submission:
+    with opened(path) as submission:
         view = _view(trust, submission)
         tell(author.invocation, _shown(submission, view), yes=yes)
         confirm("sign this?", yes=yes)
@@ -88,11 +88,11 @@ def merge(trust: Trust, paths: Sequence[Path], target: Path) -> Result:
             f"{missing_setting('repo')}: it says which keys sign a submission; without "
             "it, let its holders sign one file one after the other"
         )
-    with _opened(paths[0]) as first:
+    with opened(paths[0]) as first:
         view = _view(trust, first)
         merged = first
         for path in paths[1:]:
-            with _opened(path) as other:
+            with opened(path) as other:
                 merged = merged.merge(other, who=view.who)
         save_submission(target, merged, replaces=target in paths)
         counted = describe.counted(len(paths), "file")
@@ -102,21 +102,26 @@ def merge(trust: Trust, paths: Sequence[Path], target: Path) -> Result:
 
 def status(trust: Trust, path: Path) -> Result:
     """Say who has signed a submission, and who must sign next."""
-    with _opened(path) as submission:
+    with opened(path) as submission:
         view = _view(trust, submission)
         return _standing(submission, view, path, lines=heading(submission))
 
 
 def show(trust: Trust, path: Path) -> Result:
     """Show what a submission changes, and who has signed it."""
-    with _opened(path) as submission:
+    with opened(path) as submission:
         view = _view(trust, submission)
         lines = _shown(submission, view)
         return _standing(submission, view, path, lines=lines)._replace(exit_status=0)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Submission]:
+def opened(path: Path) -> Iterator[Submission]:
+    """Open the file of a submission that somebody handed over.
+
+    Raises:
+        FormatError: it is none, or damaged.
+    """
     from margo_supplychain.authoring.submission_file import open_submission
 
     try:

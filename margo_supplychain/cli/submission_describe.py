@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from margo_supplychain.authoring.plain_text import plain
 from margo_supplychain.authoring.submission_changes import ADDED, CHANGED, REMOVED, SAID
 from margo_supplychain.cli import describe
 
@@ -21,7 +22,7 @@ def heading(submission: Submission) -> list[str]:
     """Return whose it is, what to compare it by, and its note."""
     rows = [("sha256", f"{submission.said}, whoever has signed it")]
     if submission.note is not None:
-        rows.append(("note", submission.note))
+        rows.append(("note", plain(submission.note)))
     return [f"submission of {submission.publisher}", *describe.table(rows)]
 
 

@@ -125,6 +125,7 @@ def test_what_is_refused_is_said_and_harms_nobody(operator: Operator) -> None:
     assert ran.status == 5
     assert ran.out.startswith("accepted 1 of 2 submissions from inbox\n")
     assert f"refused {FLOOD[:12]}: " in ran.out
+    assert "  it is no submission, or was cut or changed after it was" in ran.out
     assert "--only 000000000000 --discard-refused\n" in ran.out
     result = operator.accept("inbox", status=5)
     assert result["taken"] == []

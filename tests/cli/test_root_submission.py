@@ -101,6 +101,15 @@ def test_what_is_no_submission(
     assert message in ran.err
 
 
+def test_a_file_that_was_cut_is_asked_for_again(market: Market) -> None:
+    whole = (market.bolt.place / "bolt.tar").read_bytes()
+    (market.bolt.place / "cut.tar").write_bytes(whole[:-600])
+    for words in (("root", "show"), ("release", "submit")):
+        ran = run(*words, "cut.tar")
+        assert ran.status == 2
+        assert "ask whoever sent it for it again; nothing was changed" in ran.err
+
+
 def test_whose_keys_count_is_said_by_the_repository(market: Market) -> None:
     (market.bolt.place / "margo-supplychain.toml").write_text('publisher = "bolt"\n')
     ran = run("root", "status", "bolt.tar")
