@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.repository import Repository
     from margo_supplychain.authoring.selection import Selection
     from margo_supplychain.authoring.shelves import open_shelf
+    from margo_supplychain.authoring.targets_draft import TargetsDraft
 
 __all__ = [
     "Accepted",
@@ -36,6 +37,7 @@ __all__ = [
     "RootProposal",
     "Selection",
     "SignedRoot",
+    "TargetsDraft",
     "copy_releases",
     "open_inbox",
     "open_shelf",
@@ -59,5 +61,6 @@ __getattr__ = exporter(
         "repository": ("Repository",),
         "selection": ("Selection",),
         "shelves": ("open_shelf",),
+        "targets_draft": ("TargetsDraft",),
     },
 )
