@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from margo_supplychain import threshold as counting
 from margo_supplychain.authoring.delegator_fields import (
+    cut_off_at,
     known_left,
     left_keys,
     removed_roles,
@@ -133,6 +134,7 @@ def remove(work: Work, role: str) -> bool:
         work.leaves(role)
     below = _keys_below(work, role) if kind_of(role) == "publisher" else {}
     work.changes.end(role, below)
+    _warn_of_lost_list(work, role)
     for name in list(work.applications):
         if role in {name.role, name.publisher}:
             work.applications.discard(name)
@@ -229,6 +231,15 @@ def _require_cut_off(new: RoleSigners, now: RoleSigners, *, is_wanted: bool) -> 
         "--cut-off takes it away now, and devices refuse the role until the new one "
         "signs",
     )
+
+
+def _warn_of_lost_list(work: Work, role: str) -> None:
+    known = cut_off_at(work.changes.view(delegator_of(role)), role)
+    if kind_of(role) == "application" and work.state.lists(role) and known is None:
+        work.warnings.append(
+            f"what {role} listed can't be read: an application that is added by that "
+            "name would begin anew, and forget releases and withdrawals"
+        )
 
 
 def _warn_of_cut_off(work: Work, role: str, *, begins: bool) -> None:

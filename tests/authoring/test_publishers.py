@@ -536,6 +536,16 @@ def test_an_application_is_removed_and_added_again(market: Marketplace) -> None:
     assert market.problems() == []
 
 
+def test_an_application_whose_list_is_damaged_is_removed(market: Marketplace) -> None:
+    """Damage keeps nothing here; that nothing can be gone on from is said."""
+    (market.vendor.trust / f"metadata/1.{PUMP.role}.json").write_bytes(b"damaged")
+    edit = market.edit(lambda edit: edit.remove_application(PUMP), "acme")
+    assert edit.warnings == (
+        "what acme.pump-monitor listed can't be read: an application that is added by "
+        "that name would begin anew, and forget releases and withdrawals",
+    )
+
+
 def test_what_is_removed_is_not_judged(market: Marketplace) -> None:
     """What was changed in the same edit is forgotten, and needs no key."""
 
