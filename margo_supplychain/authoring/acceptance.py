@@ -19,20 +19,18 @@ Nothing is written, and content is looked at by whoever takes it in (`accepting`
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn, final
+from typing import TYPE_CHECKING, final
 
-from margo_supplychain import threshold
 from margo_supplychain.authoring import acceptance_past, acceptance_rules
 from margo_supplychain.authoring.acceptance_application import ApplicationJudgement
 from margo_supplychain.authoring.acceptance_publisher import PublisherJudgement
+from margo_supplychain.authoring.acceptance_signatures import Signatures
 from margo_supplychain.authoring.acceptance_targets import judge_targets
 from margo_supplychain.authoring.delegator_fields import is_awaited
 from margo_supplychain.authoring.roles import (
     application_of,
-    check_role,
     delegator_of,
     kind_of,
-    signers_of,
 )
 from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.authoring.submission import OPERATOR
@@ -44,7 +42,6 @@ from margo_supplychain.errors import (
     ThresholdError,
 )
 from margo_supplychain.formats.pins import Pin
-from margo_supplychain.formats.tuf_metadata import TOP_LEVEL
 from margo_supplychain.verify import artifact, chain, offline_role, resolve
 
 if TYPE_CHECKING:
@@ -54,7 +51,6 @@ if TYPE_CHECKING:
 
     from margo_supplychain.authoring.acceptance_application import NewRecord
     from margo_supplychain.authoring.prospect import Prospect
-    from margo_supplychain.authoring.roles import RoleSigners
     from margo_supplychain.authoring.submission import Submission, SubmittedTarget
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.record import ReleaseRecord
@@ -132,8 +128,9 @@ class _Judging:
     def run(self) -> Judged:
         """Go through the steps."""
         before = self._before
+        signatures = Signatures(before)
         for one in self._submission.roles:
-            self._check_name(one.role)
+            signatures.check_name(one.role, self._publisher)
         new = [
             one
             for one in self._submission.roles
@@ -141,7 +138,8 @@ class _Judging:
         ]
         if not new:
             return self._judged(before, (), (), ())
-        self._check_signatures(new)
+        for one in new:
+            signatures.require(one)
         for one in new:
             acceptance_rules.require_next(before, one)
         targets = self._listed_targets(new)
@@ -168,54 +166,6 @@ class _Judging:
             records=tuple(records),
             after=after,
             warnings=tuple(self._warnings),
-        )
-
-    # --- 1 ---------------------------------------------------------------------------
-
-    def _check_name(self, role: str) -> None:
-        try:
-            owner = check_role(role).partition(".")[0]
-        except FormatError as why:
-            raise RefusedError(f"{role[:240]!r} is no role: {why}") from why
-        if owner != self._publisher or role in TOP_LEVEL - {OPERATOR}:
-            raise RefusedError(f"{role[:240]} is no role of {self._publisher}")
-
-    # --- 3 ---------------------------------------------------------------------------
-
-    def _check_signatures(self, new: Sequence[RoleFile[Targets]]) -> None:
-        submitted = {one.role: one for one in new}
-        for role in sorted(submitted, key=lambda role: "." in role):
-            delegator = submitted.get(delegator_of(role))
-            who = (
-                self._before.who(role)
-                if delegator is None
-                # Its own signatures were counted a moment ago.
-                else signers_of(delegator.signed, role)
-            )
-            self._count(submitted[role], who)
-
-    def _count(self, file: RoleFile[Targets], who: RoleSigners | None) -> None:
-        if who is None:
-            self._refuse_unknown(file.role)
-        status = threshold.count(
-            file.payload,
-            file.metadata.signatures,
-            who.keys,
-            who.keys,
-            who.threshold,
-            role=file.role,
-        )
-        status.require(file.label)
-
-    def _refuse_unknown(self, role: str) -> NoReturn:
-        delegator = delegator_of(role)
-        if delegator != "targets" and self._before.who(delegator) is None:
-            role, delegator = delegator, "targets"
-        raise RefusedError(
-            f"{delegator} delegates to no {role}",
-            hint="ask the operator to add the publisher"
-            if delegator == "targets"
-            else "hand in the publisher's role that delegates to it, too",
         )
 
     # --- 5 and 6 ---------------------------------------------------------------------

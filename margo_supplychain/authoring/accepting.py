@@ -24,8 +24,10 @@ from typing import TYPE_CHECKING, Final, final
 from margo_supplychain.authoring.acceptance import judge
 from margo_supplychain.authoring.acceptance_content import take_content
 from margo_supplychain.authoring.acceptance_past import takes_keys
+from margo_supplychain.authoring.acceptance_signatures import Signatures
 from margo_supplychain.authoring.accepted import Accepted, Refusal, Taken
 from margo_supplychain.authoring.inbox import NAME
+from margo_supplychain.authoring.inbox_order import claims_of, in_order
 from margo_supplychain.authoring.prospect import Prospect
 from margo_supplychain.authoring.roles import application_of, kind_of
 from margo_supplychain.authoring.submission import OPERATOR
@@ -231,12 +233,8 @@ def _explained(done: Accepted, inbox: Inbox, names: Sequence[str]) -> Accepted:
         return done
     seen = {one.name for one in (*done.taken, *done.known)}
     seen |= {one.name for one in done.refused}
-    others: dict[str, Submission] = {}
-    for name in [one for one in names if one not in seen][:MOST_LOOKED_AT]:
-        try:
-            others[name] = inbox.signed(name)
-        except SupplyChainError:
-            continue  # nobody asked for it, and it explains nothing
+    left = [one for one in names if one not in seen][:MOST_LOOKED_AT]
+    others = claims_of(inbox, left)  # nobody asked for them: no more is read
     refused: list[Refusal] = []
     for one in done.refused:
         before = [
@@ -345,7 +343,8 @@ class _Taking:
 
     def run(self, names: Sequence[str]) -> None:
         """Judge them, and those again that may have come too early."""
-        pending = self._ordered(names)
+        claims = claims_of(self._inbox, names) if len(names) > 1 else {}
+        pending = self._ordered(in_order(names, claims))
         for _ in range(MOST_PASSES):
             before = len(self._taken)
             for name in pending:
@@ -377,7 +376,8 @@ class _Taking:
             if time.monotonic() - began > MOST_WASTED / 10:
                 break
             try:
-                if takes_keys(self._prospect, self._inbox.signed(name)):
+                signed = self._inbox.signed(name, Signatures(self._prospect))
+                if takes_keys(self._prospect, signed):
                     first.append(name)
             except SupplyChainError:
                 continue  # why it is refused is found when it is judged
@@ -395,10 +395,11 @@ class _Taking:
 
     def _one(self, name: str) -> None:
         self._refused.pop(name, None)
-        submission = None
+        gate = Signatures(self._prospect)
         began = time.monotonic()
         try:
-            submission = self._inbox.signed(name)
+            # Who did not sign it enough is not read any further.
+            submission = self._inbox.signed(name, gate)
             judged = judge(self._prospect, submission)
             if judged.is_known:
                 self._known.append(_taken(name, submission, judged))
@@ -407,12 +408,11 @@ class _Taking:
             if not self._is_dry:
                 self._take_content(name, submission, judged)
         except SupplyChainError as why:
-            publisher = None if submission is None else submission.publisher
-            found = _refusal(name, publisher, why)
+            found = _refusal(name, gate.publisher, why)
             if not self._is_fit():
                 found = found._replace(is_open=True)
-            elif submission is not None:
-                found = found._replace(is_early=self._is_early(submission))
+            else:
+                found = found._replace(is_early=gate.is_early)
             self._refused[name] = found
             self._wasted += time.monotonic() - began
             return
@@ -431,13 +431,6 @@ class _Taking:
             )
         self._blobs_new += stored.new
         self._blobs_there += stored.there
-
-    def _is_early(self, submission: Submission) -> bool:
-        """Say whether it follows something that is not there yet."""
-        return any(
-            one.version > self._prospect.version(one.role) + 1
-            for one in submission.roles
-        )
 
     def _is_fit(self) -> bool:
         """Say whether the operator's own role stands, or nothing could be taken."""

@@ -17,17 +17,23 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, Protocol, final
 
 from margo_supplychain.authoring.submission_file import (
-    read_publisher,
+    read_claim,
     read_signed,
     read_submission,
     write_submission,
 )
-from margo_supplychain.errors import FetchError, FormatError, StorageError
+from margo_supplychain.errors import (
+    FetchError,
+    FormatError,
+    MalformedError,
+    StorageError,
+)
 from margo_supplychain.formats.references import SCHEME
 from margo_supplychain.storage import durable
 from margo_supplychain.storage.durable import (
@@ -43,6 +49,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from margo_supplychain.authoring.submission import Submission
+    from margo_supplychain.authoring.submission_file import Claim, Gate
     from margo_supplychain.transport.network import Network
 
 MOST_NAMES: Final = 1_000  # submissions that are looked at in one go
@@ -96,22 +103,28 @@ class Inbox(Protocol):
             name: lower-case hex, see `names`.
 
         Raises:
-            MalformedError: its bytes are no submission, or another one.
+            MalformedError: its bytes are no submission, or another one; or what has
+                the name is no file.
             FetchError: `missing` if there is none of that name.
             StorageError: it can't be read.
         """
 
-    def signed(self, name: str) -> Submission:
+    def signed(self, name: str, gate: Gate | None = None) -> Submission:
         """Return a submission without its content, which is not read.
 
         Its name is not compared either: who uses it looks at its signatures.
 
+        Args:
+            name: see `read`.
+            gate: asked on the way whether the rest is read, too.
+
         Raises:
             MalformedError, FetchError, StorageError: see `read`.
+            SupplyChainError: what the gate says.
         """
 
-    def publisher(self, name: str) -> str:
-        """Return whose submission it says it is; only its list is read.
+    def claim(self, name: str) -> Claim:
+        """Return what a submission says it is; only its list is read.
 
         Raises:
             MalformedError, FetchError, StorageError: see `read`.
@@ -122,6 +135,10 @@ class Inbox(Protocol):
 
         Registries may keep what they have: then it waits on, and is refused or found
         to be taken each time.
+
+        Raises:
+            RefusedError: another submission would go with it.
+            FetchError, StorageError: it can't be removed.
         """
 
 
@@ -200,7 +217,10 @@ class DirectoryInbox:
                     more = True
                     break
                 name = entry.name.removesuffix(_SUFFIX)
-                if name != entry.name and NAME.fullmatch(name):
+                if name == entry.name or NAME.fullmatch(name) is None:
+                    continue
+                # Nobody can hand in a directory, or have it cleared away as a file.
+                if not entry.is_dir(follow_symlinks=False):
                     found.append(name)
         return Waiting.of(found, more=more)
 
@@ -212,15 +232,15 @@ class DirectoryInbox:
                 submission = read_submission(file, what=_what(name), sha256=name)
             yield submission
 
-    def signed(self, name: str) -> Submission:
+    def signed(self, name: str, gate: Gate | None = None) -> Submission:
         """Return a submission without its content; see `Inbox.signed`."""
         with self._open(name) as file, remote(self.url):
-            return read_signed(file, what=_what(name))
+            return read_signed(file, what=_what(name), gate=gate)
 
-    def publisher(self, name: str) -> str:
-        """Return whose submission it says it is; see `Inbox.publisher`."""
+    def claim(self, name: str) -> Claim:
+        """Return what a submission says it is; see `Inbox.claim`."""
         with self._open(name) as file, remote(self.url):
-            return read_publisher(file, what=_what(name))
+            return read_claim(file, what=_what(name))
 
     def _open(self, name: str) -> BinaryIO:
         path = self._path(checked_name(name))
@@ -230,6 +250,12 @@ class DirectoryInbox:
             raise FetchError(
                 f"{self.url} has no {_what(name)}", url=self.url, missing=True
             ) from why
+        except StorageError as why:
+            # A link or pipe stays what it is, and may be cleared away like any rubbish;
+            # a file that can't be read may be another matter tomorrow.
+            if not _is_file(path):
+                raise MalformedError(f"{self.url}: {why}") from why
+            raise
 
     def remove(self, name: str) -> bool:
         """Take a submission away; see `Inbox.remove`."""
@@ -251,6 +277,14 @@ class DirectoryInbox:
                 path=str(self.directory),
                 hint="make it, or mount what it is on; the operator says where it is",
             )
+
+
+def _is_file(path: Path) -> bool:
+    """Say whether a regular file has this name, or perhaps: that can't be told."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return True
 
 
 def _what(name: str) -> str:

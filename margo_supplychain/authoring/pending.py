@@ -7,10 +7,13 @@ called, changes what a vendor signs.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self, final
+from typing import TYPE_CHECKING, Final, NamedTuple, Self, final
 
 from margo_supplychain.authoring.acceptance import judge
+from margo_supplychain.authoring.acceptance_signatures import Signatures
+from margo_supplychain.authoring.inbox_order import claims_of, in_order
 from margo_supplychain.authoring.prospect import Prospect
 from margo_supplychain.authoring.roles import signers_of
 from margo_supplychain.authoring.settings import Settings, verified_settings
@@ -18,30 +21,35 @@ from margo_supplychain.authoring.state import LIMITS, State, load
 from margo_supplychain.errors import (
     FetchError,
     InconclusiveError,
+    MalformedError,
     RefusedError,
     SupplyChainError,
+    ThresholdError,
     VerificationError,
 )
 from margo_supplychain.formats.tuf_metadata import file_name
 from margo_supplychain.verify.clock import StoppedClock
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Mapping
     from datetime import datetime
     from pathlib import Path
 
-    from tuf.api.metadata import MetaFile
+    from tuf.api.metadata import MetaFile, Targets
 
     from margo_supplychain.authoring.inbox import Inbox
     from margo_supplychain.authoring.place import Progress
     from margo_supplychain.authoring.signatures import Signers
     from margo_supplychain.authoring.submission import Submission
+    from margo_supplychain.authoring.submission_file import Claim
     from margo_supplychain.authoring.vendor_place import VendorPlace
     from margo_supplychain.verify.trust_store import TrustStore
 
 
 MOST_PASSES: Final = 20  # what waits may be built on one another
-MOST_READ: Final = 100  # submissions, each of many megabytes at most
+MOST_TAKEN: Final = 100  # submissions of one publisher that are built on
+MOST_WASTED: Final = 60.0  # seconds, on what can't be taken
+MOST_TOLD: Final = 10  # of those, one line each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +135,9 @@ class Pending:
         self.names: list[str] = []
         self.releases: dict[str, tuple[str, ...]] = {}
         self.told: list[str] = []
+        self._claims: dict[str, Claim] = {}
+        self._said = 0
+        self._wasted = 0.0
 
     @property
     def state(self) -> State:
@@ -155,15 +166,28 @@ class Pending:
             return self
         if more:
             self.told.append(f"{inbox.url} has more than the {len(names)} looked at")
-        found = self._read(inbox, names)
-        ours = {
-            publisher
-            for publisher in {one.publisher for one in found.values()}
-            if self._has_key_of(publisher, found.values())
-        }
-        waiting = {name: one for name, one in found.items() if one.publisher in ours}
+        claims = claims_of(inbox, names)
+        by_publisher: dict[str, dict[str, Claim]] = {}
+        for name in in_order(names, claims):
+            if name in claims:
+                claim = claims[name]
+                by_publisher.setdefault(claim.publisher, {})[name] = claim
+        waiting = [
+            _Waiting(publisher, found, is_ours=self._has_key_of(publisher))
+            for publisher, found in by_publisher.items()
+            if self._is_known(publisher)
+        ]
         self._said = len(self.told)
-        self._take(waiting)
+        # What others fill the inbox with, must not use up the time for ours.
+        for one in sorted(waiting, key=lambda one: not one.is_ours):
+            if one.is_ours or one.may_add_keys:
+                self._take(inbox, one)
+        if self._wasted > MOST_WASTED:
+            self.told.append(
+                f"{inbox.url} has so much that nobody has signed that not all of it was"
+                " looked at: if something of yours waits there, this may be refused "
+                "after it"
+            )
         return self
 
     def named(self, role: str, entry: MetaFile) -> bytes:
@@ -183,10 +207,10 @@ class Pending:
             Name → what people call it: its first digits, its roles and its releases.
         """
         return {
-            name: f"{name[:12]} ({one.label})"
+            name: f"{name[:12]} ({_label(claim)})"
             + (f" with {', '.join(self.releases[name])}" if self.releases[name] else "")
-            for name, one in self._waiting.items()
-            if any(f"{each.role}.".startswith(f"{role}.") for each in one.roles)
+            for name, claim in self._claims.items()
+            if any(f"{each}.".startswith(f"{role}.") for each, _, _ in claim.roles)
         }
 
     def leave(self, left: Collection[str]) -> None:
@@ -195,13 +219,20 @@ class Pending:
         Args:
             left: names; what was built on those can't be taken either.
         """
-        rest = {name: self._waiting[name] for name in self.names if name not in left}
+        inbox = self._start.inbox
+        rest: dict[str, dict[str, Claim]] = {}
+        for name, claim in self._claims.items():
+            if name not in left:
+                rest.setdefault(claim.publisher, {})[name] = claim
         del self.told[self._said :]
         self.names.clear()
         self.releases.clear()
-        self._waiting.clear()
+        self._claims.clear()
         self._prospect = Prospect(self._state, self._start.place, now=self._start.now)
-        self._take(rest)
+        self._wasted = 0.0
+        if inbox is not None:
+            for publisher, claims in rest.items():
+                self._take(inbox, _Waiting(publisher, claims, is_ours=True))
 
     def judge(self, submission: Submission) -> None:
         """Judge a submission as the operator will, after those that wait.
@@ -212,73 +243,118 @@ class Pending:
         """
         self.told.extend(judge(self._prospect, submission).warnings)
 
-    def _read(self, inbox: Inbox, names: Sequence[str]) -> dict[str, Submission]:
-        """Return what waits of publishers that the operator has, without content."""
-        found: dict[str, Submission] = {}
-        for name in names:
-            if len(found) == MOST_READ:
-                self.told.append(
-                    f"{inbox.url} has more than the {MOST_READ} submissions that were "
-                    "read"
-                )
-                break
-            try:
-                if self._prospect.who(inbox.publisher(name)) is not None:
-                    found[name] = inbox.signed(name)
-            except (VerificationError, InconclusiveError):
-                # Somebody else's rubbish is the operator's to refuse.
-                continue
-        return found
+    def _is_known(self, publisher: str) -> bool:
+        try:
+            return self._prospect.who(publisher) is not None
+        except (VerificationError, InconclusiveError):
+            return False  # what waits of it can't be judged, nor taken
 
-    def _has_key_of(self, publisher: str, waiting: Iterable[Submission]) -> bool:
-        """Say whether a key at hand is a publisher's, or will be when all is taken."""
+    def _has_key_of(self, publisher: str) -> bool:
+        """Say whether a key at hand is a publisher's, or one of its applications'."""
         signers = self._start.signers
         who = self._prospect.who(publisher)
         if who is not None and signers.of(who):
             return True
-        drafts = (one.role(publisher) for one in waiting)
-        said = [draft.signed for draft in drafts if draft is not None]
-        if self._prospect.lists(publisher):
-            standing = self._prospect.standing(publisher)
-            said += [] if standing is None else [standing]
-        return any(
-            signers.of(found)
-            for signed in said
-            if signed.delegations is not None
-            for role in signed.delegations.roles or ()
-            if (found := signers_of(signed, role)) is not None
+        if not self._prospect.lists(publisher):
+            return False
+        standing = self._prospect.standing(publisher)
+        found = (
+            signers_of(said, role)
+            for said in (standing, self._resulting(publisher))
+            if said is not None and said.delegations is not None
+            for role in said.delegations.roles or ()
         )
+        return any(one is not None and signers.of(one) for one in found)
 
-    def _take(self, waiting: dict[str, Submission]) -> None:
-        """Judge all of them, in whatever order they can be taken."""
-        left = dict(sorted(waiting.items(), key=lambda pair: _versions(pair[1])))
+    def _resulting(self, publisher: str) -> Targets | None:
+        """Return what a publisher's role says once all is taken, if that is sound."""
+        try:
+            return self._prospect.trusted(publisher, tolerant=True).signed
+        except (VerificationError, InconclusiveError):
+            return None
+
+    def _take(self, inbox: Inbox, waiting: _Waiting) -> None:
+        """Judge what waits of one publisher, in whatever order it can be taken.
+
+        Each is read, judged and forgotten: however many there are, one is in memory.
+        """
+        start, names, releases = self._prospect, list[str](), {}
+        left = dict(waiting.claims)
         problems: dict[str, SupplyChainError] = {}
         for _ in range(MOST_PASSES):
             before = len(left)
-            for name, one in list(left.items()):
+            for name in list(left):
+                if self._wasted > MOST_WASTED or len(names) == MOST_TAKEN:
+                    break
+                began = time.monotonic()
                 try:
-                    judged = judge(self._prospect, one)
+                    signed = inbox.signed(name, Signatures(self._prospect))
+                    judged = judge(self._prospect, signed)
                 except SupplyChainError as why:
+                    self._wasted += time.monotonic() - began
                     problems[name] = why
+                    if isinstance(why, MalformedError):
+                        del left[name]  # nothing that comes before it mends that
                     continue
                 del left[name]
                 if not judged.is_known:
                     self._prospect = judged.after
-                    self.names.append(name)
-                    self._waiting[name] = one
-                    self.releases[name] = tuple(
+                    names.append(name)
+                    releases[name] = tuple(
                         f"{new.record.name} {new.record.version}"
                         for new in judged.records
                     )
-            if len(left) == before:
+            if len(left) == before or not left:
                 break
+        if not (waiting.is_ours or self._has_key_of(waiting.publisher)):
+            self._prospect = start  # and so it was none of ours
+            return
+        self.names += names
+        self._claims |= {name: waiting.claims[name] for name in names}
+        self.releases |= releases
+        if len(names) == MOST_TAKEN:
+            self.told.append(f"{inbox.url} has more than the {MOST_TAKEN} looked at")
+        # What is signed first: anybody may hand in the rest under this name.
+        late = sorted(
+            (name for name in left if name in problems),
+            key=lambda name: isinstance(problems[name], ThresholdError),
+        )
         self.told += [
-            f"submission {name[:12]} ({one.label}) waits, and will be refused as it "
-            f"stands: {problems[name]}"
-            for name, one in left.items()
+            f"submission {name[:12]} ({_label(left[name])}) waits, and will be refused "
+            f"as it stands: {problems[name]}"
+            for name in late[:MOST_TOLD]
         ]
+        if len(late) > MOST_TOLD:
+            self.told.append(
+                f"{len(late) - MOST_TOLD} more of {waiting.publisher} will be, too"
+            )
 
 
-def _versions(submission: Submission) -> tuple[str, list[tuple[str, int]]]:
-    """Return what orders the submissions of one vendor: what comes first, first."""
-    return submission.publisher, [(one.role, one.version) for one in submission.roles]
+class _Waiting(NamedTuple):
+    """What lies in an inbox under a publisher's name, unsigned.
+
+    Args:
+        publisher: whose it says it is; one whom the operator has.
+        claims: by name, in the order in which to look.
+        is_ours: whether a key at hand is this publisher's, as it stands.
+    """
+
+    publisher: str
+    claims: Mapping[str, Claim]
+    is_ours: bool
+
+    @property
+    def may_add_keys(self) -> bool:
+        """Whether its keys may be others once this is taken: even those at hand."""
+        return any(
+            role == self.publisher
+            for claim in self.claims.values()
+            for role, _, _ in claim.roles
+        )
+
+
+def _label(claim: Claim) -> str:
+    """Return how people call it: see `Submission.label`."""
+    shown = ", ".join(f"{role} v{version}" for role, version, _ in claim.roles[:5])
+    more = len(claim.roles) - 5
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -22,7 +22,7 @@ from margo_supplychain.authoring.inbox import (
 from margo_supplychain.authoring.submission_file import (
     MAX_SIZE,
     MEDIA_TYPE,
-    read_publisher,
+    read_claim,
     read_signed,
     read_submission,
     submission_size,
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from margo_supplychain.authoring.submission import Submission
+    from margo_supplychain.authoring.submission_file import Claim, Gate
     from margo_supplychain.formats.registry_form import Form, Wrapped
     from margo_supplychain.transport.network import Network
     from margo_supplychain.transport.tagged import TaggedWriter
@@ -139,32 +140,66 @@ class RegistryInbox:
                 submission = read_submission(file, what=what, sha256=name)
             yield submission
 
-    def signed(self, name: str) -> Submission:
+    def signed(self, name: str, gate: Gate | None = None) -> Submission:
         """Return a submission without its content; see `Inbox.signed`."""
         what = f"submission {checked_name(name)[:12]}"
         with remote(self.url):
             layer = self._wrapped(name, what).layer
             with self._repository.open_blob(layer) as stream:
-                return read_signed(stream, what=what)
+                return read_signed(stream, what=what, gate=gate)
 
-    def publisher(self, name: str) -> str:
-        """Return whose submission it says it is; see `Inbox.publisher`."""
+    def claim(self, name: str) -> Claim:
+        """Return what a submission says it is; see `Inbox.claim`."""
         what = f"submission {checked_name(name)[:12]}"
         with remote(self.url):
             layer = self._wrapped(name, what).layer
             with self._repository.open_blob(layer) as stream:
-                return read_publisher(stream, what=what)
+                return read_claim(stream, what=what)
 
     def remove(self, name: str) -> bool:
-        """Take a submission away, if the registry lets us; see `Inbox.remove`."""
+        """Take a submission away, if the registry lets us; see `Inbox.remove`.
+
+        A manifest goes with all its tags: so that of another submission stays, whoever
+        has put this name beside it.
+        """
         try:
             data, _ = self._repository.manifest(checked_name(name), limit=MAX_WRAPPED)
+        except FetchError as why:
+            return why.missing
+        if (other := self._other_name(name, data)) is not None:
+            raise RefusedError(
+                f"it is a second tag of submission {other[:12]}, which would go with "
+                "it",
+                hint="remove the tag alone, with the registry's own tools",
+            )
+        try:
             self._repository.delete_manifest(Digest.of(data))
         except FetchError as why:
             return why.missing
         except RefusedError:
             return False
         return True
+
+    def _other_name(self, name: str, data: bytes) -> str | None:
+        """Return which other submission waits by the very same manifest, if one does.
+
+        Raises:
+            FetchError: that can't be found out.
+        """
+        try:
+            found = unwrapped(data, what=f"submission {name[:12]}")
+        except OciFormatError:
+            return None
+        other = found.layer.digest.hex
+        if found.kind != MEDIA_TYPE or other == name or NAME.fullmatch(other) is None:
+            return None
+        try:
+            there, _ = self._repository.manifest(other, limit=MAX_WRAPPED)
+        except FetchError as why:
+            if not why.missing:
+                raise
+            return None
+        return other if there == data else None
 
     def _put_manifest(self, name: str, layer: Descriptor, form: Form) -> None:
         manifest, config = wrapping(layer, form=form, title=f"{name}.tar")

@@ -24,7 +24,15 @@ import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from tarfile import PAX_FORMAT, TarInfo
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, NoReturn
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    BinaryIO,
+    Final,
+    NamedTuple,
+    NoReturn,
+    Protocol,
+)
 
 from margo_supplychain.authoring.overlay import Nowhere
 from margo_supplychain.authoring.state import LIMITS
@@ -80,8 +88,40 @@ MAX_LIST: Final = 4 << 20  # bytes of submission.json
 MAX_SIZE: Final = MAX_CONTENT + MAX_FILES + 2 * MAX_LIST + (64 << 20)
 """Bytes of a whole tar, with its headers."""
 _SPREAD: Final = 8  # fewest bytes for each value in it
+# Of metadata, where a delegation by short names has 18 and a release more than 30.
+_SPREAD_OF_ROLES: Final = 12
 _OCTETS: Final = "application/octet-stream"
 _END: Final = bytes(2 * BLOCK)
+
+
+class Claim(NamedTuple):
+    """What a submission says it is, by its list alone; unsigned.
+
+    Args:
+        publisher: whose.
+        roles: (role, version, sha256 of its file) of each.
+    """
+
+    publisher: str
+    roles: tuple[tuple[str, int, str], ...]
+
+
+class Gate(Protocol):
+    """Decides on the way whether a submission is read any further."""
+
+    def begin(self, claim: Claim) -> None:
+        """Look at what it says it is.
+
+        Raises:
+            SupplyChainError: it is not read.
+        """
+
+    def require(self, file: RoleFile[Targets]) -> None:
+        """Look at the next of its roles; those before it were let through.
+
+        Raises:
+            SupplyChainError: it is not read any further.
+        """
 
 
 class _Member(NamedTuple):
@@ -250,27 +290,31 @@ def read_submission(
     return _Reading(file, what).submission(sha256)
 
 
-def read_signed(stream: BinaryIO, *, what: str = "submission") -> Submission:
+def read_signed(
+    stream: BinaryIO, *, what: str = "submission", gate: Gate | None = None
+) -> Submission:
     """Read a submission up to its content, which is left out: its name is not compared.
 
     Args:
         stream: unverified.
         what: names it in errors.
+        gate: asked before each further role is read: what nobody has signed takes the
+            memory of one role, and not of a thousand.
 
     Raises:
         MetadataFormatError: it is no submission.
+        SupplyChainError: what the gate says.
     """
-    return _Reading(stream, what).signed()
+    return _Reading(stream, what).signed(gate)
 
 
-def read_publisher(stream: BinaryIO, *, what: str = "submission") -> str:
-    """Return whose submission it says it is; nothing but its list is read.
+def read_claim(stream: BinaryIO, *, what: str = "submission") -> Claim:
+    """Return what a submission says it is; nothing but its list is read.
 
     Raises:
         MetadataFormatError: it does not begin as a submission.
     """
-    found = _Reading(stream, what).listed().publisher
-    return found if found == OPERATOR else publisher_name(found)
+    return _claim(_Reading(stream, what).listed())
 
 
 def save_submission(path: Path, submission: Submission, *, replaces: bool) -> None:
@@ -337,10 +381,12 @@ class _Reading:
         source = _TarContent(self._file, places, self._what)
         return self._made(listed, roles, targets, source)
 
-    def signed(self) -> Submission:
+    def signed(self, gate: Gate | None) -> Submission:
         """Return it without the bytes of its content."""
         listed = self.listed()
-        roles, targets = self._files(listed)
+        if gate is not None:
+            gate.begin(_claim(listed))
+        roles, targets = self._files(listed, gate)
         return self._made(listed, roles, targets, Nowhere(self._what))
 
     def listed(self) -> _List:
@@ -361,12 +407,12 @@ class _Reading:
         return found
 
     def _files(
-        self, listed: _List
+        self, listed: _List, gate: Gate | None = None
     ) -> tuple[tuple[RoleFile[Targets], ...], tuple[SubmittedTarget, ...]]:
         sizes = (one.size for one in (*listed.metadata, *listed.targets))
         if (size := sum(sizes)) > MAX_FILES:
             self._refuse(f"lists files of {size} bytes, more than {MAX_FILES}")
-        roles = tuple(self._role(one) for one in listed.metadata)
+        roles = tuple(self._role(one, gate) for one in listed.metadata)
         targets = tuple(
             SubmittedTarget(
                 TargetPath(one.name),
@@ -394,11 +440,15 @@ class _Reading:
             source=source,
         )
 
-    def _role(self, one: _Listed) -> RoleFile[Targets]:
+    def _role(self, one: _Listed, gate: Gate | None) -> RoleFile[Targets]:
         data = self._whole(_metadata_member(one.name, one.version), one)
-        found = parse_targets(data, role=one.name, limit=LIMITS.targets)
+        found = parse_targets(
+            data, role=one.name, limit=LIMITS.targets, spread=_SPREAD_OF_ROLES
+        )
         if found.version != one.version:
             self._refuse(f"has {found.label} as {one.name} v{one.version}")
+        if gate is not None:
+            gate.require(found)
         return found
 
     def _whole(self, name: str, one: _Listed) -> bytes:
@@ -514,6 +564,14 @@ def parse_list(data: bytes, *, what: str) -> _List:
     base.done()
     fields.done()
     return found
+
+
+def _claim(listed: _List) -> Claim:
+    publisher = listed.publisher
+    return Claim(
+        publisher if publisher == OPERATOR else publisher_name(publisher),
+        tuple((one.name, one.version, one.sha256) for one in listed.metadata),
+    )
 
 
 def _listed(fields: Fields, key: str, most: int) -> _Listed:

@@ -62,11 +62,11 @@ def test_what_is_handed_in_is_read_again(inbox: Inbox) -> None:
     with inbox.read(name) as again:
         assert tar_of(again) == tar_of(one)
     assert inbox.signed(name).unsigned() == one.unsigned()
-    assert inbox.publisher(name) == "acme"
+    assert inbox.claim(name).publisher == "acme"
     assert inbox.remove(name)
     assert inbox.remove(name)  # again is fine
     assert inbox.names().names == tuple(names - {name})
-    for look in (inbox.signed, inbox.publisher):
+    for look in (inbox.signed, inbox.claim):
         with pytest.raises(FetchError) as caught:
             look(name)
         assert caught.value.missing
@@ -77,7 +77,7 @@ def test_what_is_handed_in_is_read_again(inbox: Inbox) -> None:
 
 @pytest.mark.parametrize("name", ["", "../x", "AB" * 32, "ab" * 31, "ab" * 32 + "\n"])
 def test_names_that_are_none(inbox: Inbox, name: str) -> None:
-    for look in (inbox.signed, inbox.publisher, inbox.remove):
+    for look in (inbox.signed, inbox.claim, inbox.remove):
         with pytest.raises(FormatError, match="64 lower-case hex"):
             look(name)
     with pytest.raises(FormatError, match="64 lower-case hex"), inbox.read(name):
@@ -134,13 +134,13 @@ def test_links_are_not_followed(directory: Path, tmp_path: Path) -> None:
     good.write_bytes(tar_of(submission()))
     (directory / f"{NAME}.tar").symlink_to(good)
     with (
-        pytest.raises(StorageError, match="is a symbolic link"),
+        pytest.raises(MalformedError, match="is a symbolic link"),
         DirectoryInbox(directory).read(NAME),
     ):
         pass
     os.mkfifo(directory / f"{'cd' * 32}.tar")
     with (
-        pytest.raises(StorageError, match="is not a regular file"),
+        pytest.raises(MalformedError, match="is not a regular file"),
         DirectoryInbox(directory).read("cd" * 32),
     ):
         pass
@@ -209,7 +209,7 @@ def test_something_else_under_a_name(
     with pytest.raises(MalformedError, match=text), inbox.read(NAME):
         pass
     with pytest.raises(MalformedError, match=text):
-        inbox.publisher(NAME)
+        inbox.claim(NAME)
 
 
 def test_registry_that_knows_no_artifact_types(

@@ -18,7 +18,7 @@ from margo_supplychain.authoring.submission_file import (
     MAX_LIST,
     is_submission,
     open_submission,
-    read_publisher,
+    read_claim,
     read_signed,
     save_submission,
     submission_size,
@@ -123,7 +123,7 @@ def test_what_is_read_without_content() -> None:
     one = submission(blobs=[b"layer"])
     data = tar_of(one)
     cut = data[: data.index(b"layer")]
-    assert read_publisher(io.BytesIO(cut)) == "acme"
+    assert read_claim(io.BytesIO(cut)).publisher == "acme"
     again = read_signed(io.BytesIO(cut))
     assert again.unsigned() == one.unsigned()
     with pytest.raises(FetchError), again.source.blob(one.content[0]):

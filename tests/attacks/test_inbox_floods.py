@@ -1,0 +1,298 @@
+"""Who may write to an inbox, and holds no key of anybody, or only a vendor's: fills it,
+hides what waits there, has it thrown away, or has it taken in parts.
+
+Each test is first sane, then attacked, then says what the operator or vendor is told,
+and ends with what is honest published.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from margo_supplychain.authoring import submission_file
+from margo_supplychain.authoring.inbox_order import in_order
+from margo_supplychain.authoring.registry_inbox import RegistryInbox
+from margo_supplychain.authoring.submission_file import Claim
+from margo_supplychain.authoring.written import HandedIn
+from margo_supplychain.errors import MetadataFormatError
+from margo_supplychain.formats.digests import Digest
+from margo_supplychain.formats.publisher_policy import PublisherPolicy
+from margo_supplychain.formats.tuf_metadata import parse_targets
+from margo_supplychain.formats.versions import Version
+from tests.attacks.forging import hand_in, role, set_policy
+from tests.authoring.market import LAMP, PUMP, Market
+from tests.authoring.submissions import submission
+from tests.authoring.tagged import HOST, MemoryRegistry
+from tests.authoring.trust import key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from typing import Any
+
+    from tuf.api.metadata import Targets
+
+    from margo_supplychain.formats.tuf_metadata import RoleFile
+
+URL = f"{HOST}/plant/inbox"
+JUNK = (
+    b'{"signatures":[],"signed":{"_type":"targets","spec_version":"1.0.31","version":1,'
+    b'"expires":"2027-01-01T00:00:00Z","targets":{}%s}}'
+)
+
+
+@pytest.fixture
+def market(tmp_path: Path) -> Market:
+    found = Market(tmp_path)
+    found.open_market()
+    return found
+
+
+def plant(
+    market: Market, data: bytes, *, low: int | None = None, roles: int = 1
+) -> str:
+    """Put a submission into the inbox that nobody has signed; return its name."""
+    files = tuple(
+        parse_targets(data, role=f"acme.a{number:04}", limit=len(data))
+        for number in range(roles)
+    )
+    name = market.inbox.put(replace(submission(), roles=files, targets=()))
+    if low is None:
+        return name
+    path = market.inbox.directory / f"{name}.tar"
+    return path.rename(path.with_name(f"{low:064x}.tar")).stem
+
+
+# --- T-169: what waits is thrown away ------------------------------------------------
+
+
+def test_second_tag_of_what_waits_is_thrown_away(market: Market) -> None:
+    """Mallory tags an honest manifest a second time; thrown away as rubbish, it would
+    take what it is with it."""
+    registry = MemoryRegistry()
+    inbox = RegistryInbox(registry.repository(URL))
+    with market.submit("globex-ci", inbox=inbox) as edit:
+        edit.add_release(market.release("1.1.0", name=LAMP))
+    (honest,) = inbox.names().names
+    held = registry.at(URL)
+    evil = "0" * 64
+    held.tags[evil] = held.tags[honest]
+    done = market.repository.accept(
+        inbox, [key("ci")], clock=market.clock, only=[evil], discard=True
+    )
+    assert [one.name for one in done.refused] == [evil]
+    assert done.removed == ()
+    assert any(f"a second tag of submission {honest[:12]}" in w for w in done.warnings)
+    assert set(inbox.names().names) == {evil, honest}
+    done = market.repository.accept(inbox, [key("ci")], clock=market.clock)
+    assert market.newest(LAMP) == "1.1.0"
+    assert done.removed == (honest,)
+    assert inbox.names().names == ()
+
+
+def test_rubbish_in_a_registry_is_thrown_away(market: Market) -> None:
+    """What is no submission, or a second name of one that is not there, is cleared."""
+    registry = MemoryRegistry()
+    inbox = RegistryInbox(registry.repository(URL))
+    name = inbox.put(submission())
+    held = registry.at(URL)
+    held.tags["0" * 64] = held.tags.pop(name)
+    held.manifests["sha256:" + "1" * 64] = b"rubbish"
+    held.tags["1" * 64] = str(Digest.of(b"rubbish"))
+    held.manifests[held.tags["1" * 64]] = b"rubbish"
+    done = market.repository.accept(
+        inbox, [key("ci")], clock=market.clock, discard=True
+    )
+    assert done.removed == ("0" * 64, "1" * 64)
+    assert inbox.names().names == ()
+
+
+def test_what_is_no_file_fills_an_inbox(market: Market) -> None:
+    """Directories, pipes and links have low names; they are passed over or cleared."""
+    inbox = market.inbox.directory
+    name = market.hand_in("1.1.0", LAMP)
+    (inbox / f"{0:064x}.tar").mkdir()
+    (inbox / f"{1:064x}.tar").symlink_to(market.directory)
+    (inbox / f"{2:064x}.tar").symlink_to("/nowhere")
+    os.mkfifo(inbox / f"{3:064x}.tar")
+    rubbish = tuple(f"{number:064x}" for number in (1, 2, 3))
+    assert market.inbox.names().names == (*rubbish, name)
+    done = market.accept()
+    assert [one.name for one in done.taken] == [name]
+    assert market.newest(LAMP) == "1.1.0"
+    assert {(one.name, one.code, one.is_open) for one in done.refused} == {
+        (one, "malformed", False) for one in rubbish
+    }
+    done = market.accept(discard=True)
+    assert set(done.removed) == set(rubbish)
+    assert market.inbox.names() == ((), False)
+    assert market.directory.is_dir()
+    assert [one.name for one in inbox.iterdir()] == [f"{0:064x}.tar"]
+
+
+# --- T-170: memory, and what hides a vendor's own ------------------------------------
+
+
+class Counted:
+    """Counts the roles that are read, and how many of them are kept."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.read: list[str] = []
+        before = parse_targets
+
+        def parse(data: bytes, *, role: str, **options: Any) -> RoleFile[Targets]:
+            self.read.append(role)
+            return before(data, role=role, **options)
+
+        monkeypatch.setattr(submission_file, "parse_targets", parse)
+
+
+def test_roles_that_nobody_signed(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A submission of hundreds of roles is read as far as its first signature."""
+    name = plant(market, JUNK % b"", roles=300)
+    counted = Counted(monkeypatch)
+    done = market.accept()
+    assert [(one.name, one.publisher) for one in done.refused] == [(name, "acme")]
+    assert set(counted.read) == {"acme.a0000"}
+    market.hand_in("1.1.0")
+    assert len(market.accept().taken) == 1
+
+
+@pytest.mark.parametrize("junk", [b"{},", b"[],", b"1,", b'"":1,'])
+def test_metadata_that_takes_thirty_times_its_size(market: Market, junk: bytes) -> None:
+    more = b',"x-a":[%s1]' % (junk * 5_000)
+    if junk.startswith(b'"'):
+        keys = b"".join(b'"%x":{},' % number for number in range(5_000))
+        more = b',"x-a":{%s"x":1}' % keys
+    plant(market, JUNK % more)
+    (found,) = market.accept().refused
+    assert found.code == "malformed"
+    assert "values in" in found.reason
+    market.hand_in("1.1.0")
+    assert len(market.accept().taken) == 1
+
+
+def test_longest_list_of_shortest_names_is_read(market: Market) -> None:
+    """What is honest is never that dense: one key for all, and names of one letter."""
+    public = key("acme").public_key
+    role_ = {
+        "keyids": [public.keyid],
+        "name": "a.b",
+        "paths": ["a/releases/b/*"],
+        "terminating": True,
+        "threshold": 1,
+    }
+    text = ",".join([str(role_).replace("'", '"').replace("True", "true")] * 5_000)
+    text = text.replace(" ", "")
+    with pytest.raises(MetadataFormatError) as caught:
+        parse_targets(
+            JUNK % b',"delegations":{"keys":{},"roles":[%s]}' % text.encode(),
+            role="a",
+            limit=8 << 20,
+            spread=12,
+        )
+    # Its name is there 5,000 times; the number of values is no matter.
+    assert "values" not in str(caught.value)
+
+
+def test_vendor_keeps_nothing_of_what_nobody_signed(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Globex hands in; what lies there under other names, is not even read."""
+    for _ in range(3):
+        plant(market, JUNK % b"", roles=50)
+    plant(market, JUNK % b',"x-a":"2"', roles=50)
+    counted = Counted(monkeypatch)
+    with market.submit("globex-ci") as edit:
+        edit.add_release(market.release("1.1.0", name=LAMP))
+    assert not {one for one in counted.read if one.startswith("acme")}
+    assert [one.publisher for one in market.accept().taken] == ["globex"]
+
+
+def test_rubbish_hides_what_a_vendor_handed_in_before(market: Market) -> None:
+    """A hundred files under low names, in the vendor's own name."""
+    first = market.hand_in("1.1.0")
+    for number in range(120):
+        plant(market, JUNK % (b',"x-n":"%d"' % number), low=number)
+    with market.submit("acme-ci") as edit:
+        edit.add_release(market.release("1.2.0", name=PUMP))
+    assert isinstance(edit.written, HandedIn)
+    assert edit.written.after == (first,)
+    told = [one for one in edit.warnings if "will be" in one]
+    assert len(told) == 11
+    done = market.accept()
+    assert sorted(release for one in done.taken for release in one.releases) == [
+        "acme/pump 1.1.0",
+        "acme/pump 1.2.0",
+    ]
+    assert market.newest() == "1.2.0"
+
+
+def test_rubbish_that_takes_a_vendors_time(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is an end to what is looked at, and that is said."""
+    monkeypatch.setattr("margo_supplychain.authoring.pending.MOST_WASTED", 0.0)
+    plant(market, JUNK % b"", low=0)
+    plant(market, JUNK % b',"x-a":"2"', low=1)
+    with market.submit("acme-ci") as edit:
+        edit.add_release(market.release("1.1.0", name=PUMP))
+    assert any("not all of it was looked at" in one for one in edit.warnings)
+    assert len(market.accept().taken) == 1
+
+
+# --- T-171: what belongs together is handed in in parts ------------------------------
+
+
+def undone(
+    market: Market,
+) -> tuple[RoleFile[Targets], RoleFile[Targets], Mapping[str, bytes]]:
+    """Let a thief publish 9.9.9; return what acme signs to undo it."""
+    market.hand_in("9.9.9")
+    market.accept()
+    assert market.newest() == "9.9.9"
+    policy = PublisherPolicy(
+        epoch=2, provenance="none", minimum_version=Version.parse("0.1.0")
+    )
+    change, targets = set_policy(PUMP, policy)
+
+    def drop(signed: dict[str, Any]) -> None:
+        del signed["targets"][PUMP.release_path("9.9.9")]
+
+    return role(market, "acme", change), role(market, PUMP.role, drop), targets
+
+
+def test_whole_before_its_part(market: Market) -> None:
+    """Mallory puts half of what waits beside it, under whatever name."""
+    publisher, application, targets = undone(market)
+    part = hand_in(market, publisher, targets=targets)
+    whole = hand_in(market, publisher, application, targets=targets)
+    done = market.accept()
+    assert [one.name for one in done.taken] == [whole]
+    assert [one.name for one in done.known] == [part]
+    assert market.newest() == "1.0.0"
+
+
+def test_order_of_parts() -> None:
+    """Whatever holds all of another comes before it; junk and equals change nothing."""
+
+    def claim(*roles: tuple[str, int]) -> Claim:
+        return Claim("a", tuple((one, version, "") for one, version in roles))
+
+    claims = {
+        "1": claim(("a", 1)),
+        "2": claim(("a", 1), ("a.b", 1)),
+        "3": claim(("a", 1), ("a.b", 1), ("a.c", 1)),
+        "4": claim(("a.b", 2)),
+        "5": claim(("a", 1)),
+        "6": claim(("a.c", 9), ("a.d", 1)),
+        "7": claim(),
+    }
+    order = in_order([*"7654321", "x"], claims)
+    assert order == ["7", "3", "2", "1", "5", "4", "6", "x"]
