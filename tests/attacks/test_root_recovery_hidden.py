@@ -416,7 +416,7 @@ def test_highest_version_that_is_sane(operator: Vendor, version: int) -> None:
     )
     gaps = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(adopting, "_replace", lambda *_, **__: gaps.append(1))
+        patch.setattr(adopting, "replace_keys", lambda *_, **__: gaps.append(1))
         operator.repository.adopt_root(
             root, [key("ci-2"), key("ci-3")], clock=operator.clock
         )

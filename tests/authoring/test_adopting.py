@@ -220,7 +220,7 @@ def test_what_is_published_between_two_attempts_stays(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("margo_supplychain.authoring.adopting._write_root", killed)
+        patch.setattr("margo_supplychain.authoring.replacing.write_root", killed)
         with pytest.raises(KeyboardInterrupt):
             filled.repository.adopt_root(root, [key("ci-2")], clock=filled.clock)
     assert (filled.trust / "metadata/4.snapshot.json").exists()

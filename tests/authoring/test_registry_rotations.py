@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from margo_supplychain.authoring import adopting
+from margo_supplychain.authoring import adopting, root_writing
 from margo_supplychain.authoring.repository import Repository
 from margo_supplychain.errors import (
     ConflictError,
@@ -242,7 +242,7 @@ def test_two_ceremonies_at_once(
     ours = next_root(vendor)
     vendor.clock.advance(minutes=1)
     theirs = next_root(vendor)
-    write_root = adopting._write_root
+    write_root = root_writing.write_root
     raced = False
 
     def race(*arguments: Any) -> None:
@@ -252,7 +252,7 @@ def test_two_ceremonies_at_once(
             vendor.at_registry().adopt_root(theirs, clock=vendor.clock)
         write_root(*arguments)
 
-    monkeypatch.setattr(adopting, "_write_root", race)
+    monkeypatch.setattr(adopting, "write_root", race)
     with pytest.raises(ConflictError, match="has another root v2"):
         vendor.at_registry().adopt_root(ours, clock=vendor.clock)
     assert raced
