@@ -87,7 +87,7 @@ def build(
         built,
         directory=Path(directory),
         output=output,
-        follow="submit" if is_vendor else "publish",
+        is_vendor=is_vendor,
     )
 
 

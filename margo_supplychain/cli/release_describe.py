@@ -26,7 +26,7 @@ _MANY = 6  # components in one line
 
 
 def describe_build(
-    release: Release, *, directory: Path, output: str, follow: str
+    release: Release, *, directory: Path, output: str, is_vendor: bool
 ) -> Result:
     """Return what to print after `release build`.
 
@@ -34,7 +34,7 @@ def describe_build(
         release: what was built.
         directory: from what.
         output: where to.
-        follow: `publish`, or `submit` where another publishes.
+        is_vendor: whether another publishes what is handed in.
     """
     file = directory / "margo.yaml"
     found = _description(file)
@@ -45,10 +45,13 @@ def describe_build(
         ("components", _components(release, found)),
         ("images", images_text(release.images, release.closure)),
     ]
+    follow = "margo-supplychain release publish"
+    if is_vendor:
+        follow = "margo-supplychain release submit"
     lines = [
         f"built {release.name} {release.version} from {file} ({generation})",
         *describe.table(rows),
-        f"next: margo-supplychain release {follow} {output}",
+        f"next: {follow} {output}",
     ]
     record = {
         "name": str(release.name),
