@@ -297,19 +297,24 @@ class _Recovery:
         """Say which snapshot and roles somebody may have taken away."""
         if kept is None:
             return
-        timestamp = self._evidence.shown()
-        named = None if timestamp is None else timestamp.signed.snapshot_meta
-        found = [meta_of(one.version, one.data) for one in self._evidence.snapshots]
-        is_gone = timestamp is not None and named not in found
-        if timestamp is not None and named is not None and is_gone:
+        timestamp = self._missing()
+        if timestamp is not None:
             self._told.append(
-                f"{timestamp.label} names snapshot v{named.version}, which is not "
-                f"there, or not signed by its keys: {kept.label} stands, the newest "
-                "that is"
+                f"{timestamp.label} names snapshot "
+                f"v{timestamp.signed.snapshot_meta.version}, which is not there, or "
+                f"not signed by its keys: {kept.label} stands, the newest that is"
             )
+        self._tell_newer(Relisting(self._evidence), kept.signed.meta)
+
+    def _tell_newer(self, relisting: Relisting, meta: Mapping[str, MetaFile]) -> None:
         # In a registry, who lost a race has left such roles as well.
-        if is_gone or self._start.place.is_own:
-            self._told += Relisting(self._evidence).newer(kept.signed.meta)
+        if self._start.place.is_own or self._missing() is not None:
+            self._told += relisting.newer(meta)
+
+    def _missing(self) -> RoleFile[Timestamp] | None:
+        """Return the timestamp that lies there if what it names is not to be found."""
+        found = self._evidence.shown()
+        return found if self._shown() is None else None
 
     def _listed(self) -> dict[str, MetaFile]:
         """Return each role in its newest good file, and say what is not as it was."""
@@ -323,6 +328,7 @@ class _Recovery:
         if shown is not None or known is None:
             before = {} if shown is None else shown.signed.meta
             self._told += relisting.told(meta, before)
+        self._tell_newer(relisting, meta)
         return meta
 
     def _shown(self) -> RoleFile[Snapshot] | None:

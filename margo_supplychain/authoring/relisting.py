@@ -86,9 +86,9 @@ class Relisting:
                     break
                 if self._lying(role, version, who) is not None:
                     yield (
-                        f"{role} v{version} lies there, signed by its keys, and the "
-                        f"snapshot that stands lists v{entry.version}: if it was "
-                        "published, publish it again"
+                        f"{role} v{version} lies there, signed by its keys, and no "
+                        f"list that is left has it: v{entry.version} stands; if the "
+                        "newer one was published, publish it again"
                     )
                     break
             waiting += self._below(role, self._good(role, entry, who))

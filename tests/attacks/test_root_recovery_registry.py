@@ -124,6 +124,25 @@ def test_newest_snapshot_is_hidden(operator: TaggedVendor, hides_witness: bool) 
     sound(operator)
 
 
+@pytest.mark.parametrize("roles", [("timestamp",), ("snapshot", "timestamp")])
+def test_newest_snapshot_is_hidden_from_who_remembers_nothing(
+    operator: TaggedVendor, roles: tuple[str, ...]
+) -> None:
+    """Nobody can tell that it was published; the role that it listed is named."""
+    operator.publish_there(operator.release("1.1.0"))
+    assert operator.newest_there() == "1.1.0"  # sane
+    steal_timestamp(operator)
+    remove_tags(operator, "4.snapshot", "4.timestamp")
+    with pytest.raises(SupplyChainError):
+        device(operator)
+    changes: dict[str, Any] = dict.fromkeys(roles, keys_of("ts-2"))
+    done = adopted(operator, **changes)
+    told = "acme.pump-monitor v3 lies there, signed by its keys, and no list that is"
+    assert any(one.startswith(told) for one in done.warnings)
+    assert operator.newest_there() == "1.0.0"
+    sound(operator)
+
+
 def test_next_root_is_taken_by_what_is_too_large(operator: TaggedVendor) -> None:
     """Devices stop there: the root that takes her key away is written over it."""
     plant = device(operator)
