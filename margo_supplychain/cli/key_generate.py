@@ -187,7 +187,7 @@ def _made_inside(made: KeyRecord, out: Path | None) -> Result:
 
 def _key_id(made: KeyRecord) -> str:
     """Return the id, whole: holders read it aloud, and 12 digits have twins."""
-    return f"key id {made.key.keyid}"
+    return f"  key id  {made.key.keyid}"
 
 
 def _record_it(made: KeyRecord) -> str:

@@ -32,7 +32,7 @@ def test_generate_as_printed_in_the_first_hour(place: Path, secret: str) -> None
     ran = make("offline.key", secret)
     assert ran.out == (
         "wrote offline.key (ecdsa P-256, encrypted, 0600) and offline.pub\n"
-        f"key id {key_id(place / 'offline.pub')}\n"
+        f"  key id  {key_id(place / 'offline.pub')}\n"
         "keep offline.key secret, on the machine that signs with it alone; give away "
         "offline.pub: docs/how-to/keys.md\n"
     )
@@ -53,7 +53,9 @@ def test_generate_as_printed_in_the_first_hour(place: Path, secret: str) -> None
 )
 def test_schemes(place: Path, secret: str, scheme: str, text: str) -> None:
     out = make("a.key", secret, "--scheme", scheme).out
-    assert out.startswith(f"wrote a.key ({text}, encrypted, 0600) and a.pub\nkey id ")
+    assert out.startswith(
+        f"wrote a.key ({text}, encrypted, 0600) and a.pub\n  key id  "
+    )
     document = run_json("key", "key", "show", "a.pub")
     assert document["result"]["scheme"] == scheme
     assert f"  type     {text}, scheme {scheme}\n" in run("key", "show", "a.pub").out
@@ -182,7 +184,7 @@ def test_prompts_twice_on_a_terminal_and_shows_nothing(place: Path) -> None:
     assert status == 0
     assert PASSPHRASE not in terminal.text
     assert terminal.text.splitlines()[:2] == ["passphrase: ", "repeat: "]
-    assert f"key id {key_id(place / 'offline.pub')}" in terminal.text
+    assert f"  key id  {key_id(place / 'offline.pub')}" in terminal.text
     files.open_signer(place / "offline.key", passphrase=PASSPHRASE)
 
 

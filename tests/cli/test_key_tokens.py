@@ -45,7 +45,7 @@ def test_made_inside_shown_and_recorded(place: Path, token: SoftToken) -> None:
     short, uri = record.key.keyid[:12], record.uri
     assert ran.out == (
         f"made {uri} (ecdsa P-256, never-extractable)\n"
-        f"key id {record.key.keyid}\n"
+        f"  key id  {record.key.keyid}\n"
         "wrote root-a.pub: give it as KEY, and to whoever needs the public key\n"
     )
     shown = (
