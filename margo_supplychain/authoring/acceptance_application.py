@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, final
 
 from margo_supplychain.authoring import acceptance_rules, rules
+from margo_supplychain.authoring.acceptance_epochs import epoch_of_list
 from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.errors import (
     FetchError,
@@ -186,7 +187,7 @@ class ApplicationJudgement:
         if not gone:
             return
         before = _policy_in(self._before, self._name)
-        if before is None or policy.epoch <= before.epoch:
+        if before is None or not self._is_above(policy.epoch, before.epoch):
             raise RefusedError(
                 f"{self._label} drops {self._name} {gone[0].version}"
                 + (f" and {len(gone) - 1} more" if len(gone) > 1 else "")
@@ -199,6 +200,13 @@ class ApplicationJudgement:
             f"{len(gone)} releases of {self._name} leave the list with epoch "
             f"{policy.epoch}"
         )
+
+    def _is_above(self, epoch: int, before: int) -> bool:
+        """Say whether an epoch is higher than that of the list that stands."""
+        if epoch <= before:
+            known = epoch_of_list(self._before, self._name)
+            before = before if known is None else known
+        return epoch > before
 
     # --- 3 ---------------------------------------------------------------------------
 

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Final, final
 
 from tuf.api.metadata import Metadata, Snapshot
 
+from margo_supplychain.authoring.contained import is_contained
 from margo_supplychain.authoring.delegator_fields import cut_off
 from margo_supplychain.authoring.overlay import Overlay, Staged
+from margo_supplychain.authoring.past import Past
 from margo_supplychain.authoring.role_signing import meta_of
 from margo_supplychain.authoring.roles import delegator_of, signers_of
 from margo_supplychain.authoring.settings import Settings, verified_settings
 from margo_supplychain.authoring.signatures import signed_by
 from margo_supplychain.authoring.state import LIMITS, AuthorWalk, OnceWalk, no_copies
-from margo_supplychain.errors import FetchError
+from margo_supplychain.errors import FetchError, FormatError
 from margo_supplychain.formats import strict_json
 from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.tuf_metadata import RoleFile, file_name, parse_targets
@@ -51,6 +53,7 @@ class Prospect:
         meta: what the snapshot would list; as it stands, if it is left out.
         staged: metadata and target files that are not written yet.
         known: what other walks accepted at the same time.
+        past: what was published before; read when it is asked for.
 
     Attributes:
         settings: profile and periods, as verified metadata has them.
@@ -66,6 +69,7 @@ class Prospect:
         meta: Mapping[str, MetaFile] | None = None,
         staged: Staged | None = None,
         known: Mapping[Judgement, Trusted[Targets]] | None = None,
+        past: Past | None = None,
     ) -> None:
         self.state = state
         self.place = place
@@ -74,6 +78,9 @@ class Prospect:
         self.staged = staged or Staged()
         self.settings = verified_settings(Settings(profile="standard"), state)
         self.overlay = Overlay(self.staged, place.source)
+        self.past = Past(place.source, state) if past is None else past
+        # Of many submissions with the same file, one is looked at.
+        self._lives_on: dict[tuple[str, str | None, str | None], bool] = {}
         self._standing: dict[str, tuple[MetaFile, Targets] | None] = {}
         self._known = state.walk.unexpired() if known is None else known
 
@@ -96,6 +103,7 @@ class Prospect:
             now=self.now,
             meta=meta,
             staged=staged,
+            past=self.past,
             known={
                 judgement: one
                 for judgement, one in {
@@ -251,13 +259,41 @@ class Prospect:
             raise
 
     def has(self, role: str, version: int, data: bytes) -> bool:
-        """Say whether exactly this file was taken before."""
+        """Say whether exactly this file was taken before.
+
+        An older file may lie there from a run that was killed, and what came later
+        knows nothing of it: it was taken if a snapshot has listed it, or in this run,
+        or if what it changed is still so.
+        """
         entry = self.meta.get(f"{role}.json")
         if entry is None or version > entry.version:
             return False
         if version == entry.version:
             return meta_of(version, data) == entry
-        return self.file(role, version) == data
+        if self.file(role, version) != data:
+            return False
+        if self.staged.metadata.get(file_name(role, version)) == data:
+            return True
+        listed = meta_of(version, data)
+        if self.past.has_listed(role, listed):
+            return True
+        asked = role, _sha256(listed), _sha256(entry)
+        if asked not in self._lives_on:
+            self._lives_on[asked] = self._is_contained(role, version, data)
+        return self._lives_on[asked]
+
+    def _is_contained(self, role: str, version: int, data: bytes) -> bool:
+        now, before = self.standing(role), self.file(role, version - 1)
+        if now is None or before is None:
+            return False
+        try:
+            old, first = (
+                parse_targets(one, role=role, limit=LIMITS.targets).signed
+                for one in (data, before)
+            )
+            return is_contained(old, first, now)
+        except FormatError:
+            return False
 
     def next_version(self, role: str, data: bytes) -> int:
         """Return the version that a role's next file must have.

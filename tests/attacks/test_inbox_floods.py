@@ -23,7 +23,7 @@ from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.publisher_policy import PublisherPolicy
 from margo_supplychain.formats.tuf_metadata import parse_targets
 from margo_supplychain.formats.versions import Version
-from tests.attacks.forging import hand_in, role, set_policy
+from tests.attacks.forging import hand_in, listing, role, set_policy
 from tests.authoring.market import LAMP, PUMP, Market
 from tests.authoring.submissions import submission
 from tests.authoring.tagged import HOST, MemoryRegistry
@@ -296,3 +296,118 @@ def test_order_of_parts() -> None:
     }
     order = in_order([*"7654321", "x"], claims)
     assert order == ["7", "3", "2", "1", "5", "4", "6", "x"]
+
+
+def test_part_that_is_taken_before_its_whole(market: Market) -> None:
+    """The part was alone in the inbox when the operator looked."""
+    publisher, application, targets = undone(market)
+    hand_in(market, publisher, targets=targets)
+    assert len(market.accept().taken) == 1
+    market.hand_in("1.1.0", LAMP)
+    assert len(market.accept().taken) == 1  # later snapshots list the same
+    hand_in(market, publisher, application, targets=targets)
+    done = market.accept()
+    assert done.refused == ()
+    assert [one.roles for one in done.taken] == [((PUMP.role, 3),)]
+    assert market.newest() == "1.0.0"
+    assert market.repository.check(clock=market.clock).violations == ()
+
+
+def test_part_that_is_used_up(market: Market) -> None:
+    """A thief of the application's key brings the part along again: its epoch has been
+    used, and nothing more may leave."""
+    publisher, application, targets = undone(market)
+    hand_in(market, publisher, application, targets=targets)
+    assert len(market.accept().taken) == 1
+    market.hand_in("1.1.0")
+    assert len(market.accept().taken) == 1
+
+    def drop(signed: dict[str, Any]) -> None:
+        del signed["targets"][PUMP.release_path("1.0.0")]
+
+    name = hand_in(market, publisher, role(market, PUMP.role, drop), targets=targets)
+    (found,) = market.accept().refused
+    assert found.name == name
+    assert "releases leave only with a higher epoch" in found.reason
+    assert market.newest() == "1.1.0"
+
+
+def test_part_before_a_clean_up(market: Market) -> None:
+    """Where nobody knows any more what stood then, what stands now decides."""
+    publisher, application, targets = undone(market)
+    hand_in(market, publisher, targets=targets)
+    assert len(market.accept().taken) == 1
+    for path in (market.trust / "metadata").glob("*.snapshot.json"):
+        if path.name != max_snapshot(market):
+            path.unlink()
+    name = hand_in(market, publisher, application, targets=targets)
+    (found,) = market.accept().refused
+    assert (found.name, found.code) == (name, "refused")
+
+
+def max_snapshot(market: Market) -> str:
+    found = (market.trust / "metadata").glob("*.snapshot.json")
+    return max(found, key=lambda path: int(path.name.partition(".")[0])).name
+
+
+# --- T-172: what was never published is thrown away as if it had been ----------------
+
+
+@pytest.mark.parametrize("is_signed", [True, False])
+def test_file_that_a_killed_run_left(market: Market, *, is_signed: bool) -> None:
+    """`accept` was killed after it wrote a role; another holder of the key, who could
+    not know of it, went on, and took the next free version."""
+    change, targets, blobs = listing(market, market.release("1.1.0", name=PUMP))
+    lost = role(market, PUMP.role, change)
+    first = hand_in(market, lost, targets=targets, blobs=blobs)
+    if not is_signed:
+        lost = role(market, PUMP.role, change, "mallory")
+    left = market.trust / "metadata" / f"2.{PUMP.role}.json"
+    left.write_bytes(lost.data)
+    change, targets, blobs = listing(market, market.release("1.2.0", name=PUMP))
+    later = role(market, PUMP.role, change, step=2)
+    second = hand_in(market, later, targets=targets, blobs=blobs)
+    assert [one.name for one in market.accept(only=[second]).taken] == [second]
+    done = market.accept(discard=False)
+    assert (done.taken, done.known, done.removed) == ((), (), ())
+    assert "was made from an older state: v3 is published" in done.refused[0].reason
+    assert market.inbox.names().names == (first,)
+    market.hand_in("1.1.0")
+    market.accept()
+    assert market.newest() == "1.2.0"
+    # Whatever it changed has been published by now, if that is its file.
+    assert market.inbox.names().names == (() if is_signed else (first,))
+
+
+def test_what_was_published_is_known_for_long(market: Market) -> None:
+    """So an honest one that is put back is told from one that was lost."""
+    name = market.hand_in("1.1.0")
+    data = (market.inbox.directory / f"{name}.tar").read_bytes()
+    market.accept()
+    for version in ("1.2.0", "1.3.0"):
+        market.hand_in(version)
+        market.accept()
+    (market.inbox.directory / f"{name}.tar").write_bytes(data)
+    done = market.accept()
+    assert [one.name for one in done.known] == [name]
+    assert market.inbox.names().names == ()
+
+
+def test_withdrawal_that_a_killed_run_left(market: Market) -> None:
+    """Nothing but a mark was lost: the list holds all releases, and it is said."""
+
+    def mark(signed: dict[str, Any]) -> None:
+        custom = signed["targets"][PUMP.release_path("1.0.0")]["custom"]
+        custom["withdrawn"] = {"reason": "leaks", "since": "2026-11-21T10:00:00Z"}
+
+    lost = role(market, PUMP.role, mark)
+    first = hand_in(market, lost)
+    (market.trust / "metadata" / f"2.{PUMP.role}.json").write_bytes(lost.data)
+    change, targets, blobs = listing(market, market.release("1.2.0", name=PUMP))
+    later = role(market, PUMP.role, change, step=2)
+    second = hand_in(market, later, targets=targets, blobs=blobs)
+    assert [one.name for one in market.accept(only=[second]).taken] == [second]
+    done = market.accept()
+    assert (done.taken, done.known, done.removed) == ((), (), ())
+    assert [one.name for one in done.refused] == [first]
+    assert "was made from an older state" in done.refused[0].reason
