@@ -298,6 +298,7 @@ def _require_no_return(
         newest=before.version(delegator),
         left=left,
         versions=before.place.versions(delegator),
+        known=before.keys,
     )
 
 

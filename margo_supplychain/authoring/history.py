@@ -9,16 +9,25 @@ this rule.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import time
+from math import inf
+from typing import TYPE_CHECKING, Final, final
 
 from margo_supplychain import threshold
 from margo_supplychain.authoring.roles import delegator_of, signers_of
 from margo_supplychain.authoring.state import LIMITS
-from margo_supplychain.errors import FetchError, FormatError, RefusedError
+from margo_supplychain.errors import (
+    BudgetError,
+    FetchError,
+    FormatError,
+    RefusedError,
+)
 from margo_supplychain.formats.tuf_metadata import file_name, parse_role
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from tuf.api.metadata import Root, Targets
 
     from margo_supplychain.authoring.plan import RoleKeys
     from margo_supplychain.authoring.roles import RoleSigners
@@ -26,6 +35,7 @@ if TYPE_CHECKING:
 
 # At each end of a role's versions: the thief of its keys may have left out millions.
 MOST_READ: Final = 5_000
+MOST_TIME: Final = 600.0  # seconds, on the versions of one delegator in one run
 _HINT: Final = "a key that left never returns: make a new one with `key generate`"
 
 
@@ -38,6 +48,7 @@ def require_no_return(
     newest: int,
     left: Collection[str] = frozenset(),
     versions: Sequence[int] = (),
+    known: KeyHistory | None = None,
 ) -> None:
     """Refuse keys that the role had once and has no more.
 
@@ -49,10 +60,12 @@ def require_no_return(
         newest: the trusted version of its delegator; files above it were never seen.
         left: material of keys of which its delegator or `targets` says that they left.
         versions: the delegator's versions that are there, where there is a list.
+        known: what was read before, for many roles of one delegator.
 
     Raises:
         RefusedError: one of the keys left the role before.
         FetchError: nobody answers who could know.
+        BudgetError: to find out takes too long; not without `known`.
     """
     kept = frozenset[str]() if now is None else now.materials()
     returning = {
@@ -68,14 +81,62 @@ def require_no_return(
     if not returning:
         return
     delegator = delegator_of(role)
+    history = KeyHistory(most_time=inf) if known is None else known
     for version in _versions(newest, versions):
-        for found in _materials(source, role, delegator, version):
-            if found in returning:
-                raise RefusedError(
-                    f"key {returning[found].keyid[:12]} left the role {role} after "
-                    f"{delegator} v{version}",
-                    hint=_HINT,
-                )
+        history.read(source, delegator, version)
+    had = history.keys_of(role)
+    for found, key in returning.items():
+        if found in had:
+            raise RefusedError(
+                f"key {key.keyid[:12]} left the role {role} after {delegator} "
+                f"v{had[found]}",
+                hint=_HINT,
+            )
+
+
+@final
+class KeyHistory:
+    """Which keys the versions of delegators gave their roles; each is read once.
+
+    Args:
+        most_time: seconds to read the versions of one delegator, who may have made them
+            as large as he could.
+    """
+
+    def __init__(self, *, most_time: float = MOST_TIME) -> None:
+        self._most_time = most_time
+        self._spent: dict[str, float] = {}
+        self._read: set[tuple[str, int]] = set()
+        # Role → material → the last version that was read with it.
+        self._had: dict[str, dict[str, int]] = {}
+
+    def keys_of(self, role: str) -> Mapping[str, int]:
+        """Return the material of each key that a role had, with the version."""
+        return self._had.get(role, {})
+
+    def read(self, source: Source, delegator: str, version: int) -> None:
+        """Take in what a version of a delegator says of all its roles.
+
+        Raises:
+            FetchError: nobody answers who could know.
+            BudgetError: its versions take too long.
+        """
+        if (delegator, version) in self._read:
+            return
+        spent = self._spent.get(delegator, 0.0)
+        if spent > self._most_time:
+            raise BudgetError(
+                f"the versions of {delegator} take longer to look through than "
+                f"{self._most_time:.0f} seconds",
+                hint="clear away what nobody needs: margo-supplychain repo prune",
+            )
+        began = time.monotonic()
+        for role, materials in _materials(source, delegator, version).items():
+            had = self._had.setdefault(role, {})
+            for found in materials:
+                had[found] = max(version, had.get(found, 0))
+        self._read.add((delegator, version))
+        self._spent[delegator] = spent + time.monotonic() - began
 
 
 def _versions(newest: int, listed: Sequence[int]) -> Iterator[int]:
@@ -87,16 +148,32 @@ def _versions(newest: int, listed: Sequence[int]) -> Iterator[int]:
 
 
 def _materials(
-    source: Source, role: str, delegator: str, version: int
-) -> frozenset[str]:
+    source: Source, delegator: str, version: int
+) -> Mapping[str, frozenset[str]]:
+    """Return the material of the keys of each role that a delegator names."""
     try:
         data = source.metadata(file_name(delegator, version), limit=LIMITS.targets)
-        file = parse_role(data, role=delegator, limit=LIMITS.targets)
-        found = signers_of(file.signed, role)
+        signed = parse_role(data, role=delegator, limit=LIMITS.targets).signed
     except FetchError as why:
         if why.unreachable:
             raise
-        return frozenset()  # a version that was skipped, or removed
+        return {}  # a version that was skipped, or removed
+    except FormatError:
+        return {}
+    return {role: _keys(signed, role) for role in _roles(signed)}
+
+
+def _roles(signed: Root | Targets) -> Collection[str]:
+    from tuf.api.metadata import Root
+
+    if isinstance(signed, Root):
+        return tuple(signed.roles)
+    return () if signed.delegations is None else tuple(signed.delegations.roles or ())
+
+
+def _keys(signed: Root | Targets, role: str) -> frozenset[str]:
+    try:
+        found = signers_of(signed, role)
     except FormatError:
         return frozenset()
     return frozenset() if found is None else found.materials()

@@ -14,6 +14,7 @@ from tuf.api.metadata import Metadata, Snapshot
 
 from margo_supplychain.authoring.contained import is_contained
 from margo_supplychain.authoring.delegator_fields import cut_off
+from margo_supplychain.authoring.history import KeyHistory
 from margo_supplychain.authoring.overlay import Overlay, Staged
 from margo_supplychain.authoring.past import Past
 from margo_supplychain.authoring.role_signing import meta_of
@@ -54,6 +55,7 @@ class Prospect:
         staged: metadata and target files that are not written yet.
         known: what other walks accepted at the same time.
         past: what was published before; read when it is asked for.
+        keys: which keys roles had; likewise.
 
     Attributes:
         settings: profile and periods, as verified metadata has them.
@@ -70,6 +72,7 @@ class Prospect:
         staged: Staged | None = None,
         known: Mapping[Judgement, Trusted[Targets]] | None = None,
         past: Past | None = None,
+        keys: KeyHistory | None = None,
     ) -> None:
         self.state = state
         self.place = place
@@ -79,6 +82,7 @@ class Prospect:
         self.settings = verified_settings(Settings(profile="standard"), state)
         self.overlay = Overlay(self.staged, place.source)
         self.past = Past(place.source, state) if past is None else past
+        self.keys = KeyHistory() if keys is None else keys
         # Of many submissions with the same file, one is looked at.
         self._lives_on: dict[tuple[str, str | None, str | None], bool] = {}
         self._standing: dict[str, tuple[MetaFile, Targets] | None] = {}
@@ -104,6 +108,7 @@ class Prospect:
             meta=meta,
             staged=staged,
             past=self.past,
+            keys=self.keys,
             known={
                 judgement: one
                 for judgement, one in {

@@ -7,13 +7,15 @@ and ends with what is honest published.
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from margo_supplychain.authoring import submission_file
+from margo_supplychain.authoring import history, submission_file
+from margo_supplychain.authoring.history import KeyHistory
 from margo_supplychain.authoring.inbox_order import in_order
 from margo_supplychain.authoring.registry_inbox import RegistryInbox
 from margo_supplychain.authoring.submission_file import Claim
@@ -21,13 +23,20 @@ from margo_supplychain.authoring.written import HandedIn
 from margo_supplychain.errors import MetadataFormatError
 from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.publisher_policy import PublisherPolicy
-from margo_supplychain.formats.tuf_metadata import parse_targets
+from margo_supplychain.formats.tuf_metadata import parse_role, parse_targets
 from margo_supplychain.formats.versions import Version
-from tests.attacks.forging import hand_in, listing, role, set_policy
+from tests.attacks.forging import (
+    all_of,
+    delegate,
+    hand_in,
+    listing,
+    role,
+    set_policy,
+)
 from tests.authoring.market import LAMP, PUMP, Market
 from tests.authoring.submissions import submission
 from tests.authoring.tagged import HOST, MemoryRegistry
-from tests.authoring.trust import key
+from tests.authoring.trust import OPEN, key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -411,3 +420,56 @@ def test_withdrawal_that_a_killed_run_left(market: Market) -> None:
     assert (done.taken, done.known, done.removed) == ((), (), ())
     assert [one.name for one in done.refused] == [first]
     assert "was made from an older state" in done.refused[0].reason
+
+
+# --- T-173: work that grows with what a vendor has signed before ---------------------
+
+
+def add_applications(market: Market, *names: str) -> str:
+    """Hand in new applications, each with its own key."""
+    changes, targets = [], dict[str, bytes]()
+    for name in names:
+        policy, more = set_policy(replace(PUMP, name=name), OPEN)
+        changes += [policy, delegate(f"acme.{name}", f"ci-{name}")]
+        targets |= more
+    return hand_in(market, role(market, "acme", all_of(*changes)), targets=targets)
+
+
+def test_old_versions_are_read_once(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For each new application every old version was read again, inside the lock."""
+    for number in range(3):
+        add_applications(market, f"old-{number}")
+        assert len(market.accept().taken) == 1
+    read: list[str] = []
+
+    def parse(data: bytes, *, role: str, limit: int) -> RoleFile[Any]:
+        read.append(role)
+        return parse_role(data, role=role, limit=limit)
+
+    monkeypatch.setattr(history, "parse_role", parse)
+    add_applications(market, *(f"new-{number}" for number in range(20)))
+    assert len(market.accept().taken) == 1
+    assert read == ["acme"] * 4
+
+
+def test_old_versions_that_take_too_long(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who made them so keeps nobody else waiting, and may be taken another time."""
+    for number in range(3):
+        add_applications(market, f"old-{number}")
+        assert len(market.accept().taken) == 1
+    name = add_applications(market, "new-1")
+    market.hand_in("1.1.0", LAMP)
+    ends = functools.partial(KeyHistory, most_time=0.0)
+    with monkeypatch.context() as patched:
+        patched.setattr("margo_supplychain.authoring.prospect.KeyHistory", ends)
+        done = market.accept()
+    assert [one.publisher for one in done.taken] == ["globex"]
+    assert [(one.name, one.code, one.is_open) for one in done.refused] == [
+        (name, "budget", True)
+    ]
+    assert "take longer to look through" in done.refused[0].reason
+    assert [one.name for one in market.accept().taken] == [name]
