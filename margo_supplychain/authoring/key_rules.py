@@ -18,8 +18,6 @@ from margo_supplychain.errors import KeyFormatError, RefusedError
 from margo_supplychain.formats import strict_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from securesystemslib.signer import Key
     from tuf.api.metadata import Root
 
@@ -42,7 +40,7 @@ def check_keys(new: Root, trusted: Root | None) -> None:
         RefusedError: names the first such key.
     """
     known = {} if trusted is None else trusted.keys
-    stands = dict(_materials(known))
+    stands = ids_by_material(known)
     used = {keyid for role in TOP_ROLES for keyid in new.roles[role].keyids}
     for keyid, key in new.keys.items():
         if keyid in known and _form(known[keyid]) == _form(key):
@@ -108,9 +106,12 @@ def _form(key: Key) -> dict[str, Any]:
     return {"keytype": key.keytype, "scheme": key.scheme, "keyval": key.keyval}
 
 
-def _materials(keys: dict[str, Key]) -> Iterator[tuple[str, str]]:
+def ids_by_material(keys: dict[str, Key]) -> dict[str, str]:
+    """Return the id under which a root has each key, by the key's material."""
+    found = {}
     for keyid, key in keys.items():
         try:
-            yield threshold.material(key), keyid
+            found[threshold.material(key)] = keyid
         except KeyFormatError:
             continue  # in no role, so nobody counts it
+    return found

@@ -32,7 +32,7 @@ from margo_supplychain.authoring.proposal_rules import (
     check_returning,
     check_time,
 )
-from margo_supplychain.authoring.proposing import first_root, next_root
+from margo_supplychain.authoring.proposing import first_root, keeping_ids, next_root
 from margo_supplychain.authoring.raw_signatures import encodings
 from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.errors import (
@@ -174,6 +174,7 @@ class RootProposal:
             RefusedError: it would lock somebody out.
         """
         before = parse_root(trusted, limit=LIMITS.root)
+        plan = keeping_ids(plan, before.signed)
         return cls._made(next_root(trusted, plan, now), before, now)
 
     @classmethod

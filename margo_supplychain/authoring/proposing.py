@@ -6,12 +6,15 @@ of a key) is carried along as it stands.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from tuf.api.metadata import Role, Root
 
-from margo_supplychain.authoring.plan import TOP_ROLES
+from margo_supplychain import threshold
+from margo_supplychain.authoring.key_rules import ids_by_material
+from margo_supplychain.authoring.plan import TOP_ROLES, RoleKeys
 from margo_supplychain.authoring.root_fields import OURS, root_fields
 from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.formats import strict_json
@@ -38,6 +41,30 @@ def first_root(plan: RootPlan, now: datetime) -> dict[str, Any]:
         unrecognized_fields={ISSUED: format_time(now), **root_fields(plan)},
     ).to_dict()
     return signed
+
+
+def keeping_ids(plan: RootPlan, trusted: Root) -> RootPlan:
+    """Return a plan in which each key that a trusted root has keeps its id there.
+
+    Another tool may have given it another one than its file says.
+    """
+    stands = ids_by_material(trusted.keys)
+    ids = {
+        key.keyid: stands.get(threshold.material(key), key.keyid)
+        for role in TOP_ROLES
+        for key in plan.top[role].keys
+        if key.keyid not in trusted.keys
+    }
+    if all(before == keyid for before, keyid in ids.items()):
+        return plan
+
+    def kept(keys: RoleKeys) -> RoleKeys:
+        found = (trusted.keys.get(ids.get(one.keyid, ""), one) for one in keys.keys)
+        return RoleKeys(keys=tuple(found), threshold=keys.threshold)
+
+    holders = {ids.get(keyid, keyid): one for keyid, one in plan.holders.items()}
+    top: dict[str, Any] = {role: kept(plan.top[role]) for role in TOP_ROLES}
+    return replace(plan, holders=holders, **top)
 
 
 def next_root(trusted: bytes, plan: RootPlan, now: datetime) -> dict[str, Any]:

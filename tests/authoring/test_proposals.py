@@ -564,6 +564,21 @@ def test_fields_of_other_tools_are_carried_along() -> None:
     assert follows(before, proposal.finalize().data) == 2
 
 
+def test_a_key_that_is_named_by_its_file_keeps_the_id_of_another_tool() -> None:
+    """A plan names Ada's file, and a role that is new to her key gets the same id."""
+    before = made_by_others()
+    other = renamed(key("a").public_key).keyid
+    holders = {keyid("a"): Holder(name="Ada")}
+    wanted = plan(targets=role("a"), holders=holders)
+    proposal = following(wanted, "a", "b", after=before)
+    said = json.loads(proposal.data)["signed"]
+    assert keyid("a") not in said["keys"]
+    assert said["roles"]["targets"]["keyids"] == [other]
+    assert said["roles"]["root"]["keyids"] == [other, keyid("b"), keyid("c")]
+    assert said["x-holders"] == {other: {"name": "Ada"}}
+    assert follows(before, proposal.finalize().data) == 2
+
+
 @pytest.mark.parametrize(
     "change",
     [
