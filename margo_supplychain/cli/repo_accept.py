@@ -117,7 +117,10 @@ def _accept(
             author.signers(keyring, *signing_keys.ONLINE),
             only=only,
             discard=discard,
-            content=MirroredContent(mirrors, network=network, trust=repository.url),
+            # Vendors say where it lies, and it is passed on to everybody.
+            content=MirroredContent(
+                mirrors, network=network, anonymous=True, trust=repository.url
+            ),
             time_checked=author.time_checked,
             state=memory,
             progress=tell,

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar, final
 
 from margo_supplychain.errors import (
@@ -137,6 +138,9 @@ class MirroredContent:
         network: limits and registries; `Network()` if it is left out.
         before: what is asked before every location.
         always: what is asked after them.
+        anonymous: where the word of a record alone leads, no credentials are used,
+            unless `network` names the host as a registry. For whoever passes on what
+            he has read: a record may name what only he may read.
         trust: URL of the repository that the records come from, unless it is one of
             `before` or `always`. Records may name this machine's own loopback only if
             that is where they come from, or if `network` names the host as a registry.
@@ -149,6 +153,7 @@ class MirroredContent:
         network: Network | None = None,
         before: Sequence[Source] = (),
         always: Sequence[Source] = (),
+        anonymous: bool = False,
         trust: str | None = None,
     ) -> None:
         known = [one.url for one in (*before, *always)]
@@ -156,10 +161,16 @@ class MirroredContent:
         self._is_local = any(is_this_machine(_address(url)[0]) for url in known)
         self._mirrors = mirrors
         self._network = network
+        # For what nobody but a record names.
+        self._asking = (
+            replace(network or DEFAULT_NETWORK, anonymous=True)
+            if anonymous
+            else network
+        )
         # Each for itself: one of them may lack content that the next has.
         self._before = tuple(_each(before))
         self._always = tuple(_each(always))
-        self._opened: dict[tuple[str, bool], Source] = {}
+        self._opened: dict[tuple[str, bool, bool], Source] = {}
         self._lock = threading.Lock()
 
     def sources(self, locations: Sequence[str]) -> Sequence[Source]:
@@ -200,7 +211,7 @@ class MirroredContent:
         if not location.startswith(_FROM_RECORDS) or not self._may_ask(location):
             return []
         try:
-            return [self._open(location)]
+            return [self._open(location, is_mapped=False)]
         except FormatError:
             return []
 
@@ -216,15 +227,21 @@ class MirroredContent:
             _origin(one) == origin for one in self._network.registries
         )
 
-    def _open(self, place: str, *, is_last: bool = True) -> Source:
+    def _open(
+        self, place: str, *, is_last: bool = True, is_mapped: bool = True
+    ) -> Source:
         if place.startswith(SCHEME):
             place = RegistryReference.parse(place).repository
         with self._lock:
-            if (place, is_last) not in self._opened:
-                self._opened[place, is_last] = _opened(
-                    place, self._mirrors, network=self._network, is_last=is_last
+            asked = place, is_last, is_mapped
+            if asked not in self._opened:
+                self._opened[asked] = _opened(
+                    place,
+                    self._mirrors,
+                    network=self._network if is_mapped else self._asking,
+                    is_last=is_last,
                 )
-            return self._opened[place, is_last]
+            return self._opened[asked]
 
 
 def open_mirrored_source(

@@ -87,6 +87,7 @@ class Network:
             `host:port` as in an oci:// URL.
         docker_config: the file with the registries' credentials; Docker's own if it
             is left out.
+        anonymous: credentials go to none but those that `registries` names.
 
     Raises:
         ValueError: a limit that limits nothing, or lets nothing pass; a registry that
@@ -108,6 +109,7 @@ class Network:
         default_factory=lambda: MappingProxyType({}), hash=False
     )
     docker_config: Path | None = None
+    anonymous: bool = False
 
     def __post_init__(self) -> None:
         for name in (
@@ -130,6 +132,14 @@ class Network:
             raise ValueError(f"redirects is {self.redirects}, expected 0 to 20")
         if self.registries:
             object.__setattr__(self, "registries", _by_origin(self.registries))
+
+    def may_log_in(self, host: str) -> bool:
+        """Say whether credentials go to a registry's `host` or `host:port`."""
+        if not self.anonymous:
+            return True
+        usual = f":{_USUAL_PORTS['https']}"
+        bare = host.removesuffix(usual)
+        return bare in self.registries or f"{bare}{usual}" in self.registries
 
     def access(self, url: str) -> RegistryAccess:
         """Return what `registries` says about the origin of an http(s) URL."""

@@ -11,7 +11,7 @@ import contextlib
 import io
 import json
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -20,6 +20,7 @@ from margo_supplychain.errors import FetchError, SupplyChainError
 from margo_supplychain.formats.digests import Descriptor
 from margo_supplychain.formats.oci import MANIFEST, Layer, manifest_bytes
 from margo_supplychain.formats.references import RegistryReference
+from margo_supplychain.transport.mirrors import NO_MIRRORS, MirroredContent, MirrorMap
 from margo_supplychain.transport.network import RegistryAccess
 from margo_supplychain.transport.oci_registry import RegistryRepository
 from tests.registries import lies
@@ -410,6 +411,38 @@ def test_credentials_of_one_registry_are_not_shown_to_another(
         with pytest.raises(FetchError, match="401"):
             read(client_of(stranger, config))
     learnt_nothing(stranger)
+
+
+def test_record_that_names_what_only_the_operator_may_read(
+    server: HostileRegistry, tmp_path: Path
+) -> None:
+    """Who takes in what vendors name, would copy it to everybody: so no login is used
+    but where the operator names the registry, or says where its content lies."""
+    config = docker_config(tmp_path, server)
+    location = f"oci://{server.host}/{REPOSITORY}"
+    assert read(client_of(server, config)) == DATA
+
+    def taken_in(*, mirrors: MirrorMap = NO_MIRRORS, **options: Any) -> bytes:
+        network = quick(docker_config=config, **options)
+        content = MirroredContent(
+            mirrors, network=network, anonymous=True, trust=location
+        )
+        (source,) = content.sources([location])
+        with source.blob(WHAT) as stream:
+            return stream.read()
+
+    for server.tokens in (False, True):
+        server.seen.clear()
+        with pytest.raises(FetchError, match="401"):
+            taken_in()
+        assert server.seen
+        learnt_nothing(server)
+    assert taken_in(registries={server.host: RegistryAccess()}) == DATA
+    assert taken_in(mirrors=MirrorMap({location: [location]})) == DATA
+    server.login = None
+    server.seen.clear()
+    assert taken_in() == DATA
+    learnt_nothing(server)
 
 
 def test_tokens_of_one_registry_are_not_shown_to_another(

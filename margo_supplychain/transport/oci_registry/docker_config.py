@@ -49,6 +49,9 @@ def login_config(host: str, network: Network) -> dict[str, Any]:
     Raises:
         FetchError: the file can't be used.
     """
+    nothing: dict[str, Any] = {"auths": {}, "credHelpers": {}, "credsStore": None}
+    if not network.may_log_in(host):
+        return nothing
     path = network.docker_config or _default_path()
     where = f"oci://{host}"
 
@@ -60,7 +63,7 @@ def login_config(host: str, network: Network) -> dict[str, Any]:
             data = file.read(MAX_CONFIG + 1)
     except FileNotFoundError as why:
         if network.docker_config is None:
-            return {"auths": {}, "credHelpers": {}, "credsStore": None}
+            return nothing
         raise bad("does not exist", "name the file that holds the logins") from why
     except OSError as why:
         raise bad(f"can't be read: {why.strerror}", "check its permissions") from why
@@ -71,7 +74,7 @@ def login_config(host: str, network: Network) -> dict[str, Any]:
     auths = _member(members, "auths", bad)
     helpers = _member(members, "credHelpers", bad)
     entry = _of_host(auths, host)
-    found: dict[str, Any] = {"auths": {}, "credHelpers": {}, "credsStore": None}
+    found = nothing
     if entry is not None:
         found["auths"][host] = _login(entry, host, bad)
     helper = _of_host(helpers, host)
@@ -95,6 +98,11 @@ def about_login(host: str, network: Network) -> str:
     Raises:
         FetchError: the file can't be used.
     """
+    if not network.may_log_in(host):
+        return (
+            f"a record alone named {host}, so it was asked without a login; whoever "
+            f'trusts it there writes [registry."{host}"] into the settings'
+        )
     path = network.docker_config or _default_path()
     found = login_config(host, network)
     helper = found["credHelpers"].get(host) or found["credsStore"]

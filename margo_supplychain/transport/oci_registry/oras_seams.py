@@ -101,7 +101,12 @@ class HardenedRegistry(Registry):
         if back_end.has_login:
             shown = back_end.get_auth_header()  # type: ignore[no-untyped-call]  # as above
             return Shown(shown["Authorization"])
-        if challenge.service == _ECR and EcrAuth.AWS_ECR_PATTERN.fullmatch(asked.host):
+        is_ecr = EcrAuth.AWS_ECR_PATTERN.fullmatch(asked.host) is not None
+        if (
+            challenge.service == _ECR
+            and is_ecr
+            and asked.network.may_log_in(asked.host)
+        ):
             return _show_ecr(challenge, asked)
         return None
 
