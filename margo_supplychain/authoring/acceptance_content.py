@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import io
 from contextlib import contextmanager
-from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+from margo_supplychain.authoring.allowances import Allowances, Metered
 from margo_supplychain.authoring.contents import read_checked
 from margo_supplychain.authoring.fetched import FetchedContent
 from margo_supplychain.authoring.place import Stored
@@ -26,12 +27,12 @@ from margo_supplychain.errors import (
 )
 from margo_supplychain.formats.references import SCHEME
 from margo_supplychain.verify.artifact import first_of
-from margo_supplychain.verify.limits import Budget, Control
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
+    from margo_supplychain.authoring.allowances import Allowance
     from margo_supplychain.authoring.overlay import Opener
     from margo_supplychain.authoring.submission import Submission
     from margo_supplychain.errors import SupplyChainError
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
 # Of all releases of one submission, kept until devices have judged it.
 MAX_MANIFESTS: Final = 64 << 20
-MOST_TIME: Final = timedelta(hours=1)  # to fetch the content of one release
 _HINT: Final = (
     "hand it in with its content, or name in the release where it lies: --location "
     "oci://HOST/PATH when you build it"
@@ -54,6 +54,7 @@ def take_content(
     records: Sequence[ReleaseRecord],
     *,
     content: ContentSources | None,
+    allowances: Allowances | None = None,
 ) -> Stored:
     """Put the content of new releases where devices will look for it.
 
@@ -62,6 +63,7 @@ def take_content(
         submission: what they came with.
         records: judged, and of one submission.
         content: asks the registries that records name; None to ask nobody.
+        allowances: what is left of each vendor's in this run.
 
     Returns:
         How many blobs were new, and how many were here.
@@ -73,10 +75,12 @@ def take_content(
     """
     if not records:
         return Stored()
-    new = [
-        NewRelease(record, _release(work, submission, record, content))
-        for record in records
-    ]
+    with (allowances or Allowances()).of(submission.publisher) as allowance:
+        fetching = _Fetching(work, content, allowance)
+        new = [
+            NewRelease(record, _release(work, submission, record, fetching))
+            for record in records
+        ]
     inner = Work(
         state=work.state,
         place=work.place,
@@ -104,7 +108,7 @@ def _release(
     work: Work,
     submission: Submission,
     record: ReleaseRecord,
-    content: ContentSources | None,
+    fetching: _Fetching,
 ) -> Release:
     """Return a record as what can be put somewhere.
 
@@ -120,9 +124,8 @@ def _release(
     if record.artifact.digest in brought:
         source, here = submission.source, parts & brought
     elif located:
-        fetched = _Fetching(work, content)
-        here = fetched.release(record, located)
-        source = fetched.content
+        here = fetching.release(record, located)
+        source = fetching.content
     else:
         source = work.place.source
         here = _here(source, record)
@@ -200,21 +203,25 @@ def _here(source: Source, record: ReleaseRecord) -> frozenset[Digest]:
 
 
 class _Fetching:
-    """Content that is fetched from where a record says, to be looked at.
+    """Content that is fetched from where records say, to be looked at.
 
     Args:
         work: the edit; told what is fetched, and warned of what is not there.
         sources: asks registries.
-
-    Attributes:
-        content: what was fetched.
+        allowance: of the vendor, for all of one submission.
     """
 
-    def __init__(self, work: Work, sources: ContentSources | None) -> None:
-        self.content = FetchedContent()
+    def __init__(
+        self, work: Work, sources: ContentSources | None, allowance: Allowance
+    ) -> None:
         self._work = work
         self._sources = sources
-        self._budget = Budget(Control(deadline=MOST_TIME))
+        self._allowance = allowance
+
+    @cached_property
+    def content(self) -> FetchedContent:
+        """What was fetched."""
+        return FetchedContent()
 
     def release(
         self, record: ReleaseRecord, located: Sequence[str]
@@ -249,7 +256,8 @@ class _Fetching:
         problems: list[SupplyChainError] = []
         for source in self._sources.sources(locations):
             try:
-                self.content.fetch(source, what, shown=shown, progress=self._tell)
+                metered = Metered(source, self._allowance)
+                self.content.fetch(metered, what, shown=shown, progress=self._tell)
             except (FetchError, VerificationError, OciFormatError) as why:
                 problems.append(why)
             else:
@@ -258,7 +266,7 @@ class _Fetching:
 
     def _tell(self, what: str, done: int, total: int) -> None:
         # A vendor's registry must not keep everybody else waiting.
-        self._budget.check()
+        self._allowance.check()
         if self._work.progress is not None:
             self._work.progress(what, done, total)
 

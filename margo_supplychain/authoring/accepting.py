@@ -26,6 +26,7 @@ from margo_supplychain.authoring.acceptance_content import take_content
 from margo_supplychain.authoring.acceptance_past import takes_keys
 from margo_supplychain.authoring.acceptance_signatures import Signatures
 from margo_supplychain.authoring.accepted import Accepted, Refusal, Taken
+from margo_supplychain.authoring.allowances import Allowances
 from margo_supplychain.authoring.inbox import NAME
 from margo_supplychain.authoring.inbox_order import claims_of, in_order
 from margo_supplychain.authoring.prospect import Prospect
@@ -339,6 +340,7 @@ class _Taking:
         self._blobs_new = 0
         self._blobs_there = 0
         self._wasted = 0.0
+        self._allowances = Allowances()
         self._more = False
 
     def run(self, names: Sequence[str]) -> None:
@@ -427,7 +429,11 @@ class _Taking:
                     f"{submission.publisher}: {name[:12]} changed while it was read"
                 )
             stored = take_content(
-                self._work, whole, list(judged.contents()), content=self._content
+                self._work,
+                whole,
+                list(judged.contents()),
+                content=self._content,
+                allowances=self._allowances,
             )
         self._blobs_new += stored.new
         self._blobs_there += stored.there

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from margo_supplychain.authoring import history, submission_file
+from margo_supplychain.authoring import allowances, history, submission_file
 from margo_supplychain.authoring.history import KeyHistory
 from margo_supplychain.authoring.inbox_order import in_order
 from margo_supplychain.authoring.registry_inbox import RegistryInbox
 from margo_supplychain.authoring.submission_file import Claim
 from margo_supplychain.authoring.written import HandedIn
-from margo_supplychain.errors import MetadataFormatError
+from margo_supplychain.errors import BudgetError, MetadataFormatError
 from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.publisher_policy import PublisherPolicy
 from margo_supplychain.formats.tuf_metadata import parse_role, parse_targets
@@ -34,18 +34,19 @@ from tests.attacks.forging import (
     set_policy,
 )
 from tests.authoring.market import LAMP, PUMP, Market
-from tests.authoring.submissions import submission
+from tests.authoring.submissions import Held, submission
 from tests.authoring.tagged import HOST, MemoryRegistry
 from tests.authoring.trust import OPEN, key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
     from typing import Any
 
     from tuf.api.metadata import Targets
 
     from margo_supplychain.formats.tuf_metadata import RoleFile
+    from margo_supplychain.transport.protocols import Source
 
 URL = f"{HOST}/plant/inbox"
 JUNK = (
@@ -473,3 +474,72 @@ def test_old_versions_that_take_too_long(
     ]
     assert "take longer to look through" in done.refused[0].reason
     assert [one.name for one in market.accept().taken] == [name]
+
+
+class Registry:
+    """A vendor's registry, which somebody counts; implements `ContentSources`."""
+
+    def __init__(self) -> None:
+        self.held: list[bytes] = []
+        self.asked = 0
+
+    def sources(self, locations: Sequence[str]) -> Sequence[Source]:
+        del locations
+        self.asked += 1
+        return [Held(self.held)]
+
+
+def hand_in_located(market: Market, registry: Registry, *versions: str) -> str:
+    """Hand in releases whose content lies in acme's registry."""
+    changes, targets = [], dict[str, bytes]()
+    for version in versions:
+        made = market.release(version, name=PUMP)
+        made = replace(made, locations=("oci://registry.example/acme/pump",))
+        change, more, blobs = listing(market, made)
+        changes.append(change)
+        targets |= more
+        registry.held += blobs
+    return hand_in(market, role(market, PUMP.role, all_of(*changes)), targets=targets)
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "reason"),
+    [
+        ("MOST_TIME", 0.0, "took longer than"),
+        ("MOST_TIME_IN_ALL", 0.0, "took longer than"),
+        ("MAX_FETCHED", 1_500, "read more than its"),
+    ],
+)
+def test_registry_of_a_vendor_that_keeps_others_waiting(
+    market: Market, limit: str, value: float, reason: str
+) -> None:
+    """Each release had an hour of its own, with the repository locked."""
+    registry = Registry()
+    name = hand_in_located(market, registry, *(f"2.{n}.0" for n in range(5)))
+    market.hand_in("1.1.0", LAMP)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(allowances, limit, value)
+        done = market.accept(content=registry)
+    assert [one.publisher for one in done.taken] == ["globex"]
+    assert [(one.name, one.code, one.is_open) for one in done.refused] == [
+        (name, "budget", True)
+    ]
+    assert reason in done.refused[0].reason
+    assert registry.asked < 5
+    assert market.newest(LAMP) == "1.1.0"
+    assert market.newest() == "1.0.0"
+    assert [one.name for one in market.accept(content=registry).taken] == [name]
+    assert market.newest() == "2.4.0"
+
+
+def test_allowance_is_of_one_vendor() -> None:
+    """What one has used up, is taken off his next submission, and from nobody else's
+    bytes."""
+    left = allowances.Allowances()
+    with left.of("acme") as one:
+        one.spend(allowances.MAX_FETCHED)
+    with left.of("acme") as one, pytest.raises(BudgetError):
+        one.spend(1)
+    with left.of("globex") as one:
+        one.spend(allowances.MAX_FETCHED)
+        one.check()
