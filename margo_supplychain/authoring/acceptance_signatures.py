@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn, final
 
-from margo_supplychain import threshold
 from margo_supplychain.authoring.roles import check_role, delegator_of, signers_of
 from margo_supplychain.authoring.submission import OPERATOR
 from margo_supplychain.errors import FormatError, RefusedError
@@ -95,15 +94,7 @@ class Signatures:
     def _count(self, file: RoleFile[Targets], who: RoleSigners | None) -> None:
         if who is None:
             self._refuse_unknown(file.role)
-        status = threshold.count(
-            file.payload,
-            file.metadata.signatures,
-            who.keys,
-            who.keys,
-            who.threshold,
-            role=file.role,
-        )
-        status.require(file.label)
+        who.status(file).require(file.label)
 
     def _refuse_unknown(self, role: str) -> NoReturn:
         delegator = delegator_of(role)

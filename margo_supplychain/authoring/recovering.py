@@ -221,14 +221,7 @@ class _Recovery:
 
     def _trusted(self, file: RoleFile[Any]) -> Trusted[Any]:
         who = require_who(self._evidence.new, file.role)
-        status = threshold.count(
-            file.payload,
-            file.metadata.signatures,
-            who.keys,
-            who.keys,
-            who.threshold,
-            role=file.role,
-        )
+        status = who.status(file)
         # What the new root's keys have not signed, nobody has signed any more.
         return Trusted(
             file, status.signers if status.met else frozenset(), status.keyids

@@ -16,12 +16,14 @@ from margo_supplychain.formats.tuf_metadata import TOP_LEVEL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Literal
+    from typing import Any, Literal
 
-    from securesystemslib.signer import Key
+    from securesystemslib.signer import Key, Signature
     from tuf.api.metadata import Root, Targets
 
     from margo_supplychain.authoring.plan import Kind
+    from margo_supplychain.formats.tuf_metadata import RoleFile
+    from margo_supplychain.threshold import ThresholdStatus
 
     TopLevel = Literal["root", "targets", "snapshot", "timestamp"]
 
@@ -38,6 +40,26 @@ class RoleSigners(NamedTuple):
     role: str
     keys: Mapping[str, Key]
     threshold: int
+
+    def status(self, file: RoleFile[Any]) -> ThresholdStatus:
+        """Return which of the keys validly signed a file, and which are missing.
+
+        Raises:
+            ThresholdError: the threshold is below 1, or there are too many signatures.
+        """
+        return self.counted(file.payload, file.metadata.signatures)
+
+    def counted(
+        self, payload: bytes, signatures: Mapping[str, Signature]
+    ) -> ThresholdStatus:
+        """Return what `status` does, of signatures that are in no file, or in another.
+
+        Raises:
+            ThresholdError: as `status`.
+        """
+        return counting.count(
+            payload, signatures, self.keys, self.keys, self.threshold, role=self.role
+        )
 
     def materials(self) -> frozenset[str]:
         """Return the material of each key; one that can't be read counts nowhere."""

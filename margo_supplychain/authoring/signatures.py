@@ -105,9 +105,7 @@ def signed_bytes(signed: Signed, who: RoleSigners, signers: Signers) -> bytes:
         _sign(payload, keyid, signer, who) for keyid, signer in signers.of(who)
     ]
     by_id = {one.keyid: one for one in signatures}
-    status = threshold.count(
-        payload, by_id, who.keys, who.keys, who.threshold, role=who.role
-    )
+    status = who.counted(payload, by_id)
     if not status.met:
         raise SignerError(
             f"{who.role} has {len(status.signers)} valid signatures of its own keys, "
@@ -158,9 +156,7 @@ def with_signatures(
     found: dict[str, Signature] = {}
     given_by = [file.metadata.signatures, *(one.metadata.signatures for one in files)]
     for given in given_by:
-        status = threshold.count(
-            file.payload, given, who.keys, who.keys, who.threshold, role=who.role
-        )
+        status = who.counted(file.payload, given)
         found |= {keyid: given[keyid] for keyid in status.keyids}
     for keyid, signer in (signers or Signers(())).of(who):
         found[keyid] = _sign(file.payload, keyid, signer, who)
@@ -232,14 +228,7 @@ def signed_by(data: bytes, who: RoleSigners) -> RoleFile[Any] | None:
     """
     try:
         file = parse_role(data, role=who.role, limit=max(len(data), 1))
-        status = threshold.count(
-            file.payload,
-            file.metadata.signatures,
-            who.keys,
-            who.keys,
-            who.threshold,
-            role=who.role,
-        )
+        status = who.status(file)
     except (FormatError, ThresholdError):
         return None
     return file if status.met else None

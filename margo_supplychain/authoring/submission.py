@@ -248,18 +248,7 @@ class Submission:
         Args:
             who: see `signers`; roles that it leaves out are not counted.
         """
-        return tuple(
-            threshold.count(
-                one.payload,
-                one.metadata.signatures,
-                who[one.role].keys,
-                who[one.role].keys,
-                who[one.role].threshold,
-                role=one.role,
-            )
-            for one in self.roles
-            if one.role in who
-        )
+        return tuple(who[one.role].status(one) for one in self.roles if one.role in who)
 
     def is_complete(self, who: Mapping[str, RoleSigners]) -> bool:
         """Say whether enough distinct keys have signed every role."""

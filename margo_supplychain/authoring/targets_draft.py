@@ -89,8 +89,9 @@ class TargetsDraft:
     def __post_init__(self) -> None:
         check_signatures(self.file)
         for name, root in (("old", self.trusted), ("new", self.proposed)):
-            who = require_who(root.signed, ROLE)
-            object.__setattr__(self, name, self._count(who))
+            object.__setattr__(
+                self, name, require_who(root.signed, ROLE).status(self.file)
+            )
         valid = {*self.old.keyids, *self.new.keyids}
         for keyid in self.file.metadata.signatures:
             if keyid not in valid:
@@ -299,16 +300,6 @@ class TargetsDraft:
             )
 
     # --- inside -----------------------------------------------------------------------
-
-    def _count(self, who: RoleSigners) -> ThresholdStatus:
-        return threshold.count(
-            self.file.payload,
-            self.file.metadata.signatures,
-            who.keys,
-            who.keys,
-            who.threshold,
-            role=ROLE,
-        )
 
     def _who(self) -> RoleSigners:
         """Return the keys of both roots; each counts its own."""
