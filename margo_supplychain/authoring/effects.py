@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from margo_supplychain import threshold
+from margo_supplychain.authoring.roles import materials_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ def renewals(old: Root, new: Root) -> tuple[str, ...]:
     """
     found = []
     for role in _SIGNED:
-        before, after = _materials(old, role), _materials(new, role)
+        before, after = materials_of(old, role), materials_of(new, role)
         sure = old.roles[role].threshold - len(before - after)
         if sure < new.roles[role].threshold:
             found.append(role)
@@ -38,7 +38,7 @@ def renewals(old: Root, new: Root) -> tuple[str, ...]:
 
 def leaving_needed(old: Root, new: Root) -> int:
     """Return how many of the root keys that leave must sign for the old threshold."""
-    staying = _materials(old, "root") & _materials(new, "root")
+    staying = materials_of(old, "root") & materials_of(new, "root")
     return max(0, old.roles["root"].threshold - len(staying))
 
 
@@ -93,7 +93,7 @@ def _forgotten(old: Root, new: Root) -> Iterator[str]:
     gone = [
         role
         for role in ("snapshot", "timestamp")
-        if not _materials(old, role) & _materials(new, role)
+        if not materials_of(old, role) & materials_of(new, role)
     ]
     if gone:
         yield (
@@ -105,7 +105,7 @@ def _forgotten(old: Root, new: Root) -> Iterator[str]:
 def of_leaving(old: Root, new: Root) -> Iterator[str]:
     """Say that a lost key can't be replaced like this."""
     needed = leaving_needed(old, new)
-    gone = len(_materials(old, "root") - _materials(new, "root"))
+    gone = len(materials_of(old, "root") - materials_of(new, "root"))
     if needed and gone == 1:
         yield (
             "the root key that leaves must sign it: if it is lost, nobody can adopt "
@@ -119,11 +119,7 @@ def of_leaving(old: Root, new: Root) -> Iterator[str]:
 
 
 def _mixed(new: Root) -> Iterator[str]:
-    online = _materials(new, "snapshot") | _materials(new, "timestamp")
+    online = materials_of(new, "snapshot") | materials_of(new, "timestamp")
     for role in ("root", "targets"):
-        if _materials(new, role) & online:
+        if materials_of(new, role) & online:
             yield f"a key of {role} is an online key: who breaks into it owns {role}"
-
-
-def _materials(root: Root, role: str) -> set[str]:
-    return {threshold.material(root.keys[one]) for one in root.roles[role].keyids}

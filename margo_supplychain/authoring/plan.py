@@ -22,7 +22,7 @@ from margo_supplychain.errors import FormatError, KeyFormatError
 from margo_supplychain.formats.names import publisher_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from securesystemslib.signer import Key
     from tuf.api.metadata import Root
@@ -192,14 +192,7 @@ class RootPlan:
         if self.publisher is not None and self.publisher_keys is not None:
             offline[self.publisher] = self.publisher_keys
         for role, keys in offline.items():
-            for key in keys.keys:
-                if threshold.material(key) in online:
-                    raise KeyFormatError(
-                        f"key {key.keyid[:12]} of the offline role {role} is also an "
-                        "online key",
-                        hint="whoever breaks into the server would own the root: "
-                        "make a second key with `key generate`",
-                    )
+            check_apart(role, keys, online)
 
     @property
     def top(self) -> Mapping[str, RoleKeys]:
@@ -351,6 +344,27 @@ def check_periods(periods: Mapping[Kind, timedelta], *, what: str = "period") ->
         if not SHORTEST <= period <= LONGEST:
             raise FormatError(
                 f"the {what} of {kind} is {period}, expected 1 hour to 3650 days"
+            )
+
+
+def check_apart(role: str, keys: RoleKeys, online: Collection[str]) -> None:
+    """Refuse a key of an offline role that is an online one too.
+
+    Args:
+        role: the offline role.
+        keys: its keys.
+        online: the material of each online key that it must not have.
+
+    Raises:
+        KeyFormatError: names the first such key.
+    """
+    for key in keys.keys:
+        if threshold.material(key) in online:
+            raise KeyFormatError(
+                f"key {key.keyid[:12]} of the offline role {role} is also an online "
+                "key",
+                hint="whoever breaks into the server would own the root: make a second "
+                "key with `key generate`",
             )
 
 

@@ -17,8 +17,10 @@ from margo_supplychain.authoring.plan import (
     DEFAULT_PERIODS,
     TOP_ROLES,
     RoleKeys,
+    check_apart,
     check_custody,
 )
+from margo_supplychain.authoring.roles import materials_of
 from margo_supplychain.authoring.root_fields import (
     OURS,
     signed_custody,
@@ -26,7 +28,7 @@ from margo_supplychain.authoring.root_fields import (
 )
 from margo_supplychain.authoring.settings import format_period, signed_periods
 from margo_supplychain.authoring.state import LIMITS
-from margo_supplychain.errors import FormatError, RefusedError
+from margo_supplychain.errors import FormatError, KeyFormatError, RefusedError
 from margo_supplychain.formats.times import format_time
 from margo_supplychain.formats.tuf_metadata import ISSUED
 
@@ -153,10 +155,10 @@ def check_returning(new: RoleFile[Root], earlier: Iterable[Root]) -> None:
         RefusedError: names the first such key.
     """
     left: dict[tuple[str, str], int] = {}
-    has: dict[str, set[str]] = {role: set() for role in TOP_ROLES}
+    has: dict[str, frozenset[str]] = {role: frozenset() for role in TOP_ROLES}
     for root in earlier:
         for role in TOP_ROLES:
-            found = _materials(root, role)
+            found = materials_of(root, role)
             for one in has[role] - found:
                 left[role, one] = root.version - 1
             has[role] = found
@@ -238,29 +240,17 @@ def _keys(root: Root, role: str) -> RoleKeys:
         raise _refused(f"{role} in root v{root.version}: {why}", why.hint) from why
 
 
-def _materials(root: Root, role: str) -> set[str]:
-    return {
-        threshold.material(root.keys[keyid])
-        for keyid in root.roles[role].keyids
-        if keyid in root.keys
-    }
-
-
 def _check_apart(keys: Mapping[str, RoleKeys], trusted: Root) -> None:
     """Refuse an offline key that becomes an online one, or the other way round."""
     online = {one for role in ONLINE for one in keys[role].materials()}
     # The profile simple has one key for both from its beginning, on purpose.
-    known = {one for role in ONLINE for one in _materials(trusted, role)}
+    known = {one for role in ONLINE for one in materials_of(trusted, role)}
     for role in OFFLINE:
-        before = _materials(trusted, role) & known
-        for key in keys[role].keys:
-            if threshold.material(key) in online - before:
-                raise _refused(
-                    f"key {key.keyid[:12]} of the offline role {role} is also an "
-                    "online key",
-                    "whoever breaks into the server would own the root: make a second "
-                    "key with `key generate`",
-                )
+        before = materials_of(trusted, role) & known
+        try:
+            check_apart(role, keys[role], online - before)
+        except KeyFormatError as why:
+            raise _refused(str(why), why.hint) from why
 
 
 def _check_kept(new: Root, trusted: Root) -> None:

@@ -119,6 +119,19 @@ def check_role(role: str) -> str:
     return publisher_name(role)
 
 
+def materials_of(root: Root, role: str) -> frozenset[str]:
+    """Return the material of each key of a top-level role that `root` defines.
+
+    Raises:
+        KeyFormatError: one of them can't be read.
+    """
+    return frozenset(
+        counting.material(root.keys[keyid])
+        for keyid in root.roles[role].keyids
+        if keyid in root.keys
+    )
+
+
 def signers_of(delegator: Root | Targets, role: str) -> RoleSigners | None:
     """Return who may sign `role`; None if `delegator` does not delegate to it.
 
