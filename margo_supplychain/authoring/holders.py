@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 HOLDERS: Final = "x-holders"
 """A field of root, targets and publishers: key id → who holds the key, and how."""
-NEVER_EXTRACTABLE: Final = "never-extractable"
-"""The custody of a key that was made in its token and can't leave it."""
 MAX_TEXT: Final = 200  # characters of a name, a custody or a place
 MAX_HOLDERS: Final = 4_096  # entries of one field
 _FIELDS: Final = ("name", "custody", "place")

@@ -17,9 +17,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from margo_supplychain import threshold
-from margo_supplychain.authoring.holders import NEVER_EXTRACTABLE, NOBODY, holders_of
+from margo_supplychain.authoring.holders import NOBODY, holders_of
 from margo_supplychain.errors import FormatError, KeyFormatError
 from margo_supplychain.formats.names import publisher_name
+from margo_supplychain.signing.public_files import NEVER_EXTRACTABLE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

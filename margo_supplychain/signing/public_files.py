@@ -29,6 +29,7 @@ MAX_URI: Final = 4096  # characters
 # A path is of one machine, so only what means the same on every machine is recorded.
 RECORDED: Final = ("pkcs11", "awskms", "gcpkms", "azurekms", "hv")
 NEVER_EXTRACTABLE: Final = "never-extractable"
+"""The custody of a key that was made in its token and can't leave it."""
 IMPORTED: Final = "imported"
 EXTRACTABLE: Final = "extractable"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from margo_supplychain.authoring.holders import NEVER_EXTRACTABLE, Holder
+from margo_supplychain.authoring.holders import Holder
 from margo_supplychain.authoring.plan_changes import PlannedKey
 from margo_supplychain.authoring.plan_file import parse_plan
 from margo_supplychain.authoring.submission_file import parse_list
@@ -16,6 +16,7 @@ from margo_supplychain.cli.device_settings import parse_settings
 from margo_supplychain.formats.locks import ComponentLock, ImageLock
 from margo_supplychain.formats.publisher_policy import PublisherPolicy
 from margo_supplychain.formats.record import ReleaseRecord
+from margo_supplychain.signing.public_files import NEVER_EXTRACTABLE
 from tests.authoring.trust import key
 from tests.docs.pages import DOCS, items
 
