@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Never, Self, final
+from typing import TYPE_CHECKING, final
 
 from securesystemslib.exceptions import Error as SecuresystemslibError
-from securesystemslib.signer import SecretsHandler, Signature, Signer, SSlibKey
+from securesystemslib.signer import SSlibKey
 
 from margo_supplychain.errors import SignerError
+from margo_supplychain.signing.opened import OpenedSigner
 
 if TYPE_CHECKING:
-    from securesystemslib.signer import Key
+    from securesystemslib.signer import Key, Signature, Signer
 
 
 @final
-class CheckedSigner(Signer):
+class CheckedSigner(OpenedSigner):
     """A signer that verifies each signature that it made before it hands it out.
 
     A flipped bit in memory or a faulty token can turn a signature into one that leaks
@@ -45,19 +46,6 @@ class CheckedSigner(Signer):
                 hint="nothing was written; check the machine or token, do not go on",
             ) from why
         return signature
-
-    @classmethod
-    def from_priv_key_uri(
-        cls,
-        priv_key_uri: str,
-        public_key: Key,
-        secrets_handler: SecretsHandler | None = None,
-    ) -> Self:
-        """Refuse: keys are opened by `open_keyring`, which checks what it opens."""
-        raise NotImplementedError("open keys by margo_supplychain.signing.open_keyring")
-
-    def __reduce__(self) -> Never:
-        raise TypeError("a signer does not leave its process")
 
 
 def public_half(signer: Signer) -> SSlibKey:

@@ -20,25 +20,25 @@ import re
 from collections.abc import Mapping
 from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Never, Self, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 import securesystemslib.signer
 from securesystemslib.exceptions import Error as SecuresystemslibError
 from securesystemslib.exceptions import UnsupportedLibraryError
-from securesystemslib.signer import SecretsHandler, Signature, Signer
 
 from margo_supplychain.errors import SignerError
 from margo_supplychain.formats import strict_json
 from margo_supplychain.signing import vault
 from margo_supplychain.signing.checked import CheckedSigner
 from margo_supplychain.signing.keys import parse_public_key
+from margo_supplychain.signing.opened import OpenedSigner
 from margo_supplychain.signing.public_files import KeyRecord
 from margo_supplychain.signing.redacting import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from securesystemslib.signer import Key, SSlibKey
+    from securesystemslib.signer import Key, Signature, Signer, SSlibKey
 
 # Of the error codes that services answer; no credential looks like that.
 _CODE: Final = re.compile(r"[A-Za-z]{3,64}", re.ASCII)
@@ -208,7 +208,7 @@ def open_signer(uri: str, *, expect: Key | None = None) -> CheckedSigner:
 
 
 @final
-class _ServiceSigner(Signer):
+class _ServiceSigner(OpenedSigner):
     """A signer whose failures are of one kind."""
 
     def __init__(self, signer: Signer, service: _Service, uri: str) -> None:
@@ -223,18 +223,6 @@ class _ServiceSigner(Signer):
     def sign(self, payload: bytes) -> Signature:
         with _explained(self._service, self._uri, "sign with"):
             return self._signer.sign(payload)
-
-    @classmethod
-    def from_priv_key_uri(
-        cls,
-        priv_key_uri: str,
-        public_key: Key,
-        secrets_handler: SecretsHandler | None = None,
-    ) -> Self:
-        raise NotImplementedError("open keys by margo_supplychain.signing.open_keyring")
-
-    def __reduce__(self) -> Never:
-        raise TypeError("a signer does not leave its process")
 
 
 def _parse(uri: str) -> tuple[_Service, re.Match[str]]:

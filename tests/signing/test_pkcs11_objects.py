@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from margo_supplychain.errors import SignerError
-from margo_supplychain.signing import keys, public_files
-from margo_supplychain.signing.pkcs11 import Custody, TokenUri
+from margo_supplychain.signing import keys
+from margo_supplychain.signing.pkcs11 import TokenUri
 
 pytest.importorskip("pkcs11", reason="python-pkcs11 is not installed")
 
@@ -156,7 +156,6 @@ def test_objects_that_are_no_keys_of_ours(
 
 
 def test_what_a_token_does_not_say_is_no() -> None:
-    assert Custody is public_files.Custody
     assert objects.custody_of(Thing()) == (False, False, False)
     said = objects.custody_of(Thing(SENSITIVE=True, NEVER_EXTRACTABLE=True, LOCAL=True))
     assert said.text == "never-extractable"

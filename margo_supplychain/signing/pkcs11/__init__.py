@@ -13,10 +13,8 @@ from margo_supplychain.lazy import exporter
 if TYPE_CHECKING:
     from margo_supplychain.signing.pkcs11.tokens import TokenInfo, TokenKey, Tokens
     from margo_supplychain.signing.pkcs11.uri import TokenUri, is_token_uri
-    from margo_supplychain.signing.public_files import Custody
 
 __all__ = [
-    "Custody",
     "TokenInfo",
     "TokenKey",
     "TokenUri",
@@ -24,18 +22,10 @@ __all__ = [
     "is_token_uri",
 ]
 
-_find = exporter(
+__getattr__ = exporter(
     __name__,
     {
         "tokens": ("TokenInfo", "TokenKey", "Tokens"),
         "uri": ("TokenUri", "is_token_uri"),
     },
 )
-
-
-def __getattr__(name: str) -> object:
-    if name == "Custody":
-        from margo_supplychain.signing.public_files import Custody
-
-        return Custody
-    return _find(name)

@@ -13,21 +13,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Never, Self, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from pkcs11 import MGF, Attribute, Mechanism, ObjectClass, PKCS11Error
 from securesystemslib.exceptions import Error as SecuresystemslibError
-from securesystemslib.signer import (
-    SecretsHandler,
-    Signature,
-    Signer,
-    SSlibKey,
-)
+from securesystemslib.signer import Signature, SSlibKey
 
 from margo_supplychain.errors import SignerError
 from margo_supplychain.signing.files import check_belongs
 from margo_supplychain.signing.keys import ECDSA_P256, ECDSA_P384, ED25519, RSA_PSS
+from margo_supplychain.signing.opened import OpenedSigner
 from margo_supplychain.signing.pkcs11 import failures, objects
 from margo_supplychain.signing.pkcs11.uri import TokenUri
 
@@ -166,7 +162,7 @@ def check_pair(key: SSlibKey, raw: bytes, payload: bytes, *, subject: str) -> No
 
 
 @final
-class TokenSigner(Signer):
+class TokenSigner(OpenedSigner):
     """Signs with a key that never leaves its token.
 
     Args:
@@ -286,16 +282,3 @@ class TokenSigner(Signer):
         key = objects.public_half(session, private, self._key)
         check_belongs(key, self._key, what=f"{self._subject} now")
         return private
-
-    @classmethod
-    def from_priv_key_uri(
-        cls,
-        priv_key_uri: str,
-        public_key: Key,
-        secrets_handler: SecretsHandler | None = None,
-    ) -> Self:
-        """Refuse: keys are opened by `open_keyring`, which checks the module."""
-        raise NotImplementedError("open keys by margo_supplychain.signing.open_keyring")
-
-    def __reduce__(self) -> Never:
-        raise TypeError("a signer does not leave its process")
