@@ -93,6 +93,7 @@ def accept(
     waiting = inbox.names()
     names = _chosen(inbox, waiting.names, only)
     reached: list[Accepted] = []
+    allowances = Allowances()
 
     def attempt(chosen: Sequence[str]) -> Accepted:
         reached.clear()
@@ -103,7 +104,7 @@ def accept(
             state=state,
             progress=progress,
         ) as edit:
-            found = edit.accept(inbox, chosen, content=content)
+            found = edit.accept(inbox, chosen, content=content, allowances=allowances)
             reached.append(found)
         stored = edit.written or Written()
         content_of = found.written
@@ -299,6 +300,7 @@ def take(
     names: Sequence[str],
     *,
     content: ContentSources | None,
+    allowances: Allowances | None = None,
     is_dry: bool = False,
 ) -> Accepted:
     """Judge submissions one after the other, and take in what is good; see `accept`.
@@ -308,12 +310,15 @@ def take(
         inbox: where they lie; nothing is removed.
         names: which of them.
         content: asks the registries that records name.
+        allowances: what is left of each vendor's time, over several edits.
         is_dry: judge alone: nothing is taken in, and no content is read.
 
     Raises:
         SupplyChainError: the repository is not fit to take in anything.
     """
-    taking = _Taking(work, inbox, content, is_dry=is_dry)
+    taking = _Taking(
+        work, inbox, content, allowances=allowances or Allowances(), is_dry=is_dry
+    )
     taking.run(names)
     return taking.result()
 
@@ -326,6 +331,7 @@ class _Taking:
         inbox: Inbox,
         content: ContentSources | None,
         *,
+        allowances: Allowances,
         is_dry: bool,
     ) -> None:
         self._work = work
@@ -340,7 +346,7 @@ class _Taking:
         self._blobs_new = 0
         self._blobs_there = 0
         self._wasted = 0.0
-        self._allowances = Allowances()
+        self._allowances = allowances
         self._more = False
 
     def run(self, names: Sequence[str]) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from securesystemslib.signer import Key
 
     from margo_supplychain.authoring.accepted import Accepted
+    from margo_supplychain.authoring.allowances import Allowances
     from margo_supplychain.authoring.holders import Holder
     from margo_supplychain.authoring.inbox import Inbox
     from margo_supplychain.authoring.release import Release
@@ -343,6 +344,7 @@ class Edit:
         names: Sequence[str],
         *,
         content: ContentSources | None = None,
+        allowances: Allowances | None = None,
         is_dry: bool = False,
     ) -> Accepted:
         """Take in what vendors have submitted; see `Repository.accept`.
@@ -351,11 +353,19 @@ class Edit:
             inbox: where it lies; nothing is removed.
             names: which submissions, one after the other.
             content: asks the registries that records name; None to ask nobody.
+            allowances: what is left of each vendor's time, over several edits.
             is_dry: judge alone, and change nothing.
         """
         from margo_supplychain.authoring.accepting import take
 
-        return take(self._work, inbox, names, content=content, is_dry=is_dry)
+        return take(
+            self._work,
+            inbox,
+            names,
+            content=content,
+            allowances=allowances,
+            is_dry=is_dry,
+        )
 
     # --- renewal ---------------------------------------------------------------------
 

@@ -394,7 +394,8 @@ class Repository:
             dry_run: judge alone: no key is needed, no content is read, and nothing is
                 written or removed.
             content: asks the registries that records name for the content of releases;
-                None to ask nobody.
+                None to ask nobody. Vendors name them, so without your login:
+                `MirroredContent(…, anonymous=True)`.
             clock, time_checked, state, progress: see `edit`.
 
         Raises:
