@@ -24,7 +24,6 @@ from margo_supplychain.errors import (
     MalformedError,
     RefusedError,
     SupplyChainError,
-    ThresholdError,
     VerificationError,
 )
 from margo_supplychain.formats.tuf_metadata import file_name
@@ -281,6 +280,7 @@ class Pending:
         start, names, releases = self._prospect, list[str](), {}
         left = dict(waiting.claims)
         problems: dict[str, SupplyChainError] = {}
+        is_signed = set[str]()
         for _ in range(MOST_PASSES):
             before = len(left)
             for name in list(left):
@@ -289,6 +289,7 @@ class Pending:
                 began = time.monotonic()
                 try:
                     signed = inbox.signed(name, Signatures(self._prospect))
+                    is_signed.add(name)
                     judged = judge(self._prospect, signed)
                 except SupplyChainError as why:
                     self._wasted += time.monotonic() - began
@@ -317,7 +318,7 @@ class Pending:
         # What is signed first: anybody may hand in the rest under this name.
         late = sorted(
             (name for name in left if name in problems),
-            key=lambda name: isinstance(problems[name], ThresholdError),
+            key=lambda name: name not in is_signed,
         )
         self.told += [
             f"submission {name[:12]} ({_label(left[name])}) waits, and will be refused "
