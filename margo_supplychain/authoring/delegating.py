@@ -9,7 +9,7 @@ never vanishes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from margo_supplychain import threshold as counting
 from margo_supplychain.authoring.delegator_fields import (
@@ -88,36 +88,31 @@ def add_application(
 
 
 def rotate_keys(
-    work: Work,
-    role: str,
-    wanted: RoleKeys,
-    holders: Mapping[str, Holder],
-    *,
-    cut_off: bool,
+    work: Work, role: str, wanted: RoleKeys, holders: Mapping[str, Holder]
 ) -> bool:
     """Give a publisher's or application's role new keys; see `Edit.rotate_keys`."""
-    _require_delegated(role)
-    now = work.changes.require_who(role)
-    if set(now.keys) == set(wanted.keyids) and now.threshold == wanted.threshold:
+    if _has_keys(work, role, wanted):
         return work.changes.name_holders(role, holders)
-    if work.leaves is not None:
-        work.leaves(role)
-        now = work.changes.require_who(role)
-    if kind_of(role) == "application":
-        name = application_of(role)
-        require_apart(work, name, wanted, _policy(work, name))
-    new = RoleSigners(role, {key.keyid: key for key in wanted.keys}, wanted.threshold)
-    _require_no_return(work, role, wanted)
-    is_cut_off, last = _cuts_off(work, new), None
-    if is_cut_off:
-        _require_cut_off(new, now, is_wanted=cut_off)
-        last = work.changes.last_good(role)
+    new = _rotation(work, role, wanted)
+    if _cuts_off(work, new):
+        _refuse_cut_off(new, work.changes.require_who(role))
+    _hand_over(work, role, wanted, holders)
+    return True
+
+
+def cut_off_keys(
+    work: Work, role: str, wanted: RoleKeys, holders: Mapping[str, Holder]
+) -> bool:
+    """Take a role's keys away before the new ones sign; see `Edit.cut_off_keys`."""
+    if _has_keys(work, role, wanted):
+        return work.changes.name_holders(role, holders)
+    if not _cuts_off(work, _rotation(work, role, wanted)):
+        _hand_over(work, role, wanted, holders)
+        return True
+    last = work.changes.last_good(role)
     _delegate(work, role, wanted, holders)
-    if is_cut_off:
-        work.changes.note_cut_off(role, last)
-        _warn_of_cut_off(work, role, begins=last is None)
-    elif work.state.lists(role) and work.can_sign(role):
-        work.changes.change(role)
+    work.changes.note_cut_off(role, last)
+    _warn_of_cut_off(work, role, begins=last is None)
     return True
 
 
@@ -206,6 +201,36 @@ def _require_delegated(role: str) -> None:
         )
 
 
+def _has_keys(work: Work, role: str, wanted: RoleKeys) -> bool:
+    _require_delegated(role)
+    now = work.changes.require_who(role)
+    return set(now.keys) == set(wanted.keyids) and now.threshold == wanted.threshold
+
+
+def _rotation(work: Work, role: str, wanted: RoleKeys) -> RoleSigners:
+    """Return who shall sign a role from now on, once nothing forbids it.
+
+    Raises:
+        RefusedError: one of the keys is another role's, or left this one before.
+    """
+    if work.leaves is not None:
+        work.leaves(role)
+    if kind_of(role) == "application":
+        name = application_of(role)
+        require_apart(work, name, wanted, _policy(work, name))
+    _require_no_return(work, role, wanted)
+    return RoleSigners(role, {key.keyid: key for key in wanted.keys}, wanted.threshold)
+
+
+def _hand_over(
+    work: Work, role: str, wanted: RoleKeys, holders: Mapping[str, Holder]
+) -> None:
+    """Give a role keys by which devices go on accepting it."""
+    _delegate(work, role, wanted, holders)
+    if work.state.lists(role) and work.can_sign(role):
+        work.changes.change(role)
+
+
 def _cuts_off(work: Work, new: RoleSigners) -> bool:
     """Say whether devices would refuse a role that has these keys."""
     if not work.state.lists(new.role) or work.signers.suffice(new):
@@ -213,14 +238,12 @@ def _cuts_off(work: Work, new: RoleSigners) -> bool:
     return not work.changes.is_signed_by(new)
 
 
-def _require_cut_off(new: RoleSigners, now: RoleSigners, *, is_wanted: bool) -> None:
-    """Refuse a rotation after which devices would refuse a role, unless it is meant.
+def _refuse_cut_off(new: RoleSigners, now: RoleSigners) -> NoReturn:
+    """Refuse a rotation after which devices would refuse a role.
 
     Raises:
-        RefusedError: it is not.
+        RefusedError: always.
     """
-    if is_wanted:
-        return
     keys = ", ".join(keyid[:12] for keyid in new.keys)
     kept = ", ".join(keyid[:12] for keyid in now.keys)
     raise RefusedError(

@@ -198,7 +198,6 @@ class Edit:
         keys: Sequence[Key],
         *,
         threshold: int,
-        cut_off: bool = False,
         holders: Mapping[str, Holder] = NO_HOLDERS,
     ) -> bool:
         """Give a publisher's or application's role new keys, by its delegator.
@@ -211,20 +210,38 @@ class Edit:
             role: `<publisher>` or `<publisher>.<name>`.
             keys: those that it shall have from now on, old ones among them.
             threshold: how many of them must sign.
-            cut_off: take the old keys away although the new ones have not signed: of
-                a stolen key. Devices refuse the role until they have; their holder
-                goes on from the last file that the old keys signed.
             holders: key id → who holds the key, to be signed by the delegator.
 
         Raises:
             RefusedError: no such role; a key had left it before; the new keys are not
-                at hand, and `cut_off` is not said.
+                at hand: see `cut_off_keys`.
             KeyFormatError: no key, a key twice, or an impossible threshold.
         """
         wanted = RoleKeys(keys=tuple(keys), threshold=threshold)
-        return delegating.rotate_keys(
-            self._work, role, wanted, holders, cut_off=cut_off
-        )
+        return delegating.rotate_keys(self._work, role, wanted, holders)
+
+    def cut_off_keys(
+        self,
+        role: str,
+        keys: Sequence[Key],
+        *,
+        threshold: int,
+        holders: Mapping[str, Holder] = NO_HOLDERS,
+    ) -> bool:
+        """Take a stolen key away at once, although the new keys have not signed.
+
+        Devices refuse the role until they have; their holder goes on from the last
+        file that the old keys signed. With the new keys at hand it is a rotation.
+
+        Args:
+            role, keys, threshold, holders: as `rotate_keys`.
+
+        Raises:
+            RefusedError: no such role; a key had left it before.
+            KeyFormatError: as `rotate_keys`.
+        """
+        wanted = RoleKeys(keys=tuple(keys), threshold=threshold)
+        return delegating.cut_off_keys(self._work, role, wanted, holders)
 
     def remove_publisher(self, name: str) -> bool:
         """End the delegation to a publisher (by the key of `targets`).

@@ -177,13 +177,8 @@ def rotate(
         with author.edit_with(
             keyring, *_delegator_keys(role), *signing_keys.ONLINE, also=given.signers
         ) as edit:
-            changed = edit.rotate_keys(
-                role,
-                given.keys,
-                threshold=needed,
-                cut_off=cut_off,
-                holders=given.holders,
-            )
+            give = edit.cut_off_keys if cut_off else edit.rotate_keys
+            changed = give(role, given.keys, threshold=needed, holders=given.holders)
             is_refused = edit.is_refused(role)
     staying = {key.keyid for key in given.keys}
     left = [keyid for keyid in before if keyid not in staying]

@@ -124,11 +124,7 @@ def test_publisher_key_between_cut_off_and_new_signature(market: Marketplace) ->
     """Acme's stolen key was cut off, and its holder has not signed yet. Mallory signs
     with the stolen key meanwhile: what the holder goes on from is what acme said before
     the cut-off, and nothing of hers."""
-    market.edit(
-        lambda edit: edit.rotate_keys(
-            "acme", [public("new")], threshold=1, cut_off=True
-        )
-    )
+    market.edit(lambda edit: edit.cut_off_keys("acme", [public("new")], threshold=1))
     refused(market, ThresholdError, "acme v1 has 0 of 1")  # sane
 
     for version in (2, 3):
@@ -156,9 +152,7 @@ def test_junk_in_the_place_of_a_publisher(market: Marketplace) -> None:
         market.edit(lambda edit: edit.refresh("acme"), "acme")
 
     edit = market.edit(
-        lambda edit: edit.rotate_keys(
-            "acme", [public("new")], threshold=1, cut_off=True
-        )
+        lambda edit: edit.cut_off_keys("acme", [public("new")], threshold=1)
     )
     assert "its holder will begin anew" in edit.warnings[1]
 
@@ -239,7 +233,7 @@ def test_key_that_left_is_given_back(market: Marketplace) -> None:
     def give_back(edit: Edit) -> None:
         for name in ("acme", "acme-1"):
             with pytest.raises(RefusedError, match="left the role acme before"):
-                edit.rotate_keys("acme", [public(name)], threshold=1, cut_off=True)
+                edit.cut_off_keys("acme", [public(name)], threshold=1)
         with pytest.raises(
             RefusedError, match=r"left the role acme\.pump-monitor befo"
         ):
@@ -282,9 +276,9 @@ def test_key_that_left_under_another_id(market: Marketplace) -> None:
 
     def give_back(edit: Edit) -> None:
         with pytest.raises(RefusedError, match="left the role acme before"):
-            edit.rotate_keys("acme", [disguised], threshold=1, cut_off=True)
+            edit.cut_off_keys("acme", [disguised], threshold=1)
         with pytest.raises(KeyFormatError, match="is given twice in one role"):
-            edit.rotate_keys("acme", [disguised, old], threshold=2, cut_off=True)
+            edit.cut_off_keys("acme", [disguised, old], threshold=2)
 
     market.edit(give_back)
     assert market.vendor.files() == before
@@ -327,9 +321,7 @@ def test_absurd_versions_by_a_stolen_release_key(market: Marketplace) -> None:
     assert market.newest() == "999.0.0"  # sane: her key counts until it is taken away
 
     market.edit(
-        lambda edit: edit.rotate_keys(
-            PUMP.role, [public("new-ci")], threshold=1, cut_off=True
-        ),
+        lambda edit: edit.cut_off_keys(PUMP.role, [public("new-ci")], threshold=1),
         "acme",
     )
     refused(market, ThresholdError, rf"acme\.pump-monitor v{far} has 0 of 1")
@@ -352,11 +344,7 @@ def test_absurd_versions_by_a_stolen_publisher_key(market: Marketplace) -> None:
     Mallory(market).sign("acme", "acme", version=far, change=open_to_mallory)
     refused(market, ThresholdError, r"acme\.pump-monitor v1 has 0 of 1")
 
-    market.edit(
-        lambda edit: edit.rotate_keys(
-            "acme", [public("new")], threshold=1, cut_off=True
-        )
-    )
+    market.edit(lambda edit: edit.cut_off_keys("acme", [public("new")], threshold=1))
 
     def repair(edit: Edit) -> None:
         keys = [public("new-ci")]

@@ -270,7 +270,7 @@ def test_cut_off_that_is_forgotten(market: Market) -> None:
     which file it goes on, or gives it one key more."""
     with market.submit("acme") as edit:
         new = key("acme-ci-2").public_key
-        edit.rotate_keys(PUMP.role, [new], threshold=1, cut_off=True)
+        edit.cut_off_keys(PUMP.role, [new], threshold=1)
     assert taken(market) == ["acme"]
 
     def forget(signed: dict[str, Any]) -> None:
@@ -363,7 +363,7 @@ def test_key_that_can_not_be_rotated(market: Market) -> None:
     market.accept(discard=True)
     with market.repository.edit(market.keys, clock=market.clock) as edit:
         new = key("acme-9").public_key
-        edit.rotate_keys("acme", [new], threshold=1, cut_off=True)
+        edit.cut_off_keys("acme", [new], threshold=1)
     with market.submit("acme-9", "acme-ci-2") as edit:
         new = key("acme-ci-2").public_key
         edit.rotate_keys(PUMP.role, [new], threshold=1)
@@ -413,9 +413,8 @@ def test_stolen_key_handed_something_in(
     monkeypatch.setattr(DirectoryInbox, "names", names)
     new = key("acme-ci-2").public_key
     with market.submit(*signers) as edit:
-        edit.rotate_keys(
-            PUMP.role, [new], threshold=1, cut_off="acme-ci-2" not in signers
-        )
+        # With the new key at hand nobody is cut off: then it is a rotation.
+        edit.cut_off_keys(PUMP.role, [new], threshold=1)
     told = next(one for one in edit.warnings if "from what is published" in one)
     assert f"{planted[:12]} (acme.pump v4) with acme/pump 6.6.6" in told
     name = market.newest_in_inbox()
@@ -486,13 +485,13 @@ def test_cut_off_that_waits_is_gone_on_from(market: Market) -> None:
     """The operator is away: the new key signs on top of a cut-off that waits."""
     with market.submit("acme") as edit:
         new = key("acme-ci-2").public_key
-        edit.rotate_keys(PUMP.role, [new], threshold=1, cut_off=True)
+        edit.cut_off_keys(PUMP.role, [new], threshold=1)
     for version in ("1.1.0", "1.2.0"):
         with market.submit("acme", "acme-ci-2") as edit:
             edit.add_release(market.release(version, name=PUMP))
     with market.submit("acme") as edit:
         new = key("acme-ci-3").public_key
-        edit.rotate_keys(PUMP.role, [new], threshold=1, cut_off=True)
+        edit.cut_off_keys(PUMP.role, [new], threshold=1)
     assert any("1.2.0" in one for one in edit.warnings)
     assert edit.written is not None
     order = [*edit.written.after, edit.written.name]  # type: ignore[attr-defined]

@@ -226,9 +226,7 @@ def test_stolen_key_is_cut_off(market: Market) -> None:
     """The publisher takes a key away before the new one has signed: he says so
     himself, so the operator takes it, and says what follows."""
     with market.submit("acme") as edit:
-        edit.rotate_keys(
-            PUMP.role, [key("acme-ci-2").public_key], threshold=1, cut_off=True
-        )
+        edit.cut_off_keys(PUMP.role, [key("acme-ci-2").public_key], threshold=1)
     done = market.accept()
     assert taken(done) == ["acme"]
     assert any("acme.pump is cut off from its keys" in one for one in done.warnings)
@@ -525,7 +523,7 @@ def test_application_that_nobody_could_follow_before(market: Market) -> None:
     keys = [*market.keys, key("acme")]
     with market.repository.edit(keys, clock=market.clock) as edit:
         new = key("fan-ci").public_key
-        edit.rotate_keys(FAN.role, [new], threshold=1, cut_off=True)
+        edit.cut_off_keys(FAN.role, [new], threshold=1)
     with market.submit("acme") as edit:
         edit.set_policy(PUMP, replace(OPEN, minimum_version=Version.parse("0.1.0")))
     done = market.accept()

@@ -170,7 +170,7 @@ def test_publisher_rotate(original: Vendor, tmp_path: Path) -> None:
 
 def test_publisher_rotate_with_a_cut_off(original: Vendor, tmp_path: Path) -> None:
     def rotate(edit: Edit) -> bool:
-        return edit.rotate_keys("acme", [public("new")], threshold=1, cut_off=True)
+        return edit.cut_off_keys("acme", [public("new")], threshold=1)
 
     def follows(vendor: Vendor) -> None:
         assert delegated(vendor)["acme"] == [public("acme").keyid]

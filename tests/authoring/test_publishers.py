@@ -204,9 +204,7 @@ def test_a_publisher_is_cut_off_and_goes_on(market: Marketplace) -> None:
     """A stolen key is taken away at once; its holder signs days later, elsewhere."""
     vendor = market.vendor
     edit = market.edit(
-        lambda edit: edit.rotate_keys(
-            "acme", [public("new")], threshold=1, cut_off=True
-        )
+        lambda edit: edit.cut_off_keys("acme", [public("new")], threshold=1)
     )
     assert list(edit.warnings) == [
         f"devices refuse acme and all its applications from now on, {UNTIL}"
@@ -242,7 +240,7 @@ def test_the_new_key_is_lost_before_it_signed(market: Marketplace) -> None:
         keys = [public(name)]
 
         def rotate(edit: Edit, keys: list[Key] = keys) -> bool:
-            return edit.rotate_keys("acme", keys, threshold=1, cut_off=True)
+            return edit.cut_off_keys("acme", keys, threshold=1)
 
         market.edit(rotate)
     market.edit(lambda edit: edit.refresh("acme"), "new-2")
@@ -254,11 +252,7 @@ def test_the_new_key_is_lost_before_it_signed(market: Marketplace) -> None:
 
 
 def test_a_cut_off_role_is_rotated_with_keys_at_hand(market: Marketplace) -> None:
-    market.edit(
-        lambda edit: edit.rotate_keys(
-            "acme", [public("new")], threshold=1, cut_off=True
-        )
-    )
+    market.edit(lambda edit: edit.cut_off_keys("acme", [public("new")], threshold=1))
     edit = market.edit(
         lambda edit: edit.rotate_keys("acme", [public("next")], threshold=1), "next"
     )
@@ -268,11 +262,7 @@ def test_a_cut_off_role_is_rotated_with_keys_at_hand(market: Marketplace) -> Non
 
 def test_the_holder_changes_more_in_the_same_edit(market: Marketplace) -> None:
     """Also what hangs below a publisher whose role no device accepts just now."""
-    market.edit(
-        lambda edit: edit.rotate_keys(
-            "acme", [public("new")], threshold=1, cut_off=True
-        )
-    )
+    market.edit(lambda edit: edit.cut_off_keys("acme", [public("new")], threshold=1))
     with pytest.raises(ThresholdError, match="acme v1 has 0 of 1"):
         market.publish("1.1.0")
 
@@ -296,9 +286,7 @@ def test_an_application_is_cut_off_and_recovers(market: Marketplace) -> None:
     assert market.newest() == "999.0.0"
     known = vendor.version(PUMP.role)
     market.edit(
-        lambda edit: edit.rotate_keys(
-            PUMP.role, [public("new-ci")], threshold=1, cut_off=True
-        ),
+        lambda edit: edit.cut_off_keys(PUMP.role, [public("new-ci")], threshold=1),
         "acme",
     )
     with pytest.raises(
@@ -329,7 +317,7 @@ def test_an_application_without_its_policy_is_cut_off(market: Marketplace) -> No
         path.unlink()
     keys = [public("new-ci")]
     market.edit(
-        lambda edit: edit.rotate_keys(PUMP.role, keys, threshold=1, cut_off=True),
+        lambda edit: edit.cut_off_keys(PUMP.role, keys, threshold=1),
         "acme",
     )
     with pytest.raises(ThresholdError):
@@ -363,11 +351,7 @@ def test_a_publisher_key_and_an_absurd_epoch(market: Marketplace) -> None:
     market.edit(lambda edit: edit.set_policy(PUMP, absurd), "acme")
     market.publish("1.0.1")
     market.install("1.0.1")
-    market.edit(
-        lambda edit: edit.rotate_keys(
-            "acme", [public("new")], threshold=1, cut_off=True
-        )
-    )
+    market.edit(lambda edit: edit.cut_off_keys("acme", [public("new")], threshold=1))
     market.edit(lambda edit: edit.refresh("acme"), "new")
     market.publish("1.1.0")
     market.install("1.1.0")
@@ -566,7 +550,7 @@ def test_damage_is_no_cut_off(market: Marketplace) -> None:
         assert edit.keyids("acme") == (public("acme").keyid,)
         assert edit.keyids(PUMP.role) == ()
         assert edit.below("acme") == ()
-        edit.rotate_keys("acme", [public("new")], threshold=1, cut_off=True)
+        edit.cut_off_keys("acme", [public("new")], threshold=1)
 
     with pytest.raises(DigestMismatchError, match=r"acme v1 is .*, signed is"):
         market.edit(cut_off)

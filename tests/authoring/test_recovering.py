@@ -165,9 +165,7 @@ def test_a_key_that_was_taken_away_lists_nothing(filled: Vendor) -> None:
     """The application's key was stolen with the online keys, and is cut off before:
     what only it signed is not made good by the recovery."""
     with filled.repository.edit(filled.keys, clock=filled.clock) as edit:
-        edit.rotate_keys(
-            "acme.pump-monitor", [key("app-2").public_key], threshold=1, cut_off=True
-        )
+        edit.cut_off_keys("acme.pump-monitor", [key("app-2").public_key], threshold=1)
     thief.write(filled, thief.forge(filled))
     online(filled)
     with pytest.raises(ThresholdError):

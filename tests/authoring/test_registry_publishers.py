@@ -53,9 +53,7 @@ def problems(vendor: TaggedVendor) -> list[str]:
 def test_cut_off_and_go_on(vendor: TaggedVendor) -> None:
     change(
         vendor,
-        lambda edit: edit.rotate_keys(
-            PUMP.role, [public("new-ci")], threshold=1, cut_off=True
-        ),
+        lambda edit: edit.cut_off_keys(PUMP.role, [public("new-ci")], threshold=1),
     )
     with pytest.raises(ThresholdError):
         newest(vendor)
@@ -111,10 +109,10 @@ def test_a_release_lands_while_its_publisher_is_removed(vendor: TaggedVendor) ->
     with pytest.raises(UnknownTargetError):
         newest(vendor)
     # The removal stands, whatever became of the release.
-    with pytest.raises(RefusedError, match="there is no publisher acme here"):
+    with pytest.raises(RefusedError, match="acme is no longer a publisher here"):
         vendor.publish_there(vendor.release("1.2.0"))
     change(vendor, lambda edit: edit.refresh())
-    with pytest.raises(RefusedError, match="there is no publisher acme here"):
+    with pytest.raises(RefusedError, match="acme is no longer a publisher here"):
         change(
             vendor,
             lambda edit: edit.add_application(VALVE, [public("ci")], policy=OPEN),

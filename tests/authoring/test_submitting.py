@@ -369,9 +369,7 @@ def test_what_waits_may_be_refused_after_all(plant: Plant) -> None:
     with plant.operator.repository.edit(
         [key("offline"), key("ci"), key("acme")], clock=plant.operator.clock
     ) as edit:
-        edit.rotate_keys(
-            PUMP.role, [key("acme-ci-2").public_key], threshold=1, cut_off=True
-        )
+        edit.cut_off_keys(PUMP.role, [key("acme-ci-2").public_key], threshold=1)
     with plant.submit(key("acme-ci-2"), key("acme")) as edit:
         edit.add_release(plant.operator.release("1.1.0"))
     assert handed_in(edit).after == ()
