@@ -42,11 +42,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TaggedVendor:
-    found = TaggedVendor(tmp_path)
-    found.create_with_pump()
-    found.move()
-    found.registry.install(monkeypatch)
-    found.publish_there(found.release("1.0.0"))
+    found = TaggedVendor.moved(tmp_path, monkeypatch, release="1.0.0")
     assert found.newest_there() == "1.0.0"  # sane
     return found
 

@@ -52,14 +52,7 @@ class Killed(BaseException):
 
 @pytest.fixture
 def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TaggedVendor:
-    found = TaggedVendor(tmp_path)
-    found.create_with_pump()
-    with found.repository.edit(found.keys, clock=found.clock) as edit:
-        edit.add_application(VALVE, [key("ci").public_key], policy=OPEN)
-    found.move()
-    found.registry.install(monkeypatch)
-    found.publish_there(found.release("1.0.0"))
-    found.publish_there(found.release("1.0.0", name=VALVE))
+    found = TaggedVendor.moved(tmp_path, monkeypatch, others=[VALVE], release="1.0.0")
     assert (found.newest_there(), found.newest_there(VALVE)) == ("1.0.0", "1.0.0")
     return found
 

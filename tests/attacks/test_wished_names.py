@@ -80,15 +80,7 @@ PATH = f"acme/releases/pump-monitor/{EVIL}"
 
 @pytest.fixture
 def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TaggedVendor:
-    vendor = TaggedVendor(tmp_path)
-    vendor.create_with_pump()
-    with vendor.repository.edit(vendor.keys, clock=vendor.clock) as edit:
-        edit.add_application(VALVE, [key("ci").public_key], policy=OPEN)
-    vendor.move()
-    vendor.registry.install(monkeypatch)
-    vendor.publish_there(vendor.release("1.0.0"))
-    vendor.publish_there(vendor.release("1.0.0", name=VALVE))
-    return vendor
+    return TaggedVendor.moved(tmp_path, monkeypatch, others=[VALVE], release="1.0.0")
 
 
 def forge(

@@ -12,7 +12,7 @@ import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from margo_supplychain.authoring.content_targets import ContentTargets
 from margo_supplychain.authoring.publish import Published, publish
@@ -29,10 +29,11 @@ from margo_supplychain.transport.tagged import TaggedSource
 from margo_supplychain.transport.tagged_sink import TaggedSink
 from margo_supplychain.verify.trust_store import TrustStore
 from margo_supplychain.verify.verifier import Verifier
-from tests.authoring.trust import DEVICE_POLICY, PUMP, Vendor, key
+from tests.authoring.trust import DEVICE_POLICY, OPEN, PUMP, Vendor, key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     import pytest
 
@@ -212,6 +213,36 @@ class TaggedVendor(Vendor):
 
     registry: MemoryRegistry = field(default_factory=MemoryRegistry)
     root: bytes = b""
+
+    @classmethod
+    def moved(
+        cls,
+        directory: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        others: Sequence[ReleaseName] = (),
+        release: str | None = None,
+    ) -> Self:
+        """Return a vendor of acme/pump-monitor that works in the registry alone.
+
+        Args:
+            directory: where the repository lay before.
+            monkeypatch: lets `oci://` lead to the registry.
+            others: more applications.
+            release: a version of each application that is published there.
+        """
+        found = cls(directory)
+        found.create_with_pump()
+        if others:
+            with found.repository.edit(found.keys, clock=found.clock) as edit:
+                for name in others:
+                    edit.add_application(name, [key("ci").public_key], policy=OPEN)
+        found.move()
+        found.registry.install(monkeypatch)
+        if release is not None:
+            for name in (PUMP, *others):
+                found.publish_there(found.release(release, name=name))
+        return found
 
     def move(self) -> None:
         """Put the repository of the directory into the registry."""

@@ -51,11 +51,7 @@ OWN = f"{HOST}/acme"
 
 @pytest.fixture
 def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TaggedVendor:
-    found = TaggedVendor(tmp_path)
-    found.create_with_pump()
-    found.move()
-    found.registry.install(monkeypatch)
-    return found
+    return TaggedVendor.moved(tmp_path, monkeypatch)
 
 
 def built(

@@ -26,11 +26,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TaggedVendor:
-    found = TaggedVendor(tmp_path)
-    found.create_with_pump()
-    found.move()
-    found.registry.install(monkeypatch)
-    return found
+    return TaggedVendor.moved(tmp_path, monkeypatch)
 
 
 def test_publish(vendor: TaggedVendor) -> None:
