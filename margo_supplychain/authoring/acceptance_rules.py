@@ -80,7 +80,7 @@ def require_bounded_expiry(before: Prospect, file: RoleFile[Targets]) -> None:
         RefusedError: it would.
     """
     period = before.settings.period(kind_of(file.role))
-    if file.expires < before.now + min(SHORTEST, period / _SHORTEST_PART):
+    if file.expires < before.now + shortest(period):
         raise RefusedError(
             f"{file.label} lasts until {format_time(file.expires)} and no longer: "
             "devices would refuse it soon after they have seen it",
@@ -93,6 +93,11 @@ def require_bounded_expiry(before: Prospect, file: RoleFile[Targets]) -> None:
             f"{LONGEST} times the {period.days} days that root gives such a role",
             hint="sign it with an earlier expiry; and look whether the clock was right",
         )
+
+
+def shortest(period: timedelta) -> timedelta:
+    """Return how long a role must last at least, where root gives it a period."""
+    return min(SHORTEST, period / _SHORTEST_PART)
 
 
 def require_known_fields(

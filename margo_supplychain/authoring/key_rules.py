@@ -50,7 +50,7 @@ def check_keys(new: Root, trusted: Root | None) -> None:
                 f"root v{new.version} defines key {keyid[:12]!r}, which no role has",
                 hint=_KEY,
             )
-        _check_form(keyid, key)
+        check_form(keyid, key)
         before = stands.get(threshold.material(key), keyid)
         if before != keyid:
             raise RefusedError(
@@ -84,7 +84,12 @@ def check_holders(new: Root) -> None:
                 )
 
 
-def _check_form(keyid: str, key: Key) -> None:
+def check_form(keyid: str, key: Key) -> None:
+    """Refuse a key that is not written as its holder's tools write it, or under its id.
+
+    Raises:
+        RefusedError: it is not; says what its id would be.
+    """
     from margo_supplychain.signing.keys import parse_public_key
 
     what = f"key {keyid[:12]}"

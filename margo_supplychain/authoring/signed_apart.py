@@ -7,15 +7,14 @@ was published meanwhile.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from margo_supplychain.authoring.evidence import require_who
 from margo_supplychain.authoring.signatures import signed_by
 from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.authoring.targets_draft import AGAIN, TargetsDraft
-from margo_supplychain.errors import FetchError, RefusedError
-from margo_supplychain.formats.tuf_metadata import file_name
+from margo_supplychain.errors import FetchError, FormatError, RefusedError
+from margo_supplychain.formats.tuf_metadata import file_name, parse_targets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,29 +60,38 @@ def unless_there(
 
 
 def as_written(place: Place, draft: TargetsDraft) -> TargetsDraft:
-    """Return a draft as a run that was killed wrote it, if one did.
+    """Return a draft with what a copy of it was signed with that has its name already.
 
-    That copy may have fewer signatures, or others: a name never gets other bytes.
+    A killed run may have written that, or somebody who wants to stop or hurt the
+    hand-over: with a signature that is none, or without those of the old keys. So the
+    signatures that count are kept of both, and written over a copy that has not all of
+    them. What is signed is the same, and nothing that devices believe leads there yet.
 
     Raises:
         RefusedError: something else has its name.
+        StorageError, FetchError: it can't be read or written.
     """
     if place.written("targets", draft.file.version) is None:
         return draft
     name = file_name("targets", draft.file.version)
     try:
         there = place.source.metadata(name, limit=LIMITS.targets)
+        found = parse_targets(there, role="targets", limit=LIMITS.targets)
+    except FormatError:
+        found = None
     except FetchError as why:
         if why.unreachable:
             raise
-        there = b""
-    found = signed_by(there, require_who(draft.proposed.signed, "targets"))
-    if found is not None and found.payload == draft.file.payload:
-        return replace(draft, file=found)
-    raise RefusedError(
-        f"{place.url} has something else under the name of {draft.file.label}",
-        hint=AGAIN,
-    )
+        found = None
+    if found is None or found.payload != draft.file.payload:
+        raise RefusedError(
+            f"{place.url} has something else under the name of {draft.file.label}",
+            hint=f"{AGAIN}; or find out who wrote {name}, and take it away",
+        )
+    draft = draft.with_signatures_of(found)
+    if found.data != draft.data:
+        place.shelf.restore_metadata(name, draft.data)
+    return draft
 
 
 def with_draft(
@@ -102,8 +110,11 @@ def with_draft(
     if draft is None:
         return None, recovered
     if before is not None:
-        # It was drafted from what the place shows, if that is good.
-        standing.append(before.walk.workflow.roles["targets"].file)
+        # It was drafted from what the place shows, if that is good; but a place that
+        # shows an older one than was found must not bring keys back that left.
+        shown = before.walk.workflow.roles["targets"].file
+        if shown.version >= standing[0].version:
+            standing.append(shown)
     fits = [one for one in standing if not draft.changes(one)]
     draft.require_follows((*fits, *standing)[0])
     return as_written(place, draft).data, recovered._replace(lacking=TOP)

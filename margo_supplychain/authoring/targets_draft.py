@@ -21,6 +21,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Self, final
 
 from margo_supplychain import threshold
+from margo_supplychain.authoring.acceptance_rules import LONGEST, shortest
+from margo_supplychain.authoring.draft_form import require_plain
 from margo_supplychain.authoring.envelopes import check_signatures
 from margo_supplychain.authoring.evidence import require_who
 from margo_supplychain.authoring.holders import known_holders, named
@@ -34,7 +36,11 @@ from margo_supplychain.authoring.signatures import (
     with_signatures,
 )
 from margo_supplychain.authoring.state import LIMITS
-from margo_supplychain.errors import IncompleteError, RefusedError
+from margo_supplychain.errors import (
+    IncompleteError,
+    MetadataFormatError,
+    RefusedError,
+)
 from margo_supplychain.formats import strict_json
 from margo_supplychain.formats.times import format_time
 from margo_supplychain.formats.tuf_metadata import parse_targets
@@ -55,9 +61,6 @@ AGAIN: Final = (
     "draft it again (margo-supplychain root draft) and have it signed; nothing was "
     "changed"
 )
-# It waits for its holders and for those of root, but it does not last for ever.
-_LONGEST: Final = 2
-
 _FREE: Final = frozenset(("version", "expires"))
 
 
@@ -208,11 +211,19 @@ class TargetsDraft:
 
     # --- signing ----------------------------------------------------------------------
 
-    def sign(self, signer: Signer) -> Self:
+    def sign(
+        self, signer: Signer, *, standing: RoleFile[Targets] | None = None
+    ) -> Self:
         """Return it with this key's signature; as it is if the key has signed.
 
+        Args:
+            signer: the private key.
+            standing: what it is compared with, verified; without it, nothing is signed
+                that a screen does not show (`draft_form`).
+
         Raises:
-            RefusedError: neither root gives the key to targets.
+            RefusedError: neither root gives the key to targets, or it changes or may
+                hide something.
             SignerError: the key made a signature that does not verify.
         """
         who, signers = self._who(), Signers([signer])
@@ -221,7 +232,22 @@ class TargetsDraft:
             raise self._refused(signer.public_key.keyid)
         if keyids <= self.signed_by:
             return self
+        self.require_signable(standing)
         return replace(self, file=with_signatures(self.file, who, signers=signers))
+
+    def require_signable(self, standing: RoleFile[Targets] | None) -> None:
+        """Refuse what a holder should not sign, whatever it is compared with.
+
+        Args:
+            standing: see `sign`.
+
+        Raises:
+            RefusedError: it changes what stands, or may hide something.
+        """
+        if standing is None:
+            require_plain(self.file)
+        else:
+            self.require_follows(standing)
 
     def merge(self, other: Self) -> Self:
         """Return it with the signatures of another copy, too.
@@ -236,7 +262,21 @@ class TargetsDraft:
                 hint="somebody drafted it anew or changed it: compare what each says; "
                 "nothing was changed",
             )
-        file = with_signatures(self.file, self._who(), files=[other.file])
+        return self.with_signatures_of(other.file)
+
+    def with_signatures_of(self, copy: RoleFile[Targets]) -> Self:
+        """Return it with the signatures of a copy that count; what else is there goes.
+
+        Args:
+            copy: of the same payload; unverified.
+        """
+        if len(copy.metadata.signatures) > threshold.MAX_SIGNATURES:
+            return self
+        try:
+            check_signatures(copy)
+        except MetadataFormatError:
+            return self  # a form of them that some clients don't read
+        file = with_signatures(self.file, self._who(), files=[copy])
         return replace(self, file=file)
 
     # --- whether it can be adopted ----------------------------------------------------
@@ -255,7 +295,9 @@ class TargetsDraft:
             )
 
     def require_lasting(self, now: datetime) -> None:
-        """Refuse a draft that has expired, or that would last for ever.
+        """Refuse a draft that has expired or soon will, or that would last for ever.
+
+        It waits for its holders and for those of root, and stands for a while then.
 
         Raises:
             RefusedError: it does.
@@ -268,10 +310,16 @@ class TargetsDraft:
                 hint=AGAIN,
             )
         period = _period(self.proposed.signed)
-        if expires > now + _LONGEST * period:
+        if expires < now + shortest(period):
+            raise RefusedError(
+                f"{self.file.label} lasts until {format_time(expires)} and no longer: "
+                "devices would refuse it soon after they have seen it",
+                hint=AGAIN,
+            )
+        if expires > now + LONGEST * period:
             raise RefusedError(
                 f"{self.file.label} lasts until {format_time(expires)}, more than "
-                f"{_LONGEST} times the {period.days} days that root gives targets",
+                f"{LONGEST} times the {period.days} days that root gives targets",
                 hint=AGAIN,
             )
 
@@ -344,5 +392,10 @@ def _roles(said: dict[str, Any]) -> dict[str, Any]:
 
 
 def _differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    # As bytes: to Python 1 is True, and what is not there is null.
     names = sorted({*before, *after})
-    return [one for one in names if before.get(one) != after.get(one)]
+    return [one for one in names if _bytes(before, one) != _bytes(after, one)]
+
+
+def _bytes(said: Mapping[str, Any], name: str) -> bytes | None:
+    return strict_json.canonical(said[name]) if name in said else None

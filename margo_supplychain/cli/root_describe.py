@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from margo_supplychain.cli import describe
 from margo_supplychain.cli.failures import PROGRAM
 from margo_supplychain.cli.output import Result
-from margo_supplychain.cli.root_files import typed_place
+from margo_supplychain.cli.root_files import drafted, typed_place
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence
@@ -115,7 +116,10 @@ def standing(
 def _after(proposal: RootProposal, path: Path) -> str:
     if proposal.trusted is None:
         return f"{PROGRAM} repo init DIR --signed-root {path} …"
-    return f"{PROGRAM} root finalize {path}{typed_place()}"
+    # What `root draft` writes there; without it who finalizes would need more keys.
+    beside = drafted(path)
+    given = f" --with {beside}" if os.path.lexists(beside) else ""
+    return f"{PROGRAM} root finalize {path}{given}{typed_place()}"
 
 
 def next_holder(proposal: RootProposal) -> str:

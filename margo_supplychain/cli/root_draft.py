@@ -20,15 +20,18 @@ from margo_supplychain.cli.files import read_named
 from margo_supplychain.cli.options import epilog
 from margo_supplychain.cli.output import Result
 from margo_supplychain.cli.root_describe import tell
-from margo_supplychain.cli.root_files import Trust, typed_place, write_fresh
+from margo_supplychain.cli.root_files import Trust, drafted, typed_place, write_fresh
 from margo_supplychain.cli.signing_keys import TARGETS, open_signers
 from margo_supplychain.errors import FetchError, FormatError, VerificationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tuf.api.metadata import Targets
+
     from margo_supplychain.authoring.proposals import RootProposal
     from margo_supplychain.authoring.targets_draft import TargetsDraft
+    from margo_supplychain.formats.tuf_metadata import RoleFile
     from margo_supplychain.threshold import ThresholdStatus
 
 proposal_option = click.option(
@@ -46,6 +49,7 @@ class _Shown(NamedTuple):
         proposal: where the proposed root lies.
         path: where the draft lies.
         compared: what it was compared with, for people; None if with nothing.
+        standing: the same, verified.
         is_apart: whether who looks at it has no repository to go on with.
     """
 
@@ -54,6 +58,7 @@ class _Shown(NamedTuple):
     path: Path
     compared: str | None
     is_apart: bool = False
+    standing: RoleFile[Targets] | None = None
 
 
 @click.command(
@@ -78,7 +83,7 @@ def draft(author: Author, *, file: str, out: str | None) -> Result:
     so that no device meets a gap.
     """
     path = Path(file)
-    target = Path(out) if out else path.with_suffix(".targets.json")
+    target = Path(out) if out else drafted(path)
     proposal = Trust(author=author, roots=()).read(path)
     with author.explained():
         found = author.open().draft_targets(proposal, state=author.memory())
@@ -108,6 +113,8 @@ def sign(
     path, target, proposal = shown
     author = trust.author
     before = _read(trust, path, proposal)
+    before.draft.require_signable(before.standing)
+    before.draft.require_lasting(describe.now())
     tell(author.invocation, _rows(before), yes=yes)
     confirm("sign this?", yes=yes)
     signed = before.draft
@@ -115,7 +122,7 @@ def sign(
         for signer in open_signers(
             keyring, author.invocation, given=keys, settings=TARGETS
         ):
-            signed = signed.sign(signer)
+            signed = signed.sign(signer, standing=before.standing)
     new = sorted(signed.signed_by - before.draft.signed_by)
     signed = _save(target, signed)
     names = _names(signed, new)
@@ -180,7 +187,7 @@ def _read(trust: Trust, path: Path, proposal: Path) -> _Shown:
         RefusedError: it would change something.
     """
     found = _parsed(path, _proposed(trust, proposal))
-    author, compared = trust.author, None
+    author, standing = trust.author, None
     if author.place:
         try:
             state = author.open().begun(state=author.memory())
@@ -189,8 +196,8 @@ def _read(trust: Trust, path: Path, proposal: Path) -> _Shown:
         if state is not None:
             standing = state.trusted("targets").file
             found.require_follows(standing)
-            compared = standing.label
-    return _Shown(found, proposal, path, compared, not author.place)
+    compared = None if standing is None else standing.label
+    return _Shown(found, proposal, path, compared, not author.place, standing)
 
 
 def _parsed(path: Path, proposal: RootProposal) -> TargetsDraft:
@@ -251,12 +258,15 @@ def _rows(shown: _Shown) -> list[str]:
     """Return what a draft is: what a signer sees before signing."""
     import hashlib
 
+    from margo_supplychain.authoring.draft_form import field_rows
+    from margo_supplychain.formats.times import format_time
+
     draft = shown.draft
     proposed = hashlib.sha256(draft.proposed.payload).hexdigest()
     rows = [
         ("proposal", f"sha256 {proposed}"),
         ("draft", f"sha256 {draft.digest}"),
-        ("expiry", describe.date(draft.file.expires)),
+        ("expiry", format_time(draft.file.expires)),
     ]
     for one in draft.publishers():
         # Where nothing compares them, a person does: whole.
@@ -264,6 +274,7 @@ def _rows(shown: _Shown) -> list[str]:
         keys = ", ".join(keyid[:length] for keyid in one.keys)
         rows.append(("publisher", f"{one.role}  {one.threshold} of {keys}"))
     if shown.compared is None:
+        rows += field_rows(draft.file)
         rows.append(("changes", "not compared: what stands is not at hand here"))
     else:
         rows.append(("changes", f"nothing but version and expiry of {shown.compared}"))

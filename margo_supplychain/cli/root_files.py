@@ -241,6 +241,11 @@ def trusts(command: Callable[..., Result]) -> Callable[..., Result]:
     return with_trust
 
 
+def drafted(path: Path) -> Path:
+    """Return where `root draft` writes the targets that goes with a proposal."""
+    return path.with_suffix(".targets.json")
+
+
 def typed_place() -> str:
     """Return ` --repo …`, ` --state …`, ` --root …` as typed, for the next command."""
     given = click.get_current_context().params

@@ -287,6 +287,54 @@ def test_another_draft_is_not_written_over(plant: Plant) -> None:
     assert "exists, and is another file" in ran.err
 
 
+def edited(plant: Plant, **changes: object) -> None:
+    file = plant.stick / "root-2.targets.json"
+    value = json.loads(file.read_bytes())
+    value["signed"].update(changes)
+    file.write_bytes(strict_json.canonical(value))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"expires": "2126-01-01T00:00:00Z"}, "more than 2 times the 365 days"),
+        ({"expires": "2020-01-01T00:00:00Z"}, "before anybody adopted it"),
+        ({"version": 2**53 - 1}, "beyond any version that is counted to"),
+        ({"x-note": {}}, "has the field x-note, which nobody is shown"),
+    ],
+)
+def test_who_has_nothing_to_compare_it_with_signs_what_is_shown(
+    plant: Plant, changes: dict[str, object], message: str
+) -> None:
+    drafted(plant)
+    edited(plant, **changes)
+    ran = signed(plant, "vault", "t-1.key")
+    assert (ran.status, ran.out) == (2, "")
+    assert message in ran.err
+    assert (
+        json.loads((plant.stick / "root-2.targets.json").read_bytes())["signatures"]
+        == []
+    )
+
+
+def test_keys_that_left_are_shown(plant: Plant) -> None:
+    drafted(plant)
+    edited(plant, **{"x-left": {"acme": ["ab" * 32]}})
+    ran = signed(plant, "vault", "t-1.key")
+    assert f'  left       acme  ["{"ab" * 32}"]\n' in ran.err
+
+
+def test_who_signs_the_root_last_is_told_of_the_draft(plant: Plant) -> None:
+    at = ("root", "status", ROOT, "--root", "../stick/1.root.json")
+    ran = plant.at("vault", *at)
+    assert ran.out.endswith(
+        f"margo-supplychain root finalize {ROOT} --root ../stick/1.root.json\n"
+    )
+    drafted(plant)
+    ran = plant.at("vault", *at)
+    assert f"margo-supplychain root finalize {ROOT} --with {DRAFT} --root" in ran.out
+
+
 def test_who_has_the_repository_sees_a_publisher_that_changed(plant: Plant) -> None:
     drafted(plant)
     file = plant.stick / "root-2.targets.json"
