@@ -138,8 +138,8 @@ def passphrase_options(
             "pin_files",
             multiple=True,
             metavar="[TOKEN=]FILE",
-            help="First line of FILE (mode 0600; - is stdin) is the PIN of TOKEN, or "
-            "of every token.",
+            help="First line of FILE (mode 0600; - is stdin) is the PIN of TOKEN (* is "
+            "every other one), or of every token.",
         )
         @functools.wraps(command)
         def with_pin(

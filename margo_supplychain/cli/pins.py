@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TOKEN: Final = "pkcs11:"  # noqa: S105 - what the names of tokens begin with
 _OPTION: Final = "--pin-file"
+_OTHERS: Final = "*"  # names every token that is not named otherwise
 _HINT: Final = "name one token: its label, or 'pkcs11:token=LABEL;serial=…'"
 
 # What a token says of itself: attribute and value.
@@ -52,12 +53,22 @@ class Pins:
     def from_options(cls, options: Sequence[str]) -> Pins:
         """Make one from the values of `--pin-file`.
 
+        A file for any token stands alone: beside named ones it would go to a token
+        whose name was mistyped. `*=FILE` says that every other one is meant.
+
         Raises:
-            click.UsageError: two answers for the same token.
+            click.UsageError: two answers for the same token, or for any token beside
+                named ones.
             SignerError: what names no token.
         """
         files = divided(_OPTION, options, "token")
-        return cls(default=files.pop("", None), files=files)
+        if "" in files and len(files) > 1:
+            raise click.UsageError(
+                f"{_OPTION} names some tokens, and gives a file for whatever token "
+                "asks: name that one too, or say '*=FILE' for every other token"
+            )
+        default = files.pop("", None) or files.pop(_OTHERS, None)
+        return cls(default=default, files=files)
 
     @property
     def given(self) -> bool:

@@ -88,14 +88,16 @@ def test_pin_of_the_token_that_is_named(
     """A token that is named with its serial number gets its own PIN, not the one for
     every other; nor does one with another serial number get a guess."""
     named = f"pkcs11:token=root-b;serial={theirs.serial}={theirs.pin_file}"
-    opens(theirs, handler(named, str(ours.pin_file)))
-    opens(theirs, handler(f"pkcs11:serial={theirs.serial}={theirs.pin_file}", "/none"))
+    opens(theirs, handler(named, f"*={ours.pin_file}"))
+    opens(
+        theirs, handler(f"pkcs11:serial={theirs.serial}={theirs.pin_file}", "*=/none")
+    )
     opens(theirs, handler(f"root-b={ours.pin_file}", named))
     assert set(sent) == {b"999999"}
     sent.clear()
     mistyped = f"pkcs11:token=root-b;serial=4711={theirs.pin_file}"
     with pytest.raises(SignerError, match="a token with that label which is not token"):
-        opens(theirs, handler(mistyped, str(ours.pin_file)))
+        opens(theirs, handler(mistyped, f"*={ours.pin_file}"))
     made_by = f"pkcs11:token=root-b;model=SoftHSM%20v2={theirs.pin_file}"
     with pytest.raises(SignerError, match="2 values of --pin-file fit token root-b"):
         opens(theirs, handler(made_by, f"pkcs11:serial={theirs.serial}=/none"))
@@ -103,6 +105,21 @@ def test_pin_of_the_token_that_is_named(
         handler("root-b=/none", f"pkcs11:token=root-b={theirs.pin_file}")
     assert sent == []
     opens(theirs, handler(named))
+
+
+@pytest.mark.parametrize("name", ["root-B", "root-b ", "pkcs11:serial=4711"])
+def test_pin_of_one_token_beside_a_mistyped_name(
+    ours: SoftToken, theirs: SoftToken, sent: list[bytes | None], name: str
+) -> None:
+    """A name that no token has leaves its token to the file for any: that one would
+    get the PIN of another. So a file for any stands alone, or says that it is meant."""
+    opens(theirs, handler(f"root-b={theirs.pin_file}", f"*={ours.pin_file}"))
+    sent.clear()
+    with pytest.raises(click.UsageError, match="for every other token"):
+        handler(f"{name}={theirs.pin_file}", str(ours.pin_file))
+    assert sent == []
+    opens(ours, handler(f"root-b={theirs.pin_file}", f"*={ours.pin_file}"))
+    assert set(sent) == {ours.pin.encode()}
 
 
 def test_refused_pin_by_another_module(

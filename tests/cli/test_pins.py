@@ -33,7 +33,7 @@ def test_a_token_by_its_label_or_uri_or_any(tmp_path: Path) -> None:
     one, two, rest = (
         secret(tmp_path / name, f"{name}\nmore\n") for name in ("one", "two", "rest")
     )
-    pin = handler(f"root-a={one}", f"pkcs11:token=root-b={two}", rest)
+    pin = handler(f"root-a={one}", f"pkcs11:token=root-b={two}", f"*={rest}")
     assert pin.pins_given
     assert not pin.given
     assert pin(token=ROOT_A, tries_left=None) == "one"
@@ -84,6 +84,9 @@ def test_the_last_try_is_left_to_a_person(tmp_path: Path) -> None:
         (["root-a="], "--pin-file 'root-a=' names no file"),
         (["a", "b"], "--pin-file gives that of every token twice"),
         (["t=a", "t=b"], "--pin-file gives that of 't' twice"),
+        (["t=a", "b"], "and gives a file for whatever token asks: name that one too"),
+        (["*=a", "b"], "and gives a file for whatever token asks"),
+        (["*=a", "*=b"], r"--pin-file gives that of '\*' twice"),
     ],
 )
 def test_contradictions(options: list[str], match: str) -> None:
