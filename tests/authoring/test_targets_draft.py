@@ -7,22 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from margo_supplychain.authoring.draft_form import field_rows
 from margo_supplychain.authoring.targets_draft import TargetsDraft
 from margo_supplychain.errors import (
     FormatError,
     IncompleteError,
+    MetadataFormatError,
     RefusedError,
 )
-from margo_supplychain.formats import strict_json
+from margo_supplychain.formats import canonical_json, strict_json
 from margo_supplychain.formats.pins import Pin
+from margo_supplychain.formats.tuf_metadata import parse_targets
 from margo_supplychain.verify.trust_store import TrustStore
 from tests.authoring import thief
 from tests.authoring.ceremony import keys_of
-from tests.authoring.test_kill import at
+from tests.authoring.killing import at
 from tests.authoring.trust import PUMP, Vendor, key
 from tests.faults.crash import Crash, Loss, crash_points
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from margo_supplychain.authoring.proposals import RootProposal, SignedRoot
@@ -61,6 +65,14 @@ def adopt(
     return vendor.repository.adopt_root(
         root, [key(one) for one in names], targets=targets, clock=vendor.clock
     )
+
+
+def signed_blindly(data: bytes, *names: str) -> bytes:
+    """Return a file with the signatures of who signs whatever there is."""
+    value = json.loads(data)
+    payload = canonical_json.encode(value["signed"])
+    value["signatures"] = [key(name).sign(payload).to_dict() for name in names]
+    return strict_json.canonical(value)
 
 
 def newest(vendor: Vendor, store: TrustStore | None = None) -> str:
@@ -251,11 +263,9 @@ def test_nothing_else_changes(
     found, before = draft(filled, proposal), filled.files()
     value = json.loads(found.data)
     value["signed"].update(change)
-    found = again(found, strict_json.canonical(value))
-    for name in ("t-1", "t-3", *also):
-        found = found.sign(key(name))
+    data = signed_blindly(strict_json.canonical(value), "t-1", "t-3", *also)
     with pytest.raises(RefusedError, match=message):
-        adopt(filled, proposal.finalize(), found.data, "ci")
+        adopt(filled, proposal.finalize(), data, "ci")
     assert filled.files() == before
 
 
@@ -291,9 +301,73 @@ def test_a_copy_with_fewer_signatures_lies_there(filled: Vendor) -> None:
     signed = draft(filled, proposal, "t-1", "t-3")
     taken = filled.trust / "metadata/2.targets.json"
     taken.write_bytes(signed.data)
-    adopt(filled, proposal.finalize(), signed.sign(key("offline")).data, "ci")
-    assert taken.read_bytes() == signed.data
+    whole = signed.sign(key("offline"))
+    assert adopt(filled, proposal.finalize(), whole.data, "ci").warnings == ()
+    assert taken.read_bytes() == whole.data
     sound(filled)
+
+
+def test_a_copy_with_more_signatures_lies_there(filled: Vendor) -> None:
+    proposal = propose(filled, targets=NEW)
+    signed = draft(filled, proposal, "t-1", "t-3")
+    whole = signed.sign(key("offline"))
+    taken = filled.trust / "metadata/2.targets.json"
+    taken.write_bytes(whole.data)
+    assert adopt(filled, proposal.finalize(), signed.data, "ci").warnings == ()
+    assert taken.read_bytes() == whole.data
+    sound(filled)
+
+
+def test_signed_where_it_can_be_compared(filled: Vendor) -> None:
+    """What stands may be of another tool; it is signed beside that, and shown."""
+    found = draft(filled, propose(filled, targets=NEW))
+    value = json.loads(found.data)
+    value["signed"]["x-tool"] = {"note": 1}
+    odd = again(found, strict_json.canonical(value))
+    value["signed"]["version"] = 1
+    standing = parse_targets(
+        strict_json.canonical(value), role="targets", limit=len(odd.data)
+    )
+    with pytest.raises(RefusedError, match="has the field x-tool, which nobody is"):
+        odd.sign(key("t-1"))
+    assert odd.sign(key("t-1"), standing=standing).new.signers
+    with pytest.raises(RefusedError, match=r"does not say the same .* x-tool"):
+        found.sign(key("t-1"), standing=standing)
+    assert again(found, found.data).changes(found.file) == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda said: said["delegations"]["roles"][0].update(terminating=1), "acme"),
+        (lambda said: said["delegations"]["roles"][0].update(threshold=True), "acme"),
+        (lambda said: said.update({"x-note": None}), "x-note"),
+    ],
+)
+def test_values_that_only_read_alike_differ(
+    filled: Vendor, change: Callable[[dict[str, Any]], object], said: str
+) -> None:
+    found = draft(filled, propose(filled, targets=NEW))
+    value = json.loads(found.data)
+    change(value["signed"])
+    try:
+        other = again(found, strict_json.canonical(value))
+    except MetadataFormatError:
+        return  # no reader takes it
+    assert said in " ".join(other.changes(found.file))
+
+
+def test_what_is_said_besides_is_shown_within_bounds(filled: Vendor) -> None:
+    found = draft(filled, propose(filled, targets=NEW))
+    assert {word for word, _ in field_rows(found.file)} <= {"holder"}
+    before = len(field_rows(found.file))
+    value = json.loads(found.data)
+    value["signed"]["x-left"] = {f"r{number:03}": ["ab" * 32] for number in range(40)}
+    shown = field_rows(again(found, strict_json.canonical(value)).file)
+    assert len(shown) == 21
+    assert shown[-1][1].startswith(f"{20 + before} more, sha256 ")
+    value["signed"]["x-left"]["r039"] = ["cd" * 32]
+    assert field_rows(again(found, strict_json.canonical(value)).file) != shown
 
 
 # --- killed --------------------------------------------------------------------------
