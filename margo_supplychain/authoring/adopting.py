@@ -29,16 +29,22 @@ from margo_supplychain.authoring.adoption_trial import judged
 from margo_supplychain.authoring.directory_place import DirectoryPlace
 from margo_supplychain.authoring.ending import finish
 from margo_supplychain.authoring.evidence import (
-    SANE,
     needs_signing,
     read_chain,
     require_who,
 )
 from margo_supplychain.authoring.healing import begin
+from margo_supplychain.authoring.lying import (
+    SANE,
+    Lying,
+    is_illegible,
+    require_writable,
+)
 from margo_supplychain.authoring.overlay import Overlay
 from margo_supplychain.authoring.proposal_rules import check_returning, check_time
 from margo_supplychain.authoring.rehearsal import holder_of
 from margo_supplychain.authoring.replacing import replace_keys
+from margo_supplychain.authoring.rolled_back import newer_targets, taken_back
 from margo_supplychain.authoring.root_writing import (
     follow,
     moment,
@@ -60,7 +66,6 @@ from margo_supplychain.authoring.state import (
 from margo_supplychain.authoring.unfinished import (
     FINISH,
     is_no_root,
-    require_writable,
     unfinished,
 )
 from margo_supplychain.authoring.written import Written
@@ -73,13 +78,15 @@ from margo_supplychain.errors import (
     RefusedError,
     VerificationError,
 )
+from margo_supplychain.formats.tuf_metadata import file_name
 from margo_supplychain.storage.durable import clean_temporary
+from margo_supplychain.transport.locations import TIMESTAMP
 from margo_supplychain.verify.clock import StoppedClock
 from margo_supplychain.verify.memory import Memory
 from margo_supplychain.verify.workflow import Demand, Workflow
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from tuf.api.metadata import Root
 
@@ -120,21 +127,44 @@ def adopt(
     except (ExpiredError, ClockError):
         raise  # it may be an old copy that a registry shows
     except (VerificationError, FetchError, ConflictError) as why:
-        if isinstance(why, FetchError) and not why.missing:
-            if why is not found.problem or not is_no_root(start.place, root, why):
-                raise
-            require_writable(start.place, root)
+        if isinstance(why, FetchError) and not _is_left(start.place, root, found, why):
+            raise
         return replace_keys(start, chain, draft, is_there=False, problem=why)
+    return _go_on(start, work, chain, draft)
+
+
+def _is_left(place: Place, root: RoleFile[Root], found: Roots, why: FetchError) -> bool:
+    """Say whether what can't be read is what somebody left there, and no silence."""
+    if why is found.problem:
+        # A root that devices may go on from is not what anybody writes over.
+        return is_no_root(place, root, why)
+    return is_illegible(place, why)
+
+
+def _go_on(
+    start: Beginning,
+    work: Work,
+    chain: Sequence[RoleFile[Root]],
+    draft: TargetsDraft | None,
+) -> Written:
+    """Adopt the last root of a chain where an edit could begin."""
+    *_, last, root = chain
     standing = work.state.walk.workflow.roles["targets"].file
     lacking = _lacking(work.state, root, start)
     draft = unless_there(draft, standing)
     if draft is not None:
-        draft.require_follows(standing)
-        draft = as_written(start.place, draft)
         lacking |= TOP
     if not lacking:
         return _alone(start, work, root)
+    newer = None
+    if "targets" in lacking:
+        newer = newer_targets(start, last.signed, standing)
+    if draft is not None and newer is None:
+        draft.require_follows(standing)
+        draft = as_written(start.place, draft)
     if _is_handed_on(work, root.signed, lacking, draft):
+        if newer is not None:
+            raise taken_back(standing, newer)
         return _hand_on(start, work, root, lacking, draft)
     written = replace_keys(start, chain, draft, is_there=False, before=work.state)
     if "root" in work.state.walk.expired or _is_odd(work.state):
@@ -252,7 +282,11 @@ def _alone(start: Beginning, work: Work, root: RoleFile[Root]) -> Written:
     chain = (work.state.root.file, root)
     source = start.place.source
     devices = [holder_of(work.state, "a device with the previous state")]
-    told = judged(start, Overlay(staged_root(root), source), chain, devices, work.state)
+    brought = _unserved(start, work.state)
+    staged = staged_root(root)
+    staged.metadata.update(brought)
+    told = judged(start, Overlay(staged, source), chain, devices, work.state)
+    _restore(start.place, brought, root)
     write_root(start.place, chain)
     told += follow(start)
     return Written(roles=of_root(root), warnings=(*work.warnings, *told))
@@ -273,7 +307,10 @@ def _hand_on(
     def judge(overlay: Overlay) -> None:
         staged = Overlay(staged_root(root), overlay)
         told.extend(judged(start, staged, chain, [previous], work.state))
+        _restore(start.place, brought, root)
 
+    brought = _unserved(start, work.state)
+    work.staged.metadata.update(brought)
     work.next_root = root.signed
     work.signed_at = max(work.signed_at, moment(start, root))
     if draft is not None:
@@ -299,6 +336,21 @@ def _hand_on(
     return Written(roles=roles, warnings=(*work.warnings, *told))
 
 
+def _unserved(start: Beginning, state: State) -> dict[str, bytes]:
+    """Return the files that devices don't find: whoever may write put others there."""
+    listed = {
+        "snapshot.json": state.timestamp.signed.snapshot_meta,
+        **state.snapshot.signed.meta,
+    }
+    return Lying(start).unserved(listed)
+
+
+def _restore(place: Place, brought: Mapping[str, bytes], root: RoleFile[Root]) -> None:
+    require_writable(place, [*brought, TIMESTAMP, file_name("root", root.version)])
+    for name, data in brought.items():
+        place.shelf.restore_metadata(name, data)
+
+
 # --- a root that is there ------------------------------------------------------------
 
 
@@ -308,8 +360,11 @@ def _continue(
     """Finish the newest root, if it is not finished; write nothing else."""
     try:
         begin(start)
-    except (VerificationError, FetchError):
-        if unfinished(start.place.source, Roots(tuple(chain), None)) is None:
+    except (VerificationError, FetchError) as why:
+        # In the gap, somebody may have put anything in the timestamp's place.
+        is_taken = isinstance(why, FetchError) and is_illegible(start.place, why)
+        left = unfinished(start.place.source, Roots(tuple(chain), None))
+        if left is None and not (is_taken and len(chain) > 1):
             raise
         return replace_keys(start, chain, draft, is_there=True)
     return Written(warnings=tuple(follow(start)))

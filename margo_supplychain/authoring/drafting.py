@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from margo_supplychain.authoring.evidence import needs_signing, read_chain
+from margo_supplychain.authoring.lying import is_illegible
 from margo_supplychain.authoring.recovering import recover
 from margo_supplychain.authoring.role_signing import MOST_TAKEN
+from margo_supplychain.authoring.rolled_back import newer_targets, taken_back
 from margo_supplychain.authoring.targets_draft import ROLE, TargetsDraft
 from margo_supplychain.errors import (
     ConflictError,
@@ -48,7 +50,8 @@ def _standing(start: Beginning, proposal: RootProposal) -> State:
     """Return what the proposed root goes on from, as `adopting` would see it.
 
     Raises:
-        RefusedError: the proposal does not follow the newest root.
+        RefusedError: the proposal does not follow the newest root; or a newer targets
+            lies there than what it would go on from, and says something else.
     """
     found = read_chain(start)
     newest, trusted = found.newest, proposal.trusted
@@ -61,13 +64,22 @@ def _standing(start: Beginning, proposal: RootProposal) -> State:
         )
     if found.problem is None:
         try:
-            return start.load()
+            state = start.load()
         except FetchError as why:
-            if not why.missing:
+            if not is_illegible(start.place, why):
                 raise
         except VerificationError:
             pass  # stolen or lost keys: what is left of what they signed
-    return recover(start, (*found.chain, proposal.root), is_there=False).state
+        else:
+            if newer_targets(start, newest.signed, state.trusted(ROLE).file) is None:
+                return state
+    # With snapshot's keys gone, what they take back does not count.
+    state = recover(start, (*found.chain, proposal.root), is_there=False).state
+    standing = state.trusted(ROLE).file
+    newer = newer_targets(start, newest.signed, standing)
+    if newer is not None:
+        raise taken_back(standing, newer)
+    return state
 
 
 def _free(start: Beginning, last: int) -> int:

@@ -10,32 +10,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, final
 
 from margo_supplychain.authoring.directory_place import DirectoryPlace
+from margo_supplychain.authoring.lying import SANE, Lying, previous_timestamp
 from margo_supplychain.authoring.role_signing import meta_of
 from margo_supplychain.authoring.roles import signers_of
 from margo_supplychain.authoring.signatures import signed_by
 from margo_supplychain.authoring.state import LIMITS, Roots, read_roots
-from margo_supplychain.authoring.witnesses import bounded
-from margo_supplychain.errors import FetchError, RefusedError
+from margo_supplychain.authoring.witnesses import MOST_LOOKED_AT, bounded
+from margo_supplychain.errors import RefusedError
 from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.tuf_metadata import file_name
-from margo_supplychain.transport.directory import DirectorySink
 from margo_supplychain.transport.locations import TIMESTAMP
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from tuf.api.metadata import MetaFile, Root, Snapshot, Timestamp
 
     from margo_supplychain.authoring.healing import Beginning
     from margo_supplychain.authoring.roles import RoleSigners
     from margo_supplychain.formats.tuf_metadata import RoleFile
-    from margo_supplychain.transport.protocols import Source
 
 COUNTED: Final = 2**30
 """No honest version goes beyond: one a second for 34 years."""
-SANE: Final = 2**31
-"""Beyond is what only a thief chooses. Who counts on from `COUNTED` stays far below."""
-MOST_READ: Final = 512  # old files of one role; the newest come first
 
 
 def read_chain(start: Beginning) -> Roots:
@@ -76,7 +72,7 @@ def require_who(root: Root, role: str) -> RoleSigners:
 
 
 @final
-class Evidence:
+class Evidence(Lying):
     """What the keys of an old or new root signed, wherever it is found.
 
     Nothing was published that the new root's keys alone have signed, as long as that
@@ -91,17 +87,18 @@ class Evidence:
         timestamps, snapshots: newest first.
         published: the sha256 of each snapshot that a timestamp names or the author's
             memory has; of others, nobody was told as far as can be seen.
+        unread: how many names of timestamp in a registry were too many to look at.
     """
 
     def __init__(
         self, start: Beginning, *, old: Root, new: Root, is_there: bool
     ) -> None:
-        self.start = start
+        super().__init__(start)
         self.new = new
         self.signing = (new, old) if is_there else (old,)
         self.is_there = is_there
         self.published: set[str] = set()
-        self._names: dict[str, list[int]] | None = None
+        self.unread = 0
         self.timestamps = self._unique("timestamp", self._timestamp_files())
         self.snapshots = self._unique("snapshot", self._snapshot_files())
 
@@ -127,36 +124,34 @@ class Evidence:
 
     def _timestamp_files(self) -> Iterator[bytes]:
         place, store = self.start.place, self.start.store
-        yield from self.read(TIMESTAMP, LIMITS.timestamp)
+        yield self.read(TIMESTAMP, LIMITS.timestamp) or b""
         if store is not None:
             yield store.copy("timestamp") or b""
         if isinstance(place, DirectoryPlace):
-            yield place.previous() or b""
+            yield previous_timestamp(place) or b""
         else:
-            # Who floods the names must not hide the honest ones: this refuses.
-            sane = [one for one in place.versions("timestamp") if one <= SANE]
-            for _, data in bounded(place, "timestamp", sane):
+            # One of each edit that ever was, or a flood: neither may bar a new root.
+            sane = sorted(one for one in place.versions("timestamp") if one <= SANE)
+            self.unread = len(sane[:-MOST_LOOKED_AT])
+            for _, data in bounded(place, "timestamp", sane[-MOST_LOOKED_AT:]):
                 yield data
 
     def _snapshot_files(self) -> Iterator[bytes]:
         place, store = self.start.place, self.start.store
         for one in self.timestamps:
-            try:
-                data = place.named("snapshot", one.signed.snapshot_meta)
-            except FetchError as why:
-                if why.unreachable:
-                    raise
-            else:
+            data = self.under("snapshot", one.signed.snapshot_meta)
+            if data is not None:
                 self._note(data, one.signed.snapshot_meta)
                 yield data
         if store is not None:
-            data = store.copy("snapshot") or b""
-            self.published.add(Digest.of(data).hex)
-            yield data
+            known = store.copy("snapshot") or b""
+            self.published.add(Digest.of(known).hex)
+            yield known
         if place.is_own:
             # Where others publish at the same time, only witnesses tell who landed.
             for version in self.versions("snapshot"):
-                yield from self.read(file_name("snapshot", version), LIMITS.snapshot)
+                name = file_name("snapshot", version)
+                yield self.read(name, LIMITS.snapshot) or b""
 
     def _note(self, data: bytes, named: MetaFile) -> None:
         if meta_of(named.version, data) == named:
@@ -164,104 +159,21 @@ class Evidence:
 
     def shown(self) -> RoleFile[Timestamp] | None:
         """Return the timestamp that lies there, if rightful keys signed it."""
-        for data in self.read(TIMESTAMP, LIMITS.timestamp):
-            return self.signed("timestamp", data)
-        return None
+        data = self.read(TIMESTAMP, LIMITS.timestamp)
+        return None if data is None else self.signed("timestamp", data)
 
     def was_cut_short(self) -> bool:
         """Say whether the last edit of a directory never replaced the timestamp.
 
         The first that an edit writes is a copy of the timestamp that it will replace.
         """
-        place = self.start.place
-        if not isinstance(place, DirectoryPlace):
-            return False
-        previous = place.previous()
-        return any(one == previous for one in self.read(TIMESTAMP, LIMITS.timestamp))
+        previous = previous_timestamp(self.start.place)
+        return previous is not None and previous == self.read(
+            TIMESTAMP, LIMITS.timestamp
+        )
 
     def of_memory(self) -> RoleFile[Snapshot] | None:
         """Return the snapshot that the author's memory has, if rightful keys did it."""
         store = self.start.store
         data = None if store is None else store.copy("snapshot")
         return None if data is None else self.signed("snapshot", data)
-
-    def named(self, role: str, entry: MetaFile) -> bytes | None:
-        """Return what a list names, from the place or from the author's memory.
-
-        Raises:
-            FetchError: the place does not answer.
-        """
-        data: bytes | None = None
-        try:
-            data = self.start.place.named(role, entry)
-        except FetchError as why:
-            if why.unreachable:
-                raise
-        if data is not None and meta_of(entry.version, data) == entry:
-            return data
-        store = self.start.store
-        data = None if store is None else store.copy(role)
-        if data is None or meta_of(entry.version, data) != entry:
-            return None
-        return data
-
-    def unserved(self, meta: Mapping[str, MetaFile]) -> dict[str, bytes]:
-        """Return what devices would not find under its name, and is still there.
-
-        In the author's memory; or in a registry, by digest, where a tag was taken away.
-
-        Raises:
-            FetchError: the place does not answer.
-        """
-        shelf, found = self.start.place.shelf, {}
-        for listed, entry in meta.items():
-            role = listed.removesuffix(".json")
-            name = file_name(role, entry.version)
-            limit = entry.length or LIMITS.targets
-            served = read_if_there(shelf, name, limit)
-            if served is not None and meta_of(entry.version, served) == entry:
-                continue
-            data = self.named(role, entry)
-            if data is not None:
-                found[name] = data
-        return found
-
-    def versions(self, role: str) -> list[int]:
-        """Return the sane versions of a role that lie there, newest first."""
-        place = self.start.place
-        if isinstance(place, DirectoryPlace):
-            if self._names is None:
-                self._names = {}
-                for name in DirectorySink(place.directory).metadata_files():
-                    version, _, rest = name.partition(".")
-                    if version.isdecimal() and len(version) < 17:
-                        self._names.setdefault(rest, []).append(int(version))
-            found = self._names.get(file_name(role, None), [])
-        else:
-            found = list(place.versions(role))
-        sane = (one for one in found if one <= SANE)
-        return sorted(sane, reverse=True)[:MOST_READ]
-
-    def read(self, name: str, limit: int) -> Iterator[bytes]:
-        """Yield a file if it can be read.
-
-        Raises:
-            FetchError: the place does not answer.
-        """
-        found = read_if_there(self.start.place.source, name, limit)
-        if found is not None:
-            yield found
-
-
-def read_if_there(source: Source, name: str, limit: int) -> bytes | None:
-    """Return a metadata file; None if it can't be read.
-
-    Raises:
-        FetchError: the place does not answer.
-    """
-    try:
-        return source.metadata(name, limit=limit)
-    except FetchError as why:
-        if why.unreachable:
-            raise
-        return None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from margo_supplychain.authoring.joining import Joining, join_rivals
 from margo_supplychain.authoring.lineage import Lineage
+from margo_supplychain.authoring.lying import is_illegible
 from margo_supplychain.authoring.overlay import Overlay
 from margo_supplychain.authoring.rehearsal import Subjects, rehearse_edit
 from margo_supplychain.authoring.roles import signers_of
@@ -169,7 +170,7 @@ def begin_edit(start: Beginning) -> Work:
     except (VerificationError, FetchError) as why:
         from margo_supplychain.authoring.adopting import resume
 
-        if isinstance(why, FetchError) and not why.missing:
+        if isinstance(why, FetchError) and not is_illegible(start.place, why):
             raise
         finished = resume(start)
         if finished is None:

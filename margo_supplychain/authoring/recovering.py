@@ -66,6 +66,7 @@ class Recovered(NamedTuple):
         lacking: top-level roles that the new root's keys must sign.
         brought: files that devices would not find there: from the author's memory, or
             of a registry that lost their tags.
+        unread: how many old timestamps of a registry were not looked at.
         told: what the author should know, one line each.
     """
 
@@ -76,6 +77,7 @@ class Recovered(NamedTuple):
     is_kept: bool
     lacking: frozenset[str]
     brought: Mapping[str, bytes]
+    unread: int
     told: tuple[str, ...]
 
 
@@ -132,6 +134,13 @@ class _Recovery:
     def result(self) -> Recovered:
         """Return what to go on from."""
         evidence = self._evidence
+        if evidence.unread:
+            self._told.append(
+                f"{self._start.place.url} has {evidence.unread} more names of "
+                "timestamp than are looked at, and the oldest were not: one of each "
+                "edit, or somebody who may push there wrote them to hide what was "
+                "published (remove those tags with the registry's own tools)"
+            )
         counted = self._counted()
         kept = self._kept()
         sane = (one for one in evidence.snapshots if one.version <= COUNTED)
@@ -175,6 +184,7 @@ class _Recovery:
             is_kept=kept is not None,
             lacking=frozenset(lacking),
             brought=evidence.unserved(listed),
+            unread=evidence.unread,
             told=tuple(self._told),
         )
 
@@ -300,9 +310,7 @@ class _Recovery:
         self._tell_newer(Relisting(self._evidence), kept.signed.meta)
 
     def _tell_newer(self, relisting: Relisting, meta: Mapping[str, MetaFile]) -> None:
-        # In a registry, who lost a race has left such roles as well.
-        if self._start.place.is_own or self._missing() is not None:
-            self._told += relisting.newer(meta)
+        self._told += relisting.newer(meta)
 
     def _missing(self) -> RoleFile[Timestamp] | None:
         """Return the timestamp that lies there if what it names is not to be found."""
@@ -318,9 +326,14 @@ class _Recovery:
         if known is not None:
             # What lies there may be a thief's from the first name to the last.
             self._told += relisting.told(meta, known.signed.meta, of="your memory's ")
-        if shown is not None or known is None:
-            before = {} if shown is None else shown.signed.meta
-            self._told += relisting.told(meta, before)
+        if shown is not None:
+            self._told += relisting.told(meta, shown.signed.meta)
+        elif known is None:
+            self._told.append(
+                f"{self._start.place.url} shows no list that can be read: each role is "
+                "listed in the newest file that was found of those that its keys "
+                f"signed, and newer ones may have been hidden: {_roles(None, meta)}"
+            )
         self._tell_newer(relisting, meta)
         return meta
 
@@ -340,14 +353,20 @@ class _Recovery:
 
 def _changes(before: RoleFile[Snapshot] | None, after: RoleFile[Snapshot]) -> str:
     """Say what a snapshot lists anew."""
-    known = {} if before is None else before.signed.meta
+    known = None if before is None else before.signed.meta
+    return f"new in it: {_roles(known, after.signed.meta)}"
+
+
+def _roles(before: Mapping[str, MetaFile] | None, after: Mapping[str, MetaFile]) -> str:
+    """Name the roles of a list that are not as they were."""
+    known = before or {}
     found = [
         f"{name.removesuffix('.json')} v{entry.version}"
-        for name, entry in sorted(after.signed.meta.items())
+        for name, entry in sorted(after.items())
         if known.get(name) != entry
     ]
     more = f" and {len(found) - _MOST_TOLD} more" if len(found) > _MOST_TOLD else ""
-    return f"new in it: {', '.join(found[:_MOST_TOLD]) or 'nothing'}{more}"
+    return f"{', '.join(found[:_MOST_TOLD]) or 'nothing'}{more}"
 
 
 def _unsigned_snapshot(

@@ -20,7 +20,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, final
 
-from margo_supplychain.authoring.evidence import SANE, Evidence, require_who
+from margo_supplychain.authoring.evidence import Evidence, require_who
+from margo_supplychain.authoring.lying import SANE
 from margo_supplychain.authoring.role_signing import meta_of
 from margo_supplychain.authoring.roles import check_role, delegator_of, signers_of
 from margo_supplychain.authoring.signatures import signed_by
@@ -75,6 +76,9 @@ class Relisting:
 
     def newer(self, meta: Mapping[str, MetaFile]) -> Iterator[str]:
         """Say which good files lie there that are newer than what a list names."""
+        # Whoever publishes in a directory holds its lock.
+        is_own = self._evidence.start.place.is_own
+        perhaps = "" if is_own else " (perhaps it never was: somebody was faster)"
         waiting: list[tuple[str, Sequence[RoleSigners]]] = [("targets", self._tops)]
         while waiting:
             role, who = waiting.pop(0)
@@ -88,7 +92,7 @@ class Relisting:
                     yield (
                         f"{role} v{version} lies there, signed by its keys, and no "
                         f"list that is left has it: v{entry.version} stands; if the "
-                        "newer one was published, publish it again"
+                        f"newer one was published, publish it again{perhaps}"
                     )
                     break
             waiting += self._below(role, self._good(role, entry, who))
@@ -149,11 +153,11 @@ class Relisting:
     def _lying(
         self, role: str, version: int, who: Sequence[RoleSigners]
     ) -> MetaFile | None:
-        for data in self._evidence.read(file_name(role, version), LIMITS.targets):
-            entry = meta_of(version, data)
-            if self._good(role, entry, who) is not None:
-                return entry
-        return None
+        data = self._evidence.read(file_name(role, version), LIMITS.targets)
+        entry = None if data is None else meta_of(version, data)
+        if entry is None or self._good(role, entry, who) is None:
+            return None
+        return entry
 
     def _good(
         self, role: str, entry: MetaFile, who: Sequence[RoleSigners]
@@ -203,10 +207,10 @@ class Relisting:
     def _versions_of(self, role: str) -> Iterator[RoleFile[Targets]]:
         who = self._ever(role)
         for version in self._evidence.versions(role) if who else ():
-            for data in self._evidence.read(file_name(role, version), LIMITS.targets):
-                file = _signed(data, who)
-                if file is not None and file.version == version:
-                    yield file
+            data = self._evidence.read(file_name(role, version), LIMITS.targets)
+            file = None if data is None else _signed(data, who)
+            if file is not None and file.version == version:
+                yield file
 
 
 def _candidates(evidence: Evidence) -> dict[str, list[MetaFile]]:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from margo_supplychain.authoring.adoption_trial import judged, what_devices_hold
 from margo_supplychain.authoring.evidence import require_who
 from margo_supplychain.authoring.joining import join_rivals
+from margo_supplychain.authoring.lying import is_illegible, require_writable
 from margo_supplychain.authoring.overlay import Overlay
 from margo_supplychain.authoring.recovering import Recovered, recover
 from margo_supplychain.authoring.role_signing import RoleSigning, meta_of
+from margo_supplychain.authoring.rolled_back import newer_targets, taken_back
 from margo_supplychain.authoring.root_writing import (
     follow,
     moment,
@@ -39,6 +41,7 @@ from margo_supplychain.errors import (
     SupplyChainError,
 )
 from margo_supplychain.formats.times import format_time
+from margo_supplychain.formats.tuf_metadata import file_name
 from margo_supplychain.transport.locations import TIMESTAMP
 
 if TYPE_CHECKING:
@@ -75,13 +78,19 @@ def replace_keys(
     """
     place, root = start.place, chain[-1]
     recovered = recover(start, chain, is_there=is_there)
-    if isinstance(problem, ConflictError) and recovered.is_kept:
+    is_flooded = recovered.unread > 0
+    if isinstance(problem, ConflictError) and recovered.is_kept and not is_flooded:
         # What several published is joined by the keys that signed it, and they stay.
         raise problem
     _require_current(start, recovered)
     if is_there and "targets" not in recovered.lacking:
         draft = None  # it did its work before
+    standing = recovered.state.trusted("targets").file
     apart, recovered = with_draft(place, recovered, draft, before)
+    if not is_there and "targets" in recovered.lacking:
+        newer = newer_targets(start, chain[-2].signed, standing)
+        if newer is not None:
+            raise taken_back(standing, newer)
     work = _work(start, recovered)
     if not start.time_checked:
         # The root's holders have signed its time.
@@ -90,6 +99,8 @@ def replace_keys(
     staged = Overlay(work.staged, place.source)
     devices = list(what_devices_hold(start, chain))
     told = judged(start, Overlay(staged_root(root), staged), chain, devices, before)
+    names = [*recovered.brought, *work.staged.metadata, TIMESTAMP]
+    require_writable(place, [*names, file_name("root", root.version)])
     # Somebody may have given their names to something else.
     for name, data in recovered.brought.items():
         place.shelf.restore_metadata(name, data)
@@ -101,7 +112,7 @@ def replace_keys(
         # What an earlier edit never published stays so: see `was_cut_short`.
         work.before = work.staged.timestamp
         place.write_metadata(work)
-    join_rivals(work, work.state.walk)
+    told += _joined(work, is_flooded=is_flooded)
     place.settle(work)
     told += follow(start)
     found = {**roles, **of_root(root)}
@@ -154,9 +165,25 @@ def _timestamp(place: Place) -> bytes:
     try:
         return place.source.metadata(TIMESTAMP, limit=LIMITS.timestamp)
     except FetchError as why:
-        if why.missing:
+        if is_illegible(place, why):
             return b""
         raise
+
+
+def _joined(work: Work, *, is_flooded: bool) -> list[str]:
+    """Join what others published meanwhile; say if a flood of names hides it.
+
+    Raises:
+        ConflictError, StorageError, FetchError: see `join_rivals`.
+    """
+    try:
+        join_rivals(work, work.state.walk)
+    except ConflictError as why:
+        if not is_flooded:
+            raise
+        work.place.witness(work)
+        return [f"published, and what others published meanwhile is not known: {why}"]
+    return []
 
 
 def _sign(

@@ -19,7 +19,7 @@ from margo_supplychain.authoring.evidence import require_who
 from margo_supplychain.authoring.signatures import signed_by
 from margo_supplychain.authoring.state import LIMITS, Roots
 from margo_supplychain.authoring.vandalised import is_vandalised
-from margo_supplychain.errors import FetchError, RefusedError, TooLargeError
+from margo_supplychain.errors import FetchError, TooLargeError
 from margo_supplychain.formats.tuf_metadata import file_name
 from margo_supplychain.transport.locations import TIMESTAMP
 
@@ -101,21 +101,6 @@ def is_no_root(place: Place, root: RoleFile[Root], problem: SupplyChainError) ->
     if path is not None:
         return path.is_symlink() or (path.exists() and not path.is_file())
     return is_vandalised(place.shelf, file_name("root", root.version))
-
-
-def require_writable(place: Place, root: RoleFile[Root]) -> None:
-    """Refuse to begin where no file can be written over what has a root's name.
-
-    Raises:
-        RefusedError: it is a directory.
-    """
-    path = _path(place, root)
-    if path is not None and path.is_dir() and not path.is_symlink():
-        raise RefusedError(
-            f"{path} is a directory, and {root.label} belongs there",
-            hint="somebody made it: look at what is in it, and remove it; nothing was "
-            "changed",
-        )
 
 
 def _path(place: Place, root: RoleFile[Root]) -> Path | None:

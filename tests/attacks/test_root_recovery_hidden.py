@@ -14,7 +14,8 @@ import pytest
 
 from margo_supplychain.authoring import adopting
 from margo_supplychain.authoring.directory_place import DirectoryPlace
-from margo_supplychain.authoring.evidence import COUNTED, SANE
+from margo_supplychain.authoring.evidence import COUNTED
+from margo_supplychain.authoring.lying import SANE
 from margo_supplychain.errors import (
     FetchError,
     RefusedError,
