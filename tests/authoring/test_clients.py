@@ -5,28 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tuf.api.exceptions import DownloadHTTPError
-from tuf.ngclient import FetcherInterface, Updater
+from tuf.ngclient import Updater
 
 from margo_supplychain.formats.record import ReleaseRecord
+from tests.authoring.clients import FileFetcher
 from tests.authoring.trust import PUMP, Vendor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-
-class FileFetcher(FetcherInterface):
-    """Serves a directory."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def _fetch(self, url: str) -> Iterator[bytes]:
-        path = self._directory / url.removeprefix("https://trust.example/")
-        if not path.is_file():
-            raise DownloadHTTPError(f"{url} is not there", 404)
-        yield path.read_bytes()
 
 
 @pytest.fixture

@@ -27,11 +27,10 @@ from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.names import ReleaseName
 from margo_supplychain.formats.pins import Pin
 from margo_supplychain.transport.directory import DirectorySink, DirectorySource
-from margo_supplychain.transport.opening import FixedContent
 from margo_supplychain.verify.limits import Control
 from margo_supplychain.verify.trust_store import TrustStore
-from margo_supplychain.verify.verifier import Verifier
-from tests.authoring.trust import DEVICE_POLICY, OPEN, PUMP, VALVE, Vendor, key
+from tests.authoring.copies import device
+from tests.authoring.trust import OPEN, PUMP, VALVE, Vendor, key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,19 +67,6 @@ def copy(
             select=select,
             clock=vendor.clock,
         )
-
-
-def device(
-    vendor: Vendor, store: TrustStore | None = None, at: str = "mirror"
-) -> Verifier:
-    source = DirectorySource(vendor.directory / at)
-    return Verifier(
-        store=store or TrustStore.unsafe_without_memory(root=vendor.repository.root),
-        source=source,
-        content=FixedContent([source]),
-        policy=DEVICE_POLICY,
-        clock=vendor.clock,
-    )
 
 
 def files(vendor: Vendor, at: str = "mirror") -> dict[str, bytes]:

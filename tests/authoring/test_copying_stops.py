@@ -15,7 +15,7 @@ from margo_supplychain.transport.opening import FixedContent, open_sink, open_so
 from margo_supplychain.transport.tagged_sink import TaggedSink
 from margo_supplychain.verify.trust_store import TrustStore
 from margo_supplychain.verify.verifier import Verifier
-from tests.authoring.test_copying_kinds import home, place
+from tests.authoring.copies import home, place
 from tests.authoring.trust import DEVICE_POLICY, PUMP, Vendor
 from tests.registries.servers import docker_registry
 

@@ -20,8 +20,7 @@ from margo_supplychain.errors import (
 from margo_supplychain.formats.pins import Pin
 from margo_supplychain.transport.directory import DirectorySource
 from margo_supplychain.verify.trust_store import TrustStore
-from tests.authoring.test_copying import device
-from tests.authoring.test_copying_kinds import KINDS, copy, place
+from tests.authoring.copies import KINDS, copy, device, place
 from tests.authoring.trust import PUMP, Vendor
 from tests.registries.servers import docker_registry
 

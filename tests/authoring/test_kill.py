@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from margo_supplychain.authoring.repository import Repository
 from margo_supplychain.errors import FormatError
 from margo_supplychain.formats.pins import Pin
+from tests.authoring.killing import at
 from tests.authoring.trust import OPEN, PUMP, VALVE, Vendor, key
 from tests.faults.crash import Crash, Loss, crash_points
 
@@ -18,11 +19,6 @@ if TYPE_CHECKING:
     from margo_supplychain.verify.trust_store import TrustStore
 
 ANY = Pin.range("*", grammar="npm")
-
-
-def at(copy: Path, original: Vendor) -> Vendor:
-    """Return the vendor of a copied directory."""
-    return Vendor(copy, clock=original.clock, profile=original.profile)
 
 
 def newest(vendor: Vendor, store: TrustStore | None = None) -> str:

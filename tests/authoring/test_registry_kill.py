@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from margo_supplychain.errors import FetchError, InconclusiveError, MixAndMatchError
+from margo_supplychain.errors import InconclusiveError, MixAndMatchError
 from margo_supplychain.verify.trust_store import TrustStore
+from tests.authoring.killing import Killed, Stop, cut_off, killed
 from tests.authoring.tagged import TaggedVendor
 from tests.authoring.trust import PUMP, key
 
@@ -19,37 +20,9 @@ if TYPE_CHECKING:
     from tests.authoring.tagged import MemoryRegistry
 
 
-class Killed(BaseException):
-    """The process is gone; nothing is cleaned up."""
-
-
-class Stop:
-    """Ends a publisher ahead of its request number `at`."""
-
-    def __init__(self, at: int, how: Callable[[], BaseException]) -> None:
-        self.at = at
-        self.how = how
-        self.count = 0
-        self.seen = ""
-
-    def __call__(self, what: str) -> None:
-        self.count += 1
-        if self.count >= self.at:
-            self.seen = self.seen or what
-            raise self.how()
-
-
 @pytest.fixture
 def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TaggedVendor:
     return TaggedVendor.moved(tmp_path, monkeypatch, release="1.0.0")
-
-
-def killed() -> BaseException:
-    return Killed()
-
-
-def cut_off() -> BaseException:
-    return FetchError("no route", url="oci://registry.example", unreachable=True)
 
 
 def both(

@@ -25,8 +25,8 @@ from margo_supplychain.transport.tagged_sink import TaggedSink
 from margo_supplychain.verify.trust_store import TrustStore
 from tests.authoring import thief
 from tests.authoring.ceremony import keys_of, signed_root
+from tests.authoring.killing import Killed, Stop, cut_off, killed
 from tests.authoring.tagged import TRUST, TaggedVendor
-from tests.authoring.test_registry_kill import Killed, Stop, cut_off, killed
 from tests.authoring.trust import PUMP, key
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from margo_supplychain.transport.mirrors import MirroredContent, MirrorMap
 from margo_supplychain.transport.opening import open_sink, open_source
 from margo_supplychain.transport.tagged_sink import TaggedSink
 from margo_supplychain.verify.trust_store import TrustStore
-from tests.authoring.test_copying_kinds import KINDS, copy, fill, home, place
+from tests.authoring.copies import KINDS, copy, fill, home, place
 from tests.authoring.trust import PUMP, VALVE, Vendor, key
 from tests.fixtures import image_index_layout
 from tests.registries.servers import docker_registry

@@ -12,7 +12,7 @@ from margo_supplychain.formats.pins import Pin
 from margo_supplychain.verify.trust_store import TrustStore
 from tests.authoring import thief
 from tests.authoring.ceremony import keys_of, signed_root
-from tests.authoring.test_kill import at
+from tests.authoring.killing import at
 from tests.authoring.trust import PUMP, Vendor, key
 from tests.faults.crash import Crash, Loss, crash_points
 

@@ -22,7 +22,7 @@ from margo_supplychain.signing.keyring import open_keyring
 from margo_supplychain.verify.clock import SystemClock
 from tests.authoring import thief
 from tests.authoring.ceremony import keys_of, signed_root
-from tests.authoring.test_clients import FileFetcher
+from tests.authoring.clients import FileFetcher
 from tests.authoring.trust import PUMP, Vendor, key
 from tests.peers.clients import serve
 from tests.softhsm import soft_token

@@ -10,8 +10,8 @@ import pytest
 from margo_supplychain.errors import InconclusiveError, ThresholdError
 from margo_supplychain.verify.trust_store import TrustStore
 from tests.authoring.ceremony import keys_of
+from tests.authoring.killing import Killed, Stop, cut_off, killed
 from tests.authoring.tagged import TaggedVendor
-from tests.authoring.test_registry_kill import Killed, Stop, cut_off, killed
 from tests.authoring.trust import key
 
 if TYPE_CHECKING:
