@@ -165,7 +165,8 @@ class _Judging:
             targets=tuple(targets),
             records=tuple(records),
             after=after,
-            warnings=tuple(self._warnings),
+            # Of one role that was cut off, each of its applications says the same.
+            warnings=tuple(dict.fromkeys(self._warnings)),
         )
 
     # --- 5 and 6 ---------------------------------------------------------------------

@@ -80,12 +80,13 @@ def require_same_past(
             )
 
 
-def takes_keys(before: Prospect, submission: Submission) -> bool:
-    """Say whether a submission takes keys away from a role, if it is what it says.
+def loses_keys(before: Prospect, submission: Submission) -> frozenset[str]:
+    """Return the roles whose keys a submission takes away, if it is what it says.
 
     Raises:
         VerificationError, FetchError: what stands can't be read.
     """
+    found = set()
     for one in submission.roles:
         if kind_of(one.role) == "application":
             continue
@@ -95,8 +96,8 @@ def takes_keys(before: Prospect, submission: Submission) -> bool:
             now = acceptance_rules.who_signs(one.signed, role)
             kept = frozenset[str]() if now is None else now.materials()
             if then is not None and then.materials() - kept:
-                return True
-    return False
+                found.add(role)
+    return frozenset(found)
 
 
 def _require_signed_anew(

@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Final, final
 
 from margo_supplychain.authoring.acceptance import judge
 from margo_supplychain.authoring.acceptance_content import take_content
-from margo_supplychain.authoring.acceptance_past import takes_keys
+from margo_supplychain.authoring.acceptance_past import loses_keys
 from margo_supplychain.authoring.acceptance_signatures import Signatures
 from margo_supplychain.authoring.accepted import Accepted, Refusal, Taken
 from margo_supplychain.authoring.allowances import Allowances
 from margo_supplychain.authoring.inbox import NAME
-from margo_supplychain.authoring.inbox_order import claims_of, in_order
+from margo_supplychain.authoring.inbox_order import claims_of, followed_by, in_order
 from margo_supplychain.authoring.prospect import Prospect
 from margo_supplychain.authoring.roles import application_of, kind_of
 from margo_supplychain.authoring.submission import OPERATOR
@@ -47,7 +47,7 @@ from margo_supplychain.formats.tuf_metadata import file_name
 from margo_supplychain.verify import resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from securesystemslib.signer import Signer
 
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.repository import Repository
     from margo_supplychain.authoring.submission import Submission
     from margo_supplychain.authoring.submission_changes import RoleChange
+    from margo_supplychain.authoring.submission_file import Claim
     from margo_supplychain.authoring.work import Work
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.versions import Version
@@ -236,14 +237,13 @@ def _explained(done: Accepted, inbox: Inbox, names: Sequence[str]) -> Accepted:
     seen = {one.name for one in (*done.taken, *done.known)}
     seen |= {one.name for one in done.refused}
     left = [one for one in names if one not in seen][:MOST_LOOKED_AT]
-    others = claims_of(inbox, left)  # nobody asked for them: no more is read
+    early = [one.name for one in done.refused if one.is_early]
+    # Nobody asked for the others: no more of them is read.
+    claims = claims_of(inbox, [*early, *left])
     refused: list[Refusal] = []
     for one in done.refused:
-        before = [
-            name
-            for name, other in others.items()
-            if one.is_early and other.publisher == one.publisher
-        ]
+        found = followed_by([one.name], claims) if one.is_early else set()
+        before = [name for name in left if name in found]
         refused.append(one._replace(hint=_follows(before, one)) if before else one)
     return replace(done, refused=tuple(refused))
 
@@ -352,7 +352,16 @@ class _Taking:
     def run(self, names: Sequence[str]) -> None:
         """Judge them, and those again that may have come too early."""
         claims = claims_of(self._inbox, names) if len(names) > 1 else {}
-        pending = self._ordered(in_order(names, claims))
+        order = in_order(names, claims)
+        own, first = self._first(order, claims)
+        self._judge([one for one in order if one in own])
+        self._judge([one for one in order if one in first - own])
+        self._judge([one for one in order if one not in own | first])
+        if not self._is_dry:
+            self._note_releases()
+
+    def _judge(self, pending: Sequence[str]) -> None:
+        """Judge these, and again what was refused and may have come too early."""
         for _ in range(MOST_PASSES):
             before = len(self._taken)
             for name in pending:
@@ -365,31 +374,44 @@ class _Taking:
                 one.name
                 for one in self._refused.values()
                 if one.publisher is not None
-                and (one.publisher in changed or OPERATOR in changed)
+                and (
+                    one.publisher in changed
+                    or OPERATOR in changed
+                    # It may wait for what new keys have signed just now.
+                    or (changed and one.publisher == OPERATOR)
+                )
             ]
             if not pending:
                 break
-        if not self._is_dry:
-            self._note_releases()
 
-    def _ordered(self, names: Sequence[str]) -> list[str]:
-        """Return them, those first that take keys away.
+    def _first(
+        self, names: Sequence[str], claims: Mapping[str, Claim]
+    ) -> tuple[set[str], set[str]]:
+        """Return those that come first: the operator's own, then what takes keys away.
 
         A thief of these keys may have handed in what would be taken as well, before
-        them alone; and then they would not follow what is published any more.
+        them alone; and then they would not follow what is published any more. So what
+        they follow themselves comes first, too, as far as enough keys signed it.
         """
-        first = []
+        own, first, lost = set(), set(), set[str]()
+        signed: dict[str, Claim] = {}
         began = time.monotonic()
         for name in names if len(names) > 1 else ():
             if time.monotonic() - began > MOST_WASTED / 10:
                 break
             try:
-                signed = self._inbox.signed(name, Signatures(self._prospect))
-                if takes_keys(self._prospect, signed):
-                    first.append(name)
+                found = self._inbox.signed(name, Signatures(self._prospect))
+                roles = loses_keys(self._prospect, found)
             except SupplyChainError:
                 continue  # why it is refused is found when it is judged
-        return [*first, *(one for one in names if one not in set(first))]
+            if name in claims:
+                signed[name] = claims[name]
+            if found.publisher == OPERATOR:
+                own.add(name)
+            elif roles:
+                first.add(name)
+                lost |= roles
+        return own, first | followed_by(first, signed, taken=lost)
 
     def result(self) -> Accepted:
         """Return what came of it, before anything is published."""

@@ -4,6 +4,9 @@ Whoever may write to an inbox may hand in a part of what somebody else has hande
 with its signatures: a publisher's role without the application's that belongs to it. So
 what holds all of another submission, byte for byte, comes before it; what is left of
 the other is known then. Else the first come by version, as they follow each other.
+
+What takes keys away comes before what their thief may have handed in, and so does what
+it follows.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from margo_supplychain.errors import SupplyChainError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from margo_supplychain.authoring.inbox import Inbox
     from margo_supplychain.authoring.submission_file import Claim
@@ -64,3 +67,42 @@ def in_order(names: Sequence[str], claims: Mapping[str, Claim]) -> list[str]:
                 order[other] = None
         order.setdefault(name)
     return [*order, *(one for one in names if one not in roles)]
+
+
+def followed_by(
+    names: Iterable[str],
+    claims: Mapping[str, Claim],
+    *,
+    taken: Collection[str] = frozenset(),
+) -> set[str]:
+    """Return what these follow, directly or not: lower versions of roles they hold.
+
+    Args:
+        names: of submissions.
+        claims: of these, and of the others among which is looked.
+        taken: roles whose keys are taken away. Who signed only below the publisher's
+            role may be the thief of these keys, and nothing has to follow him.
+    """
+    lower: dict[tuple[str, str], list[tuple[int, str]]] = {}
+    for name, claim in claims.items():
+        roles = {role for role, _, _ in claim.roles}
+        if claim.publisher not in roles and not roles.isdisjoint(taken):
+            continue
+        for role, version, _ in claim.roles:
+            lower.setdefault((claim.publisher, role), []).append((version, name))
+    for versions in lower.values():
+        versions.sort(reverse=True)
+    given = set(names)
+    found, left = set(given), [*given]
+    while left:
+        one = claims.get(left.pop())
+        if one is None:
+            continue
+        for role, version, _ in one.roles:
+            others = lower.get((one.publisher, role), [])
+            while role not in taken and others and others[-1][0] < version:
+                other = others.pop()[1]
+                if other not in found:
+                    found.add(other)
+                    left.append(other)
+    return found - given

@@ -161,8 +161,16 @@ class _Leaving:
         work.warnings.append(
             f"this goes on from what is published of {role}, and can't be taken "
             f"together with what waits of it: {left}; hand in again what is yours of "
-            "that, and ask the operator to take this one first (--only)"
+            f"that. `repo accept` takes this one before that{self._alone()}"
         )
+
+    def _alone(self) -> str:
+        """Return what an operator names with this one who does not take all."""
+        names = self._pending.names
+        if not names:
+            return ""
+        options = " ".join(f"--only {name[:12]}" for name in names)
+        return f"; who takes it by --only names what it follows, too: {options}"
 
 
 # --- what is handed in ---------------------------------------------------------------
