@@ -313,7 +313,7 @@ class _Check(_Follower):
             facts["timestamp"] = memory.timestamp.version
             self._walk(memory, self._shelf)
         if store is not None:
-            facts["memory"] = store.where
+            facts["memory"] = store.label
             self._walk(store.load(), self._shelf)
 
     def _memory_before(self) -> Memory | None:

@@ -15,6 +15,7 @@ Example:
 
 from __future__ import annotations
 
+import itertools
 import os
 from contextlib import suppress
 from dataclasses import replace
@@ -55,6 +56,7 @@ LOCK_TIMEOUT: Final = 30.0  # seconds; a commit takes milliseconds
 MAX_COPIES: Final = 512
 MAX_COPIES_SIZE: Final = 64 << 20  # bytes
 _COPY_LIMIT: Final = Limits().targets
+_NUMBERS: Final = itertools.count(1)  # of stores without a disk
 
 
 class StoreStatus(NamedTuple):
@@ -166,7 +168,14 @@ class TrustStore:
         """
         memory = _first_memory(root, publishers)
         state = _Volatile(memory)
-        return cls(state, f"memory {id(state):x}")
+        # A number that never comes again: what one store accepted is not another's.
+        return cls(state, f"memory {next(_NUMBERS)} of this run")
+
+    @property
+    def label(self) -> str:
+        """Where the memory is, for people: a directory, or `of this run alone`."""
+        is_kept = not isinstance(self._state, _Volatile)
+        return self.where if is_kept else "of this run alone"
 
     @property
     def publishers(self) -> frozenset[str]:
