@@ -101,24 +101,30 @@ def parse_snapshot(data: bytes, *, limit: int) -> RoleFile[Snapshot]:
     return cast("RoleFile[Snapshot]", parse_role(data, role="snapshot", limit=limit))
 
 
-def parse_targets(data: bytes, *, role: str, limit: int) -> RoleFile[Targets]:
+def parse_targets(
+    data: bytes, *, role: str, limit: int, spread: int | None = None
+) -> RoleFile[Targets]:
     """Parse unverified bytes as targets or delegated metadata (see `parse_role`)."""
-    return cast("RoleFile[Targets]", parse_role(data, role=role, limit=limit))
+    found = parse_role(data, role=role, limit=limit, spread=spread)
+    return cast("RoleFile[Targets]", found)
 
 
-def parse_role(data: bytes, *, role: str, limit: int) -> RoleFile[Any]:
+def parse_role(
+    data: bytes, *, role: str, limit: int, spread: int | None = None
+) -> RoleFile[Any]:
     """Parse unverified bytes as the metadata of `role`.
 
     Args:
         data: unverified.
         role: which role it must be; any name but a top-level one means `targets`.
         limit: most bytes that are looked at.
+        spread: fewest bytes for each value (`strict_json.parse`).
 
     Raises:
         MetadataFormatError: not bounded strict JSON, another `_type`, or fields of a
             wrong type or range (TUF 4.3 to 4.6).
     """
-    raw = strict_json.parse(data, what=role, limit=limit)
+    raw = strict_json.parse(data, what=role, limit=limit, spread=spread)
     signed = raw.get("signed")
     if not isinstance(signed, dict):
         raise MetadataFormatError(f'{role} has no "signed" object')
