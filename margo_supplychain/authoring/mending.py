@@ -13,11 +13,7 @@ from typing import TYPE_CHECKING, final
 
 from margo_supplychain.authoring.named_files import NamedFiles
 from margo_supplychain.authoring.overlay import Behind
-from margo_supplychain.errors import (
-    FetchError,
-    TooLargeError,
-    VerificationError,
-)
+from margo_supplychain.errors import FetchError, VerificationError
 from margo_supplychain.formats.digests import Descriptor, Digest
 from margo_supplychain.storage.receive import read_exact
 
@@ -62,9 +58,8 @@ class MendingSource(Behind):
         try:
             data = self._source.metadata(filename, limit=limit, tick=tick)
         except FetchError as why:
-            # What was written over it may be larger than what is signed.
-            other = why.missing or isinstance(why, TooLargeError)
-            found = self._by_digest(named, limit) if other else None
+            # What was written over it may be larger than what is signed, or no file.
+            found = None if why.unreachable else self._by_digest(named, limit)
             if found is None:
                 raise
             data = self.mended[filename] = found

@@ -66,7 +66,6 @@ class Recovered(NamedTuple):
         lacking: top-level roles that the new root's keys must sign.
         brought: files that devices would not find there: from the author's memory, or
             of a registry that lost their tags.
-        unread: how many old timestamps of a registry were not looked at.
         told: what the author should know, one line each.
     """
 
@@ -77,7 +76,6 @@ class Recovered(NamedTuple):
     is_kept: bool
     lacking: frozenset[str]
     brought: Mapping[str, bytes]
-    unread: int
     told: tuple[str, ...]
 
 
@@ -184,7 +182,6 @@ class _Recovery:
             is_kept=kept is not None,
             lacking=frozenset(lacking),
             brought=evidence.unserved(listed),
-            unread=evidence.unread,
             told=tuple(self._told),
         )
 

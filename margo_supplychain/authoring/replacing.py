@@ -32,6 +32,7 @@ from margo_supplychain.authoring.state import (
     last_issued,
     require_plausible_time,
 )
+from margo_supplychain.authoring.witnesses import FloodError
 from margo_supplychain.authoring.work import Work
 from margo_supplychain.authoring.written import Written
 from margo_supplychain.errors import (
@@ -78,8 +79,8 @@ def replace_keys(
     """
     place, root = start.place, chain[-1]
     recovered = recover(start, chain, is_there=is_there)
-    is_flooded = recovered.unread > 0
-    if isinstance(problem, ConflictError) and recovered.is_kept and not is_flooded:
+    flood = [str(problem)] if isinstance(problem, FloodError) else []
+    if isinstance(problem, ConflictError) and recovered.is_kept and not flood:
         # What several published is joined by the keys that signed it, and they stay.
         raise problem
     _require_current(start, recovered)
@@ -112,11 +113,11 @@ def replace_keys(
         # What an earlier edit never published stays so: see `was_cut_short`.
         work.before = work.staged.timestamp
         place.write_metadata(work)
-    told += _joined(work, is_flooded=is_flooded)
+    told += _joined(work)
     place.settle(work)
     told += follow(start)
     found = {**roles, **of_root(root)}
-    warnings = (*recovered.told, *work.warnings, *told)
+    warnings = (*recovered.told, *flood, *work.warnings, *told)
     return Written(roles=found, warnings=warnings)
 
 
@@ -170,7 +171,7 @@ def _timestamp(place: Place) -> bytes:
         raise
 
 
-def _joined(work: Work, *, is_flooded: bool) -> list[str]:
+def _joined(work: Work) -> list[str]:
     """Join what others published meanwhile; say if a flood of names hides it.
 
     Raises:
@@ -178,9 +179,7 @@ def _joined(work: Work, *, is_flooded: bool) -> list[str]:
     """
     try:
         join_rivals(work, work.state.walk)
-    except ConflictError as why:
-        if not is_flooded:
-            raise
+    except FloodError as why:
         work.place.witness(work)
         return [f"published, and what others published meanwhile is not known: {why}"]
     return []

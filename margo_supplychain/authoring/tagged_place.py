@@ -223,7 +223,8 @@ class TaggedPlace:
         except TooLargeError:
             return None
         except FetchError as why:
-            if why.missing:
+            # Whoever may push could else stop us between a root and its timestamp.
+            if why.missing or self.shelf.is_damaged(name):
                 return None
             raise
 

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 MOST_LOOKED_AT: Final = 512  # names that may hold anything
 
 
+class FloodError(ConflictError):
+    """More names than can be looked at: what was published may be among the others."""
+
+
 class Reader(Protocol):
     """What of a place is read here; nothing of it is verified."""
 
@@ -92,7 +96,7 @@ def witnesses(place: Reader, keys: Keys, *, above: int = 0) -> Iterator[Publishe
         above: a version; those above it are looked at.
 
     Raises:
-        ConflictError: more names than can be looked at.
+        FloodError: more names than can be looked at.
         FetchError: the place does not answer.
     """
     for version, data in bounded(
@@ -119,11 +123,11 @@ def bounded(
     """Yield what has each versioned name, newest first.
 
     Raises:
-        ConflictError: more names than can be looked at.
+        FloodError: more names than can be looked at.
     """
     for count, version in enumerate(sorted(versions, reverse=True)):
         if count >= MOST_LOOKED_AT:
-            raise ConflictError(
+            raise FloodError(
                 f"{place.url} has {len(versions)} names of {role} that nothing leads "
                 f"to, and only {MOST_LOOKED_AT} are looked at",
                 hint="somebody who may push there wrote them: remove those tags with "
@@ -141,7 +145,7 @@ def compare(place: Reader, current: Published, keys: Keys, lineage: Lineage) -> 
     looked at then.
 
     Raises:
-        ConflictError, FetchError: see `witnesses`.
+        FloodError, FetchError: see `witnesses`.
     """
     ours = current.timestamp
     apart: list[Published] = []
