@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING, final
 
 from margo_supplychain.authoring.named_files import NamedFiles
 from margo_supplychain.authoring.overlay import Behind
-from margo_supplychain.errors import FetchError, VerificationError
+from margo_supplychain.errors import (
+    FetchError,
+    TooLargeError,
+    VerificationError,
+)
 from margo_supplychain.formats.digests import Descriptor, Digest
 from margo_supplychain.storage.receive import read_exact
 
@@ -58,8 +62,11 @@ class MendingSource(Behind):
         try:
             data = self._source.metadata(filename, limit=limit, tick=tick)
         except FetchError as why:
-            # What was written over it may be larger than what is signed, or no file.
-            found = None if why.unreachable else self._by_digest(named, limit)
+            # What was written over it may be larger than what is signed, or no file. A
+            # registry that fails for a moment is not to be mended.
+            fails = why.unreachable or why.status not in {None, 404}
+            is_other = why.missing or isinstance(why, TooLargeError) or not fails
+            found = self._by_digest(named, limit) if is_other else None
             if found is None:
                 raise
             data = self.mended[filename] = found

@@ -345,7 +345,7 @@ def refreshed(operator: TaggedVendor, times: int) -> None:
     sink = operator.registry.place().shelf
     path = operator.trust / "metadata/timestamp.json"
     path.write_bytes(sink.metadata("timestamp.json", limit=1 << 20))
-    begun = operator.version("timestamp")
+    begun, data = operator.version("timestamp"), b""
     for version in range(begun + 1, begun + times + 1):
         now = operator.signed("timestamp.json")
         now["version"] = version
