@@ -22,7 +22,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 from margo_supplychain.authoring import acceptance_past, acceptance_rules
-from margo_supplychain.authoring.acceptance_application import ApplicationJudgement
+from margo_supplychain.authoring.acceptance_application import (
+    ApplicationJudgement,
+    reinstated,
+)
 from margo_supplychain.authoring.acceptance_publisher import PublisherJudgement
 from margo_supplychain.authoring.acceptance_signatures import Signatures
 from margo_supplychain.authoring.acceptance_targets import judge_targets
@@ -211,6 +214,9 @@ class _Judging:
                 publisher = PublisherJudgement(self._before, after, one)
                 publisher.run()
                 self._warnings += publisher.warnings
+                for role in sorted(acceptance_rules.delegated(one.signed)):
+                    name = application_of(role)
+                    records += reinstated(self._before, after, name)
             else:
                 name = application_of(one.role)
                 application = ApplicationJudgement(self._before, after, name, one)

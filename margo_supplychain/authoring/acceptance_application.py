@@ -27,7 +27,9 @@ from margo_supplychain.formats.versions import Version
 from margo_supplychain.verify import artifact, resolve
 
 if TYPE_CHECKING:
-    from tuf.api.metadata import Targets
+    from collections.abc import Iterator
+
+    from tuf.api.metadata import TargetFile, Targets
 
     from margo_supplychain.authoring.prospect import Prospect
     from margo_supplychain.formats.digests import Digest
@@ -303,10 +305,78 @@ class ApplicationJudgement:
         self.new.append(NewRecord(record, is_withdrawn=is_withdrawn))
 
 
-def _policy_in(prospect: Prospect, name: ReleaseName) -> PublisherPolicy | None:
+def reinstated(
+    before: Prospect, after: Prospect, name: ReleaseName
+) -> Iterator[NewRecord]:
+    """Yield what devices may install again by the publisher's word alone.
+
+    A policy that makes a mark void needs no signature of the application's; and what
+    came with its mark came without its content.
+
+    Args:
+        before: how the repository stands.
+        after: how it would stand with all that was submitted.
+        name: the application.
+
+    Raises:
+        RefusedError: devices would refuse it.
+        VerificationError, FormatError: a file is not what is signed, or none.
+        FetchError: a file can't be read.
+    """
+    old, new = _policy_file(before, name), _policy_file(after, name)
+    if new is None or (old is not None and acceptance_rules.is_same_file(old, new)):
+        return
+    said = after.standing(name.role)
+    policy = _policy_in(after, name)
+    if said is None or policy is None or not policy.reinstated:
+        return
+    known = _void(_readable_policy(before, name), before.version(name.role))
+    void = _void(policy, after.version(name.role))
+    listed = resolve.listed(said, name)
+    for one in listed:
+        entry = one.entry
+        if entry is None or entry.withdrawn is None:
+            continue
+        if entry.artifact not in void - known:
+            continue
+        record = artifact.fetch_record(after.walk, name, one, LIMITS)
+        is_barred = rules.is_barred(policy, one.version)
+        if not is_barred:
+            same = [
+                other
+                for other in listed
+                if other is not one and other.artifact == entry.artifact
+            ]
+            rules.check_release(
+                record, policy, same, role_version=after.version(name.role)
+            )
+        yield NewRecord(record, is_barred=is_barred)
+
+
+def _void(policy: PublisherPolicy | None, role_version: int) -> frozenset[Digest]:
+    """Return the artifacts whose marks by a role up to this version are void."""
+    return frozenset(
+        one.artifact
+        for one in (() if policy is None else policy.reinstated)
+        if role_version <= one.up_to
+    )
+
+
+def _readable_policy(prospect: Prospect, name: ReleaseName) -> PublisherPolicy | None:
+    try:
+        return _policy_in(prospect, name)
+    except (FetchError, VerificationError, FormatError):
+        return None  # nobody knows what it reinstated: all of it is looked at
+
+
+def _policy_file(prospect: Prospect, name: ReleaseName) -> TargetFile | None:
     said = prospect.standing(name.publisher)
+    return None if said is None else said.targets.get(name.policy_path(FORMAT))
+
+
+def _policy_in(prospect: Prospect, name: ReleaseName) -> PublisherPolicy | None:
     path = name.policy_path(FORMAT)
-    file = None if said is None else said.targets.get(path)
+    file = _policy_file(prospect, name)
     if file is None:
         return None
     data = prospect.tolerant.target(path, file, limit=LIMITS.policy)

@@ -8,7 +8,8 @@
 
 The rules are the device's own; what has expired is a problem and no reason to stop.
 Files that no metadata names are no problem: killed runs leave them. What is withdrawn
-needs no content: no device takes it, and copies leave it out.
+needs no content: no device takes it, and copies leave it out. What the publisher
+reinstates does, whether its mark is gone or not.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Literal
 
+from margo_supplychain.authoring import rules
 from margo_supplychain.authoring.delegator_fields import is_awaited, removed_roles
 from margo_supplychain.authoring.directory_place import PREVIOUS
 from margo_supplychain.authoring.duties import clock_ahead
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
 
     from margo_supplychain.authoring.content_look import ContentLook
     from margo_supplychain.authoring.selection import Selection
+    from margo_supplychain.formats.digests import Digest
     from margo_supplychain.formats.record import ReleaseRecord
     from margo_supplychain.formats.tuf_metadata import RoleFile
     from margo_supplychain.transport.protocols import Shelf, Source
@@ -373,7 +376,7 @@ class _Check(_Follower):
         """Yield each record, and whether its content has to be here."""
         self._at = 4
         listed = resolve.listed(found.deciding.signed, name)
-        withdrawn = resolve.withdrawn_in(listed)
+        withdrawn = self._withdrawn(walk, name, found)
         known = {one.path for one in listed}
         for path in found.deciding.signed.targets:
             if path.startswith(name.releases) and path not in known:
@@ -393,6 +396,19 @@ class _Check(_Follower):
                 continue
             is_usable = record.artifact.digest not in withdrawn
             yield record, is_usable and self._select.takes(name, one)
+
+    def _withdrawn(
+        self, walk: AuthorWalk, name: ReleaseName, found: Chain
+    ) -> frozenset[Digest]:
+        """Return what no device installs: not what the publisher reinstates."""
+        digests = resolve.withdrawn_in(resolve.listed(found.deciding.signed, name))
+        if not digests:
+            return digests
+        policy = offline_role.publisher_policy(walk, found, name, LIMITS)
+        version = found.deciding.version
+        return frozenset(
+            one for one in digests if not rules.is_reinstated(policy, one, version)
+        )
 
     # --- 5 ---------------------------------------------------------------------------
 

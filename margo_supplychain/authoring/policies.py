@@ -38,6 +38,11 @@ def set_policy(work: Work, name: ReleaseName, policy: PublisherPolicy) -> bool:
     work.warnings.extend(rules.policy_warnings(name, policy, work.listed(name)))
     if void_marks(work, name, policy) and work.can_sign(deciding):
         work.changes.change(deciding)
+    # What came with its mark may have come without its content: devices look first.
+    usable = _usable_again(work, name, policy)
+    if old is not None:
+        usable -= _usable_again(work, name, old)
+    _expect(work, name, usable)
     return True
 
 
@@ -109,6 +114,27 @@ def void_marks(work: Work, name: ReleaseName, policy: PublisherPolicy) -> set[st
     }
 
 
+def _usable_again(
+    work: Work, name: ReleaseName, policy: PublisherPolicy
+) -> set[Version]:
+    """Return what devices install although it is marked `withdrawn`."""
+    void = void_marks(work, name, policy)
+    return {
+        one.version
+        for one in work.listed(name)
+        if one.path in void and not rules.is_barred(policy, one.version)
+    }
+
+
+def _expect(work: Work, name: ReleaseName, versions: set[Version]) -> None:
+    """Have devices look at the content of releases before anything is published.
+
+    In a registry it lies where the records say: there `repo check` looks at it.
+    """
+    if versions and work.place.is_own:
+        work.releases.setdefault(name, set()).update(versions)
+
+
 def drop_void_marks(work: Work) -> None:
     """Drop the void marks of every application whose list is signed again.
 
@@ -135,4 +161,4 @@ def drop_void_marks(work: Work) -> None:
                     # It may have come with its mark, and without its content.
                     if not rules.is_barred(policy, one.version):
                         work.applications.add(name)
-                        work.releases.setdefault(name, set()).add(one.version)
+                        _expect(work, name, {one.version})

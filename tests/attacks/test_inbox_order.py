@@ -7,16 +7,19 @@ and ends with what is honest published.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from margo_supplychain.authoring.inbox_order import followed_by
 from margo_supplychain.authoring.submission_file import Claim
+from margo_supplychain.errors import FetchError
+from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.names import publisher_patterns
-from margo_supplychain.formats.publisher_policy import PublisherPolicy
+from margo_supplychain.formats.publisher_policy import PublisherPolicy, Reinstatement
 from margo_supplychain.formats.versions import Version
-from tests.attacks.forging import delegate, hand_in, listing, role
+from tests.attacks.forging import delegate, hand_in, listing, refused, role, set_policy
 from tests.authoring.market import PUMP, Market
 from tests.authoring.trust import key
 
@@ -179,4 +182,106 @@ def test_operator_who_waits_for_a_vendor(market: Market) -> None:
     done = market.accept()
     assert [one.publisher for one in done.taken] == ["acme", "targets"]
     assert done.refused == ()
+    assert market.newest() == "1.0.0"
+
+
+# --- T-187: what nobody looked at, by the publisher's word alone ---------------------
+
+
+def artifact_of(market: Market, version: str) -> Digest:
+    """Return the artifact of a release of pump that is marked."""
+    listed = market.signed(f"{market.version('acme.pump')}.acme.pump.json")["targets"]
+    custom = listed[PUMP.release_path(version)]["custom"]
+    assert "withdrawn" in custom
+    return Digest.parse(custom["artifact"])
+
+
+def withdrawn_unseen(market: Market) -> list[bytes]:
+    """Publish pump 1.1.0 as withdrawn from the start; return what nobody has seen."""
+    release = market.release("1.1.0", b"never taken in", name=PUMP)
+    mark = {"reason": "a mistake", "since": "2026-11-21T10:00:00Z"}
+    change, targets, blobs = listing(market, release, withdrawn=mark)
+    hand_in(market, role(market, "acme.pump", change), targets=targets)
+    assert len(market.accept().taken) == 1
+    assert market.newest() == "1.0.0"
+    return blobs
+
+
+def test_release_without_content_is_reinstated_by_submission(market: Market) -> None:
+    """Acme's offline key alone makes the mark void, and acme.pump signs nothing."""
+    unseen = withdrawn_unseen(market)
+    void = Reinstatement(artifact=artifact_of(market, "1.1.0"), up_to=2)
+    policy = PublisherPolicy(epoch=1, provenance="none", reinstated=(void,))
+    change, targets = set_policy(PUMP, policy)
+    evil = hand_in(market, role(market, "acme", change), targets=targets)
+    refused(market, evil, "the content of acme/pump 1.1.0 neither comes with it")
+    # With its content it may be, by the same door.
+    again = role(market, "acme", change)
+    hand_in(market, again, targets=targets, blobs=unseen)
+    done = market.accept(discard=True)
+    assert [one.releases for one in done.taken] == [("acme/pump 1.1.0",)]
+    assert market.newest() == "1.1.0"
+    assert market.repository.check(clock=market.clock).violations == ()
+
+
+def test_release_without_content_is_reinstated_in_place(market: Market) -> None:
+    """The same where the operator's keys are at hand: his own edit refuses it."""
+    withdrawn_unseen(market)
+    before = market.files()
+    keys = [*market.keys, key("acme")]
+    with (
+        pytest.raises(FetchError, match="does not exist") as caught,
+        market.repository.edit(keys, clock=market.clock) as edit,
+    ):
+        edit.reinstate(PUMP, Version.parse("1.1.0"))
+    assert "nothing was written" in (caught.value.hint or "")
+    assert market.files() == before
+    with market.repository.edit(keys, clock=market.clock) as edit:
+        edit.set_policy(PUMP, MINIMUM)
+    assert market.newest() == "1.0.0"
+
+
+def test_bar_before_a_release_without_content_is_lifted(market: Market) -> None:
+    """Reinstated below the minimum it harms nobody; then the minimum falls."""
+    withdrawn_unseen(market)
+    keys = [*market.keys, key("acme")]
+    high = replace(MINIMUM, minimum_version=Version.parse("2.0.0"))
+    with market.repository.edit(keys, clock=market.clock) as edit:
+        edit.set_policy(PUMP, high)
+        edit.reinstate(PUMP, Version.parse("1.1.0"))
+    with market.repository.edit(keys, clock=market.clock) as edit:
+        policy = edit.policy(PUMP)
+    assert policy is not None
+    lower = replace(policy, minimum_version=MINIMUM.minimum_version)
+    with (
+        pytest.raises(FetchError, match="does not exist"),
+        market.repository.edit(keys, clock=market.clock) as edit,
+    ):
+        edit.set_policy(PUMP, lower)
+    with market.repository.edit(keys, clock=market.clock) as edit:
+        edit.set_policy(PUMP, replace(lower, reinstated=()))
+    assert market.newest() == "1.0.0"
+
+
+def test_check_looks_at_what_is_reinstated(market: Market) -> None:
+    """Content that is lost after its mark became void is missed all the same."""
+    market.hand_in("1.1.0")
+    market.accept()
+    with market.submit("acme-ci") as edit:
+        edit.withdraw(PUMP, Version.parse("1.1.0"), reason="a mistake")
+    market.accept()
+    with market.submit("acme") as edit:
+        edit.reinstate(PUMP, Version.parse("1.1.0"))
+    market.accept()
+    assert market.newest() == "1.1.0"
+    assert market.repository.check(clock=market.clock).violations == ()
+    digest = artifact_of(market, "1.1.0")
+    (market.trust / "blobs" / "sha256" / digest.hex).unlink()
+    (problem,) = market.repository.check(clock=market.clock).violations
+    assert problem.text.startswith("acme/pump 1.1.0: ")
+    assert not problem.inconclusive
+    with market.submit("acme-ci") as edit:
+        edit.withdraw(PUMP, Version.parse("1.1.0"), reason="lost")
+    market.accept()
+    assert market.repository.check(clock=market.clock).violations == ()
     assert market.newest() == "1.0.0"
