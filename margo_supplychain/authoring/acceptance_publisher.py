@@ -14,7 +14,12 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from margo_supplychain import threshold
-from margo_supplychain.authoring import acceptance_past, acceptance_rules, rules
+from margo_supplychain.authoring import (
+    acceptance_past,
+    acceptance_rules,
+    delegator_room,
+    rules,
+)
 from margo_supplychain.authoring.roles import signers_of
 from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.errors import (
@@ -28,16 +33,12 @@ from margo_supplychain.formats.publisher_policy import FORMAT, PublisherPolicy
 from margo_supplychain.verify import resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from tuf.api.metadata import TargetFile, Targets
 
     from margo_supplychain.authoring.plan import RoleKeys
     from margo_supplychain.authoring.prospect import Prospect
     from margo_supplychain.formats.tuf_metadata import RoleFile
 
-MOST_APPLICATIONS: Final = 2_000
-"""Of one publisher: each has a place in the snapshot that every device reads."""
 MAX_LAYOUT: Final = LIMITS.policy
 _NUMBER: Final = re.compile(r"([1-9][0-9]{0,6})\.json", re.ASCII)
 
@@ -104,6 +105,13 @@ class PublisherJudgement:
         self._targets: dict[str, TargetFile] = {}
         if self._old is not None:
             self._targets = dict(self._old.targets)
+        # Applications that are no more, and were never published: nothing of them needs
+        # to stay. Else whoever adds and removes fills what every device reads.
+        self._gone = frozenset(
+            one
+            for one in delegator_room.ever_named(self._old, file.role)
+            if one not in acceptance_rules.delegated(self._new) and not after.lists(one)
+        )
         self.warnings: list[str] = []
 
     def run(self) -> None:
@@ -128,10 +136,14 @@ class PublisherJudgement:
     def _check_delegations(self) -> None:
         what, new = self._label, self._new
         acceptance_rules.require_plain_delegations(what, new)
-        acceptance_rules.require_remembered(what, self._old, new)
         roles = acceptance_rules.delegated(new)
         known = acceptance_rules.delegated(self._old)
-        self._check_room(roles, known)
+        self.warnings += acceptance_rules.require_remembered(
+            what, self._old, new, dropped=self._gone
+        )
+        listed = [one.removesuffix(".json") for one in self._after.meta]
+        delegator_room.require_few(what, self._publisher, self._old, new, listed=listed)
+        delegator_room.require_light(what, self._old, new)
         for role, found in roles.items():
             name = self._application(role)
             acceptance_rules.require_exact(
@@ -140,7 +152,8 @@ class PublisherJudgement:
             self._check_keys(name)
         for role in known:
             if role not in roles and self._old is not None:
-                acceptance_rules.require_taken_away(what, role, self._old, new)
+                if role not in self._gone:
+                    acceptance_rules.require_taken_away(what, role, self._old, new)
                 self.warnings.append(
                     f"{role} is removed: devices refuse that application from now on"
                 )
@@ -151,23 +164,6 @@ class PublisherJudgement:
             self.warnings.append(
                 f"nothing stands of what {self._publisher} said before: {what} was "
                 "compared with nothing"
-            )
-
-    def _check_room(self, roles: Collection[str], known: Collection[str]) -> None:
-        """Refuse more applications than one publisher may have in the snapshot.
-
-        Those that were removed count as well: nothing ever leaves that list.
-        """
-        names = (name.removesuffix(".json") for name in self._after.meta)
-        ever = {one for one in names if one.startswith(f"{self._publisher}.")}
-        most = max(MOST_APPLICATIONS, len(ever.union(known)))
-        if len(ever.union(roles)) > most:
-            raise RefusedError(
-                f"{self._label} delegates to {len(roles)} applications, which makes "
-                f"{len(ever.union(roles))} with those that were removed, more than "
-                f"{most}",
-                hint="what the snapshot lists once stays there, and every device reads "
-                "it",
             )
 
     def _application(self, role: str) -> ReleaseName:
@@ -187,7 +183,7 @@ class PublisherJudgement:
     def _check_keys(self, name: ReleaseName) -> None:
         keys = acceptance_rules.role_keys(self._label, name.role, self._new)
         now = None if self._old is None else signers_of(self._old, name.role)
-        acceptance_rules.require_no_old_key(
+        self.warnings += acceptance_rules.require_no_old_key(
             self._before, name.role, keys, now=now, new=self._new
         )
         path = name.policy_path(FORMAT)
@@ -259,7 +255,7 @@ class PublisherJudgement:
         """Refuse that a policy vanishes: its epoch could start again from 1."""
         for path in self._targets.keys() - self._new.targets.keys():
             one = parse_listed(self._label, path)
-            if one.kind == "policies":
+            if one.kind == "policies" and one.name.role not in self._gone:
                 raise RefusedError(
                     f"{self._label} drops the policy of {one.name}: its epoch could "
                     "fall, so it stays listed, also when the application is removed",

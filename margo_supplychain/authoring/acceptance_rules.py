@@ -10,7 +10,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from margo_supplychain import threshold
-from margo_supplychain.authoring.delegator_fields import cut_offs, left_keys
+from margo_supplychain.authoring.delegator_fields import (
+    cut_offs,
+    forgets,
+    forgotten,
+    left_in_order,
+    left_keys,
+    remembered,
+)
 from margo_supplychain.authoring.history import require_no_return
 from margo_supplychain.authoring.holders import holders_of
 from margo_supplychain.authoring.plan import RoleKeys
@@ -21,7 +28,12 @@ from margo_supplychain.authoring.roles import (
     signers_of,
 )
 from margo_supplychain.authoring.state import LIMITS
-from margo_supplychain.errors import FormatError, KeyFormatError, RefusedError
+from margo_supplychain.errors import (
+    BudgetError,
+    FormatError,
+    KeyFormatError,
+    RefusedError,
+)
 from margo_supplychain.formats.times import format_time
 
 if TYPE_CHECKING:
@@ -202,25 +214,85 @@ def role_keys(what: str, name: str, signed: Targets) -> RoleKeys:
         raise RefusedError(f"{what} delegates to {name}: {why}") from why
 
 
-def require_remembered(what: str, old: Targets | None, new: Targets) -> None:
+def require_remembered(
+    what: str, old: Targets | None, new: Targets, *, dropped: Collection[str] = ()
+) -> list[str]:
     """Refuse a delegator that forgets which keys have left, or makes some up.
 
-    What has left once bars every later rotation to it, and is remembered for ever: so
-    nobody may fill that memory with what was never there.
+    What has left once bars every later rotation to it, and is remembered for long: so
+    nobody may fill that memory with what was never there. Of more than it may hold the
+    oldest are forgotten, as by `note_left`, so that nobody's memory is ever full.
+
+    Args:
+        what: the new file, for people.
+        old: what it said.
+        new: what it says.
+        dropped: roles of which it may say nothing any more.
+
+    Returns:
+        What the operator should know: which keys are forgotten so.
 
     Raises:
         RefusedError: it does.
     """
-    known = {} if old is None else left_keys(old)
-    said = left_keys(new)
-    for role, keys in said.items():
-        if role in known and keys <= known[role]:
+    known = {} if old is None else left_in_order(old)
+    said = left_in_order(new)
+    added = _added(what, known, said, old, new)
+    if not added and all(set(said.get(one, ())) == {*known[one]} for one in known):
+        return []
+    expected, warnings = remembered(known, added), []
+    for role, keys in known.items():
+        gone = set(keys).difference(said.get(role, ()))
+        if not gone or (role in dropped and role not in said):
             continue
-        who = who_signs(old, role)
+        lost = gone.intersection(expected[role])
+        if lost:
+            raise RefusedError(
+                f"{what} forgets that key {min(lost)[:12]} left {role[:160]} (x-left, "
+                "by material)",
+                hint="what was said before stays: build it again",
+            )
+        warnings.append(forgets(what, role, len(gone)))
+    for role, count in forgotten(said, {}, remembered(said, {})).items():
+        raise RefusedError(
+            f"{what} remembers {len(said[role])} keys that left {role[:160]}, {count} "
+            "more than it may (x-left)",
+            hint="build it again, with this version of margo-supplychain",
+        )
+    return warnings
+
+
+def _added(
+    what: str,
+    known: Mapping[str, Sequence[str]],
+    said: Mapping[str, Sequence[str]],
+    old: Targets | None,
+    new: Targets,
+) -> dict[str, Sequence[str]]:
+    """Return the keys of which a delegator says for the first time that they left.
+
+    Raises:
+        RefusedError: one never was there, or is there still.
+    """
+    found: dict[str, Sequence[str]] = {}
+    for role, keys in said.items():
+        before = frozenset(known.get(role, ()))
+        added = [one for one in keys if one not in before]
+        if role in known and not added:
+            continue
+        found[role] = added
+        who, stays = who_signs(old, role), who_signs(new, role)
+        kept = frozenset(added) & (frozenset() if stays is None else stays.materials())
+        if kept:
+            raise RefusedError(
+                f"{what} says that key {min(kept)[:12]} left {role[:160]}, which has "
+                "it (x-left, by material)",
+                hint=AGAIN,
+            )
         if who is None and _is_below_removed(role, old, new):
             continue
         had = frozenset[str]() if who is None else who.materials()
-        never = keys - known.get(role, frozenset()) - had
+        never = frozenset(added) - had
         if never or who is None:
             raise RefusedError(
                 f"{what} says that "
@@ -228,14 +300,7 @@ def require_remembered(what: str, old: Targets | None, new: Targets) -> None:
                 + f" left {role[:160]}, which never had it (x-left, by material)",
                 hint=AGAIN,
             )
-    for role, keys in known.items():
-        forgotten = keys - said.get(role, frozenset())
-        if forgotten:
-            raise RefusedError(
-                f"{what} forgets that key {min(forgotten)[:12]} left {role[:160]} "
-                "(x-left, by material)",
-                hint="what was said before stays: build it again",
-            )
+    return found
 
 
 def who_signs(signed: Targets | None, role: str) -> RoleSigners | None:
@@ -259,7 +324,7 @@ def require_no_old_key(
     *,
     now: RoleSigners | None,
     new: Targets,
-) -> None:
+) -> list[str]:
     """Refuse keys that the role had once and has no more, and to forget those it had.
 
     Args:
@@ -269,14 +334,28 @@ def require_no_old_key(
         now: what it has.
         new: what its delegator says from now on.
 
+    Returns:
+        What the operator should know: where a key leaves, old versions that take too
+        long to look through keep nobody from taking it away.
+
     Raises:
+        BudgetError: they do, and none leaves.
         RefusedError: one returns, or one leaves and is not noted.
         FetchError: nobody answers who could know.
     """
+    warnings = []
     known = set() if now is None else {threshold.material(k) for k in now.keys.values()}
     leaving = known - keys.materials()
     if not keys.materials() <= known:
-        _require_no_return(before, name, keys, now)
+        try:
+            _require_no_return(before, name, keys, now)
+        except BudgetError as why:
+            if not leaving:
+                raise
+            warnings.append(
+                f"whether a key returns to {name} is known of the keys that are said "
+                f"to have left, and of newer versions alone: {why}"
+            )
     # Old versions are cleared away one day, and nobody would know it any more.
     if not leaving <= left_keys(new).get(name, frozenset()):
         raise RefusedError(
@@ -284,6 +363,7 @@ def require_no_old_key(
             "material)",
             hint="rotate it with margo-supplychain publisher rotate",
         )
+    return warnings
 
 
 def _require_no_return(

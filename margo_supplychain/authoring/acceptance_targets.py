@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from margo_supplychain.authoring import acceptance_rules
+from margo_supplychain.authoring.delegator_fields import removed_roles, returns
 from margo_supplychain.authoring.roles import signers_of
 from margo_supplychain.errors import FormatError, RefusedError
 from margo_supplychain.formats.names import publisher_name, publisher_patterns
@@ -40,10 +41,11 @@ def judge_targets(before: Prospect, file: RoleFile[Targets]) -> list[str]:
         )
     old = before.standing("targets")
     acceptance_rules.require_plain_delegations(what, new)
-    acceptance_rules.require_remembered(what, old, new)
+    warnings = acceptance_rules.require_remembered(what, old, new)
     if new.targets:
         raise RefusedError(f"{what} lists {min(new.targets)[:240]!r} itself")
-    roles, warnings = acceptance_rules.delegated(new), []
+    roles = acceptance_rules.delegated(new)
+    removed = frozenset() if old is None else removed_roles(old)
     for name, found in roles.items():
         try:
             publisher_name(name)
@@ -54,9 +56,13 @@ def judge_targets(before: Prospect, file: RoleFile[Targets]) -> list[str]:
         )
         keys = acceptance_rules.role_keys(what, name, new)
         now = None if old is None else signers_of(old, name)
-        acceptance_rules.require_no_old_key(before, name, keys, now=now, new=new)
+        warnings += acceptance_rules.require_no_old_key(
+            before, name, keys, now=now, new=new
+        )
         if now is None:
             warnings.append(f"{name} becomes a publisher")
+            if name in removed:
+                warnings.append(returns(name))
     for name in acceptance_rules.delegated(old):
         if name not in roles and old is not None:
             acceptance_rules.require_taken_away(what, name, old, new)

@@ -15,16 +15,23 @@ from margo_supplychain.authoring.delegator_fields import (
     cut_off,
     cut_off_at,
     forget_cut_off,
+    forget_left,
     note_cut_off,
     note_left,
 )
+from margo_supplychain.authoring.delegator_room import require_few, require_light
 from margo_supplychain.authoring.holders import (
     HOLDERS,
     NOBODY,
     holders_field,
     holders_of,
 )
-from margo_supplychain.authoring.roles import delegator_of, kind_of, signers_of
+from margo_supplychain.authoring.roles import (
+    application_of,
+    delegator_of,
+    kind_of,
+    signers_of,
+)
 from margo_supplychain.authoring.signatures import signed_by
 from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.errors import (
@@ -63,6 +70,7 @@ class Changes:
     `touched` names the roles that must be signed, in order. `renewed` has those that
     do not go on from what the snapshot lists, since that is not signed by their keys,
     and what their holder should know; `cut_off` those that this edit cuts off.
+    `forgotten` has, by delegator and role, how many keys that left it are said no more.
     """
 
     def __init__(
@@ -77,6 +85,7 @@ class Changes:
         self._named = named
         self.renewed: dict[str, str] = {}
         self.cut_off: set[str] = set()
+        self.forgotten: dict[tuple[str, str], int] = {}
         self._drafts: dict[str, Targets] = {}
         self._begun: dict[str, RoleFile[Targets] | None] = {}
         self.touched: dict[str, None] = {}
@@ -203,8 +212,13 @@ class Changes:
         last = self._last_readable(role) if is_kept else None
         parent = self.change(delegator_of(role))
         self._note_left(parent, role, frozenset())
-        note_left(parent, below)
+        self._note(parent, delegator_of(role), below)
         forget_cut_off(parent, role)
+        if kind_of(role) == "application" and not is_kept:
+            # Nobody ever saw anything of it: no old file could be believed again, and
+            # who adds and removes applications must not fill what every device reads.
+            forget_left(parent, role)
+            _drop_targets(parent, role)
         if is_kept:
             listed = self._state.snapshot.signed.meta[f"{role}.json"]
             note_cut_off(parent, role, CutOff(listed, last))
@@ -258,6 +272,20 @@ class Changes:
             return False
         return signed_by(self._read(who.role, entry), who) is not None
 
+    def require_room(self) -> None:
+        """Refuse publishers' roles that `repo accept` would: one rule for all doors.
+
+        Raises:
+            RefusedError: one holds more than leaves room for what must be possible.
+        """
+        listed = [one.removesuffix(".json") for one in self._state.snapshot.signed.meta]
+        for role in self.touched:
+            if kind_of(role) == "publisher":
+                begun, new = self.begun(role), self.view(role)
+                old = None if begun is None else begun.signed
+                require_few(role, role, old, new, listed=listed)
+                require_light(role, old, new)
+
     def _note_left(self, parent: Targets, role: str, staying: frozenset[str]) -> None:
         before = signers_of(parent, role)
         if before is None:
@@ -265,7 +293,14 @@ class Changes:
         left = before.materials() - staying
         # Of a role that is removed even an empty list says that it was one.
         if left or not staying:
-            note_left(parent, {role: left})
+            self._note(parent, delegator_of(role), {role: sorted(left)})
+
+    def _note(
+        self, parent: Targets, delegator: str, left: Mapping[str, Iterable[str]]
+    ) -> None:
+        for role, count in note_left(parent, left).items():
+            known = self.forgotten.get((delegator, role), 0)
+            self.forgotten[delegator, role] = known + count
 
     # --- as the edit found it --------------------------------------------------------
 
@@ -379,6 +414,17 @@ class Changes:
             file.data, what=role, limit=LIMITS.targets
         )["signed"]
         return Targets.from_dict(signed)
+
+
+def _drop_targets(parent: Targets, role: str) -> None:
+    """Let a publisher list no policy and no layout of an application any more."""
+    name = application_of(role)
+    start = tuple(
+        f"{name.publisher}/{kind}/{name.name}/" for kind in ("policies", "layouts")
+    )
+    parent.targets = {
+        path: one for path, one in parent.targets.items() if not path.startswith(start)
+    }
 
 
 def _set_roles(parent: Targets, roles: dict[str, DelegatedRole]) -> None:

@@ -14,9 +14,14 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from margo_supplychain import threshold as counting
 from margo_supplychain.authoring.delegator_fields import (
     cut_off_at,
+    forgets,
     known_left,
+    left_in_order,
     left_keys,
+    left_size,
+    newest_of,
     removed_roles,
+    returns,
 )
 from margo_supplychain.authoring.history import require_no_return
 from margo_supplychain.authoring.roles import (
@@ -28,7 +33,12 @@ from margo_supplychain.authoring.roles import (
     signers_of,
 )
 from margo_supplychain.authoring.state import LIMITS
-from margo_supplychain.errors import FormatError, RefusedError, SupplyChainError
+from margo_supplychain.errors import (
+    FormatError,
+    MetadataFormatError,
+    RefusedError,
+    SupplyChainError,
+)
 from margo_supplychain.formats.names import (
     application_patterns,
     publisher_name,
@@ -36,7 +46,7 @@ from margo_supplychain.formats.names import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tuf.api.metadata import MetaFile, Targets
 
@@ -51,7 +61,6 @@ if TYPE_CHECKING:
 MOST_KEPT: Final = 1 << 20
 """Of one publisher."""
 MOST_KEPT_OF_ALL: Final = LIMITS.targets // 4
-_BYTES_OF_A_KEY: Final = 67  # its material, quoted, and a comma
 
 
 def add_publisher(
@@ -63,6 +72,7 @@ def add_publisher(
     if _exists(work, name, wanted):
         return work.changes.name_holders(name, holders)
     _require_no_return(work, name, wanted)
+    _warn_of_return(work, name)
     last = work.changes.last_good(name)
     _delegate(work, name, wanted, holders)
     _begin(work, name, last)
@@ -129,6 +139,7 @@ def remove(work: Work, role: str) -> bool:
         work.leaves(role)
     below = _keys_below(work, role) if kind_of(role) == "publisher" else {}
     work.changes.end(role, below)
+    _warn_of_forgotten(work)
     _warn_of_lost_list(work, role)
     for name in list(work.applications):
         if role in {name.role, name.publisher}:
@@ -256,6 +267,19 @@ def _refuse_cut_off(new: RoleSigners, now: RoleSigners) -> NoReturn:
     )
 
 
+def _warn_of_forgotten(work: Work) -> None:
+    """Say which keys that left are said no more, so that others can be noted."""
+    while work.changes.forgotten:
+        (delegator, role), count = work.changes.forgotten.popitem()
+        work.warnings.append(forgets(delegator, role, count))
+
+
+def _warn_of_return(work: Work, publisher: str) -> None:
+    """Say what is not known any more of a publisher that comes back."""
+    if publisher in removed_roles(work.changes.view("targets")):
+        work.warnings.append(returns(publisher))
+
+
 def _warn_of_lost_list(work: Work, role: str) -> None:
     known = cut_off_at(work.changes.view(delegator_of(role)), role)
     if kind_of(role) == "application" and work.state.lists(role) and known is None:
@@ -329,6 +353,7 @@ def _delegate(
         work.applications.add(name)
     else:
         work.changes.delegate(role, wanted, publisher_patterns(role), holders)
+    _warn_of_forgotten(work)
 
 
 def _left(work: Work, role: str) -> frozenset[str]:
@@ -342,7 +367,7 @@ def _left(work: Work, role: str) -> frozenset[str]:
     return found
 
 
-def _keys_below(work: Work, publisher: str) -> dict[str, frozenset[str]]:
+def _keys_below(work: Work, publisher: str) -> Mapping[str, Sequence[str]]:
     """Return the keys that a publisher's applications have or had, by material.
 
     Whatever its role says: nobody keeps the operator from removing him.
@@ -354,27 +379,27 @@ def _keys_below(work: Work, publisher: str) -> dict[str, frozenset[str]]:
             f"which keys the applications of {publisher} had can't be read: {why}"
         )
         return {}
-    found: dict[str, frozenset[str]] = {}
-    room = min(
-        MOST_KEPT, MOST_KEPT_OF_ALL - _size(known_left(work.changes.view("targets")))
-    )
-    is_whole = True
-    for role, keys in (*_delegated(work, publisher), *known_left(signed).items()):
+    had: dict[str, dict[str, None]] = {}
+    # The oldest first: what leaves now left last.
+    for role, keys in (*_noted(signed), *_delegated(work, publisher)):
         # What a publisher says of others' roles is not for `targets` to repeat. Of a
         # role that was never signed, there is no old file that could be believed again.
-        if not _is_below(publisher, role) or not work.state.lists(role):
-            continue
-        room -= _size({role: keys})
-        if room >= 0:
-            found[role] = found.get(role, frozenset()) | keys
-        else:
-            is_whole = False
-    if not is_whole:
+        if _is_below(publisher, role) and work.state.lists(role):
+            had.setdefault(role, {}).update(dict.fromkeys(keys))
+    found = {role: tuple(keys) for role, keys in had.items()}
+    room = min(
+        MOST_KEPT,
+        MOST_KEPT_OF_ALL - left_size(known_left(work.changes.view("targets"))),
+    )
+    kept = dict(newest_of(found, room))
+    while kept and left_size(kept) > room:
+        kept.popitem()
+    if kept != found:
         work.warnings.append(
             f"{publisher} had more keys than fit into what devices read: not all are "
             "remembered"
         )
-    return found
+    return kept
 
 
 def _is_below(publisher: str, role: str) -> bool:
@@ -385,15 +410,15 @@ def _is_below(publisher: str, role: str) -> bool:
         return False
 
 
-def _size(left: Mapping[str, frozenset[str]]) -> int:
-    """Return about how many bytes a list of keys takes in `targets`."""
-    return sum(
-        len(role) + 8 + len(keys) * _BYTES_OF_A_KEY for role, keys in left.items()
-    )
+def _noted(signed: Targets) -> Iterator[tuple[str, Sequence[str]]]:
+    try:
+        yield from left_in_order(signed).items()
+    except MetadataFormatError:
+        return
 
 
-def _delegated(work: Work, publisher: str) -> Iterator[tuple[str, frozenset[str]]]:
+def _delegated(work: Work, publisher: str) -> Iterator[tuple[str, Sequence[str]]]:
     signed = work.changes.view(publisher)
     for role in below(work, publisher):
         who = signers_of(signed, role)
-        yield role, frozenset() if who is None else who.materials()
+        yield role, () if who is None else sorted(who.materials())

@@ -7,6 +7,10 @@
                 holder goes on
     x-holders   who holds the keys (`holders`)
 
+What a delegator remembers is bounded by `remembered`, far below what is read: a key
+that must go is noted whatever was noted before, and of too many the oldest are
+forgotten. Else whoever fills that list would keep everybody from taking his keys away.
+
 Example:
     >>> left_keys(targets)  # doctest: +SKIP
     {'acme': frozenset({'71c5…'})}
@@ -23,14 +27,19 @@ from margo_supplychain.errors import MetadataFormatError
 from margo_supplychain.formats.fields import Fields
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 LEFT: Final = "x-left"
 """A field of targets and publishers: role → material of the keys that left it."""
 CUT_OFF: Final = "x-cut-off"
 """A field of targets and publishers: role → what `CutOff` says of it."""
 MAX_ROLES: Final = 100_000  # of one field; a publisher has a few thousand applications
-MAX_LEFT: Final = 10_000  # keys of one role: nobody rotates that often
+MAX_LEFT: Final = 100_000  # keys of one role that are read
+MOST_LEFT: Final = 256
+"""Keys of one role that are written: nobody rotates that often."""
+MOST_LEFT_BYTES: Final = 9 << 20
+"""And of all roles of one delegator, of the 16 MiB that devices read of it."""
+_BYTES_OF_A_KEY: Final = 67  # its material, quoted, and a comma
 _MATERIAL: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -40,11 +49,20 @@ def left_keys(signed: Root | Targets) -> Mapping[str, frozenset[str]]:
     Raises:
         MetadataFormatError: the field is there, and not what `note_left` makes.
     """
+    return {role: frozenset(keys) for role, keys in left_in_order(signed).items()}
+
+
+def left_in_order(signed: Root | Targets) -> Mapping[str, Sequence[str]]:
+    """Return the same as it is written: what left last comes last.
+
+    Raises:
+        MetadataFormatError: as `left_keys`.
+    """
     fields = _field(signed, LEFT)
     if fields is None:
         return {}
     return {
-        role: frozenset(fields.list_of(role, _material, limit=MAX_LEFT))
+        role: tuple(fields.list_of(role, _material, limit=MAX_LEFT))
         for role in fields.value
     }
 
@@ -70,19 +88,118 @@ def removed_roles(signed: Root | Targets) -> frozenset[str]:
     return frozenset(known) - frozenset(roles)
 
 
-def note_left(signed: Targets, left: Mapping[str, Iterable[str]]) -> None:
+def note_left(signed: Targets, left: Mapping[str, Iterable[str]]) -> Mapping[str, int]:
     """Let a role say of more keys, by material, that they left; to be signed.
+
+    Returns:
+        Role → how many of its keys that left long ago are said no more; see
+        `remembered`.
 
     Raises:
         MetadataFormatError: what it says already can't be read.
     """
-    known = dict(left_keys(signed))
-    for role, materials in left.items():
-        known[role] = known.get(role, frozenset()) | frozenset(materials)
-    if known:
+    known = left_in_order(signed)
+    kept = remembered(known, left)
+    if kept:
         signed.unrecognized_fields[LEFT] = {
-            role: sorted(found) for role, found in sorted(known.items())
+            role: list(keys) for role, keys in sorted(kept.items())
         }
+    return forgotten(known, left, kept)
+
+
+def forget_left(signed: Targets, role: str) -> None:
+    """Let a role say nothing more of the keys of another one, which never signed.
+
+    Raises:
+        MetadataFormatError: what it says already can't be read.
+    """
+    known = left_in_order(signed)
+    if role not in known:
+        return
+    kept = {name: list(keys) for name, keys in known.items() if name != role}
+    if kept:
+        signed.unrecognized_fields[LEFT] = kept
+    else:
+        del signed.unrecognized_fields[LEFT]
+
+
+def remembered(
+    known: Mapping[str, Iterable[str]], left: Mapping[str, Iterable[str]]
+) -> Mapping[str, Sequence[str]]:
+    """Return which keys a delegator says to have left, when more have left.
+
+    Of each role at most `MOST_LEFT`, and of all of them as many as fit: the newest,
+    and of each role at least one. So a role with few keys loses none to one with many.
+
+    Args:
+        known: role → keys that left before, the oldest first.
+        left: those that leave now.
+    """
+    found = {
+        role: list(dict.fromkeys((*known.get(role, ()), *left.get(role, ()))))
+        for role in (*known, *(one for one in left if one not in known))
+    }
+    return newest_of(found, MOST_LEFT_BYTES)
+
+
+def newest_of(
+    keys: Mapping[str, Sequence[str]], room: int
+) -> Mapping[str, Sequence[str]]:
+    """Return the newest keys of each role, as many of each as fit; at least one."""
+    low, high = 1, MOST_LEFT
+    while low < high:
+        middle = (low + high + 1) // 2
+        if left_size(keys, most=middle) <= room:
+            low = middle
+        else:
+            high = middle - 1
+    return {role: tuple(some[-low:]) for role, some in keys.items()}
+
+
+def left_size(keys: Mapping[str, Collection[str]], *, most: int = MAX_LEFT) -> int:
+    """Return about how many bytes of a delegator a list of keys takes.
+
+    Args:
+        keys: role → keys.
+        most: of one role.
+    """
+    return sum(
+        len(role) + 8 + min(len(some), most) * _BYTES_OF_A_KEY
+        for role, some in keys.items()
+    )
+
+
+def forgotten(
+    known: Mapping[str, Iterable[str]],
+    left: Mapping[str, Iterable[str]],
+    kept: Mapping[str, Iterable[str]],
+) -> Mapping[str, int]:
+    """Return role → how many of the keys that left it are not among those kept."""
+    found = {}
+    for role in {**known, **left}:
+        said = {*known.get(role, ()), *left.get(role, ())}
+        gone = len(said.difference(kept.get(role, ())))
+        if gone:
+            found[role] = gone
+    return found
+
+
+def forgets(what: str, role: str, count: int) -> str:
+    """Return what people are told of keys that are forgotten."""
+    return (
+        f"{what} remembers of {role[:160]} the keys that left last, at most "
+        f"{MOST_LEFT}: {count} that left before are forgotten, and could be given back "
+        "once old versions are cleared away"
+    )
+
+
+def returns(publisher: str) -> str:
+    """Return what people are told of a publisher that was removed and comes back."""
+    return (
+        f"{publisher} was a publisher here before, and begins anew: its policies with "
+        "their epochs, its releases and withdrawals are forgotten; only devices that "
+        "saw a withdrawal remember it, so what was withdrawn must not come back"
+    )
 
 
 class CutOff(NamedTuple):

@@ -116,6 +116,7 @@ def _uncertain() -> Iterator[None]:
 def _sign(work: Work) -> dict[str, tuple[int, datetime]]:
     roles = (*work.changes.touched, *sorted(work.top))
     require_complete([work.changes.require_who(role) for role in roles], work.signers)
+    work.changes.require_room()
     signing = RoleSigning(work)
     meta = dict(work.state.snapshot.signed.meta)
     for role, data in work.adopted.items():

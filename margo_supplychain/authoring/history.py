@@ -140,11 +140,12 @@ class KeyHistory:
 
 
 def _versions(newest: int, listed: Sequence[int]) -> Iterator[int]:
+    """Yield the versions to be read, the newest first: it may end before all are."""
     if listed:
-        yield from (one for one in listed if one <= newest)
+        yield from (one for one in sorted(listed, reverse=True) if one <= newest)
         return
-    yield from range(1, min(newest, MOST_READ) + 1)
-    yield from range(max(MOST_READ, newest - MOST_READ) + 1, newest + 1)
+    yield from range(newest, max(MOST_READ, newest - MOST_READ), -1)
+    yield from range(min(newest, MOST_READ), 0, -1)
 
 
 def _materials(

@@ -615,7 +615,7 @@ def test_room_that_is_filled_by_adding_and_removing(
     """Acme never has more than three applications at a time; what the snapshot lists
     of those before never leaves it."""
     monkeypatch.setattr(
-        "margo_supplychain.authoring.acceptance_publisher.MOST_APPLICATIONS", 3
+        "margo_supplychain.authoring.delegator_room.MOST_APPLICATIONS", 3
     )
     one = replace(PUMP, name="one")
     ci = key("acme-ci").public_key

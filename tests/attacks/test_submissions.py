@@ -739,7 +739,7 @@ def test_more_applications_than_anybody_has(
 ) -> None:
     """Nor may one vendor delegate without end."""
     monkeypatch.setattr(
-        "margo_supplychain.authoring.acceptance_publisher.MOST_APPLICATIONS", 2
+        "margo_supplychain.authoring.delegator_room.MOST_APPLICATIONS", 2
     )
     policy, targets = set_policy(replace(PUMP, name="new"), OPEN)
     file = role(market, "acme", all_of(policy, delegate("acme.new", "acme-ci")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -13,20 +14,32 @@ from margo_supplychain.authoring import history
 from margo_supplychain.authoring.delegator_fields import (
     CUT_OFF,
     LEFT,
+    MOST_LEFT,
+    MOST_LEFT_BYTES,
     CutOff,
     cut_off,
     cut_off_at,
     forget_cut_off,
+    forget_left,
     is_awaited,
     known_left,
+    left_in_order,
     left_keys,
+    left_size,
     needed_files,
+    newest_of,
     note_cut_off,
     note_left,
     removed_roles,
 )
+from margo_supplychain.authoring.delegator_room import (
+    KEPT_FREE,
+    MOST_APPLICATIONS,
+    MOST_WEIGHT,
+)
 from margo_supplychain.authoring.history import require_no_return
-from margo_supplychain.authoring.plan import RoleKeys
+from margo_supplychain.authoring.plan import MAX_KEYS, RoleKeys
+from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.errors import FetchError, MetadataFormatError, RefusedError
 from tests.authoring.marketplace import public
 from tests.world import Files, MemorySource
@@ -57,6 +70,48 @@ def test_keys_that_left_are_gathered() -> None:
     assert removed_roles(targets) == {"acme", "bolt", "zeta"}
     assert left_keys(Root()) == {}
     assert removed_roles(Root(unrecognized_fields={LEFT: {"acme": []}})) == set()
+
+
+def test_of_too_many_keys_the_oldest_are_forgotten() -> None:
+    many = [f"{one:064x}" for one in range(MOST_LEFT + 9)]
+    targets = Targets()
+    assert note_left(targets, {"acme": many[:9]}) == {}
+    assert note_left(targets, {"acme": many[9:-9]}) == {}
+    assert note_left(targets, {"acme": many[-9:], "bolt": [ONE]}) == {"acme": 9}
+    assert left_in_order(targets) == {"acme": tuple(many[9:]), "bolt": (ONE,)}
+    # What older versions wrote is shortened when more is noted.
+    targets = saying(LEFT, {"acme": [f"{one:064x}" for one in range(20_000)]})
+    assert note_left(targets, {"acme": [ONE]}) == {"acme": 20_001 - MOST_LEFT}
+    assert left_in_order(targets)["acme"][-1] == ONE
+    forget_left(targets, "bolt")
+    forget_left(targets, "acme")
+    assert LEFT not in targets.unrecognized_fields
+
+
+def test_of_too_much_those_with_most_keys_forget_first() -> None:
+    keys = {f"r{one}": [f"{two:064x}" for two in range(9)] for one in range(9)}
+    keys["few"] = [ONE, TWO]
+    room = left_size(keys, most=3)
+    found = newest_of(keys, room)
+    assert found["few"] == (ONE, TWO)
+    assert found["r0"] == tuple(keys["r0"][-3:])
+    assert left_size(found) <= room
+    assert {len(one) for one in newest_of(keys, 1).values()} == {1}
+
+
+def test_all_that_may_be_written_can_be_read() -> None:
+    """And all keys that can leave a role at once are noted, of however many roles."""
+    name = "p" * 64 + "." + "a" * 64
+    most = {name: [ONE] * MAX_KEYS}
+    assert left_size(most) * MOST_APPLICATIONS <= MOST_LEFT_BYTES
+    meta = MetaFile(version=2**53 - 1, length=2**53 - 1, hashes={"sha256": ONE})
+    targets = Targets()
+    note_cut_off(targets, name, CutOff(meta, meta))
+    entry = len(json.dumps(targets.unrecognized_fields[CUT_OFF]))
+    said = MOST_LEFT_BYTES + MOST_WEIGHT + entry * MOST_APPLICATIONS
+    assert said < LIMITS.targets - (64 << 10)  # signatures
+    assert KEPT_FREE * MOST_APPLICATIONS < MOST_WEIGHT * 9 // 10
+    assert MOST_LEFT < fields.MAX_LEFT // 10
 
 
 def test_a_role_that_is_cut_off() -> None:
@@ -142,7 +197,7 @@ def test_looking_back_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     source = MemorySource(Files())
     require_no_return(source, "acme", keys, now=None, newest=2**52)
     numbers = [int(name.partition(".")[0]) for name in source.asked]
-    assert numbers == [1, 2, 3, 2**52 - 2, 2**52 - 1, 2**52]
+    assert numbers == [2**52, 2**52 - 1, 2**52 - 2, 3, 2, 1]
     source.asked.clear()
     require_no_return(source, "acme", keys, now=None, newest=5)
     assert len(source.asked) == 5
@@ -150,7 +205,7 @@ def test_looking_back_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     require_no_return(
         source, "acme", keys, now=None, newest=2**52, versions=(4, 9, 2**52 + 1)
     )
-    assert source.asked == ["4.targets.json", "9.targets.json"]
+    assert source.asked == ["9.targets.json", "4.targets.json"]
 
 
 def test_nobody_answers_who_could_know() -> None:
