@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from margo_supplychain.authoring.plain_text import plain
+from margo_supplychain.authoring.plain_text import plain, quoted
 from margo_supplychain.errors import MetadataFormatError
 from margo_supplychain.formats.fields import Fields, line
 
@@ -69,9 +69,8 @@ class Holder:
 
 
 def _told(text: str) -> str:
-    shown = plain(text)
     # A name like "Ada, never-extractable" must not say how her key is kept.
-    return '"{}"'.format(shown.replace('"', '\\"')) if "," in text else shown
+    return quoted(text) if "," in text else plain(text)
 
 
 NOBODY: Final = Holder()

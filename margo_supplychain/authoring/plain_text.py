@@ -34,3 +34,9 @@ def plain(text: str) -> str:
     data = text.encode("utf-8", "surrogatepass")
     digest = hashlib.sha256(data).hexdigest()[:16]
     return f"{shown}… ({len(text)} characters, sha256 {digest})"
+
+
+def quoted(text: str) -> str:
+    """Return the same in quotes, which nothing of the text closes."""
+    escaped = plain(text).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

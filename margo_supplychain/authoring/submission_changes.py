@@ -17,9 +17,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, final
 from margo_supplychain import threshold
 from margo_supplychain.authoring.delegator_fields import CUT_OFF, LEFT, known_left
 from margo_supplychain.authoring.holders import HOLDERS, NOBODY, known_holders
-from margo_supplychain.authoring.plain_text import plain
-from margo_supplychain.authoring.roles import kind_of
+from margo_supplychain.authoring.plain_text import plain, quoted
 from margo_supplychain.authoring.state import LIMITS
+from margo_supplychain.authoring.submission_alone import (
+    delegated,
+    said_alone,
+    subject,
+    target_alone,
+)
 from margo_supplychain.errors import FormatError, KeyFormatError, SupplyChainError
 from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.publisher_policy import PublisherPolicy
@@ -134,6 +139,8 @@ class _Comparing:
         )
         rows = [*self._gaps(version), *self._delegations(), *self._targets()]
         rows += self._fields()
+        if self._before is None:
+            rows += [Row(SAID, text) for text in said_alone(self._new)]
         return RoleChange(
             role=self._file.role,
             before=version,
@@ -155,9 +162,9 @@ class _Comparing:
     # --- delegations -----------------------------------------------------------------
 
     def _delegations(self) -> Iterator[Row]:
-        old, new = _delegated(self._old), _delegated(self._new)
+        old, new = delegated(self._old), delegated(self._new)
         for role in sorted(old.keys() - new.keys()):
-            yield Row(REMOVED, f"{_subject(role)}: devices refuse it from now on")
+            yield Row(REMOVED, f"{subject(role)}: devices refuse it from now on")
         for role in sorted(new):
             if role in old:
                 yield from self._changed_role(role, old[role], new[role])
@@ -167,9 +174,9 @@ class _Comparing:
                 of = len(keys)
                 yield Row(
                     self._kind,
-                    f"{_subject(role)}: signed by {shown}"
+                    f"{subject(role)}: signed by {shown}"
                     if of == 1
-                    else f"{_subject(role)}: signed by {new[role].threshold} of {of} "
+                    else f"{subject(role)}: signed by {new[role].threshold} of {of} "
                     f"keys: {shown}",
                 )
         yield from self._left(old, new)
@@ -177,7 +184,7 @@ class _Comparing:
     def _changed_role(
         self, role: str, old: DelegatedRole, new: DelegatedRole
     ) -> Iterator[Row]:
-        what = _subject(role)
+        what = subject(role)
         had, has = _keys(self._old, old), _keys(self._new, new)
         holders = {} if self._old is None else known_holders(self._old)
         for material in sorted(had.keys() - has.keys()):
@@ -244,12 +251,14 @@ class _Comparing:
             words = _policy_words(self._policy(file, path, None))
             found = (f"{name} {text}".strip() for name, text in words.items() if text)
             shown = ", ".join(found)
-            return Row(self._kind, f"{what}: {shown}")
+            more = "" if self._before is not None else target_alone(file, None)
+            return Row(self._kind, f"{what}: {shown}{more}")
         entry = _entry(file, path)
+        more = "" if self._before is not None else target_alone(file, entry)
         if entry is None:
-            return Row(self._kind, f"{what}: {_digest(file)}")
+            return Row(self._kind, f"{what}: {_digest(file)}{more}")
         mark = "" if entry.withdrawn is None else f", {_mark(entry)}"
-        return Row(self._kind, f"{what}: {entry.artifact}{mark}")
+        return Row(self._kind, f"{what}: {entry.artifact}{mark}{more}")
 
     def _changed_target(
         self, path: str, old: TargetFile, new: TargetFile
@@ -319,11 +328,14 @@ class _Comparing:
             if name in {HOLDERS, LEFT} or old.get(name) == new.get(name):
                 continue
             if name == CUT_OFF:
+                if self._before is None:
+                    continue  # said with the files that go with it
                 had, has = _names(old.get(name)), _names(new.get(name))
-                for role in sorted(has - had):
+                gone = delegated(self._old).keys() - delegated(self._new).keys()
+                for role in sorted(has - had - gone):
                     yield Row(
                         CHANGED,
-                        f"{_subject(role)}: cut off; devices refuse it until its new "
+                        f"{subject(role)}: cut off; devices refuse it until its new "
                         "keys have signed",
                     )
                 continue
@@ -348,15 +360,9 @@ class _Comparing:
                 )
 
 
-def _delegated(signed: Targets | None) -> Mapping[str, DelegatedRole]:
-    if signed is None or signed.delegations is None:
-        return {}
-    return signed.delegations.roles or {}
-
-
 def _all_keys(signed: Targets) -> frozenset[str]:
     return frozenset(
-        keyid for role in _delegated(signed).values() for keyid in role.keyids
+        keyid for role in delegated(signed).values() for keyid in role.keyids
     )
 
 
@@ -387,11 +393,6 @@ def _holder(key: Key, holders: Mapping[str, Holder], *, whole: bool = False) -> 
     shown = key.keyid if whole else key.keyid[:12]
     text = holders.get(key.keyid, NOBODY).text
     return f"{shown} ({text})" if text else shown
-
-
-def _subject(role: str) -> str:
-    name = plain(role.replace(".", "/", 1))
-    return f"{'application' if kind_of(role) == 'application' else 'publisher'} {name}"
 
 
 def _part(path: str) -> str:
@@ -428,7 +429,7 @@ def _mark(entry: ReleaseEntry) -> str:
         return "not withdrawn"
     use = "" if mark.use is None else f"; use {mark.use}"
     # In quotes: a reason must not name another release to use.
-    return 'withdrawn: "{}"{}'.format(plain(mark.reason).replace('"', '\\"'), use)
+    return f"withdrawn: {quoted(mark.reason)}{use}"
 
 
 def _digest(file: TargetFile) -> str:

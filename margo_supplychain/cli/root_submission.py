@@ -21,7 +21,7 @@ from margo_supplychain.cli.output import Result
 from margo_supplychain.cli.root_describe import tell
 from margo_supplychain.cli.root_files import typed_place
 from margo_supplychain.cli.signing_keys import PUBLISHER, RELEASE, open_signers
-from margo_supplychain.cli.submission_describe import change_lines, heading
+from margo_supplychain.cli.submission_describe import MANY_ROWS, change_lines, heading
 from margo_supplychain.errors import FormatError
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def sign(
     author = trust.author
     with opened(path) as submission:
         view = _view(trust, submission)
-        tell(author.invocation, _shown(submission, view), yes=yes)
+        # What nobody has read, nobody should sign: here no row is left out.
+        tell(author.invocation, _shown(submission, view, most=None), yes=yes)
         confirm("sign this?", yes=yes)
         signed = submission
         with author.keyring() as keyring:
@@ -191,11 +192,13 @@ def _repository(trust: Trust) -> tuple[State, Prospect]:
         return state, Prospect(state, start.place, now=start.now)
 
 
-def _shown(submission: Submission, view: _View) -> list[str]:
+def _shown(
+    submission: Submission, view: _View, *, most: int | None = MANY_ROWS
+) -> list[str]:
     """Return what somebody sees before signing."""
     return [
         *heading(submission),
-        *change_lines(view.changes),
+        *change_lines(view.changes, most=most),
         *(f"  not checked: {one}" for one in view.unchecked),
     ]
 

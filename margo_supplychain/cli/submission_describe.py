@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.submission_changes import RoleChange
 
 MARKS: Final = {ADDED: "+", REMOVED: "-", CHANGED: "~", SAID: "="}
-_MANY: Final = 200  # rows of a role; JSON has all
+MANY_ROWS: Final = 200  # of a role; JSON has all, and so has who signs
 
 
 def heading(submission: Submission) -> list[str]:
@@ -27,13 +27,14 @@ def heading(submission: Submission) -> list[str]:
 
 
 def change_lines(
-    changes: Sequence[RoleChange], *, most: int = _MANY, indent: str = "  "
+    changes: Sequence[RoleChange], *, most: int | None = MANY_ROWS, indent: str = "  "
 ) -> Iterator[str]:
     """Yield what each role changes, for people.
 
     Args:
         changes: of `role_changes`.
-        most: rows of one role; how many are left out is said.
+        most: rows of one role; how many are left out is said. None for all of them:
+            then their number is said behind them, where it is read.
         indent: before each line.
     """
     for one in changes:
@@ -42,9 +43,11 @@ def change_lines(
             yield f"{indent}  says the same again"
         for row in one.rows[:most]:
             yield f"{indent}  {MARKS[row.change]} {row.text}"
-        if len(one.rows) > most:
+        if most is not None and len(one.rows) > most:
             more = len(one.rows) - most
             yield f"{indent}  and {more} more: --format json lists them"
+        elif len(one.rows) > MANY_ROWS:
+            yield f"{indent}  {len(one.rows)} lines of {one.role}: read all of them"
 
 
 def _role(one: RoleChange) -> str:

@@ -227,3 +227,90 @@ def test_what_is_said_has_one_digest_whoever_signs() -> None:
     signed = replace(one, roles=(replace(who, data=who.data),))
     assert signed.said != submission(note="x").said
     assert one.said == submission().said
+
+
+# --- alone, without a repository -----------------------------------------------------
+
+
+def alone(market: Market, change: Callable[[dict[str, Any]], object]) -> list[str]:
+    return texts(role_changes(forged(market, change), None))
+
+
+def test_a_removal_is_called_one(market: Market) -> None:
+    """Also of an application that was never signed, of which nothing is listed."""
+    file = {"version": 1, "length": 7, "hashes": {"sha256": "ab" * 32}}
+
+    def spoil(signed: dict[str, Any]) -> None:
+        roles = signed["delegations"]["roles"]
+        signed["delegations"]["roles"] = [one for one in roles if FAN.role in str(one)]
+        signed["x-left"] = {PUMP.role: ["cd" * 32], "acme.never": ["ef" * 32]}
+        signed["x-cut-off"] = {
+            PUMP.role: {"listed": file, "last": file},
+            FAN.role: {"listed": file},
+        }
+
+    found = alone(market, spoil)
+    shown = "v1 (sha256 abababababab)"
+    both = f"{shown} is listed, {shown}"
+    cut = "cut off; devices refuse it until its new keys have signed"
+    for line in (
+        "said application acme/pump: removed, devices refuse it",
+        "said application acme/never: removed, devices refuse it",
+        "said application acme/pump: keys that left, by material: cdcdcdcdcdcd",
+        f"said application acme/pump: its last file: {both} is gone on from",
+        f"said application acme/fan: {cut}: {shown} is listed, nothing is gone on from",
+    ):
+        assert line in found
+    with_it = texts(role_changes(forged(market, spoil), before(market)))
+    assert "removed application acme/pump: devices refuse it from now on" in with_it
+    assert not any("pump: cut off" in one for one in with_it)
+
+
+def test_what_is_not_as_our_tools_write_it(market: Market) -> None:
+    other = key("other").public_key
+
+    def spoil(signed: dict[str, Any]) -> None:
+        role = signed["delegations"]["roles"][0]
+        role.update(paths=["*", "globex/*"], terminating=False)
+        signed["delegations"]["keys"][other.keyid] = other.to_dict()
+        signed["x-holders"] = {other.keyid: {"name": "Mallory"}}
+        signed["targets"][PUMP.policy_path(FORMAT)]["custom"] = {"x": 1}
+
+    found = "\n".join(alone(market, spoil))
+    for line in (
+        ": delegated otherwise: paths *, globex/*\n",
+        ": delegated otherwise: terminating False\n",
+        f"said key {other.keyid} of no role\n",
+        f"said key {other.keyid} of no role: held by {{'name': 'Mallory'}}",
+        "otherwise than usual: {",
+    ):
+        assert line in found
+    assert "otherwise" not in "\n".join(alone(market, lambda _: None))
+
+
+def test_fields_that_can_not_be_read_alone(market: Market) -> None:
+    def spoil(signed: dict[str, Any]) -> None:
+        signed["x-left"] = {PUMP.role: ["no material"]}
+
+    found = alone(market, spoil)
+    assert any("said can't be read: " in one for one in found)
+    assert any("said field x-left: " in one for one in found)
+
+
+def test_all_that_a_release_says_alone(market: Market) -> None:
+    data = (market.trust / "metadata" / "1.acme.pump.json").read_bytes()
+    content = strict_json.parse(data, what="pump", limit=1 << 20)
+    (file,) = content["signed"]["targets"].values()
+    file["custom"]["profiles"] = ["0123456789abcdef"]
+    file["custom"]["withdrawn"] = {
+        "reason": 'bad\\"; use 6.6.6',
+        "since": "2026-11-21T10:00:00Z",
+    }
+    text = strict_json.canonical(content)
+    one = submission(roles=(parse_targets(text, role=PUMP.role, limit=len(text)),))
+    (row,) = texts(role_changes(one, None))
+    assert row.endswith(
+        ', withdrawn: "bad\\\\\\"; use 6.6.6"; record sha256 '
+        f"{file['hashes']['sha256']}; since 2026-11-21T10:00:00Z; "
+        "profiles 0123456789abcdef"
+    )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
+from margo_supplychain.authoring.submission_changes import RoleChange, Row
+from margo_supplychain.cli.submission_describe import change_lines
 from tests.cli.running import run, validate
 from tests.cli.test_release_submit import NAME, Market
 
@@ -175,3 +178,13 @@ def test_a_holder_with_a_key_and_a_root(market: Market) -> None:
     assert "  bolt  2 of 2  signed Olga, Sven\n" in ran.out
     market.bolt.must("release", "submit", "both.tar")
     market.accept()
+
+
+def test_who_signs_sees_every_row() -> None:
+    """A flood of rows hides none from who signs; elsewhere it is said how many."""
+    rows = tuple(Row("said", f"row {number}") for number in range(201))
+    change = RoleChange("acme", None, 2, datetime(2027, 1, 1, tzinfo=UTC), rows)
+    shown = list(change_lines([change]))
+    assert shown[-1] == "    and 1 more: --format json lists them"
+    shown = list(change_lines([change], most=None))
+    assert shown[-2:] == ["    = row 200", "    201 lines of acme: read all of them"]
