@@ -193,9 +193,8 @@ def _looked_at(inbox: str, done: Accepted) -> Iterator[str]:
     yield from _refusals(done)
     if done.taken:
         yield "  content  not looked at: it is read and compared when it is taken"
-        only = ""
-        if done.refused or done.more:
-            only = "".join(f" --only {one.name[:_DIGITS]}" for one in done.taken[:_FEW])
+        # Those that were shown: what comes in the meantime was looked at by nobody.
+        only = "".join(f" --only {one.name[:_DIGITS]}" for one in done.taken[:_FEW])
         yield f"next: margo-supplychain repo accept {inbox}{only}"
 
 
