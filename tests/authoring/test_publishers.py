@@ -21,6 +21,7 @@ from margo_supplychain.errors import (
     UnknownTargetError,
 )
 from margo_supplychain.formats.versions import Version
+from tests.authoring.market import Market
 from tests.authoring.marketplace import ANY, TORQUE, Marketplace, public
 from tests.authoring.trust import OPEN, PUMP, VALVE, Vendor, key
 
@@ -473,8 +474,13 @@ def test_a_publisher_of_that_name_again(market: Marketplace, later: bool) -> Non
     versions = vendor.version("acme"), vendor.version(PUMP.role)
     market.edit(lambda edit: edit.remove_publisher("acme"))
     keys = () if later else ("new",)
-    market.edit(
+    edit = market.edit(
         lambda edit: edit.add_publisher("acme", [public("new")], threshold=1), *keys
+    )
+    assert any(
+        "acme was a publisher here before, and begins anew" in one
+        and "releases and withdrawals are forgotten" in one
+        for one in edit.warnings
     )
     with pytest.raises((UnknownTargetError, ThresholdError)):
         market.device().verify(PUMP, ANY)
@@ -579,3 +585,18 @@ def test_simple_has_none_to_remove(vendor: Vendor) -> None:
             edit.remove_application(PUMP)
         with pytest.raises(RefusedError, match="keys of snapshot stand in the root"):
             edit.rotate_keys("snapshot", [public("new")], threshold=1)
+
+
+def test_a_publisher_of_that_name_again_by_submission(tmp_path: Path) -> None:
+    """Who takes the operator's own role in is told as well what is forgotten."""
+    market = Market(tmp_path)
+    market.open_market()
+    with market.submit("offline") as edit:
+        edit.remove_publisher("acme")
+    assert market.accept().refused == ()
+    with market.submit("offline") as edit:
+        edit.add_publisher("acme", [public("new")], threshold=1)
+    done = market.accept()
+    assert len(done.taken) == 1
+    for told in (edit.warnings, done.warnings):
+        assert any("was a publisher here before, and begins" in one for one in told)
