@@ -25,10 +25,10 @@ from margo_supplychain.authoring.delegator_fields import CUT_OFF, LEFT
 from margo_supplychain.authoring.evidence import COUNTED
 from margo_supplychain.authoring.holders import HOLDERS
 from margo_supplychain.authoring.key_rules import check_form
-from margo_supplychain.authoring.plain_text import plain
 from margo_supplychain.errors import FormatError, RefusedError
 from margo_supplychain.formats import strict_json
 from margo_supplychain.formats.names import publisher_name, publisher_patterns
+from margo_supplychain.formats.plain_text import plain
 
 if TYPE_CHECKING:
     from tuf.api.metadata import Delegations, Targets

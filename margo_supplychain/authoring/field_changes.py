@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from margo_supplychain.authoring.holders import NOBODY, known_holders
-from margo_supplychain.authoring.plain_text import plain
 from margo_supplychain.authoring.plan import TOP_ROLES
 from margo_supplychain.authoring.root_fields import OURS
+from margo_supplychain.formats.plain_text import plain
 from margo_supplychain.formats.tuf_metadata import ISSUED
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from margo_supplychain.authoring.plain_text import plain, quoted
 from margo_supplychain.errors import MetadataFormatError
 from margo_supplychain.formats.fields import Fields, line
+from margo_supplychain.formats.plain_text import plain, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

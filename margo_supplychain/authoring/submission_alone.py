@@ -21,10 +21,10 @@ from margo_supplychain.authoring.delegator_fields import (
     left_keys,
 )
 from margo_supplychain.authoring.holders import HOLDERS, holders_of
-from margo_supplychain.authoring.plain_text import plain
 from margo_supplychain.authoring.roles import application_of, kind_of
 from margo_supplychain.errors import FormatError, MetadataFormatError
 from margo_supplychain.formats.names import application_patterns, publisher_patterns
+from margo_supplychain.formats.plain_text import plain
 from margo_supplychain.formats.times import format_time
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def delegated(signed: Targets | None) -> Mapping[str, DelegatedRole]:
 
 
 def subject(role: str) -> str:
-    """Return what people call a role: `application acme/pump`, `publisher acme`."""
+    """Return what people call a role: what it is, and its name."""
     name = plain(role.replace(".", "/", 1))
     return f"{'application' if kind_of(role) == 'application' else 'publisher'} {name}"
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, final
 from margo_supplychain import threshold
 from margo_supplychain.authoring.delegator_fields import CUT_OFF, LEFT, known_left
 from margo_supplychain.authoring.holders import HOLDERS, NOBODY, known_holders
-from margo_supplychain.authoring.plain_text import plain, quoted
 from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.authoring.submission_alone import (
     delegated,
@@ -27,6 +26,7 @@ from margo_supplychain.authoring.submission_alone import (
 )
 from margo_supplychain.errors import FormatError, KeyFormatError, SupplyChainError
 from margo_supplychain.formats.digests import Digest
+from margo_supplychain.formats.plain_text import plain, quoted
 from margo_supplychain.formats.publisher_policy import PublisherPolicy
 from margo_supplychain.formats.release_entry import ReleaseEntry
 
@@ -48,6 +48,7 @@ ADDED: Final = "added"
 REMOVED: Final = "removed"
 CHANGED: Final = "changed"
 SAID: Final = "said"
+_MARKS: Final = {ADDED: "+", REMOVED: "-", CHANGED: "~", SAID: "="}
 _MOST: Final = 400  # characters of a list of values
 _NONE: Final = "none"
 
@@ -63,6 +64,11 @@ class Row(NamedTuple):
 
     change: Kind
     text: str
+
+    @property
+    def line(self) -> str:
+        """The text behind a mark for what happens."""
+        return f"{_MARKS[self.change]} {self.text}"
 
 
 class RoleChange(NamedTuple):

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from margo_supplychain.authoring.plain_text import plain
 from margo_supplychain.cli import describe, signing_keys
 from margo_supplychain.cli.author import RETRY, UNPUBLISHED, signed_data, signs, warn
 from margo_supplychain.cli.failures import hinted
 from margo_supplychain.cli.options import epilog, missing_setting
 from margo_supplychain.cli.output import Result
 from margo_supplychain.cli.progress import progress
-from margo_supplychain.cli.submission_describe import MARKS, change_lines
+from margo_supplychain.cli.submission_describe import change_lines
+from margo_supplychain.formats.plain_text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -236,7 +236,7 @@ def _taken_lines(one: Taken) -> Iterator[str]:
     yield f"  {one.name[:_DIGITS]}  {one.publisher}  {roles}{note}"
     rows = [row for change in one.changes for row in change.rows]
     for row in rows[:_FEW]:
-        yield f"    {MARKS[row.change]} {row.text}"
+        yield f"    {row.line}"
     if len(rows) > _FEW:
         yield f"    and {len(rows) - _FEW} more: --format json lists them"
     if not rows:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from margo_supplychain.authoring.roles import kind_of
 from margo_supplychain.cli import describe
 from margo_supplychain.cli.failures import PROGRAM
 from margo_supplychain.cli.output import Result
@@ -56,6 +55,8 @@ class Place(NamedTuple):
 
     def fitted(self, duty: Duty) -> tuple[Duty, str]:
         """Return a duty with the command that fulfils it, and where that is run."""
+        from margo_supplychain.authoring.roles import kind_of
+
         if duty.action is None or self.periods is None:
             return duty, ""
         publisher = duty.role.partition(".")[0]
@@ -70,6 +71,8 @@ class Place(NamedTuple):
 
     def always(self, duties: Sequence[Duty], within: timedelta) -> list[str]:
         """Return what is due whenever somebody asks about so long a time."""
+        from margo_supplychain.authoring.roles import kind_of
+
         found: dict[int, list[str]] = {}
         for one in duties:
             if one.due and one.role not in _ONLINE and self.periods is not None:

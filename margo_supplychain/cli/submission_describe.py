@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from margo_supplychain.authoring.plain_text import plain
-from margo_supplychain.authoring.submission_changes import ADDED, CHANGED, REMOVED, SAID
 from margo_supplychain.cli import describe
+from margo_supplychain.formats.plain_text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.submission import Submission
     from margo_supplychain.authoring.submission_changes import RoleChange
 
-MARKS: Final = {ADDED: "+", REMOVED: "-", CHANGED: "~", SAID: "="}
 MANY_ROWS: Final = 200  # of a role; JSON has all, and so has who signs
 
 
@@ -42,7 +40,7 @@ def change_lines(
         if not one.rows and one.before is not None:
             yield f"{indent}  says the same again"
         for row in one.rows[:most]:
-            yield f"{indent}  {MARKS[row.change]} {row.text}"
+            yield f"{indent}  {row.line}"
         if most is not None and len(one.rows) > most:
             more = len(one.rows) - most
             yield f"{indent}  and {more} more: --format json lists them"

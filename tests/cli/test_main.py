@@ -306,7 +306,7 @@ def test_version_and_help(place: Path) -> None:
 
 def commands() -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
-    context = click.Context(main_module.cli)
+    context = click.Context(main_module.cli, **main_module.cli.context_settings)
     for noun in main_module.cli.list_commands(context):
         group = main_module.cli.get_command(context, noun)
         verbs = list(group.commands) if isinstance(group, click.Group) else []

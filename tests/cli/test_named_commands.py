@@ -30,7 +30,7 @@ PROSE = ("on this machine", "can't", "here")  # after the program's name, not a 
 def require_command(text: str) -> None:
     """Fail unless `text` begins with a command, and names only options that it has."""
     words = text.split()
-    context = click.Context(cli, info_name="margo-supplychain")
+    context = click.Context(cli, info_name="margo-supplychain", **cli.context_settings)
     noun, verb = words[0], re.sub(r"[^a-z]+$", "", words[1])
     assert noun in COMMANDS, text
     group = cli.get_command(context, noun)

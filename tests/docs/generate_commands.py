@@ -40,7 +40,7 @@ says which applied. A secret comes from neither.
 
 def page() -> str:
     """Return the whole page."""
-    context = click.Context(cli, info_name=_PROGRAM)
+    context = click.Context(cli, info_name=_PROGRAM, **cli.context_settings)
     parts = [_HEAD, *_options(cli, context), _PLACE]
     for noun, (_, line) in COMMANDS.items():
         group = cli.get_command(context, noun)

@@ -25,7 +25,7 @@ def test_the_table_of_checks_is_what_the_comments_say() -> None:
 
 @pytest.mark.parametrize("noun", COMMANDS)
 def test_help_shows_options_that_exist(noun: str) -> None:
-    context = click.Context(cli, info_name="margo-supplychain")
+    context = click.Context(cli, info_name="margo-supplychain", **cli.context_settings)
     group = cli.get_command(context, noun)
     assert isinstance(group, click.Group)
     for name, command in group.commands.items():
