@@ -416,6 +416,20 @@ def test_strict_key_after_a_restart(token: SoftToken) -> None:
     tokens.close()
 
 
+def test_what_was_proved_ends_with_the_session(token: SoftToken) -> None:
+    tokens = Tokens(pin=Pins(), module=token.module)
+    tokens.look(token.uri("root"))
+    (link,) = tokens._links.values()
+    (proved,) = link.proven
+    load_module(token.module).restart()
+    with link.module.use() as library:
+        link.session(library)
+    assert link.proven == set()
+    tokens.look(token.uri("root"))
+    assert link.proven == {proved}
+    tokens.close()
+
+
 def test_strict_key_behind_a_pad(
     token: SoftToken, sent: list[bytes | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

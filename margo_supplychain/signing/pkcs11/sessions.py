@@ -50,7 +50,8 @@ class TokenLink:
     Attributes:
         name: names it to people: its label, and its serial number where labels repeat.
         epoch: counts the sessions; object handles of an earlier one mean nothing.
-        proven: keys whose public half was proved to be theirs, with its id.
+        proven: keys whose public half was proved in this epoch to be theirs, with its
+            id.
     """
 
     def __init__(
@@ -102,6 +103,8 @@ class TokenLink:
             self._session = self.token(library).open()
             self._generation = self.module.generation
             self.epoch += 1
+            # Another token may be in the slot by now: what was proved is to be again.
+            self.proven.clear()
         return self._session
 
     def token(self, library: Library) -> Token:

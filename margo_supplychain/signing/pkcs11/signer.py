@@ -205,7 +205,7 @@ class TokenSigner(OpenedSigner):
         return checked_signature(self._key, raw, payload, subject=self._subject)
 
     def prove(self) -> None:
-        """Sign a probe, once for each link: is `public_key` of this private key?
+        """Sign a probe, once for each session: is `public_key` of this private key?
 
         Raises:
             SignerError: it is not, or the token does not sign.
