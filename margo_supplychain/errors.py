@@ -435,7 +435,14 @@ class ReleaseFloorError(VerificationError):
 
 
 class ProvenanceError(VerificationError):
-    """The publisher's policy demands provenance that is missing or wrong."""
+    """The publisher's policy demands provenance that is missing or wrong.
+
+    Args:
+        reason: which way, one word for programs: docs/reference/errors.md lists them.
+        step, rule, artifact: where it shows.
+        found, wanted: what is there, and what would satisfy it.
+        trace: how the whole chain was judged, ready for JSON.
+    """
 
     code = "provenance"
     default_hint = "ask the publisher for a release with provenance"
@@ -444,25 +451,52 @@ class ProvenanceError(VerificationError):
         self,
         message: str,
         *,
+        reason: str,
         step: str | None = None,
         rule: str | None = None,
         artifact: str | None = None,
         found: str | None = None,
         wanted: str | None = None,
+        trace: Mapping[str, Any] | None = None,
         hint: str | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
+        self.reason = reason
         self.step = step
         self.rule = rule
         self.artifact = artifact
         self.found = found
         self.wanted = wanted
+        self.trace = trace
 
 
 class AttestationError(VerificationError):
-    """A statement is missing, or is about something else."""
+    """A statement is missing, is about something else, or does not say enough.
+
+    Args:
+        reason: which way, one word for programs: docs/reference/errors.md lists them.
+        type: the predicate type that it is about.
+        found, wanted: what is there, and what would satisfy it.
+    """
 
     code = "attestation"
+    default_hint = "ask the publisher for a release with the statements it demands"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str,
+        type_: str | None = None,
+        found: str | None = None,
+        wanted: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+        self.type = type_
+        self.found = found
+        self.wanted = wanted
 
 
 class PolicyError(VerificationError):

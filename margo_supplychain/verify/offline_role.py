@@ -62,6 +62,7 @@ def require_no_provenance(policy: PublisherPolicy, name: ReleaseName) -> None:
         raise ProvenanceError(
             f"the publisher of {name} demands provenance, which this version of "
             "margo-supplychain can't judge",
+            reason="no-layout",
             wanted="provenance",
             found="none judged",
             hint="update margo-supplychain, or ask the publisher; do not install",
