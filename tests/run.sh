@@ -242,6 +242,7 @@ root=$(pwd)
 debian_components
 python_environment
 peer go-tuf go build_go tuf-client go .
+peer in-toto-golang go build_go in-toto-peer intoto .
 peer olareg go build_go olareg olareg github.com/olareg/olareg/cmd/olareg
 peer oras go build_go oras oras oras.land/oras/cmd/oras
 peer crane go build_go crane crane \
