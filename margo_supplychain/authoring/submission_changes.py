@@ -454,7 +454,11 @@ def _policy_words(policy: PublisherPolicy | str) -> dict[str, str]:
         ),
         "downgrade to": _many(policy.downgrade_to),
         "layouts": _many(plain(str(one.to_dict())) for one in policy.layouts),
-        "attestations": _many(plain(one) for one in policy.attestations),
+        "attestations": _many(plain(str(one.to_dict())) for one in policy.attestations),
+        "keys": _many(plain(str(one.to_dict())) for one in policy.keys),
+        "summary": _many(
+            plain(str(one.to_dict())) for one in (policy.summary,) if one is not None
+        ),
         "revoked functionaries": _many(
             plain(str(one.to_dict())) for one in policy.revoked_functionaries
         ),

@@ -106,6 +106,23 @@ class Pin:
             return self.version == version
         return admits(self._alternatives, version)
 
+    def overlaps(self, other: Self) -> bool:
+        """Tell whether two ranges share a version.
+
+        Raises:
+            ValueError: one of them is no range.
+        """
+        from margo_supplychain.formats.npm_overlap import overlap
+
+        if self.grammar is None or other.grammar is None:
+            raise ValueError("an exact pin overlaps nothing but its own version")
+        return overlap(self._alternatives, other._alternatives) is not None
+
+    @property
+    def alternatives(self) -> int:
+        """How many alternatives a range has: what `overlaps` costs."""
+        return len(self._alternatives)
+
     def admits_artifact(self, digest: Digest) -> bool:
         """Tell whether the artifact is: any, unless the pin has a digest."""
         return self.digest is None or self.digest == digest

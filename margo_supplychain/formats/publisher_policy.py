@@ -23,7 +23,6 @@ from margo_supplychain.formats.fields import (
     Fields,
     check_format,
     moment,
-    reference,
     unique,
 )
 from margo_supplychain.formats.pins import Pin
@@ -34,6 +33,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from margo_supplychain.formats.attestation_rules import (
+        AttestationRule,
+        PolicyKey,
+        SummaryRule,
+    )
+
 FORMAT: Final = 1
 MEDIA_TYPE: Final = "application/vnd.margo-supplychain.policy.v1+json"
 Provenance = Literal["required", "none"]
@@ -42,7 +47,9 @@ MAX_POLICY: Final = 1 << 20  # bytes
 MAX_EPOCH: Final = 1_000_000
 MAX_LAYOUTS: Final = 1_000
 MAX_LAYOUT_NUMBER: Final = 1_000_000
+MAX_ALTERNATIVES: Final = 128  # of all current ranges: each is compared with each
 MAX_ATTESTATIONS: Final = 64
+MAX_KEYS: Final = 256
 MAX_FUNCTIONARIES: Final = 1_000
 MAX_DIGESTS: Final = 10_000
 MAX_ROLE_VERSION: Final = strict_json.MAX_INTEGER
@@ -78,6 +85,16 @@ class LayoutRule:
             )
         if self.expires is not None:
             moment(self.expires, what=f"expires of {what}")
+
+    def serves(self, version: Version, artifact: Digest | None) -> bool:
+        """Say whether a release may be made by this layout.
+
+        Args:
+            artifact: None while a release has none yet.
+        """
+        if self.range is not None:
+            return self.range.admits(version)
+        return artifact in self.artifacts
 
     @classmethod
     def parse(cls, fields: Fields) -> Self:
@@ -179,21 +196,27 @@ class PublisherPolicy:
     Args:
         epoch: release floors order by (epoch, version).
         provenance: whether a release must prove how it was made.
-        layouts: the in-toto layouts and what each serves.
-        attestations: predicate types that every release must carry.
+        layouts: the in-toto layouts and what each serves; the ranges of those that
+            have one share no version.
+        attestations: statements that every release must carry, one rule for each type.
+        keys: of those who may sign statements and summaries.
+        summary: whose summaries stand for the full chain; None for nobody's.
         minimum_version: nothing below is current.
         revoked_functionaries: keys whose links count no more.
         reinstated: artifacts whose withdrawal is void.
         downgrade_to: artifacts that pass the release floor, and nothing else.
 
     Raises:
-        MetadataFormatError: a value beyond its limits, or named twice.
+        MetadataFormatError: a value beyond its limits, or named twice; ranges that
+            overlap; a rule that names a key that is not there.
     """
 
     epoch: int
     provenance: Provenance
     layouts: tuple[LayoutRule, ...] = ()
-    attestations: tuple[str, ...] = ()
+    attestations: tuple[AttestationRule, ...] = ()
+    keys: tuple[PolicyKey, ...] = ()
+    summary: SummaryRule | None = None
     minimum_version: Version | None = None
     revoked_functionaries: tuple[RevokedFunctionary, ...] = ()
     reinstated: tuple[Reinstatement, ...] = ()
@@ -205,6 +228,7 @@ class PublisherPolicy:
         for kind, values, limit in (
             ("layouts", self.layouts, MAX_LAYOUTS),
             ("attestations", self.attestations, MAX_ATTESTATIONS),
+            ("keys", self.keys, MAX_KEYS),
             ("revokedFunctionaries", self.revoked_functionaries, MAX_FUNCTIONARIES),
             ("reinstated", self.reinstated, MAX_DIGESTS),
         ):
@@ -212,13 +236,54 @@ class PublisherPolicy:
                 raise MetadataFormatError(
                     f"publisher policy has {len(values)} {kind}, more than {limit}"
                 )
-        for type_ in self.attestations:
-            reference(type_, what="type of an attestation", limit=256)
         unique((one.number for one in self.layouts), what="layouts")
-        unique(self.attestations, what="attestations")
+        self._check_ranges()
+        unique((one.type for one in self.attestations), what="attestations")
+        self._check_keys()
         unique((r.key for r in self.revoked_functionaries), what="revokedFunctionaries")
         unique((one.artifact for one in self.reinstated), what="reinstated")
         _digests(self.downgrade_to, what="downgradeTo")
+
+    def _check_ranges(self) -> None:
+        current = [
+            (one.number, one.range) for one in self.layouts if one.range is not None
+        ]
+        count = sum(found.alternatives for _, found in current)
+        if count > MAX_ALTERNATIVES:
+            raise MetadataFormatError(
+                f"ranges of layouts have {count} alternatives, more than "
+                f"{MAX_ALTERNATIVES}"
+            )
+        for place, (number, found) in enumerate(current):
+            for other, taken in current[:place]:
+                if found.overlaps(taken):
+                    raise MetadataFormatError(
+                        f"layouts {other} and {number} serve the same versions: "
+                        f"{taken} and {found}"
+                    )
+
+    def _check_keys(self) -> None:
+        unique((one.keyid for one in self.keys), what="keys")
+        known = {one.keyid for one in self.keys}
+        used = {keyid for rule in self.attestations for keyid in rule.keyids}
+        if self.summary is not None:
+            used.update(self.summary.keyids)
+        if not used <= known:
+            raise MetadataFormatError(
+                f"publisher policy names the key {min(used - known)}, which is not "
+                "among its keys"
+            )
+
+    def layout(self, number: int) -> LayoutRule | None:
+        """Return what is said of one layout."""
+        return next((one for one in self.layouts if one.number == number), None)
+
+    def layout_for(
+        self, version: Version, artifact: Digest | None = None
+    ) -> LayoutRule | None:
+        """Return the layout that serves a release, the current one first."""
+        ordered = sorted(self.layouts, key=lambda one: one.range is None)
+        return next((one for one in ordered if one.serves(version, artifact)), None)
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -238,7 +303,7 @@ class PublisherPolicy:
                 LayoutRule.parse(one)
                 for one in fields.objects("layouts", limit=MAX_LAYOUTS)
             ),
-            attestations=fields.list_of("attestations", str, limit=MAX_ATTESTATIONS),
+            **_statements(fields),
             minimum_version=fields.optional("minimumVersion", Version.parse),
             revoked_functionaries=tuple(
                 RevokedFunctionary.parse(one)
@@ -266,13 +331,17 @@ class PublisherPolicy:
             "epoch": self.epoch,
             "provenance": self.provenance,
             "layouts": [one.to_dict() for one in self.layouts],
-            "attestations": list(self.attestations),
+            "attestations": [one.to_dict() for one in self.attestations],
             "revokedFunctionaries": [
                 one.to_dict() for one in self.revoked_functionaries
             ],
             "reinstated": [one.to_dict() for one in self.reinstated],
             "downgradeTo": _texts(self.downgrade_to),
         }
+        if self.keys:
+            value["keys"] = [one.to_dict() for one in self.keys]
+        if self.summary is not None:
+            value["summary"] = self.summary.to_dict()
         if self.minimum_version is not None:
             value["minimumVersion"] = str(self.minimum_version)
         data = strict_json.canonical(value)
@@ -283,6 +352,28 @@ class PublisherPolicy:
                 hint="drop digests that no device needs any more",
             )
         return data
+
+
+def _statements(fields: Fields) -> dict[str, Any]:
+    """Return what the policy says of statements; most policies say nothing."""
+    rules = list(fields.objects("attestations", limit=MAX_ATTESTATIONS))
+    keys: list[Fields] = []
+    if fields.has("keys"):
+        keys.extend(fields.objects("keys", limit=MAX_KEYS))
+    summary = fields.object("summary") if fields.has("summary") else None
+    if not rules and not keys and summary is None:
+        return {}
+    from margo_supplychain.formats.attestation_rules import (
+        AttestationRule,
+        PolicyKey,
+        SummaryRule,
+    )
+
+    return {
+        "attestations": tuple(AttestationRule.parse(one) for one in rules),
+        "keys": tuple(PolicyKey.parse(one) for one in keys),
+        "summary": None if summary is None else SummaryRule.parse(summary),
+    }
 
 
 def _range(fields: Fields) -> Pin:

@@ -11,11 +11,11 @@ Example:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from margo_supplychain.errors import MetadataFormatError
 from margo_supplychain.formats.digests import Digest
-from margo_supplychain.formats.fields import Fields, line, moment
+from margo_supplychain.formats.fields import Fields, line, moment, unique
 from margo_supplychain.formats.times import format_time
 from margo_supplychain.formats.versions import Version
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 MAX_PROFILES: Final = 1_000
+MAX_SUMMARIES: Final = 8
+MAX_SUMMARY: Final = 1 << 20  # bytes
 PROFILE_DIGITS: Final = 16
 _HEX_DIGITS: Final = frozenset("0123456789abcdef")
 
@@ -46,6 +48,13 @@ class Withdrawal:
         moment(self.since, what="since")
 
 
+class AttestationPin(NamedTuple):
+    """A signed statement by the digest and size of its envelope."""
+
+    digest: Digest
+    size: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseEntry:
     """What an application role says about one release: the target's `custom`.
@@ -55,11 +64,15 @@ class ReleaseEntry:
         profiles: fingerprints of its deployment profiles; they narrow a search and
             decide nothing.
         withdrawn: set when the publisher took the release back.
+        summaries: verification summaries of the release. They name the record's
+            digest, so the record can't name theirs; where a summary counts, its
+            signature decides and not this list.
     """
 
     artifact: Digest
     profiles: tuple[str, ...] = ()
     withdrawn: Withdrawal | None = None
+    summaries: tuple[AttestationPin, ...] = ()
 
     def __post_init__(self) -> None:
         if self.artifact.algorithm != "sha256":
@@ -77,6 +90,22 @@ class ReleaseEntry:
                 )
         if list(self.profiles) != sorted(set(self.profiles)):
             raise MetadataFormatError("profiles are not sorted and distinct")
+        if self.summaries:
+            self._check_summaries()
+
+    def _check_summaries(self) -> None:
+        if len(self.summaries) > MAX_SUMMARIES:
+            raise MetadataFormatError(
+                f"release has {len(self.summaries)} summaries, more than "
+                f"{MAX_SUMMARIES}"
+            )
+        for one in self.summaries:
+            if not 0 < one.size <= MAX_SUMMARY:
+                raise MetadataFormatError(
+                    f"summary {one.digest.short} has size {one.size}, expected 1 to "
+                    f"{MAX_SUMMARY}"
+                )
+        unique((one.digest for one in self.summaries), what="summaries")
 
     @classmethod
     def parse(cls, custom: object, what: str) -> Self:
@@ -102,6 +131,7 @@ class ReleaseEntry:
             artifact=fields.parsed("artifact", Digest.parse),
             profiles=fields.list_of("profiles", str, limit=MAX_PROFILES),
             withdrawn=withdrawn,
+            summaries=_summaries(fields) if fields.has("summaries") else (),
         )
         fields.done()
         return entry
@@ -119,4 +149,20 @@ class ReleaseEntry:
             }
             if self.withdrawn.use is not None:
                 value["withdrawn"]["use"] = str(self.withdrawn.use)
+        if self.summaries:
+            value["summaries"] = [
+                {"digest": str(one.digest), "size": one.size} for one in self.summaries
+            ]
         return value
+
+
+def _summaries(fields: Fields) -> tuple[AttestationPin, ...]:
+    found = []
+    for one in fields.objects("summaries", limit=MAX_SUMMARIES):
+        found.append(
+            AttestationPin(
+                digest=one.parsed("digest", Digest.parse), size=one.integer("size")
+            )
+        )
+        one.done()
+    return tuple(found)

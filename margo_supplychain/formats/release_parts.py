@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.fields import Fields
 
 MAX_PLATFORMS: Final = 64
-MAX_ATTESTATION: Final = 1 << 24  # bytes
+MAX_ATTESTATION: Final = 64 << 20  # bytes; SBOMs of 40 MiB are seen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

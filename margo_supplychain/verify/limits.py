@@ -22,6 +22,8 @@ _MIB: Final = 1 << 20
 class Limits:
     """Most bytes or items that a device reads of each kind; `parallel` at once.
 
+    `attestations` are those of one release in all.
+
     Raises:
         ValueError: for a limit below 1 or above its default.
     """
@@ -33,6 +35,9 @@ class Limits:
     record: int = _MIB
     policy: int = _MIB
     manifest: int = 4 * _MIB
+    layout: int = _MIB
+    attestation: int = 64 * _MIB
+    attestations: int = 256 * _MIB
     root_rotations: int = 2_048
     delegations: int = 32
     blobs: int = 10_000

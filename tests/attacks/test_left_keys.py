@@ -18,6 +18,7 @@ from margo_supplychain.authoring import delegator_room
 from margo_supplychain.authoring.delegator_fields import MOST_LEFT
 from margo_supplychain.authoring.history import KeyHistory
 from margo_supplychain.errors import RefusedError
+from margo_supplychain.formats.publisher_policy import RevokedFunctionary
 from margo_supplychain.formats.tuf_metadata import parse_targets
 from tests.attacks.forging import (
     all_of,
@@ -216,7 +217,8 @@ def test_rotation_whose_history_takes_too_long(
     is taken away all the same, and what was not looked at is said."""
     for number in range(3):
         with market.submit("acme") as found:
-            found.set_policy(FAN, replace(OPEN, attestations=(f"https://{number}.x/",)))
+            lost = (RevokedFunctionary(key=f"{number:064x}"),)
+            found.set_policy(FAN, replace(OPEN, revoked_functionaries=lost))
         assert len(market.accept().taken) == 1
     new = [key("new").public_key]
     with market.submit("acme", "new") as found:

@@ -17,11 +17,13 @@ from margo_supplychain.errors import (
     ProvenanceError,
     TooLargeError,
 )
+from margo_supplychain.formats.attestation_rules import AttestationRule, PolicyKey
 from margo_supplychain.formats.names import ReleaseName
 from margo_supplychain.formats.publisher_policy import PublisherPolicy
 from margo_supplychain.formats.versions import Version
 from tests.attacks.standing import refused
 from tests.world import World
+from tests.world.repository import key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 PUMP = ReleaseName.parse("acme/pump-monitor")
 PATH = PUMP.policy_path(1)
+SIGNER = PolicyKey.of(key("acme.statements").public_key)
 PLAIN: dict[str, Any] = json.loads(
     PublisherPolicy(epoch=1, provenance="none").to_bytes()
 )
@@ -168,7 +171,13 @@ def test_target_with_other_hashes(tmp_path: Path) -> None:
         PublisherPolicy(
             epoch=1,
             provenance="none",
-            attestations=("https://slsa.dev/provenance/v1",),
+            attestations=(
+                AttestationRule(
+                    type="https://slsa.dev/provenance/v1",
+                    keyids=(SIGNER.keyid,),
+                ),
+            ),
+            keys=(SIGNER,),
         ),
     ],
     ids=["provenance", "attestations"],

@@ -24,7 +24,7 @@ from margo_supplychain.errors import (
 from margo_supplychain.formats.digests import Descriptor, Digest
 from margo_supplychain.formats.names import ReleaseName
 from margo_supplychain.formats.pins import Pin
-from margo_supplychain.formats.publisher_policy import LayoutRule
+from margo_supplychain.formats.publisher_policy import LayoutRule, RevokedFunctionary
 from margo_supplychain.formats.versions import Version
 from margo_supplychain.transport.directory import DirectorySink
 from tests.attacks.forging import (
@@ -549,7 +549,8 @@ def test_policy_that_was_lost_here(market: Market) -> None:
     for name in (PUMP, FAN):
         for path in (market.trust / "targets/acme/policies" / name.name).iterdir():
             path.unlink()
-    change, targets = set_policy(PUMP, replace(OPEN, epoch=1, attestations=("x",)))
+    lost = (RevokedFunctionary(key="ab" * 32),)
+    change, targets = set_policy(PUMP, replace(OPEN, revoked_functionaries=lost))
     hand_in(market, role(market, "acme", change), targets=targets)
     done = market.accept()
     assert taken(done) == ["acme"]

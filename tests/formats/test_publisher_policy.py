@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from margo_supplychain.errors import MetadataFormatError
+from margo_supplychain.formats.attestation_rules import (
+    AttestationRule,
+    PolicyKey,
+    SummaryRule,
+)
 from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.pins import Pin
 from margo_supplychain.formats.publisher_policy import (
@@ -32,11 +37,27 @@ CURRENT = LayoutRule(
     expires=datetime(2027, 1, 1, tzinfo=UTC),
 )
 SUPERSEDED = LayoutRule(number=1, digest=Digest.of(b"older"), artifacts=(OLD,))
+SIGNER = PolicyKey(
+    keyid="05584cc3bfabb85de26cb80479f075fa802c97add45fd61feebaa0423da7f57a",
+    keytype="ed25519",
+    scheme="ed25519",
+    public="ab" * 32,
+)
+SLSA = "https://slsa.dev/provenance/v1"
+DEMAND = AttestationRule(
+    type=SLSA,
+    keyids=(SIGNER.keyid,),
+    builders=("https://ci.acme.example/builder",),
+    sources=("git+https://git.acme.example/pump",),
+)
+SUMMARY = SummaryRule(keyids=(SIGNER.keyid,), threshold=1, max_age=timedelta(days=30))
 POLICY = PublisherPolicy(
     epoch=2,
     provenance="required",
     layouts=(SUPERSEDED, CURRENT),
-    attestations=("https://slsa.dev/provenance/v1",),
+    attestations=(DEMAND,),
+    keys=(SIGNER,),
+    summary=SUMMARY,
     minimum_version=Version.parse("1.1.0"),
     revoked_functionaries=(RevokedFunctionary(key=KEY, survivors=(OLD,)),),
     reinstated=(Reinstatement(artifact=OLD, up_to=7),),
@@ -86,6 +107,28 @@ def test_policy_bytes_are_the_agreed_ones() -> None:
         "artifacts": [],
         "expires": "2027-01-01T00:00:00Z",
     }
+    assert value["attestations"] == [
+        {
+            "type": SLSA,
+            "keyids": [SIGNER.keyid],
+            "threshold": 1,
+            "builders": ["https://ci.acme.example/builder"],
+            "sources": ["git+https://git.acme.example/pump"],
+        }
+    ]
+    assert value["keys"] == [
+        {
+            "keyid": SIGNER.keyid,
+            "keytype": "ed25519",
+            "scheme": "ed25519",
+            "public": "ab" * 32,
+        }
+    ]
+    assert value["summary"] == {
+        "keyids": [SIGNER.keyid],
+        "threshold": 1,
+        "maxAge": 2_592_000,
+    }
     assert value["revokedFunctionaries"] == [{"key": KEY, "survivors": [str(OLD)]}]
     assert value["reinstated"] == [{"artifact": str(OLD), "upTo": 7}]
     assert value["downgradeTo"] == [str(NEW)]
@@ -93,6 +136,9 @@ def test_policy_bytes_are_the_agreed_ones() -> None:
 
 LAYOUT = {"number": 1, "digest": str(OLD), "artifacts": [str(OLD)]}
 NPM = {"grammar": "npm", "text": "^1.2"}
+CURRENT_LAYOUT = LAYOUT | {"artifacts": [], "range": NPM}
+RULE = DEMAND.to_dict()
+SIGNING_KEY = SIGNER.to_dict()
 
 
 @pytest.mark.parametrize(
@@ -129,9 +175,58 @@ NPM = {"grammar": "npm", "text": "^1.2"}
             r"layouts\[0\]\.range has unknown field 'x'",
         ),
         ({"layouts": [LAYOUT | {"expires": "soon"}]}, "'soon', not a time like"),
-        ({"attestations": ["a", "a"]}, "attestations names a twice"),
-        ({"attestations": ["a b"]}, "printable ASCII without spaces"),
-        ({"attestations": [f"t{n}" for n in range(65)]}, "65 entries, more than 64"),
+        (
+            {"layouts": [CURRENT_LAYOUT, CURRENT_LAYOUT | {"number": 2}]},
+            r"layouts 1 and 2 serve the same versions: \^1\.2 and \^1\.2",
+        ),
+        ({"attestations": ["a"]}, r"attestations\[0\] is a string, not an object"),
+        ({"attestations": [RULE] * 65}, "65 entries, more than 64"),
+        ({"attestations": [RULE, RULE]}, f"attestations names {SLSA} twice"),
+        ({"attestations": [RULE | {"x": 1}]}, r"attestations\[0\] has unknown field"),
+        ({"attestations": [RULE | {"type": "a b"}]}, "printable ASCII without spaces"),
+        ({"attestations": [RULE | {"keyids": []}]}, "has 0 keyids, expected 1 to 64"),
+        ({"attestations": [RULE | {"keyids": [KEY] * 65}]}, "65 entries, more than 64"),
+        ({"attestations": [RULE | {"keyids": [KEY] * 2}]}, "keyids of .* twice"),
+        (
+            {"attestations": [RULE | {"keyids": ["AB"]}]},
+            "'AB', not a key id of 64 hex digits",
+        ),
+        (
+            {"attestations": [RULE | {"keyids": [KEY]}]},
+            f"names the key {KEY}, which is not among its keys",
+        ),
+        ({"attestations": [RULE | {"threshold": 0}]}, "is 0, expected 1 to 1"),
+        ({"attestations": [RULE | {"threshold": 2}]}, "is 2, expected 1 to 1"),
+        ({"attestations": [RULE | {"builders": ["a b"]}]}, "builders of attestation"),
+        ({"attestations": [RULE | {"builders": ["a", "a"]}]}, "names a twice"),
+        (
+            {"attestations": [RULE | {"sources": [f"s{n}" for n in range(65)]}]},
+            "65 entries, more than 64",
+        ),
+        ({"keys": [SIGNING_KEY] * 2}, f"keys names {SIGNER.keyid} twice"),
+        (
+            {"keys": [SIGNING_KEY | {"keyid": KEY}]},
+            "has the id .*, computed of the key",
+        ),
+        ({"keys": [SIGNING_KEY | {"public": "cd" * 32}]}, "computed of the key"),
+        ({"keys": [SIGNING_KEY | {"public": ""}]}, "is not 1 to 16384 ASCII"),
+        ({"keys": [SIGNING_KEY | {"public": "é"}]}, "is not 1 to 16384 ASCII"),
+        ({"keys": [SIGNING_KEY | {"keytype": "a\n"}]}, "keytype of a key"),
+        ({"keys": [SIGNING_KEY | {"scheme": ""}]}, "scheme of a key"),
+        ({"keys": [SIGNING_KEY | {"x": 1}]}, r"keys\[0\] has unknown field 'x'"),
+        ({"keys": [SIGNING_KEY] * 257}, "257 entries, more than 256"),
+        ({"summary": []}, "summary is a list, not an object"),
+        ({"summary": SUMMARY.to_dict() | {"x": 1}}, "summary has unknown field 'x'"),
+        ({"summary": SUMMARY.to_dict() | {"maxAge": 0}}, "maxAge is 0, expected 1 to"),
+        (
+            {"summary": SUMMARY.to_dict() | {"maxAge": 315_360_001}},
+            "maxAge is 315360001, expected 1 to 315360000 seconds",
+        ),
+        ({"summary": SUMMARY.to_dict() | {"keyids": []}}, "summary has 0 keyids"),
+        (
+            {"summary": SUMMARY.to_dict() | {"threshold": 2}},
+            "threshold of summary is 2",
+        ),
         (
             {"revokedFunctionaries": [{"key": "ab", "survivors": []}]},
             "'ab' is not a key id of 64 hex digits",
@@ -172,6 +267,59 @@ def test_policy_has_limits_on_counts_and_bytes() -> None:
         replace(POLICY, layouts=layouts)
 
 
+def test_rules_are_checked_however_they_are_made() -> None:
+    with pytest.raises(MetadataFormatError, match="65 names, more than 64"):
+        replace(DEMAND, builders=tuple(f"b{n}" for n in range(65)))
+    with pytest.raises(MetadataFormatError, match="257 keys, more than 256"):
+        replace(POLICY, keys=(SIGNER,) * 257)
+    for age in (timedelta(0), timedelta(days=3651), timedelta(seconds=1.5)):
+        with pytest.raises(MetadataFormatError, match="maxAge of summary is"):
+            replace(SUMMARY, max_age=age)
+
+
+def test_ranges_of_current_layouts_are_compared_with_bounded_work() -> None:
+    many = " || ".join(f"{n}.x" for n in range(33))
+    layouts = tuple(
+        replace(CURRENT, number=n, range=Pin.range(many, grammar="npm"))
+        for n in range(1, 5)
+    )
+    with pytest.raises(MetadataFormatError, match="132 alternatives, more than 128"):
+        replace(POLICY, layouts=layouts)
+
+
+def test_a_rule_covers_the_versions_of_its_type() -> None:
+    assert DEMAND.covers(SLSA)
+    assert not DEMAND.covers("https://slsa.dev/provenance/v1.1")
+    assert not DEMAND.covers("https://slsa.dev/provenance")
+    bom = replace(DEMAND, type="https://cyclonedx.org/bom")
+    assert bom.covers("https://cyclonedx.org/bom")
+    assert bom.covers("https://cyclonedx.org/bom/v1.6")
+    for other in ("/v1.6/x", "/x", "x", "/v", "/v1.", "/v1\n"):
+        assert not bom.covers(bom.type + other)
+
+
+def test_a_key_of_a_policy_is_a_key() -> None:
+    key = SIGNER.to_key()
+    assert PolicyKey.of(key) == SIGNER
+    key.keyid = "renamed"
+    assert PolicyKey.of(key) == SIGNER
+
+
+def test_which_layout_serves_a_release() -> None:
+    version = Version.parse
+    assert POLICY.layout(1) == SUPERSEDED
+    assert POLICY.layout(3) is None
+    assert POLICY.layout_for(version("1.3.0")) == CURRENT
+    assert POLICY.layout_for(version("1.1.0")) is None
+    assert POLICY.layout_for(version("1.1.0"), OLD) == SUPERSEDED
+    assert POLICY.layout_for(version("1.1.0"), NEW) is None
+    assert POLICY.layout_for(version("1.3.0"), OLD) == CURRENT
+    assert CURRENT.serves(version("1.2.0"), OLD)
+    assert not CURRENT.serves(version("2.0.0"), OLD)
+    assert SUPERSEDED.serves(version("1.2.0"), OLD)
+    assert not SUPERSEDED.serves(version("1.2.0"), None)
+
+
 digests = st.binary(max_size=8).map(Digest.of)
 digest_lists = st.lists(digests, unique=True, max_size=3).map(tuple)
 versions = st.sampled_from(["0.0.0", "1.2.3-rc.1", "9.9.9+b"]).map(Version.parse)
@@ -181,13 +329,26 @@ policies = st.builds(
     provenance=st.sampled_from(["required", "none"]),
     layouts=st.lists(
         st.builds(replace, st.just(SUPERSEDED), number=st.integers(1, 1_000_000))
-        | st.builds(replace, st.just(CURRENT), number=st.integers(1, 1_000_000)),
+        | st.integers(1, 1_000_000).map(
+            lambda n: replace(
+                CURRENT, number=n, range=Pin.range(f"{n}.x", grammar="npm")
+            )
+        ),
         unique_by=lambda one: one.number,
         max_size=4,
     ).map(tuple),
     attestations=st.lists(
-        st.text("abc:/.", min_size=1, max_size=9), unique=True, max_size=3
+        st.builds(
+            AttestationRule,
+            type=st.text("abc:/.", min_size=1, max_size=9),
+            keyids=st.just((SIGNER.keyid,)),
+            builders=st.sampled_from([(), ("a",), ("a", "b")]),
+        ),
+        unique_by=lambda one: one.type,
+        max_size=3,
     ).map(tuple),
+    keys=st.just((SIGNER,)),
+    summary=st.none() | st.just(SUMMARY),
     minimum_version=st.none() | versions,
     revoked_functionaries=st.lists(
         st.builds(
