@@ -3,7 +3,8 @@
     1  a fresh device starts from the first root; every root is there
     2  a device holds the state before the last edit, or the author's memory
     3  every publisher and application has its one role and its policy
-    4  every listed release has its record, as its path and entry say
+    4  every listed release has its record, as its path and entry say, and the
+       attestations that these name; they prove what the publisher demands
     5  all content is there, and a device would take it; see `content_look`
 
 The rules are the device's own; what has expired is a problem and no reason to stop.
@@ -18,6 +19,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Literal
 
 from margo_supplychain.authoring import rules
+from margo_supplychain.authoring.attested import envelope_problems, named_envelopes
 from margo_supplychain.authoring.delegator_fields import is_awaited, removed_roles
 from margo_supplychain.authoring.directory_place import PREVIOUS
 from margo_supplychain.authoring.duties import clock_ahead
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.tuf_metadata import RoleFile
     from margo_supplychain.transport.protocols import Shelf, Source
     from margo_supplychain.verify.chain import Chain
+    from margo_supplychain.verify.resolve import Candidate
     from margo_supplychain.verify.trust_store import TrustStore
 
 _TITLES: Final = {
@@ -244,17 +247,23 @@ class _Check(_Follower):
         self._note_expired(walk)
         releases = 0
         can_look = self._begin_content({name.publisher for name, _ in found})
+        attestations = 0
         for name, decided in found:
-            for record, is_needed in self._records(walk, name, decided):
+            for record, one, is_needed in self._records(walk, name, decided):
                 releases += 1
                 if can_look and is_needed:
                     self._at = 5
                     for why in self._content.problems(record):
                         self._problem(why, f"{record.name} {record.version}")
                 self._at = 4
+                if is_needed:
+                    attestations += self._attestations(record, one)
                 # Records are read once, and there may be a hundred thousand.
                 walk.accepted_targets.clear()
-        self._step(4)["releases"] = releases
+        facts = self._step(4)
+        facts["releases"] = releases
+        if attestations:
+            facts["attestations"] = attestations
         for why in tag_problems(self._shelf, walk):
             self._problem(why)
         memory = Memory(root=self._root, publishers=None)
@@ -372,7 +381,7 @@ class _Check(_Follower):
 
     def _records(
         self, walk: AuthorWalk, name: ReleaseName, found: Chain
-    ) -> Iterator[tuple[ReleaseRecord, bool]]:
+    ) -> Iterator[tuple[ReleaseRecord, Candidate, bool]]:
         """Yield each record, and whether its content has to be here."""
         self._at = 4
         listed = resolve.listed(found.deciding.signed, name)
@@ -395,7 +404,14 @@ class _Check(_Follower):
                 self._problem(why, f"{name} {one.version}")
                 continue
             is_usable = record.artifact.digest not in withdrawn
-            yield record, is_usable and self._select.takes(name, one)
+            yield record, one, is_usable and self._select.takes(name, one)
+
+    def _attestations(self, record: ReleaseRecord, one: Candidate) -> int:
+        """Look at the envelopes that a release names; return how many there are."""
+        named = named_envelopes(record, one.entry)
+        for why in envelope_problems(self._shelf, named):
+            self._problem(why, f"{record.name} {record.version}")
+        return len(named)
 
     def _withdrawn(
         self, walk: AuthorWalk, name: ReleaseName, found: Chain

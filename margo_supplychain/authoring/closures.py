@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self, final
 
+from margo_supplychain.authoring.attested import has_own_tag, put_envelope
 from margo_supplychain.authoring.place_checks import has_tag
 from margo_supplychain.errors import CancelledError, FetchError, VerificationError
 from margo_supplychain.formats.references import SCHEME
@@ -127,6 +128,36 @@ class Copier:
             data = manifests[what.digest]
             other = content_tag(what.digest) if by_digest else None
             self._put_manifest(what, data, tag if what == top else other, sink)
+
+    def copy_envelope(self, what: Descriptor, sink: Sink, sources: Sources) -> None:
+        """Copy an attestation, and give it the tag that keeps it.
+
+        Raises:
+            FetchError, VerificationError, ConflictError, StorageError: as `copy`.
+        """
+        self._look()
+        there = self._is_there(what, sink)
+        if there and has_own_tag(sink, what):
+            self._count(what, sink, new=False)
+            return
+
+        def besides() -> Iterator[Source]:
+            # What has lost only its tag need not travel.
+            yield from (sink,) if there else ()
+            yield from sources()
+
+        problems: list[SupplyChainError] = []
+        for source in self._answering(besides, problems):
+            try:
+                with source.blob(what, tick=self._look) as stream:
+                    put_envelope(sink, what, self._counted(what, stream))
+            except (FetchError, VerificationError) as why:
+                self._learn(source, why)
+                problems.append(why)
+            else:
+                self._count(what, sink, new=True)
+                return
+        raise first_of(problems, what)
 
     def _copy_blobs(
         self, blobs: list[Descriptor], sink: Sink, sources: Sources
@@ -310,6 +341,15 @@ class Routes:
             spot.tag,
             self.sink(spot),
             lambda: self._sources(spot.locations),
+        )
+
+    def copy_envelope(self, what: Descriptor) -> None:
+        """Copy an attestation between the trust metadata; see `Copier.copy_envelope`.
+
+        It lies in trust repositories alone: nobody else is asked.
+        """
+        self._copier.copy_envelope(
+            what, self._target, lambda: (*self._near, *self._far)
         )
 
     def sink(self, spot: Spot) -> Sink:

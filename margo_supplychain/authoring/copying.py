@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Final, final
 
+from margo_supplychain.authoring.attested import named_envelopes
 from margo_supplychain.authoring.closures import Copier, Routes, place_of
 from margo_supplychain.authoring.overlay import Nowhere, Overlay, Staged
 from margo_supplychain.authoring.placement import Placement
@@ -102,7 +103,7 @@ class Copied:
         images: how many container images the copied releases name: no copy has them.
         files_new, files_there: metadata and target files that were copied, and that
             lay there already.
-        blobs_new, blobs_there: content, likewise.
+        blobs_new, blobs_there: content and attestations, likewise.
         size: bytes of new content.
         mirrors: what devices must be told, see `Placement`.
         warnings: what devices would refuse, one line each.
@@ -407,6 +408,8 @@ class _Copy:
                 self._copy_spot(
                     found, spot, path, is_package=spot.what == record.artifact
                 )
+            for what in named_envelopes(record, release.candidate.entry):
+                self._contents.copy_envelope(what)
         except (FetchError, FormatError, RefusedError, VerificationError) as why:
             if self._is_over(why):
                 raise

@@ -10,6 +10,7 @@ import io
 import os
 from typing import TYPE_CHECKING, Final, final
 
+from margo_supplychain.authoring.attested import put_envelope
 from margo_supplychain.authoring.contents import is_whole
 from margo_supplychain.authoring.overlay import Overlay, Staged
 from margo_supplychain.authoring.place import Stored
@@ -133,6 +134,8 @@ class DirectoryPlace:
                     "nothing was published: every device would refuse the release"
                 )
             raise
+        for what, data in staged.attestations.values():
+            put_envelope(sink, what, io.BytesIO(data))
         for path, (what, data) in staged.targets.items():
             sink.put_target(path, what, io.BytesIO(data))
         self.write_metadata(work)

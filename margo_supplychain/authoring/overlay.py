@@ -31,19 +31,27 @@ class Staged:
 
     Args:
         blobs: content by digest, with what opens it.
+        attestations: envelopes that records and entries name, by digest.
         targets: target files: path → (descriptor, bytes).
         metadata: versioned metadata files: name → bytes.
         timestamp: the bytes of `timestamp.json`, which come last.
     """
 
     blobs: dict[Digest, tuple[Descriptor, Opener]] = field(default_factory=dict)
+    attestations: dict[Digest, tuple[Descriptor, bytes]] = field(default_factory=dict)
     targets: dict[TargetPath, tuple[Descriptor, bytes]] = field(default_factory=dict)
     metadata: dict[str, bytes] = field(default_factory=dict)
     timestamp: bytes = b""
 
     def is_empty(self) -> bool:
         """Say whether there is nothing to write."""
-        return not (self.blobs or self.targets or self.metadata or self.timestamp)
+        return not (
+            self.blobs
+            or self.attestations
+            or self.targets
+            or self.metadata
+            or self.timestamp
+        )
 
 
 class Nowhere:
@@ -212,6 +220,10 @@ class Overlay:
         tick: Callable[[int], None] | None = None,
     ) -> Iterator[BinaryIO]:
         """Open content; see `Source.blob`."""
+        envelope = self._staged.attestations.get(what.digest)
+        if envelope is not None:
+            yield io.BytesIO(envelope[1][start:])
+            return
         staged = self._staged.blobs.get(what.digest)
         if staged is None or start:
             with self._directory.blob(what, start=start, tick=tick) as stream:

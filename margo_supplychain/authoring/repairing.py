@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from typing import TYPE_CHECKING, final
 
+from margo_supplychain.authoring.attested import named_envelopes
 from margo_supplychain.authoring.closures import Copier, Routes
 from margo_supplychain.authoring.copying import LONG
 from margo_supplychain.authoring.patchwork import Patchwork
@@ -278,6 +279,11 @@ class _Repair:
             known = [one.repository for one in copied if one.repository is not None]
             if self._is_put_here(record, spot, known):
                 self._put_back(spot._replace(locations=(*known, *spot.locations)))
+        for what in named_envelopes(record, release.candidate.entry):
+            try:
+                self._routes.copy_envelope(what)
+            except (ConflictError, FetchError, VerificationError) as why:
+                self.warnings.append(f"attestation {what.digest.short}: {why}")
 
     def _is_put_here(
         self, record: ReleaseRecord, spot: Spot, known: Sequence[str]

@@ -3,7 +3,8 @@
 A registry has no lock, and a tag can be written by whoever may push. So names are
 looked at before and after they are written, and one name decides: `timestamp`.
 
-    1  content, then target files: named by digest, so nobody is in the way
+    1  content, attestations, then target files: named by digest, so nobody is in the
+       way
     2  versioned metadata: a free name only, read back and compared (`TaggedSink`)
     3  `timestamp` still what the edit began from? else: somebody was faster
     4  write `timestamp`, read it back
@@ -22,6 +23,7 @@ import io
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final, final
 
+from margo_supplychain.authoring.attested import put_envelope
 from margo_supplychain.authoring.mending import MendingSource
 from margo_supplychain.authoring.overlay import Overlay, Staged
 from margo_supplychain.authoring.settings import Settings
@@ -125,6 +127,8 @@ class TaggedPlace:
             self.shelf.clean()
         with self.shelf.together():
             stored = self.content.put(work)
+            for what, envelope in work.staged.attestations.values():
+                put_envelope(self.shelf, what, io.BytesIO(envelope))
             for path, (what, data) in work.staged.targets.items():
                 self.shelf.put_target(path, what, io.BytesIO(data))
             self.write_metadata(work)

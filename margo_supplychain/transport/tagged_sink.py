@@ -36,10 +36,12 @@ from margo_supplychain.formats.oci import (
 )
 from margo_supplychain.formats.references import SCHEME
 from margo_supplychain.formats.registry_form import (
+    ATTESTATION,
     MAX_INLINE,
     TIMESTAMP_TAG,
     TUF_METADATA,
     TUF_TARGET,
+    attestation_tag,
     content_tag,
     is_as_tagged,
     is_reserved,
@@ -143,11 +145,16 @@ class TaggedSink(TaggedSource):
             ConflictError: somebody else writes its tag at the same time.
         """
         target_path(path)
-        layer = Descriptor(media_type=TUF_TARGET, digest=what.digest, size=what.size)
-        tag = target_tag(what.digest)
-        self._writer.put_blob(layer, data)
-        if not self.keeps(tag, layer):
-            self._put_wrapped(tag, layer)
+        self._put_by_digest(target_tag(what.digest), TUF_TARGET, what, data)
+
+    def put_attestation(self, what: Descriptor, data: BinaryIO) -> None:
+        """Store an attestation under the tag of its digest.
+
+        Raises:
+            LengthMismatchError, DigestMismatchError: `data` is not `what`.
+            ConflictError: somebody else writes its tag at the same time.
+        """
+        self._put_by_digest(attestation_tag(what.digest), ATTESTATION, what, data)
 
     def put_metadata(self, filename: str, data: bytes) -> None:
         """Store a metadata file; see `Sink.put_metadata`.
@@ -334,6 +341,14 @@ class TaggedSink(TaggedSource):
         ):
             raise ConflictError(f"{self.url} has other bytes under the tag {tag}")
         return True
+
+    def _put_by_digest(
+        self, tag: str, media_type: str, what: Descriptor, data: BinaryIO
+    ) -> None:
+        layer = Descriptor(media_type=media_type, digest=what.digest, size=what.size)
+        self._writer.put_blob(layer, data)
+        if not self.keeps(tag, layer):
+            self._put_wrapped(tag, layer)
 
     def _put_wrapped(
         self,
