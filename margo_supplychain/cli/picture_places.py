@@ -76,6 +76,10 @@ def place(
     rows = _rows(ranks, chains)
     tops, lines = _tops(rows, sizes, ranks, chains, labels)
     centres = _centres(rows, sizes)
+    # Whoever passes a rank goes straight through it, beside the boxes.
+    for one in range(len(boxes), len(sizes)):
+        row = rows[ranks[one]]
+        sizes[one] = Size(_VIRTUAL, max(sizes[each].height for each in row))
     paths = [_path(chain, sizes, ranks, tops, centres) for chain in chains]
     at = [
         _label_of(path, lines.get(number), labels[number])
@@ -277,16 +281,19 @@ def _path(
             Point(x + _LOOP, top + size.height * 0.5),
             Point(x, top + size.height * 0.75),
         ]
-    points = [Point(centres[one], tops[ranks[one]]) for one in chain[1:]]
-    return [Point(centres[first], top + size.height), *points]
+    points = [Point(centres[first], top + size.height)]
+    for one in chain[1:-1]:
+        points.append(Point(centres[one], tops[ranks[one]]))
+        points.append(Point(centres[one], tops[ranks[one]] + sizes[one].height))
+    return [*points, Point(centres[last], tops[ranks[last]])]
 
 
 def _label_of(path: Sequence[Point], line: float | None, width: float) -> Point:
     """Return where an arrow's label is: on its line, where the arrow crosses it."""
     if line is None:
         return Point(path[1].x + width / 2, path[1].y)
-    middle = (len(path) - 2) // 2
-    upper, lower = path[middle], path[middle + 1]
+    upper, lower = next(
+        (one, other) for one, other in pairwise(path) if one.y <= line <= other.y
+    )
     share = (line - upper.y) / (lower.y - upper.y)
-    share = max(0.0, min(1.0, share))
     return Point(upper.x + (lower.x - upper.x) * share * share * (3 - 2 * share), line)
