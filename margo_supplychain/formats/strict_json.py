@@ -11,19 +11,22 @@ Example:
 from __future__ import annotations
 
 import json
+import math
 import re
-from itertools import accumulate
+from functools import partial
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from margo_supplychain.errors import FormatError, MetadataFormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 MAX_DEPTH: Final = 64
 _FREE_VALUES: Final = 1024
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
-_NEITHER: Final = bytes(set(range(256)) - set(b'[]{}"'))
+_REST: Final = bytes(set(range(256)) - set(b'[]{}:"'))
+_LONGEST_FRACTION: Final = 64  # characters
 MAX_INTEGER: Final = 2**53 - 1  # what every JSON reader can hold exactly (RFC 8259 §6)
 
 
@@ -34,6 +37,7 @@ def parse(
     limit: int,
     error: type[FormatError] = MetadataFormatError,
     spread: int | None = None,
+    fractions: bool = False,
 ) -> dict[str, Any]:
     """Parse unverified bytes as one JSON object.
 
@@ -44,11 +48,13 @@ def parse(
         error: the class to raise.
         spread: fewest bytes for each value, beyond the first thousand: what is parsed
             may else need 30 times the memory of its text.
+        fractions: take them, too, as in documents of others; nothing of this
+            package's own holds one.
 
     Raises:
         FormatError: above `limit`, not UTF-8, not one object, duplicate keys, NaN,
-            fractions, integers beyond ±(2^53 - 1), deeper than 64, half of a
-            surrogate pair; more values than `spread` allows.
+            fractions unless they are asked for, integers beyond ±(2^53 - 1), deeper
+            than 64, half of a surrogate pair; more values than `spread` allows.
     """
     if len(data) > limit:
         raise error(f"{what} has {len(data)} bytes, more than the limit of {limit}")
@@ -56,7 +62,7 @@ def parse(
         most = _FREE_VALUES + len(data) // spread
         if data.count(b",") + data.count(b"[") + data.count(b"{") > most:
             raise error(f"{what} holds more than {most} values in {len(data)} bytes")
-    value = _load(data, what, error)
+    value = _load(data, what, error, fractions=fractions)
     if not isinstance(value, dict):
         raise error(f"{what} is not a JSON object")
     if _SURROGATE.search(data) is not None:
@@ -64,35 +70,21 @@ def parse(
     return value
 
 
-def _load(data: bytes, what: str, error: type[FormatError]) -> Any:
-    def refuse(text: str) -> NoReturn:
-        raise error(f"{what} holds {text[:40]!r}, which is not a whole number")
-
-    def integer(text: str) -> int:
-        if len(text) > 17 or abs(int(text)) > MAX_INTEGER:
-            raise error(f"{what} holds the number {text[:40]}, beyond 2^53 - 1")
-        return int(text)
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(items)
-        if len(found) != len(items):
-            seen: set[str] = set()
-            for key, _ in items:
-                if key in seen:
-                    raise error(f"{what} names {key[:80]!r} twice")
-                seen.add(key)
-        return found
-
+def _load(data: bytes, what: str, error: type[FormatError], *, fractions: bool) -> Any:
+    read = _reader(what, error, fractions=fractions)
     try:
         text = data.decode("utf-8")
-        _check_depth(data, what, error)
-        return json.loads(
-            text,
-            object_pairs_hook=pairs,
-            parse_float=refuse,
-            parse_int=integer,
-            parse_constant=refuse,
-        )
+        skeleton = _skeleton(data)
+        if skeleton is None:
+            return read(text, object_pairs_hook=partial(_members_once, what, error))
+        _check_depth(skeleton, what, error)
+        # Each member has one colon; of two with one name, one is lost. That counts
+        # faster than a hook that is called for each object.
+        value = read(text)
+        if skeleton.count(b":") == _count_members(value):
+            return value
+        del value
+        return read(text, object_pairs_hook=partial(_members_once, what, error))
     except UnicodeDecodeError as why:
         raise error(f"{what} is not UTF-8 at byte {why.start}") from why
     except json.JSONDecodeError as why:
@@ -101,13 +93,58 @@ def _load(data: bytes, what: str, error: type[FormatError]) -> Any:
         ) from why
 
 
-def _check_depth(data: bytes, what: str, error: type[FormatError]) -> None:
-    # The C scanner and everything after it recurse: bound the nesting beforehand.
+def _reader(
+    what: str, error: type[FormatError], *, fractions: bool
+) -> Callable[..., Any]:
+    """Return `json.loads` with numbers as they are taken here."""
+
+    def refuse(text: str) -> NoReturn:
+        raise error(f"{what} holds {text[:40]!r}, which is not a whole number")
+
+    def fraction(text: str) -> float:
+        found = float(text) if len(text) <= _LONGEST_FRACTION else math.inf
+        if not math.isfinite(found):
+            raise error(f"{what} holds the number {text[:40]}, which is too large")
+        return found
+
+    def integer(text: str) -> int:
+        if len(text) > 17 or abs(int(text)) > MAX_INTEGER:
+            raise error(f"{what} holds the number {text[:40]}, beyond 2^53 - 1")
+        return int(text)
+
+    return partial(
+        json.loads,
+        parse_float=fraction if fractions else refuse,
+        parse_int=integer,
+        parse_constant=refuse,
+    )
+
+
+def _members_once(
+    what: str, error: type[FormatError], items: list[tuple[str, Any]]
+) -> dict[str, Any]:
+    found = dict(items)
+    if len(found) != len(items):
+        seen: set[str] = set()
+        for key, _ in items:
+            if key in seen:
+                raise error(f"{what} names {key[:80]!r} twice")
+            seen.add(key)
+    return found
+
+
+def _skeleton(data: bytes) -> bytes | None:
+    """Return the brackets and colons outside strings; None for a small document."""
     if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
-        return
+        return None
     # Without escapes a quote opens or closes a string: every second piece is outside.
     plain = data.replace(b"\\\\", b"").replace(b'\\"', b"")
-    brackets = b"".join(plain.translate(None, _NEITHER).split(b'"')[::2])
+    return b"".join(plain.translate(None, _REST).split(b'"')[::2])
+
+
+def _check_depth(skeleton: bytes, what: str, error: type[FormatError]) -> None:
+    # The C scanner and everything after it recurse: bound the nesting beforehand.
+    brackets = skeleton.translate(None, b":")
     rest = brackets
     for _ in range(MAX_DEPTH // 2):  # each round takes one level or two away
         rest = rest.replace(b"{}", b"").replace(b"[]", b"")
@@ -116,6 +153,19 @@ def _check_depth(data: bytes, what: str, error: type[FormatError]) -> None:
     steps = (1 if one in b"[{" else -1 for one in brackets)
     if max(accumulate(steps), default=0) > MAX_DEPTH:
         raise error(f"{what} is nested deeper than {MAX_DEPTH}")
+
+
+def _count_members(value: Any) -> int:
+    """Count the members of all objects, level by level."""
+    found = 0
+    level = [value]
+    while level:
+        objects = [one for one in level if type(one) is dict]
+        lists = [one for one in level if type(one) is list]
+        found += sum(map(len, objects))
+        level = [*chain.from_iterable(map(dict.values, objects))]
+        level += chain.from_iterable(lists)
+    return found
 
 
 def _check_text(value: object, what: str, error: type[FormatError]) -> None:
