@@ -49,6 +49,11 @@ _pin_option = click.option(
 _explain_option = click.option(
     "--explain", is_flag=True, help="Say what each step of the verification found."
 )
+_summary_option = click.option(
+    "--summary",
+    metavar="FILE",
+    help="A verification summary, for a policy that takes one for the provenance.",
+)
 
 
 @click.group()
@@ -199,6 +204,7 @@ def refresh(
         examples=[
             "device verify acme/pump-monitor --pin '^1.0'",
             "--format json device verify acme/pump-monitor --pin 1.2.0 --slot line-2",
+            "device verify acme/pump-monitor --pin 1.2.0 --explain-to chain.svg",
         ],
         exits=[0, 2, 3, 4],
         follow="device fetch acme/pump-monitor --pin '^1.0' --to staging",
@@ -210,14 +216,38 @@ def refresh(
 @_source_option
 @_policy_option
 @_explain_option
+@click.option(
+    "--explain-to",
+    metavar="FILE",
+    help="Write how the provenance was judged, for yes and for no: .json, .dot, .svg.",
+)
+@_summary_option
+@click.option(
+    "--vsa",
+    metavar="FILE",
+    help="Write a verification summary of this answer, for `attest add` to sign.",
+)
 @_state_option
 @pass_invocation
-def verify(invocation: Invocation, /, *, name: str, pin: str, **options: Any) -> Result:
+def verify(
+    invocation: Invocation,
+    /,
+    *,
+    name: str,
+    pin: str,
+    explain_to: str | None,
+    vsa: str | None,
+    **options: Any,
+) -> Result:
     """Say whether a release of NAME inside the pin may run here now."""
     from margo_supplychain.cli.device_evidence import data_of, lines_of
+    from margo_supplychain.cli.device_files import AnswerFiles
 
+    files = AnswerFiles(explain_to, vsa, read=(options["summary"], options["policy"]))
     request = _request(invocation, name, pin, options)
-    checked = request.verify()
+    with files.written(invocation):
+        checked = request.verify()
+        files.answer = checked.release.report
     return Result(
         data=data_of(checked.release, request.pin, checked.repository),
         lines=lines_of(checked.release, request.pin, explain=request.explain),
@@ -253,6 +283,7 @@ def verify(invocation: Invocation, /, *, name: str, pin: str, **options: Any) ->
 @_source_option
 @_policy_option
 @_explain_option
+@_summary_option
 @_state_option
 @pass_invocation
 def fetch(
@@ -363,7 +394,7 @@ def _request(
     from margo_supplychain.formats.pins import Pin
 
     watch = Watch(invocation)
-    policy = options["policy"]
+    policy, summary = options["policy"], options["summary"]
     with arguments.typed(arguments.NAME_HINT):
         parsed = ReleaseName.parse(name)
     with arguments.typed(arguments.PIN_HINT):
@@ -380,4 +411,5 @@ def _request(
         source=options["source"],
         policy=None if policy is None else Path(policy),
         explain=options["explain"],
+        summary=None if summary is None else Path(summary),
     )

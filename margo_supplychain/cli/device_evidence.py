@@ -9,6 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from margo_supplychain.cli import describe
+from margo_supplychain.cli.device_chain import (
+    facts_of,
+    proof_data,
+    provenance_line,
+    words,
+)
 from margo_supplychain.formats.times import parse_time
 from margo_supplychain.verify.clock import Freshness
 
@@ -23,7 +29,6 @@ if TYPE_CHECKING:
 
 _TRUST: Final = 1  # steps of the plan, see verify.verifier
 _RESOLUTION: Final = 2
-_PROVENANCE: Final = 4
 _POLICY: Final = 5
 _SHORT: Final = 12
 _OFFLINE: Final = "; the source is out of reach, this was accepted before"
@@ -74,22 +79,26 @@ def lines_of(release: VerifiedRelease, pin: Pin, *, explain: bool) -> list[str]:
     reason = out_of_reach(report)
     if reason is not None:
         lines.append(f"  source      out of reach: {reason}")
-    provenance = _facts(report, _PROVENANCE).get("provenance")
-    said = "none demanded" if provenance == "none" else str(provenance)
-    lines += [f"  images      {images_text(release)}", f"  provenance  {said}"]
+    lines += [
+        f"  images      {images_text(release)}",
+        f"  provenance  {provenance_line(facts_of(report))}",
+    ]
     if explain:
         lines.extend(f"  {one}" for one in explained(report))
     return lines
 
 
 def explained(report: Report) -> list[str]:
-    """Return a line for each step that was taken, with what it found."""
+    """Return a line for each step that was taken, with what it found.
+
+    How the chain of provenance was judged follows, if one was.
+    """
     width = max((len(one.title) for one in report.steps), default=0)
     lines = [
         f"{one.number}  {one.title:<{width}}  {one.outcome}  {_said(one.facts)}"
         for one in report.steps
     ]
-    return [line.rstrip() for line in lines]
+    return [line.rstrip() for line in [*lines, *words(report)]]
 
 
 def data_of(release: VerifiedRelease, pin: Pin, store: str) -> dict[str, Any]:
@@ -134,7 +143,7 @@ def data_of(release: VerifiedRelease, pin: Pin, store: str) -> dict[str, Any]:
         "reached": trust["reached"],
         "outOfReach": out_of_reach(release.report),
         "freshness": release.freshness.name.lower(),
-        "provenance": _facts(release.report, _PROVENANCE)["provenance"],
+        "provenance": proof_data(facts_of(release.report)),
         "report": release.report.to_dict(),
     }
 

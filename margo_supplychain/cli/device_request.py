@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, final
 
 from margo_supplychain.cli.device_evidence import explained
+from margo_supplychain.cli.files import read_named
 from margo_supplychain.errors import InconclusiveError, VerificationError
+from margo_supplychain.formats.release_entry import MAX_SUMMARY
 from margo_supplychain.verify.clock import SystemClock
 from margo_supplychain.verify.limits import Control
 from margo_supplychain.verify.trace import Trace
@@ -53,6 +55,7 @@ class Request:
         source: str | None,
         policy: Path | None,
         explain: bool,
+        summary: Path | None = None,
     ) -> None:
         self._invocation = invocation
         self._device = device
@@ -61,6 +64,7 @@ class Request:
         self._slot = slot
         self._source = source
         self._policy = policy
+        self._summary = summary
         self._asked: Source | None = None
         self.pin = pin
         self.explain = explain
@@ -75,7 +79,12 @@ class Request:
             verifier = self._device.verifier(
                 repository, store, source=self._source, policy=self._policy
             )
-            release = verifier.verify(self._name, self.pin, slot=self._slot)
+            given: dict[str, bytes] = {}
+            if self._summary is not None:
+                given["summary"] = read_named(
+                    self._summary, limit=MAX_SUMMARY, what="a verification summary"
+                )
+            release = verifier.verify(self._name, self.pin, slot=self._slot, **given)
         return Checked(release, verifier, repository)
 
     def fetch(

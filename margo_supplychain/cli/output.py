@@ -37,6 +37,12 @@ _COLOURS: Final = {
 }
 
 
+# Errors that say where in a chain of steps they were found.
+_WITH_PLACE: Final = ("provenance", "attestation")
+_PLACE: Final = ("step", "rule", "artifact", "type", "found", "wanted")
+_ALSO: Final = 4
+
+
 class Result(NamedTuple):
     """What a command returns; `main` prints one half of it.
 
@@ -122,6 +128,8 @@ def _failure_lines(failure: Failure) -> list[str]:
     problems = failure.facts.get("problems") or (failure.message,)
     lines = [f"error: {each} [{failure.code}]" for each in problems]
     details = [tuple(each) for each in failure.facts.get("candidates", ())]
+    if failure.code in _WITH_PLACE:
+        details += _place_of(failure.facts)
     violations = failure.facts.get("violations", ())
     if failure.report is not None:
         violations = failure.report.violations
@@ -131,6 +139,16 @@ def _failure_lines(failure: Failure) -> list[str]:
     if failure.hint:
         lines.append(f"hint: {failure.hint}")
     return lines
+
+
+def _place_of(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return where provenance broke, what is there and what would satisfy it."""
+    rows = [(name, facts[name]) for name in _PLACE if facts.get(name) is not None]
+    # The first finding is the message itself.
+    others = ((facts.get("trace") or {}).get("findings") or ())[1:]
+    rows += [("also", each["text"]) for each in others[:_ALSO]]
+    left = len(others) - _ALSO
+    return [*rows, *([("also", f"{left} more: --explain")] if left > 0 else ())]
 
 
 def _write_json(document: Mapping[str, Any]) -> None:

@@ -1,0 +1,113 @@
+"""Files that `device verify` leaves of its answer: how the chain was judged, a summary.
+
+Written for yes and for no, and in the place of what an earlier answer left: an old
+picture beside a new verdict would mislead. That one can't be written never hides a no.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, final
+
+import click
+
+from margo_supplychain.cli import device_chain
+from margo_supplychain.errors import (
+    InconclusiveError,
+    RefusedError,
+    StorageError,
+    VerificationError,
+)
+from margo_supplychain.storage.durable import write_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from margo_supplychain.cli.invocation import Invocation
+    from margo_supplychain.formats.reports import Report
+
+FORMS: Final = (".json", ".dot", ".svg")
+
+
+@final
+class AnswerFiles:
+    """What is written of one answer.
+
+    Args:
+        explain_to: how the provenance was judged; the name's end says in which form.
+        vsa: the verification summary to be signed.
+        read: files that the command reads, which are never written over.
+
+    Raises:
+        UsageError: another form; one file is named twice.
+    """
+
+    def __init__(
+        self, explain_to: str | None, vsa: str | None, *, read: Sequence[str | None]
+    ) -> None:
+        if explain_to is not None and Path(explain_to).suffix not in FORMS:
+            raise click.UsageError(
+                f"--explain-to {explain_to} ends in none of {', '.join(FORMS)}"
+            )
+        written = [one for one in (explain_to, vsa) if one is not None]
+        named = [os.path.realpath(one) for one in (*written, *read) if one is not None]
+        if len(set(named)) != len(named):
+            raise click.UsageError(
+                "one file is named twice: --explain-to and --vsa write files of their "
+                "own"
+            )
+        self._explain_to = None if explain_to is None else Path(explain_to)
+        self._vsa = None if vsa is None else Path(vsa)
+        self.answer: Report | None = None
+
+    @contextmanager
+    def written(self, invocation: Invocation) -> Iterator[None]:
+        """Write the files once the block has ended, with a yes in `answer` or a no.
+
+        Raises:
+            RefusedError: of this yes nobody should sign a summary.
+            StorageError: a yes can't be written down.
+        """
+        try:
+            yield
+        except (VerificationError, InconclusiveError) as error:
+            if error.report is not None:
+                self._write_no(error.report, invocation)
+            raise
+        if self.answer is None:
+            return
+        if self._explain_to is not None:
+            write_file(self._explain_to, explained(self.answer, self._explain_to))
+        if self._vsa is not None:
+            try:
+                data = self.answer.to_vsa()
+            except ValueError as why:
+                raise RefusedError(
+                    f"{self._vsa} is not written: {why}",
+                    hint="summaries are made where the full chain was judged",
+                ) from why
+            write_file(self._vsa, data)
+
+    def _write_no(self, report: Report, invocation: Invocation) -> None:
+        for path, make in (
+            (self._explain_to, lambda path: explained(report, path)),
+            (self._vsa, lambda _: report.to_vsa()),
+        ):
+            if path is None:
+                continue
+            try:
+                write_file(path, make(path))
+            except (StorageError, ValueError) as why:
+                invocation.note(f"{path} is not written: {why}")
+
+
+def explained(report: Report, path: Path) -> bytes:
+    """Return how the chain was judged, in the form that the name's end says."""
+    if path.suffix == ".json":
+        return device_chain.document(report)
+    from margo_supplychain.cli.device_picture import picture_of
+
+    picture = picture_of(report)
+    return picture.dot() if path.suffix == ".dot" else picture.svg()

@@ -1,0 +1,91 @@
+"""The chain of a release as a picture: its steps, what joins them, where it broke.
+
+Made of the trace alone, like everything that `device_chain` says.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from margo_supplychain.cli.describe import counted
+from margo_supplychain.cli.device_chain import (
+    facts_of,
+    provenance_line,
+    trace_of,
+    words,
+)
+from margo_supplychain.cli.pictures import Arrow, Box, Picture
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from margo_supplychain.formats.reports import Report
+
+_RELEASE: Final = "\nrelease"  # no step is called so
+_SHORT: Final = 12
+
+
+def picture_of(report: Report) -> Picture:
+    """Return the picture of an answer; where no chain was judged, it says so."""
+    trace = trace_of(report)
+    title = f"{report.subject}: {report.verdict}"
+    if report.verdict != "verified":
+        title += f" [{report.code}]"
+    if trace is None:
+        said = provenance_line(facts_of(report)) if facts_of(report) else "not reached"
+        lines = (title, f"provenance: {said}", "no chain of steps was judged")
+        kind = "release" if report.verdict == "verified" else "failed"
+        return Picture(
+            title=title,
+            description=". ".join(lines[1:]),
+            boxes=[Box(_RELEASE, lines, kind)],
+            arrows=[],
+        )
+    findings = trace["findings"]
+    boxes = [_step(one, findings) for one in trace["steps"]]
+    boxes.append(_release(report, trace, title))
+    arrows = [_edge(one) for one in trace["edges"]]
+    last = trace["release"].get("step")
+    if last is not None:
+        arrows.append(Arrow(last, _RELEASE, _made(trace["release"]), "release"))
+    return Picture(
+        title=title,
+        description=". ".join(one.strip() for one in words(report)),
+        boxes=boxes,
+        arrows=arrows,
+    )
+
+
+def _step(step: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> Box:
+    keys = sorted(
+        {
+            one["keyid"][:_SHORT]
+            for one in step["links"]
+            if one["outcome"] == "good" and one.get("keyid")
+        }
+    )
+    lines = [step["name"], f"{len(keys)} of {step['threshold']}: {', '.join(keys)}"]
+    wrong = [one["text"] for one in findings if one.get("step") == step["name"]]
+    rules = len(step["rules"])
+    lines += wrong or [f"{counted(rules, 'rule')}: all hold"]
+    return Box(step["name"], tuple(lines), "failed" if wrong else "step")
+
+
+def _release(report: Report, trace: Mapping[str, Any], title: str) -> Box:
+    wrong = [one["text"] for one in trace["findings"] if one.get("step") is None]
+    digest = trace["release"].get("artifact")
+    lines = [title, *([] if digest is None else [digest[: 7 + _SHORT]]), *wrong]
+    failed = bool(wrong) or report.verdict != "verified"
+    return Box(_RELEASE, tuple(lines), "failed" if failed else "release")
+
+
+def _edge(edge: Mapping[str, Any]) -> Arrow:
+    label = counted(edge["artifacts"], "artifact")
+    if edge.get("example"):
+        label += f", such as {edge['example']}"
+    return Arrow(edge["from"], edge["to"], label)
+
+
+def _made(release: Mapping[str, Any]) -> str:
+    others = len(release.get("products", ())) - 1
+    return "manifest" + (f", {counted(others, 'component')}" if others > 0 else "")
