@@ -16,17 +16,23 @@ import hashlib
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
-from securesystemslib.signer import SSlibKey
+from securesystemslib.signer import Signature, SSlibKey
 
 from margo_supplychain.errors import KeyFormatError, ThresholdError
 from margo_supplychain.formats import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from securesystemslib.signer import Key, Signature
+    from securesystemslib.signer import Key
 
 MAX_SIGNATURES: Final = 256  # per file; bounds the work that a hostile file can ask for
+MAX_ATTEMPTS: Final = (
+    1024  # to verify signatures of one payload with one of several keys
+)
+MAX_HASHED: Final = 4 << 30  # bytes that such attempts hash, in all
+# PKCS#11, JOSE and DSSE's own example put the two numbers side by side (IEEE P1363).
+_SIDE_BY_SIDE: Final = {"ecdsa-sha2-nistp256": 64, "ecdsa-sha2-nistp384": 96}
 
 
 class ThresholdStatus(NamedTuple):
@@ -173,6 +179,100 @@ def _verified_material(key: Key, signature: Signature, payload: bytes) -> str | 
     except (KeyFormatError, UnverifiedSignatureError, VerificationError):
         return None
     return found
+
+
+def distinct_signers(
+    payload: bytes,
+    signatures: Sequence[tuple[str | None, bytes]],
+    keys: Mapping[str, Key],
+) -> dict[str, str]:
+    """Return the distinct keys that validly signed `payload`: material → key id.
+
+    For DSSE, where key ids are hints: a signature counts for whichever of `keys`
+    verifies it, the one that it names is tried first. Several signatures may name one
+    key id; one that does not verify takes nothing from another. ECDSA signatures may be
+    DER or the two numbers side by side.
+
+    Args:
+        payload: the exact signed bytes, such as DSSE's PAE.
+        signatures: key id or None, and raw bytes; unverified.
+        keys: by key id; whose id stands for a material that has several is the one
+            that the signature names, else the first.
+
+    Raises:
+        ThresholdError: more signatures than `MAX_SIGNATURES`. Attempts beyond
+            `MAX_ATTEMPTS` and `MAX_HASHED` are not made: what is left does not count.
+    """
+    # check 4.40: bounded work for a hostile envelope
+    if len(signatures) > MAX_SIGNATURES:
+        raise ThresholdError(
+            f"the envelope has {len(signatures)} signatures, more than "
+            f"{MAX_SIGNATURES}",
+            role="envelope",
+            needed=1,
+            valid=0,
+        )
+    left = min(MAX_ATTEMPTS, MAX_HASHED // max(len(payload), 1))
+    signers: dict[str, str] = {}
+    counted: set[int] = set()
+    for number, keyid, found in _pairs(signatures, keys):
+        if number in counted or found in signers:
+            continue
+        key = keys[keyid]
+        for form in _signature_forms(key, signatures[number][1]):
+            # check 4.41: the same, where any key may have made any signature
+            if left <= 0:
+                return signers
+            left -= 1
+            if _verifies(key, form, payload):
+                # check 4.42 (instead: signers[keyid] = keyid): one material counts once
+                signers[found] = keyid
+                counted.add(number)
+                break
+    return signers
+
+
+def _pairs(
+    signatures: Sequence[tuple[str | None, bytes]], keys: Mapping[str, Key]
+) -> Iterator[tuple[int, str, str]]:
+    """Yield which signature may be by which key: first as named, then all others."""
+    materials: dict[str, str] = {}
+    for keyid, key in keys.items():
+        try:
+            materials[keyid] = material(key)
+        except KeyFormatError:
+            continue
+    for number, (named, _) in enumerate(signatures):
+        if named is not None and named in materials:
+            yield number, named, materials[named]
+    # Two ids of one key may be of two schemes: each id is tried.
+    for number, (named, _) in enumerate(signatures):
+        for keyid, found in materials.items():
+            if keyid != named:
+                yield number, keyid, found
+
+
+def _signature_forms(key: Key, signature: bytes) -> Iterator[str]:
+    """Yield the hex forms that a signature may mean, as `Key` takes them."""
+    yield signature.hex()
+    if len(signature) == _SIDE_BY_SIDE.get(key.scheme):
+        from cryptography.hazmat.primitives.asymmetric.utils import (
+            encode_dss_signature,
+        )
+
+        half = len(signature) // 2
+        r, s = signature[:half], signature[half:]
+        yield encode_dss_signature(
+            int.from_bytes(r, "big"), int.from_bytes(s, "big")
+        ).hex()
+
+
+def _verifies(key: Key, signature: str, payload: bytes) -> bool:
+    try:
+        key.verify_signature(Signature(key.keyid, signature), payload)
+    except (UnverifiedSignatureError, VerificationError):
+        return False
+    return True
 
 
 def still_met(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from margo_supplychain.lazy import exporter
 
 if TYPE_CHECKING:
+    from margo_supplychain.signing.envelopes import add_signatures, sign_envelope
     from margo_supplychain.signing.keyring import (
         Keyring,
         PinHandler,
@@ -20,13 +21,16 @@ __all__ = [
     "KeyRecord",
     "Keyring",
     "PinHandler",
+    "add_signatures",
     "generate_key",
     "open_keyring",
+    "sign_envelope",
 ]
 
 __getattr__ = exporter(
     __name__,
     {
+        "envelopes": ("add_signatures", "sign_envelope"),
         "keyring": ("Keyring", "PinHandler", "generate_key", "open_keyring"),
         "public_files": ("Custody", "KeyRecord"),
     },

@@ -1,0 +1,225 @@
+"""Artifacts of a step: names that mean one file, and digests that mean one content.
+
+Links of real builds name a hundred thousand files, so names and digests are looked at
+all at once, and one by one only to say which is wrong. in-toto-python takes names as
+they come and compares digests as dictionaries: `x/../secret` slips past a rule about
+`secret/*`, `{}` equals `{}`, and sha256 with sha512 differs from sha256 alone.
+
+Example:
+    >>> same("00", "00"), same("00", ("sha256:00", "sha512:11"))
+    (True, True)
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from margo_supplychain.errors import ProvenanceError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+Hashes = str | tuple[str, ...]
+"""Of sha256 alone its 64 hex digits; else, sorted, `algorithm:hex` of each."""
+
+APPROVED: Final = {"sha256": 64, "sha384": 96, "sha512": 128}  # hex digits
+MAX_NAME: Final = 4096  # characters, PATH_MAX of Linux
+
+_HEX: Final = re.compile(r"[0-9a-f]+", re.ASCII)
+_HEX_DIGITS: Final = b"0123456789abcdef"
+# Between line ends, the steps that a normalised relative path does not have.
+_BAD_STEPS: Final = (
+    "\n\n",
+    "\n/",
+    "/\n",
+    "//",
+    "/./",
+    "/../",
+    "\n./",
+    "\n../",
+    "/.\n",
+    "/..\n",
+    "\n.\n",
+    "\n..\n",
+    "\\",
+)
+# Printable by category, and yet nobody sees them (Unicode's Default_Ignorable).
+_INVISIBLE: Final = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0100-\U000e01ef]"
+)
+
+
+def same(one: Hashes, other: Hashes) -> bool:
+    """Say whether two artifacts have the same content.
+
+    At least one algorithm must be common to both, and every common one must agree.
+    """
+    if isinstance(one, str) and isinstance(other, str):
+        return one == other
+    ours, theirs = _by_algorithm(one), _by_algorithm(other)
+    common = ours.keys() & theirs.keys()
+    # check 4.43 (instead: return all(ours[a] == theirs[a] for a in common)): nothing
+    # in common proves nothing
+    return bool(common) and all(ours[each] == theirs[each] for each in common)
+
+
+def _by_algorithm(hashes: Hashes) -> dict[str, str]:
+    if isinstance(hashes, str):
+        return {"sha256": hashes}
+    return dict(one.split(":", 1) for one in hashes)
+
+
+def check_names(names: Collection[str], *, what: str) -> None:
+    """Refuse names that are not normalised relative paths, or that look like another.
+
+    Refused: empty, absolute, `.`, `..`, `//`, a slash at the end, a backslash, what is
+    not printable (control, format and bidirectional characters), characters that
+    nobody sees, what is not in Unicode's normal form C, and above 4096 characters.
+
+    Raises:
+        ProvenanceError: `artifact-name`, about the first such name.
+    """
+    # check 4.44: a name that is not normalised may mean a file that a rule is about
+    if not _are_plain(names):
+        found = ((name, _wrong(name)) for name in names)
+        name, wrong = next(one for one in found if one[1] is not None)
+        _refuse_name(name, f"{wrong}", what)
+
+
+def _are_plain(names: Collection[str]) -> bool:
+    """Say whether nothing is wrong with any of the names, as `_wrong` sees it."""
+    plain = "\n".join(names)
+    framed = f"\n{plain}\n"
+    return not names or (
+        framed.count("\n") == len(names) + 1
+        and not any(map(framed.__contains__, _BAD_STEPS))
+        and len(max(names, key=len)) <= MAX_NAME
+        and "".join(names).isprintable()
+        and (
+            plain.isascii()
+            or (
+                _INVISIBLE.search(plain) is None
+                and unicodedata.is_normalized("NFC", plain)
+            )
+        )
+    )
+
+
+def check_look_alikes(names: Collection[str], *, what: str) -> None:
+    """Refuse two names that differ, but not once compatibility and case are folded.
+
+    Of names in ASCII, `README` and `readme` are two files: only what is not ASCII can
+    pass for something else.
+
+    Raises:
+        ProvenanceError: `artifact-name`, about the first such pair.
+    """
+    strange = [one for one in names if not one.isascii()]
+    if not strange:
+        return
+    folded = {_folded(one) for one in strange}
+    seen: dict[str, str] = {}
+    for name in names:
+        key = name.lower() if name.isascii() else _folded(name)
+        if key not in folded:
+            continue
+        other = seen.setdefault(key, name)
+        # check 4.45: no name passes for another
+        if other != name and not (other.isascii() and name.isascii()):
+            _refuse_name(name, f"looks like {ascii(other)[:160]}", what)
+
+
+def _folded(name: str) -> str:
+    # Folding may undo the normal form, and normalising may bring new letters.
+    once = unicodedata.normalize("NFKC", name).casefold()
+    return unicodedata.normalize("NFKC", once).casefold()
+
+
+def _wrong(name: str) -> str | None:
+    if not 0 < len(name) <= MAX_NAME:
+        return f"has {len(name)} characters, expected 1 to {MAX_NAME}"
+    if "\\" in name:
+        return "has a backslash"
+    if any(step in ("", ".", "..") for step in name.split("/")):
+        return "is no relative, normalised path"
+    if not name.isprintable() or _INVISIBLE.search(name) is not None:
+        return "has characters that nobody sees"
+    if not unicodedata.is_normalized("NFC", name):
+        return "is not in Unicode's normal form C"
+    return None
+
+
+def _refuse_name(name: str, wrong: str, what: str) -> NoReturn:
+    raise ProvenanceError(
+        f"{what} names {ascii(name)[:160]}, which {wrong}",
+        reason="artifact-name",
+        artifact=name[:MAX_NAME],
+        found=wrong,
+        wanted="a relative path, normalised, that can be told from every other",
+        hint="rename the file, or record the step with names that are paths",
+    )
+
+
+def read_hashes(values: Mapping[str, Any], *, what: str) -> dict[str, Hashes]:
+    """Return the digests of artifacts, by name.
+
+    Args:
+        values: unverified parsed JSON: name → algorithm → hex.
+        what: names the artifacts in errors, such as `products of step build`.
+
+    Raises:
+        ProvenanceError: `digest-algorithm`, where there is no sha256, sha384 or sha512
+            or one is not lower-case hex of its length.
+    """
+    digests = values.values()
+    try:
+        found = [*map(itemgetter("sha256"), digests)]
+        if (
+            set(map(type, digests)) <= {dict}
+            and set(map(len, digests)) <= {1}
+            and not "".join(found).encode("ascii").translate(None, _HEX_DIGITS)
+            and set(map(len, found)) <= {64}
+        ):
+            return dict(zip(values, found, strict=True))
+    except (LookupError, TypeError, ValueError):
+        pass  # not all alike: one by one, then
+    return {name: _hashes(name, value, what) for name, value in values.items()}
+
+
+def _hashes(name: str, value: object, what: str) -> Hashes:
+    found = {}
+    if isinstance(value, dict):
+        for algorithm, digest in value.items():
+            length = APPROVED.get(algorithm)
+            if length is None:
+                continue
+            if (
+                not isinstance(digest, str)
+                or len(digest) != length
+                or _HEX.fullmatch(digest) is None
+            ):
+                _refuse_digest(name, f"the {algorithm} {digest!r:.160}", what)
+            found[algorithm] = digest
+    # check 4.46: what has no digest that can be trusted has no content
+    if not found:
+        shown = ", ".join(map(ascii, value))[:80] if isinstance(value, dict) else ""
+        _refuse_digest(name, shown or "no digest", what)
+    if len(found) == 1 and "sha256" in found:
+        return found["sha256"]
+    return tuple(sorted(f"{key}:{digest}" for key, digest in found.items()))
+
+
+def _refuse_digest(name: str, found: str, what: str) -> NoReturn:
+    raise ProvenanceError(
+        f"{what} have {ascii(name)[:160]} with {found}, expected sha256, sha384 or "
+        "sha512 in lower-case hex",
+        reason="digest-algorithm",
+        artifact=name[:MAX_NAME],
+        found=found,
+        wanted="sha256, sha384 or sha512",
+        hint="record the step with sha256",
+    )
