@@ -321,7 +321,6 @@ def _follow(
     )
     if not versions:
         return
-    offline_role.require_no_provenance(policy, name)
     standing = resolve.Standing(
         policy=policy,
         floor=None,

@@ -10,7 +10,7 @@ import io
 import os
 from typing import TYPE_CHECKING, Final, final
 
-from margo_supplychain.authoring.attested import put_envelope
+from margo_supplychain.authoring.attested import is_kept, put_envelope
 from margo_supplychain.authoring.contents import is_whole
 from margo_supplychain.authoring.overlay import Overlay, Staged
 from margo_supplychain.authoring.place import Stored
@@ -104,6 +104,10 @@ class DirectoryPlace:
         """Return what is damaged or missing, by hashing all of it."""
         parts = (part.descriptor for part in release.parts())
         return tuple(what for what in parts if not is_whole(self.source, what))
+
+    def keeps(self, what: Descriptor) -> bool:
+        """Say whether an attestation is there, by hashing it; see `Place.keeps`."""
+        return is_kept(self.shelf, what)
 
     def write(self, work: Work) -> Stored:
         """Write everything but the timestamp; see `Place.write`.

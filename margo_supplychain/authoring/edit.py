@@ -315,23 +315,24 @@ class Edit:
         """List a release and take its content in.
 
         Exactly the same release again changes nothing that is signed, whenever it was
-        made; content of it that was damaged or lost is restored.
+        made; content of it that was damaged or lost is restored. Its record, and so
+        what it is attested by, never changes; a verification summary can be added to a
+        release that is listed already, and replaces an older one of the same signers.
 
         Args:
             release: what was built or adopted.
-            attestations: envelopes about it; a later version takes them.
+            attestations: envelopes about it: links, statements and verification
+                summaries, in any order. What they prove is judged when the edit ends,
+                as a device would.
 
         Raises:
-            RefusedError: no publisher policy; the version exists with other bytes; it
-                is below the minimum, withdrawn, or provenance is demanded.
+            RefusedError: no publisher policy; the version exists with other bytes or
+                attestations; it is below the minimum or withdrawn; no layout serves
+                it; an attestation is about something else; or the profile simple.
+            EnvelopeFormatError, FormatError: an attestation is none.
             OciFormatError, VerificationError, FetchError: its content is not whole.
         """
-        if attestations:
-            raise RefusedError(
-                "attestations come with a later version of margo-supplychain",
-                hint="publish without them",
-            )
-        return listing.add_release(self._work, release)
+        return listing.add_release(self._work, release, attestations)
 
     def withdraw(
         self,

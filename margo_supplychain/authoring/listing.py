@@ -5,49 +5,61 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from margo_supplychain.authoring import rules
+from margo_supplychain.authoring import rules, summaries
+from margo_supplychain.authoring.attestations import sort_out
 from margo_supplychain.authoring.policies import void_marks
 from margo_supplychain.authoring.state import LIMITS
-from margo_supplychain.authoring.work import NewRelease
-from margo_supplychain.errors import FetchError, VerificationError
+from margo_supplychain.authoring.work import Attested, NewRelease
+from margo_supplychain.errors import FetchError, RefusedError, VerificationError
 from margo_supplychain.formats.record import ReleaseRecord
 from margo_supplychain.formats.release_entry import Withdrawal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
     from typing import BinaryIO
 
+    from margo_supplychain.authoring.attestations import Attestation, Given
     from margo_supplychain.authoring.overlay import Opener
     from margo_supplychain.authoring.release import Release
     from margo_supplychain.authoring.work import Work
     from margo_supplychain.formats.digests import Descriptor
     from margo_supplychain.formats.names import ReleaseName
+    from margo_supplychain.formats.publisher_policy import PublisherPolicy
     from margo_supplychain.formats.versions import Version
     from margo_supplychain.verify.resolve import Candidate
 
 
-def add_release(work: Work, release: Release) -> bool:
+def add_release(
+    work: Work, release: Release, attestations: Sequence[bytes] = ()
+) -> bool:
     """List a release and take its content in; see `Edit.add_release`."""
     name = release.name
     policy = work.require_policy(name)
     release = work.place.located(release)
-    record = release.record(work.now)
+    given = _sorted(work, release, attestations)
     listed = work.listed(name)
     existing = rules.listed_version(listed, release.version)
     if existing is not None:
-        signs = _require_same(work, existing, record)
-        _restore(work, release)
-        return signs
+        signs = _list_again(work, existing, release, given)
+        return summaries.add(work, existing, release, given.summaries) or signs
     role = work.deciding(name)
     rules.check_release(release, policy, listed, role_version=work.state.version(role))
+    record = release.record(
+        work.now,
+        layout=rules.layout_of(release, policy, has_links=given.has_links),
+        attestations=given.references,
+    )
     for part in release.parts():
         what = part.descriptor
         work.staged.blobs[what.digest] = (what, _opener(release, what))
     work.new.append(NewRelease(record, release))
-    custom = record.entry().to_custom()
-    work.put(role, record.path, record.to_bytes(), custom=custom)
+    entry = summaries.first(work, policy, record, given.summaries)
+    work.put(role, record.path, record.to_bytes(), custom=entry.to_custom())
     work.releases.setdefault(name, set()).add(release.version)
+    work.proving.setdefault(name, set()).add(release.version)
     work.applications.add(name)
+    _stage(work, release, given.all)
     work.warnings.extend(release.warnings)
     if release.elsewhere and not release.locations:
         work.warnings.append(
@@ -99,39 +111,106 @@ def record_of(work: Work, name: ReleaseName, version: Version) -> ReleaseRecord:
     return ReleaseRecord.parse(work.read(one.path, one.file, limit=LIMITS.record))
 
 
-def _require_same(work: Work, existing: Candidate, record: ReleaseRecord) -> bool:
-    """Refuse a release that is listed as something else.
+def _sorted(work: Work, release: Release, attestations: Sequence[bytes]) -> Given:
+    if attestations and work.is_simple:
+        raise RefusedError(
+            "a repository of the profile simple takes no attestations: one role says "
+            "what is required and what was done",
+            hint="publish without them, or make a repository of the profile small",
+        )
+    return sort_out(attestations, artifact=release.artifact.digest)
+
+
+def _stage(work: Work, release: Release, envelopes: Sequence[Attestation]) -> None:
+    """Take in the envelopes that a release names."""
+    for one in envelopes:
+        work.staged.attestations[one.what.digest] = (one.what, one.data)
+    if envelopes:
+        work.attested.append(Attested(release, tuple(envelopes)))
+
+
+def _list_again(
+    work: Work, existing: Candidate, release: Release, given: Given
+) -> bool:
+    """Refuse a release that is listed as something else; restore what it lost.
 
     A record that was damaged or lost is signed anew, for nobody has its bytes: its time
     is in it. Returns whether that is so.
     """
-    entry = existing.entry
-    if existing.version != record.version or entry is None:
-        raise rules.other_bytes(record.name, existing.version, record.version)
-    what = f"{record.name} {record.version}"
-    lost = False
-    try:
-        data = work.read(existing.path, existing.file, limit=LIMITS.record)
-        same = rules.same_release(ReleaseRecord.parse(data), record)
-    except (FetchError, VerificationError):
-        lost = True
+    name, entry = release.name, existing.entry
+    if existing.version != release.version or entry is None:
+        raise rules.other_bytes(name, existing.version, release.version)
+    what = f"{name} {release.version}"
+    known = _known(work, existing)
+    if known is None:
+        record = _record_anew(work, release, given)
         same = (entry.artifact, entry.profiles) == (
             record.artifact.digest,
             record.profiles(),
         )
+    else:
+        record = release.record(
+            work.now, layout=known.layout, attestations=known.attestations
+        )
+        same = rules.same_release(known, record)
     if not same:
-        raise rules.other_bytes(record.name, existing.version, record.version)
+        raise rules.other_bytes(name, existing.version, release.version)
+    if known is not None and given.pinned and given.references != known.attestations:
+        raise RefusedError(
+            f"{what} exists with other attestations",
+            hint="a record never changes: raise the version; a verification summary "
+            "can be added by itself",
+        )
     if entry.withdrawn is not None:
         work.warnings.append(f"{what} is withdrawn, and stays so")
-    if lost:
-        role = work.deciding(record.name)
+    if known is None:
+        role = work.deciding(name)
         work.put(role, record.path, record.to_bytes(), custom=entry.to_custom())
-        work.applications.add(record.name)
+        work.applications.add(name)
         work.warnings.append(f"the record of {what} was damaged or lost: signed anew")
-    return lost
+        if entry.withdrawn is None:
+            work.proving.setdefault(name, set()).add(release.version)
+        _stage(work, release, given.pinned)
+    _restore(work, release, given)
+    return known is None
 
 
-def _restore(work: Work, release: Release) -> None:
+def _known(work: Work, existing: Candidate) -> ReleaseRecord | None:
+    """Return the record of a listed release; None if it was damaged or lost."""
+    try:
+        data = work.read(existing.path, existing.file, limit=LIMITS.record)
+        return ReleaseRecord.parse(data)
+    except (FetchError, VerificationError):
+        return None
+
+
+def _record_anew(work: Work, release: Release, given: Given) -> ReleaseRecord:
+    """Return the record of a release that lost it, with what is given now.
+
+    Raises:
+        RefusedError: devices demand attestations, and those that it named are unknown.
+    """
+    policy = work.require_policy(release.name)
+    if not given.pinned and _demands(policy):
+        raise RefusedError(
+            f"the record of {release.name} {release.version} was damaged or lost, and "
+            "with it which attestations it named",
+            hint="give them again: --attestation FILE; or bring the record back: "
+            "margo-supplychain repo check --repair",
+        )
+    return release.record(
+        work.now,
+        layout=rules.layout_of(release, policy, has_links=given.has_links),
+        attestations=given.references,
+    )
+
+
+def _demands(policy: PublisherPolicy) -> bool:
+    return policy.provenance == "required" or bool(policy.attestations)
+
+
+def _restore(work: Work, release: Release, given: Given) -> None:
+    """Take in what a listed release has lost, of content and attestations."""
     lost = [
         what
         for what in work.place.lost(release)
@@ -142,6 +221,7 @@ def _restore(work: Work, release: Release) -> None:
         work.restored.add(what.digest)
     if lost:
         work.kept.append(release)
+    summaries.restore(work, given.pinned)
 
 
 def _warn_of_siblings(work: Work, name: ReleaseName, one: Candidate) -> None:

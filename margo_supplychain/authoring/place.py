@@ -35,10 +35,14 @@ _LAYOUT: Final = "oci-layout:"
 
 
 class Stored(NamedTuple):
-    """How many blobs of content were new, and how many lay there already."""
+    """How many blobs of content were new, and how many lay there already.
+
+    `told` is what the author should know, one line each.
+    """
 
     new: int = 0
     there: int = 0
+    told: tuple[str, ...] = ()
 
 
 class Place(Protocol):
@@ -101,8 +105,15 @@ class Place(Protocol):
     def lost(self, release: Release) -> tuple[Descriptor, ...]:
         """Return those parts of a listed release that are damaged or missing."""
 
+    def keeps(self, what: Descriptor) -> bool:
+        """Say whether an attestation of a listed release is there, and stays.
+
+        Raises:
+            FetchError: that can't be found out.
+        """
+
     def write(self, work: Work) -> Stored:
-        """Write everything but the timestamp: content, target files, metadata.
+        """Write everything but the timestamp: content, attestations, then files.
 
         Raises:
             VerificationError: a blob is not what was signed, or no device takes it.

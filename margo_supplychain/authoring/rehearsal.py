@@ -3,9 +3,9 @@
 Two devices look at the staged files: a fresh one that starts from the first root, and
 one that holds the state before the edit (and whatever the author's memory knows). Both
 must accept the trust metadata, follow each changed application to its one role, read
-its policy, and resolve and fetch each new release. Expired is refused here. A role that
-neither changed nor has another delegator was judged when the edit began, at this very
-time, and is not judged twice more.
+its policy, and resolve and fetch each new release, which proves what its publisher
+demands. Expired is refused here. A role that neither changed nor has another delegator
+was judged when the edit began, at this very time, and is not judged twice more.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
+from margo_supplychain.authoring.attested import read_envelope
 from margo_supplychain.authoring.roles import delegator_of, kind_of
 from margo_supplychain.authoring.state import LIMITS, OnceWalk
 from margo_supplychain.errors import MixAndMatchError, SupplyChainError
+from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.pins import Pin
 from margo_supplychain.formats.tuf_metadata import file_name
 from margo_supplychain.verify import artifact, chain, offline_role, resolve
@@ -26,6 +28,7 @@ from margo_supplychain.verify.memory import Memory
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
+    from typing import Literal
 
     from tuf.api.metadata import Targets
 
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.work import Work
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.versions import Version
+    from margo_supplychain.transport.protocols import Source
+    from margo_supplychain.verify.proof import Proof
     from margo_supplychain.verify.refresh import Walk
     from margo_supplychain.verify.workflow import Trusted
 
@@ -44,10 +49,14 @@ class Subjects(NamedTuple):
     Args:
         roles: targets roles that were signed, here or by others.
         applications: application → its new versions, which may be none.
+        proving: those of them that must prove how they were made.
+        summarised: versions of which a summary must stand for the whole proof.
     """
 
     roles: tuple[str, ...]
     applications: dict[ReleaseName, frozenset[Version]]
+    proving: frozenset[tuple[ReleaseName, Version]] = frozenset()
+    summarised: frozenset[tuple[ReleaseName, Version]] = frozenset()
 
     @classmethod
     def of(cls, work: Work) -> Subjects:
@@ -60,6 +69,8 @@ class Subjects(NamedTuple):
                 # Its new keys sign later, and devices refuse it until then.
                 if not work.changes.is_refused(name.role)
             },
+            _pairs(work, work.proving),
+            _pairs(work, work.summarised),
         )
 
 
@@ -165,10 +176,59 @@ def _rehearse(
                 walk.role(role, delegator_of(role))
         for name, versions in subjects.applications.items():
             judge(walk, overlay, device.memory, name, versions)
+        for name, version in sorted(subjects.proving, key=str):
+            prove_release(walk, overlay, name, version)
+        for name, version in sorted(subjects.summarised, key=str):
+            prove_release(walk, overlay, name, version, tier="summary")
     except SupplyChainError as why:
         why.hint = f"nothing was written: {device.who} would refuse the result"
         raise
     return walk
+
+
+def prove_release(
+    walk: Walk,
+    source: Source,
+    name: ReleaseName,
+    version: Version,
+    *,
+    tier: Literal["full", "summary"] = "full",
+) -> Proof:
+    """Judge how a listed release was made, as a device does; resolve nothing.
+
+    What names a layout is judged by it, also where the publisher demands nothing: some
+    device's owner may.
+
+    Args:
+        walk: has accepted the top level.
+        source: holds its attestations.
+        name, version: which one.
+        tier: what the device looks at.
+
+    Raises:
+        ProvenanceError, AttestationError: it does not prove what is demanded; the
+            error has the trace.
+        SupplyChainError: something that this takes can't be read.
+    """
+    from margo_supplychain.verify.proof import ProvenanceDemand, prove
+
+    found = chain.follow(walk, name)
+    policy = offline_role.publisher_policy(walk, found, name, LIMITS)
+    listed = resolve.listed(found.deciding.signed, name)
+    chosen = next(one for one in listed if one.version == version)
+    record = artifact.fetch_record(walk, name, chosen, LIMITS)
+    return prove(
+        walk,
+        found,
+        name,
+        policy,
+        record,
+        record_digest=Digest("sha256", chosen.file.hashes["sha256"]),
+        entry=chosen.entry,
+        demand=ProvenanceDemand(required=record.layout is not None, tier=tier),
+        read=lambda what: read_envelope(source, what),
+        limits=LIMITS,
+    )
 
 
 def judge(
@@ -202,7 +262,17 @@ def judge(
         artifact.fetch_manifest(
             record, overlay, lambda _: None, limits=LIMITS, budget=Budget(None)
         )
-        offline_role.require_no_provenance(policy, name)
+
+
+def _pairs(
+    work: Work, found: Mapping[ReleaseName, Iterable[Version]]
+) -> frozenset[tuple[ReleaseName, Version]]:
+    return frozenset(
+        (name, version)
+        for name, versions in found.items()
+        if not work.changes.is_refused(name.role)
+        for version in versions
+    )
 
 
 def _was_signed(walk: Walk, name: ReleaseName) -> bool:

@@ -74,7 +74,7 @@ def check_release(
         role_version: the role's trusted version.
 
     Raises:
-        RefusedError: below the minimum, withdrawn, or provenance is demanded.
+        RefusedError: below the minimum, or withdrawn.
     """
     what = f"{release.name} {release.version}"
     minimum = policy.minimum_version
@@ -83,13 +83,6 @@ def check_release(
             f"{what} is below the publisher's minimum {minimum}",
             hint="raise the version, or lower the minimum with `app policy` and the "
             "offline key",
-        )
-    if policy.provenance != "none" or policy.attestations:
-        raise RefusedError(
-            f"the publisher policy of {release.name} demands provenance, which this "
-            "version of margo-supplychain can't make",
-            hint="publish with a later version, or set `app policy --provenance none` "
-            "with the offline key",
         )
     for one in listed:
         entry = one.entry
@@ -115,14 +108,42 @@ def check_release(
         )
 
 
+def layout_of(
+    release: Release, policy: PublisherPolicy, *, has_links: bool
+) -> int | None:
+    """Return the number of the layout that a new release is made by.
+
+    Args:
+        release: the new one.
+        policy: its publisher policy.
+        has_links: whether links of steps come with it.
+
+    Returns:
+        None if it needs none: nothing proves it, and nothing must.
+
+    Raises:
+        RefusedError: none serves it, and links would prove nothing.
+    """
+    if not has_links and policy.provenance != "required":
+        return None
+    found = policy.layout_for(release.version, release.artifact.digest)
+    if found is not None:
+        return found.number
+    if policy.provenance == "required":
+        text = f"no layout of {release.name} serves {release.version}"
+    else:
+        text = f"no layout of {release.name} says what its links must prove"
+    raise RefusedError(
+        text,
+        hint="list one with the offline key: margo-supplychain app policy "
+        f"{release.name} --layout FILE --serves RANGE",
+    )
+
+
 def is_barred(policy: PublisherPolicy, version: Version) -> bool:
     """Say whether a policy lets no device take a version, whatever is listed."""
     minimum = policy.minimum_version
-    return (
-        (minimum is not None and version < minimum)
-        or policy.provenance != "none"
-        or bool(policy.attestations)
-    )
+    return minimum is not None and version < minimum
 
 
 def check_use(one: Candidate, other: Candidate, policy: PublisherPolicy) -> None:
@@ -153,10 +174,17 @@ def policy_warnings(
     found = []
     minimum = policy.minimum_version
     if policy.provenance == "required":
-        found.append(
-            f"this version's devices refuse every release of {name} from now on: they "
-            "can't judge provenance yet"
-        )
+        bare = [
+            str(one.version)
+            for one in listed
+            if policy.layout_for(one.version, one.artifact) is None
+        ]
+        if bare:
+            found.append(
+                f"devices refuse {', '.join(bare[:5])}"
+                + (f" and {len(bare) - 5} more" if len(bare) > 5 else "")
+                + f" of {name} from now on: no layout serves them"
+            )
     if minimum is not None and listed and listed[0].version < minimum:
         found.append(
             f"the minimum {minimum} bars every listed release of {name}: the newest is "
@@ -206,7 +234,8 @@ def check_policy(
 
     Raises:
         RefusedError: the epoch falls, or rises without a higher minimum; an artifact
-            that no release has; provenance in the profile simple.
+            that no release has; a layout whose number had another; provenance in the
+            profile simple.
     """
     if profile == "simple" and (new.provenance != "none" or new.attestations):
         raise RefusedError(
@@ -216,6 +245,7 @@ def check_policy(
         )
     if old is not None:
         _check_epoch(name, old, new)
+        _check_layouts(name, old, new)
     known = {one.artifact for one in listed if one.artifact is not None}
     for artifact in (
         *(one.artifact for one in new.reinstated),
@@ -233,6 +263,20 @@ def check_policy(
                 f"reinstating {one.artifact.short} up to v{one.up_to} would void "
                 f"withdrawals to come: the role of {name} is at v{role_version}",
                 hint=f"reinstate up to v{role_version}",
+            )
+
+
+def _check_layouts(
+    name: ReleaseName, old: PublisherPolicy, new: PublisherPolicy
+) -> None:
+    """Refuse another layout under a number that records may name."""
+    known = {one.number: one.digest for one in old.layouts}
+    for one in new.layouts:
+        if known.get(one.number, one.digest) != one.digest:
+            raise RefusedError(
+                f"layout {one.number} of {name} is {known[one.number].short}, and "
+                f"would become {one.digest.short}: a layout never changes",
+                hint="give the new one the next number",
             )
 
 

@@ -23,7 +23,7 @@ import io
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final, final
 
-from margo_supplychain.authoring.attested import put_envelope
+from margo_supplychain.authoring.attested import is_kept, put_envelope
 from margo_supplychain.authoring.mending import MendingSource
 from margo_supplychain.authoring.overlay import Overlay, Staged
 from margo_supplychain.authoring.settings import Settings
@@ -120,6 +120,10 @@ class TaggedPlace:
     def lost(self, release: Release) -> tuple[Descriptor, ...]:
         """Return what the registry says it does not hold; see `Place.lost`."""
         return self.content.lost(release)
+
+    def keeps(self, what: Descriptor) -> bool:
+        """Say whether an attestation is there, and tagged; see `Place.keeps`."""
+        return is_kept(self.shelf, what)
 
     def write(self, work: Work) -> Stored:
         """Write everything but the timestamp; see `Place.write`."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from tuf.api.metadata import MetaFile, Root
 
+    from margo_supplychain.authoring.attestations import Attestation
     from margo_supplychain.authoring.place import Place, Progress
     from margo_supplychain.authoring.release import Release
     from margo_supplychain.authoring.roles import RoleSigners
@@ -55,6 +56,13 @@ class NewRelease(NamedTuple):
 
     record: ReleaseRecord
     release: Release
+
+
+class Attested(NamedTuple):
+    """What this edit lets a release, new or listed before, name of itself."""
+
+    release: Release
+    envelopes: tuple[Attestation, ...]
 
 
 @final
@@ -79,7 +87,11 @@ class Work:
         new: those, with their records.
         kept: releases that are listed already, and of which content was damaged or
             missing.
-        restored: that content.
+        restored: that content, and attestations.
+        attested: attestations that come with releases.
+        proving: application → versions that must prove what the publisher demands.
+        summarised: likewise, those that get a verification summary whose signer the
+            publisher names.
         applications: those that a device must be able to follow afterwards.
         adopted: targets roles that others have signed → their exact bytes.
         top: `snapshot` and `timestamp`, as far as they must be signed.
@@ -120,6 +132,9 @@ class Work:
         self.new: list[NewRelease] = []
         self.kept: list[Release] = []
         self.restored: set[Digest] = set()
+        self.attested: list[Attested] = []
+        self.proving: dict[ReleaseName, set[Version]] = {}
+        self.summarised: dict[ReleaseName, set[Version]] = {}
         self.applications: set[ReleaseName] = set()
         self.adopted: dict[str, bytes] = {}
         self.top: set[str] = set()

@@ -10,7 +10,7 @@ two who publish at once notice it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, runtime_checkable
 
 from margo_supplychain.errors import FetchError, OciFormatError, TooLargeError
 from margo_supplychain.formats.digests import Descriptor, Digest
@@ -106,6 +106,25 @@ class TaggedWriter(Tagged, Protocol):
 
     def delete_manifest(self, digest: Digest) -> None:
         """Remove a manifest and its tags."""
+
+
+@runtime_checkable
+class Refers(Protocol):
+    """Lists what refers to a manifest, without a tag: registries that have the API."""
+
+    def has_referrers(self, subject: Digest) -> bool:
+        """Say whether what refers to a manifest is listed without anybody's help.
+
+        Raises:
+            FetchError: that can't be found out.
+        """
+
+    def put_referrer(self, data: bytes, media_type: str) -> Digest:
+        """Store a manifest that has a subject, and let the registry list it.
+
+        Raises:
+            FetchError, RefusedError: it is not taken.
+        """
 
 
 class TaggedSource:

@@ -28,11 +28,14 @@ from margo_supplychain.errors import (
 from margo_supplychain.formats.digests import Descriptor, Digest
 from margo_supplychain.formats.names import target_path
 from margo_supplychain.formats.oci import (
+    EMPTY,
     EMPTY_BYTES,
     INDEX_TYPES,
     MANIFEST,
     MANIFEST_TYPES,
     MAX_MANIFEST,
+    Layer,
+    manifest_bytes,
 )
 from margo_supplychain.formats.references import SCHEME
 from margo_supplychain.formats.registry_form import (
@@ -55,10 +58,15 @@ from margo_supplychain.formats.titles import safe_title
 from margo_supplychain.formats.tuf_metadata import file_name
 from margo_supplychain.storage.receive import read_exact
 from margo_supplychain.transport.locations import metadata_name, removable
-from margo_supplychain.transport.tagged import MOST_TAGS, TaggedSource, TaggedWriter
+from margo_supplychain.transport.tagged import (
+    MOST_TAGS,
+    Refers,
+    TaggedSource,
+    TaggedWriter,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from margo_supplychain.formats.names import TargetPath
     from margo_supplychain.formats.registry_form import Form, Wrapped
@@ -155,6 +163,43 @@ class TaggedSink(TaggedSource):
             ConflictError: somebody else writes its tag at the same time.
         """
         self._put_by_digest(attestation_tag(what.digest), ATTESTATION, what, data)
+
+    def put_referrer(
+        self,
+        subject: Descriptor,
+        what: Descriptor,
+        data: BinaryIO,
+        *,
+        annotations: Mapping[str, str],
+    ) -> bool:
+        """Let a file refer to a manifest that is there, without any tag.
+
+        Args:
+            subject: the manifest.
+            what: the file: its type is also that of the artifact around it.
+            data: its bytes.
+            annotations: of the artifact; lists of referrers repeat them.
+
+        Returns:
+            Whether it does; False, and nothing is stored, where nothing lists it.
+
+        Raises:
+            LengthMismatchError, DigestMismatchError: `data` is not `what`.
+            FetchError, RefusedError: it is not taken.
+        """
+        writer = self._writer
+        if not isinstance(writer, Refers) or not writer.has_referrers(subject.digest):
+            return False
+        manifest = manifest_bytes(
+            artifact_type=what.media_type,
+            layers=[Layer(descriptor=what)],
+            subject=subject,
+            annotations=annotations,
+        )
+        writer.put_blob(EMPTY, io.BytesIO(EMPTY_BYTES))
+        writer.put_blob(what, data)
+        writer.put_referrer(manifest, MANIFEST)
+        return True
 
     def put_metadata(self, filename: str, data: bytes) -> None:
         """Store a metadata file; see `Sink.put_metadata`.

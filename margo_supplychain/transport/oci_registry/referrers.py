@@ -94,6 +94,21 @@ class Referrers:
             raise TooLargeError(f"{name} has more than {most} referrers", url=name)
         return tuple(kept)
 
+    def has_api(self, subject: Digest, name: str) -> bool:
+        """Say whether the registry itself lists what refers to a manifest.
+
+        Raises:
+            FetchError: no answer, or another.
+        """
+        url = f"{self._client.origin}/v2/{self._access.path}/referrers/{subject}"
+        answer = self._client.ask("GET", url, self._access, limit=MAX_MANIFEST)
+        if answer.status in _UNSUPPORTED:
+            return False
+        if answer.status != 200:
+            raise failure(answer, host=self._client.host, what=name)
+        _entries(answer.body, name)
+        return True
+
     def add(self, subject: Digest, entry: Entry) -> None:
         """Add an entry to the tag of a subject; it is read back.
 

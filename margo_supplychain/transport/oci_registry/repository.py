@@ -269,6 +269,26 @@ class RegistryRepository:
             self._referrers.add(found.subject.digest, entry)
         return digest
 
+    def has_referrers(self, subject: Digest) -> bool:
+        """Say whether the registry has the referrers API; see `Refers`."""
+        return self._referrers.has_api(subject, self._named(str(subject)))
+
+    def put_referrer(self, data: bytes, media_type: str) -> Digest:
+        """Store a manifest that has a subject under its digest; see `Refers`.
+
+        The tag that stands in for the API is not written: who has none is not asked.
+
+        Raises:
+            OciFormatError: no manifest with a subject.
+            ManifestRefusedError, RefusedError, FetchError: as `put_manifest`.
+        """
+        found = oci.parse_manifest(data)
+        if found.media_type != media_type or found.subject is None:
+            raise OciFormatError(f"{found.media_type} manifest refers to nothing")
+        digest = Digest.of(data)
+        self._put(data, media_type, str(digest), digest)
+        return digest
+
     def _put(
         self, data: bytes, media_type: str, reference: str, digest: Digest
     ) -> Answer:
