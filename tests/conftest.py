@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 
 from tests.peers.clients import PeerClient, PeerMissingError, find_go, find_node
+from tests.peers.intoto_clients import GoInToto, find_go_in_toto
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,3 +98,9 @@ def go_tuf(pytestconfig: pytest.Config) -> PeerClient:
 def tuf_js(pytestconfig: pytest.Config) -> PeerClient:
     """The client of tuf-js, or a skip that says why not."""
     return peer_or_skip(find_node, pytestconfig)
+
+
+@pytest.fixture
+def go_in_toto(pytestconfig: pytest.Config) -> GoInToto:
+    """in-toto-golang, or a skip that says why not."""
+    return peer_or_skip(find_go_in_toto, pytestconfig)
