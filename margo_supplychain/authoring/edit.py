@@ -15,7 +15,12 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, final
 
-from margo_supplychain.authoring import delegating, listing, policies
+from margo_supplychain.authoring import (
+    delegating,
+    listing,
+    policies,
+    policy_layouts,
+)
 from margo_supplychain.authoring.delegator_fields import removed_roles
 from margo_supplychain.authoring.plan import RoleKeys
 from margo_supplychain.authoring.roles import (
@@ -37,9 +42,11 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.holders import Holder
     from margo_supplychain.authoring.inbox import Inbox
     from margo_supplychain.authoring.release import Release
+    from margo_supplychain.authoring.roles import RoleSigners
     from margo_supplychain.authoring.work import Work
     from margo_supplychain.authoring.written import Written
     from margo_supplychain.formats.names import ReleaseName
+    from margo_supplychain.formats.pins import Pin
     from margo_supplychain.formats.publisher_policy import PublisherPolicy
     from margo_supplychain.formats.record import ReleaseRecord
     from margo_supplychain.formats.release_entry import ReleaseEntry
@@ -100,6 +107,16 @@ class Edit:
         except VerificationError:
             return ()
         return () if who is None else tuple(who.keys)
+
+    def signers(self, role: str) -> RoleSigners | None:
+        """Return who signs a role as it stands in this edit.
+
+        None if nobody delegates to it, or if its delegator can't be read.
+        """
+        try:
+            return self._work.changes.who(role)
+        except VerificationError:
+            return None
 
     def below(self, publisher: str) -> tuple[str, ...]:
         """Return the applications of a publisher, as roles; empty if unreadable."""
@@ -293,6 +310,53 @@ class Edit:
             RefusedError: no such release, or it is not withdrawn.
         """
         return policies.reinstate(self._work, name, version)
+
+    def add_layout(
+        self,
+        name: ReleaseName,
+        envelope: bytes,
+        *,
+        serves: Pin,
+        expires: datetime | None = None,
+    ) -> int:
+        """List an in-toto layout (by the offline key); return its number.
+
+        From now on releases of those versions are made by it. Current layouts that
+        serve one of these versions are superseded: they stay good for exactly the
+        listed releases that were made by them, and go where there are none. The same
+        layout for the same versions changes nothing but its expiry.
+
+        Args:
+            name: the application.
+            envelope: the signed layout.
+            serves: a range of versions.
+            expires: in place of the layout's own, whose bytes never change.
+
+        Raises:
+            RefusedError: the profile simple, unknown application; it proves nothing,
+                has expired, or nobody has signed it; a digest for a range; the online
+                keys could do all of it alone.
+            FormatError: no layout that devices take.
+        """
+        return policy_layouts.add_layout(
+            self._work, name, envelope, serves=serves, expires=expires
+        )
+
+    def layout(self, name: ReleaseName, number: int) -> bytes:
+        """Return the envelope of a layout that the publisher lists.
+
+        Raises:
+            RefusedError: no such application or layout.
+            VerificationError: it is not what the list says.
+        """
+        return policy_layouts.layout_of(self._work, name, number)
+
+    def functionaries(self, name: ReleaseName) -> Mapping[str, Key]:
+        """Return the keys of all functionaries of an application, by key id.
+
+        A layout that can't be read is left out, and said to be.
+        """
+        return policy_layouts.functionaries(self._work, name)
 
     # --- releases --------------------------------------------------------------------
 

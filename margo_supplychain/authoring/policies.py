@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from margo_supplychain.authoring import rules
+from margo_supplychain.authoring import policy_rules, rules
 from margo_supplychain.errors import FetchError, RefusedError, VerificationError
 from margo_supplychain.formats.publisher_policy import FORMAT, Reinstatement
 
@@ -18,6 +18,23 @@ if TYPE_CHECKING:
 
 def set_policy(work: Work, name: ReleaseName, policy: PublisherPolicy) -> bool:
     """Replace an application's publisher policy; see `Edit.set_policy`."""
+    return replace_policy(work, name, policy)
+
+
+def replace_policy(
+    work: Work,
+    name: ReleaseName,
+    policy: PublisherPolicy,
+    *,
+    needless: frozenset[int] = frozenset(),
+) -> bool:
+    """Replace a policy, and say what follows.
+
+    Args:
+        work, name, policy: as `Edit.set_policy` has them.
+        needless: layouts that it drops, and of which it is known that no release was
+            made by them.
+    """
     work.require_publisher(name)
     deciding = work.deciding(name)
     work.changes.require_who(deciding)
@@ -35,7 +52,10 @@ def set_policy(work: Work, name: ReleaseName, policy: PublisherPolicy) -> bool:
     path = name.policy_path(FORMAT)
     work.put(work.offline(name), path, policy.to_bytes(), custom=None)
     work.applications.add(name)
-    work.warnings.extend(rules.policy_warnings(name, policy, work.listed(name)))
+    listed = work.listed(name)
+    work.warnings.extend(rules.policy_warnings(name, policy, listed))
+    said = policy_rules.changes_said(name, old, policy, listed, needless=needless)
+    work.warnings.extend(said)
     if void_marks(work, name, policy) and work.can_sign(deciding):
         work.changes.change(deciding)
     # What came with its mark may have come without its content: devices look first.

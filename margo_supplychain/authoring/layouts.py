@@ -1,0 +1,170 @@
+"""Layouts as files: made from a plan, signed by several people one after the other.
+
+A layout is a payload until its first signature, and an envelope from then on; its bytes
+never change while it goes from hand to hand. What is wrong with it is an error of
+whoever made the file, not an alarm: nothing here is a device's verdict.
+
+Example:
+    >>> made = LayoutFile.parse(data, what="layout.json")  # doctest: +SKIP
+    >>> made.signed([signer]).to_bytes()  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Self
+
+from margo_supplychain.errors import (
+    MetadataFormatError,
+    ProvenanceError,
+    RefusedError,
+)
+from margo_supplychain.formats import strict_json
+from margo_supplychain.formats.digests import Digest
+from margo_supplychain.formats.dsse import PAYLOAD, Envelope
+from margo_supplychain.provenance.layouts import (
+    MAX_LAYOUT,
+    Layout,
+    parse_layout,
+    read_layout,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from securesystemslib.signer import Key, Signer
+
+    from margo_supplychain.authoring.layout_plan import LayoutPlan
+
+_HINT: Final = "correct what it was built from, and build it again: layout build FILE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayoutFile:
+    """A layout in a file, signed or not yet.
+
+    Args:
+        layout: what it says; who signed it was not looked at.
+        payload: the exact bytes that are signed.
+        envelope: with its signatures; None while nobody has signed.
+    """
+
+    layout: Layout
+    payload: bytes
+    envelope: Envelope | None
+
+    @classmethod
+    def parse(cls, data: bytes, *, what: str) -> Self:
+        """Parse the unverified bytes of a file.
+
+        Raises:
+            FormatError: neither a layout nor an envelope with one; or one that no
+                device would take, such as one with inspections.
+        """
+        value = strict_json.parse(
+            data, what=what, limit=MAX_LAYOUT, error=MetadataFormatError
+        )
+        with _said_of_a_file():
+            if "payloadType" in value:
+                layout, envelope = read_layout(data, what=what)
+                return cls(layout=layout, payload=envelope.payload, envelope=envelope)
+            return cls(
+                layout=parse_layout(data, what=what), payload=data, envelope=None
+            )
+
+    @classmethod
+    def build(cls, plan: LayoutPlan, *, what: str) -> Self:
+        """Make an unsigned layout of a plan.
+
+        Raises:
+            FormatError: in-toto does not take it, or no device would.
+        """
+        from margo_supplychain.provenance.in_toto_models import layout_payload
+
+        payload = layout_payload(
+            plan.steps,
+            keys={key.keyid: key for key in plan.functionaries.values()},
+            expires=plan.expires,
+            readme=_readme(plan),
+        )
+        with _said_of_a_file():
+            layout = parse_layout(payload, what=what)
+        return cls(layout=layout, payload=payload, envelope=None)
+
+    def signed(self, signers: Sequence[Signer]) -> Self:
+        """Return it with more signatures; the bytes that are signed stay.
+
+        Raises:
+            SignerError: a key does not sign.
+        """
+        from margo_supplychain.signing.envelopes import add_signatures, sign_envelope
+
+        if self.envelope is None:
+            data = sign_envelope(PAYLOAD, self.payload, signers)
+        else:
+            data = add_signatures(self.envelope.to_bytes(), signers)
+        return replace(self, envelope=Envelope.parse(data, what="layout"))
+
+    def signers(self, keys: Mapping[str, Key]) -> tuple[str, ...]:
+        """Return which of some keys have validly signed, as their ids."""
+        from margo_supplychain.threshold import distinct_signers
+
+        if self.envelope is None:
+            return ()
+        found = distinct_signers(self.envelope.pae, self.envelope.signatures, keys)
+        return tuple(keyid for keyid in keys if keyid in found.values())
+
+    def to_bytes(self) -> bytes:
+        """Return the file."""
+        return self.payload if self.envelope is None else self.envelope.to_bytes()
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of what is signed: what holders compare."""
+        return Digest.of(self.payload)
+
+
+def check(
+    layout: Layout, *, expires: datetime | None = None, until: datetime | None = None
+) -> list[str]:
+    """Return what a layout's author may not have meant.
+
+    Args:
+        layout: well-formed.
+        expires: what a publisher policy says instead of the file.
+        until: until when the releases that it serves are supported, if that is known.
+
+    Raises:
+        RefusedError: it proves nothing.
+    """
+    from margo_supplychain.provenance.lint import lint
+
+    if expires is not None:
+        layout = layout._replace(expires=expires)
+    found = lint(layout, support_until=until)
+    errors = [one.text for one in found if one.severity == "error"]
+    if errors:
+        raise RefusedError(
+            f"the layout proves nothing: {'; '.join(errors)}", hint=_HINT
+        )
+    return [one.text for one in found]
+
+
+@contextmanager
+def _said_of_a_file() -> Iterator[None]:
+    """Turn the verdict of a device into an error of the file that somebody named."""
+    try:
+        yield
+    except ProvenanceError as why:
+        raise MetadataFormatError(str(why), hint=_HINT) from why
+
+
+def _readme(plan: LayoutPlan) -> str:
+    """Return the text for people; the layout itself has no names of functionaries."""
+    names = ", ".join(
+        f"{name} {key.keyid[:12]}" for name, key in plan.functionaries.items()
+    )
+    said = f"functionaries: {names}"
+    return f"{plan.readme}\n\n{said}" if plan.readme else said

@@ -1,0 +1,290 @@
+"""Layouts in a publisher's role: listed by number, current or superseded.
+
+The policy says which layout serves which versions, so a new one takes the place of
+those whose range it shares a version with. What was made by them stays good: they
+serve on exactly the artifacts of the releases whose records name them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from margo_supplychain import threshold
+from margo_supplychain.authoring import layouts, policies, policy_rules
+from margo_supplychain.authoring.state import LIMITS
+from margo_supplychain.errors import FetchError, RefusedError, VerificationError
+from margo_supplychain.formats.digests import Digest
+from margo_supplychain.formats.fields import moment
+from margo_supplychain.formats.pins import Pin
+from margo_supplychain.formats.publisher_policy import LayoutRule
+from margo_supplychain.formats.record import ReleaseRecord
+from margo_supplychain.formats.times import format_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+
+    from securesystemslib.signer import Key
+
+    from margo_supplychain.authoring.work import Work
+    from margo_supplychain.formats.names import ReleaseName
+    from margo_supplychain.formats.publisher_policy import PublisherPolicy
+    from margo_supplychain.provenance.layouts import Layout
+    from margo_supplychain.verify.resolve import Candidate
+
+
+def add_layout(
+    work: Work,
+    name: ReleaseName,
+    envelope: bytes,
+    *,
+    serves: Pin,
+    expires: datetime | None = None,
+) -> int:
+    """List a layout; see `Edit.add_layout`."""
+    if work.is_simple:
+        raise RefusedError(
+            "a repository of the profile simple has no layouts: one role says what is "
+            "required and what was done",
+            hint="make a repository of the profile small or standard",
+        )
+    policy = work.require_policy(name)
+    serves = _range(serves)
+    file = layouts.LayoutFile.parse(envelope, what="the layout")
+    _require_signed(work, name, file)
+    _require_time(work, file.layout, expires)
+    work.warnings.extend(layouts.check(file.layout, expires=expires))
+    _check_functionaries(work, name, file.layout)
+    digest = Digest.of(envelope)
+    for rule in policy.layouts:
+        if (rule.digest, rule.range) == (digest, serves):
+            return _again(work, name, policy, rule, envelope, expires)
+    number = _next_number(work, name, policy)
+    kept, needless = _superseded(work, name, policy, serves, number)
+    rule = LayoutRule(number=number, digest=digest, range=serves, expires=expires)
+    work.put(work.offline(name), name.layout_path(number), envelope, custom=None)
+    for one in needless:
+        work.changes.change(work.offline(name)).targets.pop(name.layout_path(one), None)
+    policies.replace_policy(
+        work, name, replace(policy, layouts=(*kept, rule)), needless=frozenset(needless)
+    )
+    return number
+
+
+def layout_of(work: Work, name: ReleaseName, number: int) -> bytes:
+    """Return a listed layout's envelope; see `Edit.layout`."""
+    policy = work.require_policy(name)
+    path = name.layout_path(number)
+    file = work.changes.view(work.offline(name)).targets.get(path)
+    rule = policy.layout(number)
+    if file is None or rule is None:
+        known = ", ".join(str(one.number) for one in policy.layouts) or "none"
+        raise RefusedError(
+            f"{name} has no layout {number}",
+            hint=f"layouts of {name}: {known}",
+        )
+    return work.read(path, file, limit=LIMITS.layout)
+
+
+def functionaries(work: Work, name: ReleaseName) -> Mapping[str, Key]:
+    """Return the keys of all functionaries; see `Edit.functionaries`."""
+    found: dict[str, Key] = {}
+    for rule in work.require_policy(name).layouts:
+        try:
+            data = layout_of(work, name, rule.number)
+        except (FetchError, VerificationError, RefusedError) as why:
+            work.warnings.append(f"layout {rule.number} of {name} can't be read: {why}")
+            continue
+        file = layouts.LayoutFile.parse(data, what=f"layout {rule.number}")
+        found.update(file.layout.keys)
+    return found
+
+
+def _again(
+    work: Work,
+    name: ReleaseName,
+    policy: PublisherPolicy,
+    rule: LayoutRule,
+    envelope: bytes,
+    expires: datetime | None,
+) -> int:
+    """Keep a layout that is current already; bring its bytes back if they are gone."""
+    try:
+        layout_of(work, name, rule.number)
+    except (FetchError, VerificationError):
+        work.stage(name.layout_path(rule.number), envelope)
+        work.applications.add(name)
+        work.warnings.append(
+            f"layout {rule.number} of {name} was damaged or lost, and is there again"
+        )
+    if expires is not None:
+        changed = (
+            replace(one, expires=expires) if one is rule else one
+            for one in policy.layouts
+        )
+        policies.set_policy(work, name, replace(policy, layouts=tuple(changed)))
+    return rule.number
+
+
+def _range(serves: Pin) -> Pin:
+    """Return the versions that a layout shall serve as a range.
+
+    Raises:
+        RefusedError: a digest: what is to be made by a layout has none yet.
+    """
+    if serves.grammar is not None:
+        return serves
+    if serves.digest is not None or serves.version is None:
+        raise RefusedError(
+            f"a layout serves a range of versions, not {serves}",
+            hint="name a range such as '^1.0': releases are made by it from now on",
+        )
+    return Pin.range(str(serves.version), grammar="npm")
+
+
+def _next_number(work: Work, name: ReleaseName, policy: PublisherPolicy) -> int:
+    """Return a number that no layout of the application has, or had just now."""
+    numbers = [one.number for one in policy.layouts]
+    start = name.layout_path(1).removesuffix("1.json")
+    for path in work.changes.view(work.offline(name)).targets:
+        last = path.removeprefix(start).removesuffix(".json")
+        if path.startswith(start) and last.isascii() and last.isdigit():
+            numbers.append(int(last))
+    return max(numbers, default=0) + 1
+
+
+def _superseded(
+    work: Work,
+    name: ReleaseName,
+    policy: PublisherPolicy,
+    serves: Pin,
+    number: int,
+) -> tuple[list[LayoutRule], list[int]]:
+    """Return the rules that stay beside a new layout, and the numbers of the others."""
+    kept: list[LayoutRule] = []
+    needless: list[int] = []
+    for rule in policy.layouts:
+        if rule.range is None or not rule.range.overlaps(serves):
+            kept.append(rule)
+            continue
+        made = tuple(_made_by(work, name, rule))
+        if not made:
+            needless.append(rule.number)
+            work.warnings.append(
+                f"layout {rule.number} of {name}, which served {rule.range}, is "
+                f"dropped: layout {number} takes its place, and nothing was made by it"
+            )
+            continue
+        kept.append(replace(rule, range=None, artifacts=made))
+        work.warnings.append(
+            f"layout {rule.number} of {name}, which served {rule.range}, is "
+            f"superseded by layout {number}: it serves "
+            f"{policy_rules.versions(made, work.listed(name))} and nothing new"
+        )
+    return kept, needless
+
+
+def _made_by(work: Work, name: ReleaseName, rule: LayoutRule) -> Iterator[Digest]:
+    """Yield the artifacts of the listed releases that were made by a layout."""
+    seen: set[Digest] = set()
+    for one in work.listed(name):
+        if one.artifact is None or one.artifact in seen or rule.range is None:
+            continue
+        if rule.range.admits(one.version) and _names(work, one, rule.number):
+            seen.add(one.artifact)
+            yield one.artifact
+
+
+def _names(work: Work, one: Candidate, number: int) -> bool:
+    """Say whether a release's record names a layout; if nobody has it, it may."""
+    try:
+        data = work.read(one.path, one.file, limit=LIMITS.record)
+        return ReleaseRecord.parse(data).layout == number
+    except (FetchError, VerificationError) as why:
+        if isinstance(why, FetchError) and not why.missing:
+            raise
+        work.warnings.append(
+            f"the record of {one.version} was damaged or lost: layout {number} serves "
+            "its artifact, in case that it was made by it"
+        )
+        return True
+
+
+def _require_signed(work: Work, name: ReleaseName, file: layouts.LayoutFile) -> None:
+    """Refuse what nobody has signed; say what other tools may refuse.
+
+    Raises:
+        RefusedError: it has no signature.
+    """
+    who = work.changes.require_who(work.offline(name))
+    if file.envelope is None:
+        raise RefusedError(
+            "nobody has signed the layout",
+            hint=f"sign it with the key of {who.role}: margo-supplychain layout sign "
+            "FILE",
+        )
+    signed = file.signers(who.keys)
+    if len(signed) < who.threshold:
+        work.warnings.append(
+            f"the layout is signed by {len(signed)} of {who.threshold} keys of "
+            f"{who.role}: other in-toto tools may refuse it; devices go by what "
+            f"{who.role} lists"
+        )
+
+
+def _require_time(work: Work, layout: Layout, expires: datetime | None) -> None:
+    if expires is not None:
+        moment(expires, what="expires of a layout")
+    end = layout.expires if expires is None else expires
+    if end <= work.now:
+        raise RefusedError(
+            f"the layout expired {format_time(end)}: devices would refuse what is made "
+            "by it",
+            hint="build it anew with a later expiry, or give one: --layout-expires",
+        )
+
+
+def _check_functionaries(work: Work, name: ReleaseName, layout: Layout) -> None:
+    """Compare functionaries with the keys of the repository.
+
+    Raises:
+        RefusedError: whoever holds the online keys can do every step alone: such links
+            prove nothing that the release's own signature does not.
+    """
+    online = _materials(work, work.deciding(name), "snapshot", "timestamp")
+    offline = _materials(work, "root", "targets", work.offline(name))
+    alone, shared, kept_apart = [], [], []
+    for step in layout.steps:
+        keys = {threshold.material(layout.keys[keyid]) for keyid in step.keyids}
+        if len(keys & online) >= step.threshold:
+            alone.append(step.name)
+        if keys & online:
+            shared.append(step.name)
+        if keys & offline:
+            kept_apart.append(step.name)
+    if len(alone) == len(layout.steps):
+        raise RefusedError(
+            f"the online keys of this repository can do every step of the layout of "
+            f"{name}: it proves nothing that a release does not say already",
+            hint="give at least one step to a functionary with a key of its own",
+        )
+    if shared:
+        work.warnings.append(
+            f"an online key of this repository is a functionary of "
+            f"{', '.join(shared[:5])}: whoever steals it can release and do that, too"
+        )
+    if kept_apart:
+        work.warnings.append(
+            f"an offline key of this repository is a functionary of "
+            f"{', '.join(kept_apart[:5])}: it should not be where software is made"
+        )
+
+
+def _materials(work: Work, *roles: str) -> frozenset[str]:
+    found: set[str] = set()
+    for role in roles:
+        who = work.changes.who(role)
+        if who is not None:
+            found.update(who.materials())
+    return frozenset(found)

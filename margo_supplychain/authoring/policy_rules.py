@@ -1,0 +1,133 @@
+"""What a change of a publisher policy loosens or breaks, said aloud; pure.
+
+Each of these is allowed: the publisher's offline key decides. None of them should be a
+surprise, so whoever signs it reads one line for each.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from margo_supplychain.formats.digests import Digest
+    from margo_supplychain.formats.names import ReleaseName
+    from margo_supplychain.formats.publisher_policy import PublisherPolicy
+    from margo_supplychain.verify.resolve import Candidate
+
+_MANY = 5  # names in one line
+
+
+def changes_said(
+    name: ReleaseName,
+    old: PublisherPolicy | None,
+    new: PublisherPolicy,
+    listed: Sequence[Candidate],
+    *,
+    needless: frozenset[int] = frozenset(),
+) -> list[str]:
+    """Return what follows from one policy in the place of another.
+
+    Args:
+        name: the application.
+        old: the policy before, if there is one.
+        new: what is signed now.
+        listed: what the application's role lists.
+        needless: layouts of which it is known that no release was made by them.
+    """
+    found = list(_without_layout(name, new))
+    if old is None:
+        return found
+    if old.provenance == "required" and new.provenance == "none":
+        found.append(
+            f"devices no longer demand provenance of {name}: what its release key "
+            "signs is enough, unless a device's own policy demands more"
+        )
+    found += _layouts(name, old, new, listed, needless)
+    found += _statements(name, old, new)
+    found += _functionaries(name, old, new, listed)
+    return found
+
+
+def _without_layout(name: ReleaseName, new: PublisherPolicy) -> Iterator[str]:
+    if new.provenance == "required" and not any(
+        one.range is not None for one in new.layouts
+    ):
+        yield (
+            f"provenance of {name} is required, and no layout is current: no new "
+            "release can be published; list one with --layout FILE --serves RANGE"
+        )
+
+
+def _layouts(
+    name: ReleaseName,
+    old: PublisherPolicy,
+    new: PublisherPolicy,
+    listed: Sequence[Candidate],
+    needless: frozenset[int],
+) -> Iterator[str]:
+    standing = {one.number: one for one in new.layouts}
+    for rule in old.layouts:
+        now = standing.get(rule.number)
+        if now is None:
+            if rule.number not in needless:
+                yield (
+                    f"layout {rule.number} of {name} is dropped: devices refuse what "
+                    "was made by it"
+                )
+            continue
+        lost = [one for one in rule.artifacts if one not in now.artifacts]
+        if lost and now.range is None:
+            yield (
+                f"layout {rule.number} of {name} no longer serves "
+                f"{versions(lost, listed)}: devices refuse that"
+            )
+        if rule.expires != now.expires:
+            end = (
+                "as its file says" if now.expires is None else f"{now.expires:%Y-%m-%d}"
+            )
+            yield f"layout {rule.number} of {name} ends {end}"
+
+
+def _statements(
+    name: ReleaseName, old: PublisherPolicy, new: PublisherPolicy
+) -> Iterator[str]:
+    types = {one.type for one in new.attestations}
+    for rule in old.attestations:
+        if rule.type not in types:
+            yield f"releases of {name} need no {rule.type} any more"
+    if old.summary is not None and new.summary is None:
+        yield (
+            f"no verification summary of {name} counts any more: devices that take "
+            "them need one by a key of their own policy"
+        )
+
+
+def _functionaries(
+    name: ReleaseName,
+    old: PublisherPolicy,
+    new: PublisherPolicy,
+    listed: Sequence[Candidate],
+) -> Iterator[str]:
+    standing = {one.key: one for one in new.revoked_functionaries}
+    before = {one.key: one for one in old.revoked_functionaries}
+    for key, one in before.items():
+        now = standing.get(key)
+        if now is None:
+            yield f"links of {name} by {key[:12]} count again"
+            continue
+        more = [each for each in now.survivors if each not in one.survivors]
+        if more:
+            yield f"of {name} by {key[:12]} survives as well: {versions(more, listed)}"
+
+
+def versions(artifacts: Iterable[Digest], listed: Sequence[Candidate]) -> str:
+    """Return artifacts by their versions, or by digest where no release has them."""
+    known: dict[Digest, str] = {}
+    for one in listed:
+        if one.artifact is not None:
+            known.setdefault(one.artifact, str(one.version))
+    names = [known.get(one, one.short) for one in artifacts]
+    more = f" and {len(names) - _MANY} more" if len(names) > _MANY else ""
+    return ", ".join(names[:_MANY]) + more
