@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MAX_DEPTH: Final = 64
 _FREE_VALUES: Final = 1024
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
-_REST: Final = bytes(set(range(256)) - set(b'[]{}:"'))
+_REST: Final = bytes(set(range(256)) - set(b',[]{}:"'))
 _LONGEST_FRACTION: Final = 64  # characters
 MAX_INTEGER: Final = 2**53 - 1  # what every JSON reader can hold exactly (RFC 8259 §6)
 
@@ -58,25 +58,29 @@ def parse(
     """
     if len(data) > limit:
         raise error(f"{what} has {len(data)} bytes, more than the limit of {limit}")
+    marks = _marks(data)
     if spread is not None:
         most = _FREE_VALUES + len(data) // spread
-        if data.count(b",") + data.count(b"[") + data.count(b"{") > most:
+        if marks.count(b",") + marks.count(b"[") + marks.count(b"{") > most:
             raise error(f"{what} holds more than {most} values in {len(data)} bytes")
-    value = _load(data, what, error, fractions=fractions)
+    value = _load(data, marks, what, error, fractions=fractions)
     if not isinstance(value, dict):
         raise error(f"{what} is not a JSON object")
-    if _SURROGATE.search(data) is not None:
+    if b"\\" in data and _SURROGATE.search(data) is not None:
         _check_text(value, what, error)
     return value
 
 
-def _load(data: bytes, what: str, error: type[FormatError], *, fractions: bool) -> Any:
+def _load(
+    data: bytes, marks: bytes, what: str, error: type[FormatError], *, fractions: bool
+) -> Any:
     read = _reader(what, error, fractions=fractions)
     try:
         text = data.decode("utf-8")
-        skeleton = _skeleton(data)
-        if skeleton is None:
+        # Nothing is nested deeper than there are brackets.
+        if marks.count(b"[") + marks.count(b"{") <= MAX_DEPTH:
             return read(text, object_pairs_hook=partial(_members_once, what, error))
+        skeleton = _skeleton(marks)
         _check_depth(skeleton, what, error)
         # Each member has one colon; of two with one name, one is lost. That counts
         # faster than a hook that is called for each object.
@@ -133,13 +137,19 @@ def _members_once(
     return found
 
 
-def _skeleton(data: bytes) -> bytes | None:
-    """Return the brackets and colons outside strings; None for a small document."""
-    if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
-        return None
-    # Without escapes a quote opens or closes a string: every second piece is outside.
-    plain = data.replace(b"\\\\", b"").replace(b'\\"', b"")
-    return b"".join(plain.translate(None, _REST).split(b'"')[::2])
+def _marks(data: bytes) -> bytes:
+    """Return the brackets, colons, commas and quotes; not the quotes inside strings."""
+    if b"\\" in data:
+        data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return data.translate(None, _REST)
+
+
+def _skeleton(marks: bytes) -> bytes:
+    """Return what of `marks` is outside strings, without commas and quotes."""
+    # A quote opens or closes a string: taking two neighbours out moves nothing from
+    # inside to outside. Of the pieces between those that are left, every second is.
+    left = marks.translate(None, b",").replace(b'""', b"")
+    return b"".join(left.split(b'"')[::2])
 
 
 def _check_depth(skeleton: bytes, what: str, error: type[FormatError]) -> None:
@@ -160,8 +170,9 @@ def _count_members(value: Any) -> int:
     found = 0
     level = [value]
     while level:
-        objects = [one for one in level if type(one) is dict]
-        lists = [one for one in level if type(one) is list]
+        kinds = set(map(type, level))
+        objects = [one for one in level if type(one) is dict] if dict in kinds else []
+        lists = [one for one in level if type(one) is list] if list in kinds else []
         found += sum(map(len, objects))
         level = [*chain.from_iterable(map(dict.values, objects))]
         level += chain.from_iterable(lists)

@@ -30,22 +30,7 @@ MAX_NAME: Final = 4096  # characters, PATH_MAX of Linux
 
 _HEX: Final = re.compile(r"[0-9a-f]+", re.ASCII)
 _HEX_DIGITS: Final = b"0123456789abcdef"
-# Between line ends, the steps that a normalised relative path does not have.
-_BAD_STEPS: Final = (
-    "\n\n",
-    "\n/",
-    "/\n",
-    "//",
-    "/./",
-    "/../",
-    "\n./",
-    "\n../",
-    "/.\n",
-    "/..\n",
-    "\n.\n",
-    "\n..\n",
-    "\\",
-)
+_PRINTABLE: Final = bytes(set(range(0x20, 0x7F)) - set(b"\\"))
 # Printable by category, and yet nobody sees them (Unicode's Default_Ignorable).
 _INVISIBLE: Final = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0"
@@ -93,19 +78,27 @@ def check_names(names: Collection[str], *, what: str) -> None:
 def _are_plain(names: Collection[str]) -> bool:
     """Say whether nothing is wrong with any of the names, as `_wrong` sees it."""
     plain = "\n".join(names)
-    framed = f"\n{plain}\n"
+    # Each step of a path on a line of its own.
+    steps = f"\n{plain}\n".replace("/", "\n")
     return not names or (
-        framed.count("\n") == len(names) + 1
-        and not any(map(framed.__contains__, _BAD_STEPS))
-        and len(max(names, key=len)) <= MAX_NAME
-        and "".join(names).isprintable()
-        and (
-            plain.isascii()
-            or (
-                _INVISIBLE.search(plain) is None
-                and unicodedata.is_normalized("NFC", plain)
-            )
-        )
+        plain.count("\n") == len(names) - 1
+        and "\n\n" not in steps
+        and ("\n." not in steps or ("\n.\n" not in steps and "\n..\n" not in steps))
+        and max(map(len, names)) <= MAX_NAME
+        and (_is_plain_ascii(plain) if plain.isascii() else _is_plain_text(plain))
+    )
+
+
+def _is_plain_ascii(lines: str) -> bool:
+    return not lines.replace("\n", "").encode("ascii").translate(None, _PRINTABLE)
+
+
+def _is_plain_text(lines: str) -> bool:
+    return (
+        "\\" not in lines
+        and lines.replace("\n", "").isprintable()
+        and _INVISIBLE.search(lines) is None
+        and unicodedata.is_normalized("NFC", lines)
     )
 
 
