@@ -1,0 +1,350 @@
+"""The rule engine: which artifacts of a step the rules of its layout account for.
+
+As in in-toto, each list of rules is a firewall: the names of a step's materials (or
+products) wait in a queue, each rule in turn consumes what it accounts for, DISALLOW
+refuses what it still finds, REQUIRE refuses what it does not. Unlike in-toto, what is
+left at the end is refused. Pure: no state outlives a call, nothing is executed.
+
+Example:
+    >>> allow = ArtifactRule("ALLOW", "src/*")
+    >>> made = Made({}, {"src/a": "00", "b": "11"})
+    >>> [one.text for one in judge("build", "products", [allow], {"build": made})
+    ...     .findings]
+    ['product "b" of step build is accounted for by no rule']
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from margo_supplychain.formats.plain_text import quoted
+from margo_supplychain.provenance import stricter
+from margo_supplychain.provenance.artifacts import same
+from margo_supplychain.provenance.findings import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from margo_supplychain.provenance.artifacts import Hashes
+    from margo_supplychain.provenance.rules import ArtifactRule, Side
+
+MOST_SHOWN: Final = 10  # artifacts of a rule
+_REASONS_SHOWN: Final = 3
+# Digests of no bytes at all: such a file is in every pipeline, and joins nothing.
+_EMPTY_SHA256: Final = hashlib.sha256(b"").hexdigest()
+_EMPTY: Final = frozenset(
+    f"{name}:{hashlib.new(name, b'').hexdigest()}"
+    for name in ("sha256", "sha384", "sha512")
+)
+
+
+class Made(NamedTuple):
+    """What the links of a step agree on."""
+
+    materials: Mapping[str, Hashes]
+    products: Mapping[str, Hashes]
+
+    def side(self, side: Side) -> Mapping[str, Hashes]:
+        """Return its materials or its products."""
+        return self.materials if side == "materials" else self.products
+
+
+class Edge(NamedTuple):
+    """Artifacts that one step passed to another.
+
+    Args:
+        source, target: the step that is named by a MATCH rule, and the rule's own.
+        artifacts: how many, of those with content.
+        example: the first of them, by the name that the target has for it.
+    """
+
+    source: str
+    target: str
+    artifacts: int
+    example: str
+
+
+class Applied(NamedTuple):
+    """How one rule went.
+
+    Args:
+        rule: the rule; None for what is left behind the last one.
+        passed: whether it found nothing wrong.
+        total: how many artifacts it consumed, or refused.
+        artifacts: the first of them, at most 10.
+        found, wanted: where it failed.
+    """
+
+    rule: ArtifactRule | None
+    passed: bool
+    total: int = 0
+    artifacts: tuple[str, ...] = ()
+    found: str | None = None
+    wanted: str | None = None
+
+
+class Judged(NamedTuple):
+    """How a list of rules went: each rule, what failed, what joins the steps."""
+
+    applied: tuple[Applied, ...]
+    findings: tuple[Finding, ...]
+    edges: tuple[Edge, ...]
+
+
+def judge(
+    step: str, side: Side, rules: Sequence[ArtifactRule], made: Mapping[str, Made]
+) -> Judged:
+    """Apply the rules for a step's materials or products.
+
+    Args:
+        step: name of the step; `made` has it.
+        side: which list the rules are for.
+        rules: in order.
+        made: by name, what each step made; steps without links are absent.
+    """
+    run = _Run(step, side, rules, made)
+    for number, rule in enumerate(rules):
+        if rule.kind == "DISALLOW":
+            run.disallow(number, rule)
+        elif rule.kind == "REQUIRE":
+            run.require(rule)
+        else:
+            run.consume(rule)
+    # check 4.67: what no rule accounts for is refused
+    run.deny_rest()
+    return Judged(tuple(run.applied), tuple(run.findings), tuple(run.edges))
+
+
+class _Run:
+    """One list of rules on its way through a queue of names."""
+
+    def __init__(
+        self,
+        step: str,
+        side: Side,
+        rules: Sequence[ArtifactRule],
+        made: Mapping[str, Made],
+    ) -> None:
+        self.step, self.side, self.rules, self.made = step, side, rules, made
+        self.own = made[step]
+        self.here = self.own.side(side)
+        self.queue = set(self.here)
+        self.applied: list[Applied] = []
+        self.findings: list[Finding] = []
+        self.edges: list[Edge] = []
+
+    def consume(self, rule: ArtifactRule) -> None:
+        names = rule.select(self.queue)
+        materials, products = self.own
+        match rule.kind:
+            case "MATCH":
+                names = self._matched(rule, names)
+                self._join(rule, names)
+            case "CREATE":
+                names = [n for n in names if n in products and n not in materials]
+            case "DELETE":
+                names = [n for n in names if n in materials and n not in products]
+            case "MODIFY":
+                names = [n for n in names if self._modified(n)]
+        self.queue.difference_update(names)
+        self.applied.append(_passed(rule, names))
+
+    def disallow(self, number: int, rule: ArtifactRule) -> None:
+        names = rule.select(self.queue)
+        # check 4.68: DISALLOW refuses what no rule before it consumed
+        if names:
+            self._refuse(names, number, rule)
+        if not names:
+            self.applied.append(_passed(rule))
+        self.queue.difference_update(names)
+
+    def require(self, rule: ArtifactRule) -> None:
+        name = rule.pattern
+        if name in self.queue:
+            self.applied.append(Applied(rule, passed=True, artifacts=(name,)))
+            return
+        # in-toto: a name that an earlier rule consumed is not there any more
+        kind, shown = self.side[:-1], quoted(name)
+        if name in self.here:
+            taken = next(
+                (
+                    one.rule.text
+                    for one in self.applied
+                    if one.rule is not None and name in one.rule.select([name])
+                ),
+                "an earlier rule",
+            )
+            found = f'consumed before by "{taken}"'
+            wanted = "the REQUIRE above the rule that consumes it"
+        else:
+            found = f"no such {kind}"
+            wanted = f"a {kind} {shown} in each link of step {self.step}"
+        self._failed(rule, (name,), found, wanted)
+        # check 4.69: what is required is there
+        self.findings.append(
+            Finding(
+                "rule",
+                f'{kind} {shown} of step {self.step} is required by "{rule.text}": '
+                f"{found}",
+                step=self.step,
+                rule=rule.text,
+                artifact=name,
+                found=found,
+                wanted=wanted,
+            )
+        )
+
+    def deny_rest(self) -> None:
+        if self.queue:
+            self._refuse(self.queue, len(self.rules), None)
+
+    def _matched(self, rule: ArtifactRule, names: Iterable[str]) -> list[str]:
+        there = self._there(rule)
+        if there is None:
+            return []
+        here, found = self.here, []
+        plain = not rule.source_prefix and not rule.prefix
+        for name in names:
+            other = there.get(name if plain else rule.partner(name))
+            # Texts of one algorithm are compared here; `same` knows the rest.
+            if other is not None and (other == here[name] or same(other, here[name])):
+                found.append(name)
+        return found
+
+    def _there(self, rule: ArtifactRule) -> Mapping[str, Hashes] | None:
+        made = self.made.get(rule.step or "")
+        return made.side(rule.side) if made and rule.side else None
+
+    def _join(self, rule: ArtifactRule, names: Collection[str]) -> None:
+        if rule.step is None or rule.step == self.step:
+            return
+        # check 4.88 (instead: full = names): a file without content joins no steps
+        full = [name for name in names if not _is_empty(self.here[name])]
+        if full:
+            self.edges.append(Edge(rule.step, self.step, len(full), min(full)))
+
+    def _modified(self, name: str) -> bool:
+        before, after = self.own.materials.get(name), self.own.products.get(name)
+        return before is not None and after is not None and _differ(before, after)
+
+    def _refuse(
+        self, names: Collection[str], number: int, rule: ArtifactRule | None
+    ) -> None:
+        first = _first(names)
+        kind, shown = self.side[:-1], quoted(first[0])
+        why = self._why(first[0], number)
+        wanted = (
+            f"a rule that accounts for this {kind}, or a step without it"
+            if rule is None
+            else f'a rule before "{rule.text}" that accounts for it, or a step '
+            "without it"
+        )
+        text = f"{kind} {shown} of step {self.step} is " + (
+            "accounted for by no rule"
+            if rule is None
+            else f'disallowed by "{rule.text}"'
+        )
+        if why:
+            text += f": {why}"
+        if len(names) > 1:
+            text += f" (and {len(names) - 1} more)"
+        found = why or f"{kind} {shown}"
+        self._failed(rule, names, found, wanted)
+        self.findings.append(
+            Finding(
+                "unexplained" if rule is None else "rule",
+                text,
+                step=self.step,
+                rule=None if rule is None else rule.text,
+                artifact=first[0],
+                found=found,
+                wanted=wanted,
+                stricter=stricter.DEFAULT_DENY if rule is None else None,
+            )
+        )
+
+    def _failed(
+        self,
+        rule: ArtifactRule | None,
+        names: Collection[str],
+        found: str,
+        wanted: str,
+    ) -> None:
+        self.applied.append(
+            Applied(
+                rule,
+                passed=False,
+                total=len(names),
+                artifacts=_first(names),
+                found=found,
+                wanted=wanted,
+            )
+        )
+
+    def _why(self, name: str, number: int) -> str:
+        """Return why the rules above, where they are about it, did not consume it."""
+        reasons = []
+        for rule in self.rules[:number]:
+            if rule.kind in ("REQUIRE", "DISALLOW") or not rule.select([name]):
+                continue
+            reasons.append(f'"{rule.text}" does not: {self._reason(rule, name)}')
+        return "; ".join(reasons[:_REASONS_SHOWN])
+
+    def _reason(self, rule: ArtifactRule, name: str) -> str:
+        materials, products = self.own
+        if rule.kind == "MATCH":
+            there = self._there(rule)
+            if there is None:
+                return f"step {rule.step} has no good link"
+            partner = rule.partner(name)
+            other = there.get(partner)
+            what = f"the {rule.side} of step {rule.step}"
+            if other is None:
+                return f"{quoted(partner)} is not in {what}"
+            ours, theirs = shown_hashes(self.here[name]), shown_hashes(other)
+            return f"it is {ours}, in {what} it is {theirs}"
+        if rule.kind == "CREATE":
+            return "it was a material already" if name in materials else "it is gone"
+        if rule.kind == "DELETE":
+            return "it is still a product" if name in products else "it was not there"
+        if name in materials and name in products:
+            return "it is the same as before"
+        return "it was no material" if name in products else "it is no product"
+
+
+def _passed(rule: ArtifactRule, names: Collection[str] = ()) -> Applied:
+    return Applied(rule, passed=True, total=len(names), artifacts=_first(names))
+
+
+def _first(names: Collection[str]) -> tuple[str, ...]:
+    return tuple(heapq.nsmallest(MOST_SHOWN, names))
+
+
+def shown_hashes(hashes: Hashes) -> str:
+    """Return digests as people read them, each cut to 12 digits."""
+    if isinstance(hashes, str):
+        return f"sha256:{hashes[:12]}"
+    return " ".join(one[: one.index(":") + 13] for one in hashes)
+
+
+def _is_empty(hashes: Hashes) -> bool:
+    if isinstance(hashes, str):
+        return hashes == _EMPTY_SHA256
+    return not _EMPTY.isdisjoint(hashes)
+
+
+def _differ(one: Hashes, other: Hashes) -> bool:
+    """Say whether two contents are surely not the same: some common digest differs."""
+    if isinstance(one, str) and isinstance(other, str):
+        return one != other
+    ours, theirs = by_algorithm(one), by_algorithm(other)
+    return any(theirs.get(name, value) != value for name, value in ours.items())
+
+
+def by_algorithm(hashes: Hashes) -> dict[str, str]:
+    """Return digests by the name of their algorithm."""
+    if isinstance(hashes, str):
+        return {"sha256": hashes}
+    return dict(one.split(":", 1) for one in hashes)

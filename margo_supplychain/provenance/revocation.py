@@ -1,0 +1,54 @@
+"""Which functionaries of a layout count no more.
+
+A publisher policy names a key by the id that this package computes; a layout may call
+the same key otherwise: another tool's id, another form of its PEM. What counts is the
+key.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from margo_supplychain.threshold import keyid_matches, material
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from securesystemslib.signer import Key
+
+    from margo_supplychain.formats.digests import Digest
+
+
+def revoked_materials(
+    keys: Mapping[str, Key],
+    revoked: Mapping[str, frozenset[Digest]],
+    artifact: Digest,
+) -> frozenset[str]:
+    """Return the materials of those `keys` that count no more for an artifact.
+
+    Args:
+        keys: of a layout, by its own key ids.
+        revoked: by key id or material: the artifacts for which the key still counts.
+        artifact: the one in question.
+    """
+    now = {name.lower() for name, spared in revoked.items() if artifact not in spared}
+    found = set()
+    for keyid, key in keys.items():
+        own = material(key)
+        if own in now or keyid.lower() in now or any(_is_id(one, key) for one in now):
+            found.add(own)
+    return frozenset(found)
+
+
+def _is_id(text: str, key: Key) -> bool:
+    return any(keyid_matches(text, form) for form in _forms(key))
+
+
+def _forms(key: Key) -> tuple[Key, ...]:
+    from securesystemslib.signer import SSlibKey
+
+    if not isinstance(key, SSlibKey):  # pragma: no cover - layouts hold no other
+        return (key,)
+    again = SSlibKey.from_crypto(key._crypto_key(), scheme=key.scheme)  # noqa: SLF001 - no public reader
+    bare = {"public": again.keyval["public"].strip()}
+    return key, again, SSlibKey("", again.keytype, key.scheme, bare)
