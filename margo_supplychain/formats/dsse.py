@@ -183,9 +183,13 @@ def _decoded(value: object, what: str) -> bytes:
             raise EnvelopeFormatError(f"{what} mixes two alphabets of base64")
         text = text.translate(_URL_SAFE)
     try:
-        return base64.b64decode(text, validate=True)
+        data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as why:
         raise EnvelopeFormatError(f"{what} is not base64") from why
+    # The decoder takes any number of `=` behind a whole group.
+    if len(text) != (len(data) + 2) // 3 * 4:
+        raise EnvelopeFormatError(f"{what} is not base64")
+    return data
 
 
 def _encoded(data: bytes) -> str:

@@ -72,9 +72,18 @@ _KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
 )
 # Documents of these standards bring their own version along.
 _VERSIONED: Final[tuple[tuple[re.Pattern[str], Kind], ...]] = (
-    (re.compile(rf"{CYCLONEDX}/v1\.[0-9]{{1,2}}", re.ASCII), "sbom-cyclonedx"),
-    (re.compile(rf"{SPDX}/v[23](?:\.[0-9]{{1,2}}){{0,2}}", re.ASCII), "sbom-spdx"),
-    (re.compile(rf"{OPENVEX}/v0\.2(?:\.[0-9]{{1,2}})?", re.ASCII), "vex-openvex"),
+    (
+        re.compile(rf"{re.escape(CYCLONEDX)}/v1\.[0-9]{{1,2}}", re.ASCII),
+        "sbom-cyclonedx",
+    ),
+    (
+        re.compile(rf"{re.escape(SPDX)}/v[23](?:\.[0-9]{{1,2}}){{0,2}}", re.ASCII),
+        "sbom-spdx",
+    ),
+    (
+        re.compile(rf"{re.escape(OPENVEX)}/v0\.2(?:\.[0-9]{{1,2}})?", re.ASCII),
+        "vex-openvex",
+    ),
 )
 
 

@@ -75,3 +75,44 @@ def test_wide_or_quoted(data: bytes) -> None:
 def test_unbalanced_is_no_json() -> None:
     with pytest.raises(MetadataFormatError, match="is not JSON"):
         parse(b'{"a":' + b"[]," * 70 + b"]]]]")
+
+
+@given(
+    st.lists(
+        st.tuples(TRICKS, st.sampled_from(['"x"', "1", "{}", '{"a":1,"a:":[]}'])),
+        min_size=1,
+        max_size=6,
+    ),
+    st.booleans(),
+)
+def test_members_of_large_documents_are_counted(
+    members: list[tuple[str, str]], large: bool
+) -> None:
+    """Large and small documents find the same names twice, though not in one way."""
+    inner = ",".join(f"{json.dumps(key)} :{value}" for key, value in members)
+    padding = ",".join(["{}"] * (100 if large else 1))
+    data = f'{{"a":{{{inner}}},"b":[{padding}]}}'.encode()
+    keys = [key for key, _ in members]
+    if len({*keys}) < len(keys):
+        with pytest.raises(MetadataFormatError, match=r"names .* twice"):
+            parse(data)
+    else:
+        assert parse(data) == json.loads(data)
+
+
+@pytest.mark.parametrize(
+    "member", ['"a":1, "a":2', '"a":{"b":1,"b":2}', '"a":[[{"b":"::","b":1}]]']
+)
+def test_twice_in_a_large_document(member: str) -> None:
+    data = f'{{"x:":"a:b", "p":[{",".join(["{}"] * 100)}],{member}}}'.encode()
+    with pytest.raises(MetadataFormatError, match=r"names '[ab]' twice"):
+        parse(data)
+
+
+def test_fractions_on_demand() -> None:
+    with pytest.raises(MetadataFormatError, match="which is not a whole number"):
+        parse(b'{"a":1.5}')
+    found = strict_json.parse(
+        b'{"a":1.5,"b":-0.25e2,"c":3}', what="it", limit=100, fractions=True
+    )
+    assert found == {"a": 1.5, "b": -25.0, "c": 3}
