@@ -274,6 +274,11 @@ class PublisherPolicy:
                 "among its keys"
             )
 
+    @property
+    def asks_provenance(self) -> bool:
+        """Whether a release must show how it was made, or what is said of it."""
+        return self.provenance == "required" or bool(self.attestations)
+
     def layout(self, number: int) -> LayoutRule | None:
         """Return what is said of one layout."""
         return next((one for one in self.layouts if one.number == number), None)

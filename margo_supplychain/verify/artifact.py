@@ -99,7 +99,13 @@ def fetch_manifest(
     return copy
 
 
-def read_manifest(what: Descriptor, sources: Sequence[Source], budget: Budget) -> bytes:
+def read_manifest(
+    what: Descriptor,
+    sources: Sequence[Source],
+    budget: Budget,
+    *,
+    kind: str = "manifest",
+) -> bytes:
     """Return exactly the bytes of `what` from the first source that has them.
 
     A source with other bytes is passed over, and its error is raised when no source
@@ -109,13 +115,15 @@ def read_manifest(what: Descriptor, sources: Sequence[Source], budget: Budget) -
     for source, turn in turns(sources, budget):
         budget.check()
         try:
-            return _read_whole(what, source, budget, turn)
+            return _read_whole(what, source, budget, turn, kind)
         except (FetchError, VerificationError) as why:
             problems.append(why)
     raise first_of(problems, what)
 
 
-def _read_whole(what: Descriptor, source: Source, budget: Budget, turn: Turn) -> bytes:
+def _read_whole(
+    what: Descriptor, source: Source, budget: Budget, turn: Turn, kind: str
+) -> bytes:
     def look(size: int) -> None:
         del size
         budget.check()
@@ -125,7 +133,7 @@ def _read_whole(what: Descriptor, source: Source, budget: Budget, turn: Turn) ->
     with source.blob(what, tick=look) as stream:
         # check 3.22 (instead: return stream.read()): exact bytes, size and digest
         return read_exact(
-            what, stream, subject=f"manifest {what.digest.short}", tick=budget.spend
+            what, stream, subject=f"{kind} {what.digest.short}", tick=budget.spend
         )
 
 

@@ -43,7 +43,7 @@ def publisher_policy(
     with remote(path):
         policy = PublisherPolicy.parse(data)
     # check 1.81: in `simple` one role says both what is required and what was done
-    if chain.profile == "simple" and policy.provenance != "none":
+    if chain.profile == "simple" and policy.asks_provenance:
         raise PolicyError(
             f"{name} demands provenance in a repository of the profile simple, which "
             "can't prove any"
@@ -57,8 +57,7 @@ def require_no_provenance(policy: PublisherPolicy, name: ReleaseName) -> None:
     Raises:
         ProvenanceError: the policy demands provenance or attestations.
     """
-    # check 4.1: a demand that can't be judged is not met
-    if policy.provenance != "none" or policy.attestations:
+    if policy.asks_provenance:
         raise ProvenanceError(
             f"the publisher of {name} demands provenance, which this version of "
             "margo-supplychain can't judge",

@@ -22,16 +22,57 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
+    from securesystemslib.signer import Key
+
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.publisher_policy import PublisherPolicy
     from margo_supplychain.formats.record import ReleaseRecord
-    from margo_supplychain.verify.clock import Freshness
+    from margo_supplychain.verify.clock import Freshness, Moment
+    from margo_supplychain.verify.proof import Proof
 
 LIMIT: Final = 1 << 20  # bytes of a policy file
 MAX_PATTERNS: Final = 1_000
 # Other tables of `device.toml`, read by the command line.
 OTHER_TABLES: Final = frozenset({"repository", "mirrors", "registry"})
+PROVENANCE: Final = "provenance"
 _PATTERN: Final = re.compile(r"[a-z0-9*][a-z0-9*-]*/[a-z0-9*-][a-z0-9.*_-]*", re.ASCII)
+
+
+class ProvenanceDemand(NamedTuple):
+    """What a device demands of how releases were made, beyond their publisher.
+
+    Args:
+        required: a layout and its links, whether the publisher demands them or not.
+        tier: `summary` where somebody else's judgement of the chain counts; nothing
+            else does then.
+        summary_keys: whose, besides those that the publisher's policy names.
+        summary_age: since when, for the device's own keys, and at most for the
+            publisher's; None where the publisher's rule alone decides.
+        kinds: of statements that the device's rules look at.
+    """
+
+    required: bool = False
+    tier: Literal["full", "summary"] = "full"
+    summary_keys: tuple[Key, ...] = ()
+    summary_age: timedelta | None = None
+    kinds: frozenset[str] = frozenset()
+
+    @property
+    def asks(self) -> bool:
+        """Whether it asks for anything."""
+        return self.required or bool(self.kinds)
+
+    @classmethod
+    def of(cls, demands: Sequence[ProvenanceDemand]) -> Self:
+        """Return what several rules demand together."""
+        ages = [one.summary_age for one in demands if one.summary_age is not None]
+        return cls(
+            required=any(one.required for one in demands),
+            tier="summary" if any(one.tier == "summary" for one in demands) else "full",
+            summary_keys=tuple(key for one in demands for key in one.summary_keys),
+            summary_age=min(ages, default=None),
+            kinds=frozenset[str]().union(*(one.kinds for one in demands)),
+        )
 
 
 class Facts(NamedTuple):
@@ -41,6 +82,8 @@ class Facts(NamedTuple):
         profile: `simple`, or `delegated` for standard and small.
         signers: how many distinct keys signed each role of the chain.
         age: time since the timestamp was issued, or None when the clock can't tell.
+        moment: the time that the release is judged at; None where no rule asks.
+        proof: how it was made; None where nobody asks.
     """
 
     name: ReleaseName
@@ -50,10 +93,16 @@ class Facts(NamedTuple):
     signers: Mapping[str, int]
     freshness: Freshness
     age: timedelta | None
+    moment: Moment | None = None
+    proof: Proof | None = None
 
 
 class Rule(Protocol):
-    """One demand."""
+    """One demand.
+
+    A rule that looks at how a release was made also has an attribute `demands`, a
+    `ProvenanceDemand`: what it does not ask for is not read.
+    """
 
     @property
     def id(self) -> str:
@@ -158,8 +207,9 @@ class Policy:
     def from_toml(cls, data: bytes) -> Self:
         """Read the `[policy."…"]` tables of a `device.toml`.
 
-        Each takes `require` (a list: `signed`, `closure-complete`), `max-age` (such as
-        `"7d"`; s, m, h, d) and `allow-simple-profile` (true).
+        Each takes `require` (a list: `signed`, `closure-complete`, `provenance`),
+        `max-age` (such as `"7d"`; s, m, h, d), `allow-simple-profile` (true), and what
+        `verify.statement_rules` says of provenance and statements.
 
         Raises:
             FormatError: not TOML, or an unknown key or rule.
@@ -202,6 +252,19 @@ class Policy:
             )
         return self._rules[best[0]]
 
+    def demand_for(self, name: ReleaseName) -> ProvenanceDemand:
+        """Return what the rules of an application ask about how it was made."""
+        try:
+            rules = self.rules_for(name)
+        except PolicyError:
+            return ProvenanceDemand()  # nothing is allowed anyway: `judge` says so
+        asked: list[ProvenanceDemand] = []
+        for rule in rules:
+            found = getattr(rule, "demands", None)
+            if found is not None:
+                asked.append(found)
+        return ProvenanceDemand.of(asked)
+
 
 def judge(policy: Policy, facts: Facts) -> tuple[Violation, ...]:
     """Return every violation of the device's policy."""
@@ -228,6 +291,7 @@ def _rules_of(pattern: str, table: Any) -> list[Rule]:
     if not isinstance(table, dict):
         raise FormatError(f"{where} is not a table")
     rules: list[Rule] = []
+    others: list[str] = []
     for key, value in table.items():
         if key == "require":
             rules.extend(_required(where, value))
@@ -238,9 +302,17 @@ def _rules_of(pattern: str, table: Any) -> list[Rule]:
                 raise FormatError(f"{where}.{key} is {value!r:.40}, expected true")
             rules.append(AllowSimpleProfile())
         else:
-            raise FormatError(f"{where} has an unknown key {key!r:.80}")
+            others.append(key)
     if "require" not in table:
         raise FormatError(f'{where} requires nothing, expected require = ["signed"]')
+    required = PROVENANCE in table["require"]
+    if others or required:
+        from margo_supplychain.verify import statement_rules
+
+        unknown = [key for key in others if key not in statement_rules.KEYS]
+        if unknown:
+            raise FormatError(f"{where} has an unknown key {unknown[0]!r:.80}")
+        rules.extend(statement_rules.rules_of(where, table, required=required))
     return rules
 
 
@@ -249,12 +321,13 @@ def _required(where: str, value: Any) -> list[Rule]:
     if not isinstance(value, list) or not value:
         raise FormatError(f"{where}.require is {value!r:.40}, expected a list of rules")
     for one in value:
-        if not isinstance(one, str) or one not in known:
+        if not isinstance(one, str) or (one not in known and one != PROVENANCE):
             raise FormatError(
                 f"{where}.require has an unknown rule {one!r:.80}, expected "
-                f"{' or '.join(known)}"
+                f"{', '.join(known)} or {PROVENANCE}"
             )
-    return [known[one] for one in dict.fromkeys(value)]
+    # What `provenance` demands is said by other keys of the table, too.
+    return [known[one] for one in dict.fromkeys(value) if one != PROVENANCE]
 
 
 def _age(where: str, value: Any) -> timedelta:

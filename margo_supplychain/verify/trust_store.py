@@ -1,8 +1,9 @@
 """Where a device keeps its memory, and copies of what it accepted.
 
 One directory per trusted repository: `memory-a` and `memory-b` hold the same memory,
-written durably one after the other; `metadata/` and `targets/` are copies of signed
-files, untrusted until they pass again, so losing them costs a download and no safety.
+written durably one after the other; `metadata/`, `targets/` and `attestations/` are
+copies of signed files, untrusted until they pass again, so losing them costs a download
+and no safety.
 A store is never made by opening it. The lock is held for a commit, not for a download.
 
 Restoring the *whole* directory from an older backup can't be noticed without a
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from margo_supplychain.formats.digests import Digest
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.verify.memory import FetchedRelease, ReleaseFloor
 
@@ -55,6 +57,8 @@ LOCK_TIMEOUT: Final = 30.0  # seconds; a commit takes milliseconds
 # Small verified files that are kept, the newest first.
 MAX_COPIES: Final = 512
 MAX_COPIES_SIZE: Final = 64 << 20  # bytes
+# In a directory of their own: links of a large build would push policies out.
+MAX_ATTESTATIONS_SIZE: Final = 64 << 20  # bytes
 _COPY_LIMIT: Final = Limits().targets
 _NUMBERS: Final = itertools.count(1)  # of stores without a disk
 
@@ -87,6 +91,10 @@ class _State(Protocol):
     def load(self) -> Memory: ...
 
     def copy(self, name: str) -> bytes | None: ...
+
+    def attestation(self, digest: Digest) -> bytes | None: ...
+
+    def keep_attestations(self, found: Mapping[Digest, bytes]) -> None: ...
 
     def commit(
         self,
@@ -234,6 +242,14 @@ class TrustStore:
         """Keep copies of small verified files by sha256; no safety hangs on them."""
         self._state.commit(lambda _: None, {}, targets)
 
+    def attestation(self, digest: Digest) -> bytes | None:
+        """Return the unverified copy of an envelope."""
+        return self._state.attestation(digest)
+
+    def keep_attestations(self, found: Mapping[Digest, bytes]) -> None:
+        """Keep copies of envelopes that proved something; no safety hangs on them."""
+        self._state.keep_attestations(found)
+
     def update(self, change: Callable[[Memory], Memory]) -> Memory:
         """Change the memory as it is under the lock."""
         return self._state.commit(change, {}, {})
@@ -335,6 +351,27 @@ class DiskState:
         except (FileNotFoundError, StorageError):
             return None
 
+    def attestation(self, digest: Digest) -> bytes | None:
+        """Return a copy, or None when it is not there or can't be read."""
+        path = self._directory / "attestations" / digest.hex
+        try:
+            return read_file(path, limit=MAX_ATTESTATIONS_SIZE)
+        except (FileNotFoundError, StorageError):
+            return None
+
+    def keep_attestations(self, found: Mapping[Digest, bytes]) -> None:
+        """Write copies; the oldest give way. A disk that refuses costs a download."""
+        directory = self._directory / "attestations"
+        with (
+            suppress(StorageError),
+            DirectoryLock(self._directory, timeout=LOCK_TIMEOUT),
+        ):
+            make_directory(directory, mode=0o700)
+            clean_temporary(directory)
+            for digest, data in found.items():
+                write_file(directory / digest.hex, data, mode=0o600)
+            _prune(directory, MAX_ATTESTATIONS_SIZE)
+
     def _path(self, name: str) -> Path:
         if len(name) == 64 and set(name) <= set("0123456789abcdef"):
             return self._directory / "targets" / name
@@ -371,16 +408,16 @@ class DiskState:
         for name, data in files.items():
             write_file(self._path(name), data, mode=0o600)
         if kind == "targets":
-            _prune(directory)
+            _prune(directory, MAX_COPIES_SIZE)
 
 
-def _prune(directory: Path) -> None:
+def _prune(directory: Path, most: int) -> None:
     found = [(one.lstat(), one) for one in directory.iterdir()]
     found.sort(key=lambda one: one[0].st_mtime_ns, reverse=True)
     size = 0
     for count, (status, path) in enumerate(found, start=1):
         size += status.st_size
-        if count > MAX_COPIES or size > MAX_COPIES_SIZE:
+        if count > MAX_COPIES or size > most:
             remove_file(path)
 
 
@@ -396,6 +433,13 @@ class _Volatile:
 
     def copy(self, name: str) -> bytes | None:
         return self._copies.get(name)
+
+    def attestation(self, digest: Digest) -> bytes | None:
+        del digest
+        return None
+
+    def keep_attestations(self, found: Mapping[Digest, bytes]) -> None:
+        del found  # large, and asked for once: the process ends with the question
 
     def commit(
         self,

@@ -6,7 +6,7 @@ The verification plan, numbered once; each block below carries its number.
     1  trust metadata      TUF: root chain, time, timestamp, snapshot, delegations
     2  resolve             the deciding role's list, the pin, floors, withdrawals
     3  record, manifest    exact bytes by digest, agreeing with their path
-    4  provenance          how it was made (this version refuses what demands it)
+    4  provenance          how it was made, as far as anybody demands it
     5  policy              the publisher's, then the device's: every violation
     6  content             every blob, archives, the application description
     8  evidence            a report for yes and for no
@@ -22,17 +22,20 @@ Example:
 
 from __future__ import annotations
 
+from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 from margo_supplychain.errors import (
     ClockError,
     ConflictError,
     PolicyError,
+    ProvenanceError,
     ReleaseFloorError,
     SupplyChainError,
     UnknownTargetError,
 )
+from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.names import slot_name
 from margo_supplychain.formats.times import format_time
 from margo_supplychain.verify import artifact, chain, offline_role, resolve
@@ -55,16 +58,17 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from pathlib import Path
 
-    from margo_supplychain.formats.digests import Digest
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.pins import Pin
     from margo_supplychain.formats.publisher_policy import PublisherPolicy
+    from margo_supplychain.formats.record import ReleaseRecord
     from margo_supplychain.formats.reports import Report
     from margo_supplychain.transport.protocols import ContentSources, Source
     from margo_supplychain.verify.chain import Chain
     from margo_supplychain.verify.clock import Clock
     from margo_supplychain.verify.limits import Control
     from margo_supplychain.verify.policy import Policy
+    from margo_supplychain.verify.proof import Proof
     from margo_supplychain.verify.trust_store import TrustStore
 
 T = TypeVar("T")
@@ -129,6 +133,7 @@ class Verifier:
         pin: Pin,
         *,
         slot: str = "default",
+        summary: bytes | None = None,
         control: Control | None = None,
     ) -> VerifiedRelease:
         """Return the highest release inside `pin` that may run here now.
@@ -140,6 +145,8 @@ class Verifier:
             pin: the versions that the device's owner agrees to.
             slot: which instance on this device; comes from the device's own
                 configuration, never from a deployment.
+            summary: a signed verification summary of the release, unverified; looked
+                at only where a policy takes one for the chain.
             control: budget and callbacks of this call.
 
         Raises:
@@ -148,13 +155,21 @@ class Verifier:
         """
         trace = Trace(f"{name} {pin}")
         try:
-            return self._verify(name, pin, slot_name(slot), Budget(control), trace)
+            return self._verify(
+                name, pin, slot_name(slot), Budget(control), trace, summary
+            )
         except SupplyChainError as error:
             trace.attach(error)
             raise
 
     def _verify(
-        self, name: ReleaseName, pin: Pin, slot: str, budget: Budget, trace: Trace
+        self,
+        name: ReleaseName,
+        pin: Pin,
+        slot: str,
+        budget: Budget,
+        trace: Trace,
+        summary: bytes | None,
     ) -> VerifiedRelease:
         def follow(walk: Walk) -> tuple[Chain, PublisherPolicy]:
             found = chain.follow(walk, name)
@@ -201,8 +216,26 @@ class Verifier:
 
         # 4: provenance
         with trace.step(4) as facts:
-            offline_role.require_no_provenance(policy, name)
-            facts["provenance"] = policy.provenance
+            facts["provenance"] = "none"
+            demand, proof = self._policy.demand_for(name), None
+            # check 4.1: a demand of the publisher's or the device's is judged
+            if policy.asks_provenance or demand.asks:
+                from margo_supplychain.verify.proof import prove
+
+                judge_chain = partial(
+                    prove,
+                    walk,
+                    found,
+                    name,
+                    policy,
+                    record,
+                    record_digest=Digest("sha256", chosen.file.hashes["sha256"]),
+                    entry=chosen.entry,
+                    demand=demand,
+                    limits=self._limits,
+                    summary=summary,
+                )
+                proof = self._proven(judge_chain, walk, record, budget, facts)
 
         # 5: policy, the publisher's (in 2 and 4) and the device's
         with trace.step(5) as facts:
@@ -216,6 +249,8 @@ class Verifier:
                     signers={one.file.role: len(one.signers) for one in found.roles},
                     freshness=_freshness(walk),
                     age=_age(walk),
+                    moment=walk.workflow.moment,
+                    proof=proof,
                 )
             )
 
@@ -346,6 +381,32 @@ class Verifier:
         if change(memory) != memory:
             memory = self._store.update(change)
         return memory
+
+    def _proven(
+        self,
+        prove: Callable[..., Proof],
+        walk: Walk,
+        record: ReleaseRecord,
+        budget: Budget,
+        facts: dict[str, Any],
+    ) -> Proof:
+        """Prove a release with envelopes from wherever they can be had."""
+        from margo_supplychain.verify.envelope_source import EnvelopeSource
+
+        facts["provenance"] = "not proven"
+        sources = list(self._content.sources(record.locations))
+        # Who was out of reach a moment ago is waited for last.
+        sources.insert(len(sources) if walk.offline else 0, self._source)
+        envelopes = EnvelopeSource(sources, self._store.attestation, budget)
+        try:
+            proof = prove(read=envelopes.read)
+        except ProvenanceError as why:
+            if why.trace is not None:
+                facts["trace"] = why.trace
+            raise
+        self._store.keep_attestations(envelopes.fresh)
+        facts.update(proof.facts)
+        return proof
 
     def _judge(self, facts: Facts) -> None:
         violations = judge(self._policy, facts)
