@@ -30,7 +30,7 @@ MAX_SIGNATURES: Final = 256  # per file; bounds the work that a hostile file can
 MAX_ATTEMPTS: Final = (
     1024  # to verify signatures of one payload with one of several keys
 )
-MAX_HASHED: Final = 4 << 30  # bytes that such attempts hash, in all
+MAX_HASHED: Final = 1 << 30  # bytes that such attempts hash, in all
 # PKCS#11, JOSE and DSSE's own example put the two numbers side by side (IEEE P1363).
 _SIDE_BY_SIDE: Final = {"ecdsa-sha2-nistp256": 64, "ecdsa-sha2-nistp384": 96}
 

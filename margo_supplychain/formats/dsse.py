@@ -86,7 +86,8 @@ class Envelope(NamedTuple):
         kind = raw.get("payloadType")
         if not isinstance(kind, str) or _TYPE.fullmatch(kind) is None:
             raise EnvelopeFormatError(
-                f"{what} has the payload type {kind!r:.80}, expected a media type"
+                f"{what} has the payload type {kind!r:.80}, expected a media type or "
+                "a URI"
             )
         return cls(
             payload_type=kind,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from margo_supplychain.errors import SignerError
 from margo_supplychain.formats.dsse import Envelope, EnvelopeSignature
+from margo_supplychain.signing.checked import public_half
 from margo_supplychain.threshold import distinct_signers, material
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _check_distinct(signers: Sequence[Signer]) -> None:
         raise SignerError("no key is given to sign with")
     seen: dict[str, str] = {}
     for one in signers:
-        found, keyid = material(one.public_key), one.public_key.keyid
+        found, keyid = material(public_half(one)), one.public_key.keyid
         if found in seen:
             raise SignerError(
                 f"key {keyid[:12]} is given twice, also as {seen[found][:12]}: it "
