@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+from itertools import compress, filterfalse
+from operator import eq
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from margo_supplychain.formats.plain_text import quoted
@@ -130,7 +132,10 @@ class _Run:
         self.step, self.side, self.rules, self.made = step, side, rules, made
         self.own = made[step]
         self.here = self.own.side(side)
-        self.queue = set(self.here)
+        # In the link's own order, in which its names and digests lie in memory.
+        self.queue = dict.fromkeys(self.here)
+        # Which rule consumed what a REQUIRE asks for.
+        self.taken = {one.pattern: "" for one in rules if one.kind == "REQUIRE"}
         self.applied: list[Applied] = []
         self.findings: list[Finding] = []
         self.edges: list[Edge] = []
@@ -143,12 +148,12 @@ class _Run:
                 names = self._matched(rule, names)
                 self._join(rule, names)
             case "CREATE":
-                names = [n for n in names if n in products and n not in materials]
+                names = _in_first(names, products, materials)
             case "DELETE":
-                names = [n for n in names if n in materials and n not in products]
+                names = _in_first(names, materials, products)
             case "MODIFY":
                 names = [n for n in names if self._modified(n)]
-        self.queue.difference_update(names)
+        self._take(names, rule)
         self.applied.append(_passed(rule, names))
 
     def disallow(self, number: int, rule: ArtifactRule) -> None:
@@ -158,7 +163,7 @@ class _Run:
             self._refuse(names, number, rule)
         if not names:
             self.applied.append(_passed(rule))
-        self.queue.difference_update(names)
+        self._take(names, rule)
 
     def require(self, rule: ArtifactRule) -> None:
         name = rule.pattern
@@ -168,15 +173,7 @@ class _Run:
         # in-toto: a name that an earlier rule consumed is not there any more
         kind, shown = self.side[:-1], quoted(name)
         if name in self.here:
-            taken = next(
-                (
-                    one.rule.text
-                    for one in self.applied
-                    if one.rule is not None and name in one.rule.select([name])
-                ),
-                "an earlier rule",
-            )
-            found = f'consumed before by "{taken}"'
+            found = f'consumed before by "{self.taken[name]}"'
             wanted = "the REQUIRE above the rule that consumes it"
         else:
             found = f"no such {kind}"
@@ -200,16 +197,35 @@ class _Run:
         if self.queue:
             self._refuse(self.queue, len(self.rules), None)
 
-    def _matched(self, rule: ArtifactRule, names: Iterable[str]) -> list[str]:
+    def _take(self, names: Collection[str], rule: ArtifactRule) -> None:
+        if len(names) == len(self.queue):
+            self.queue.clear()
+        else:
+            for name in names:
+                del self.queue[name]
+        if self.taken:
+            for name in self.taken.keys() & names:
+                self.taken[name] = rule.text
+
+    def _matched(self, rule: ArtifactRule, names: Sequence[str]) -> list[str]:
         there = self._there(rule)
         if there is None:
             return []
-        here, found = self.here, []
-        plain = not rule.source_prefix and not rule.prefix
-        for name in names:
-            other = there.get(name if plain else rule.partner(name))
-            # Texts of one algorithm are compared here; `same` knows the rest.
-            if other is not None and (other == here[name] or same(other, here[name])):
+        here = self.here
+        partners = (
+            [rule.partner(name) for name in names]
+            if rule.source_prefix or rule.prefix
+            else names
+        )
+        others = map(there.get, partners)
+        found = [*compress(names, map(eq, map(here.get, names), others))]
+        if len(found) == len(names):
+            return found
+        # Of what is not equal, only several algorithms may still be the same.
+        equal = set(found)
+        for name, partner in zip(names, partners, strict=True):
+            other = there.get(partner)
+            if other is not None and name not in equal and same(here[name], other):
                 found.append(name)
         return found
 
@@ -221,7 +237,12 @@ class _Run:
         if rule.step is None or rule.step == self.step:
             return
         # check 4.88 (instead: full = names): a file without content joins no steps
-        full = [name for name in names if not _is_empty(self.here[name])]
+        full = [
+            name
+            for name in names
+            if (found := self.here[name]) != _EMPTY_SHA256
+            and (isinstance(found, str) or _EMPTY.isdisjoint(found))
+        ]
         if full:
             self.edges.append(Edge(rule.step, self.step, len(full), min(full)))
 
@@ -329,10 +350,11 @@ def shown_hashes(hashes: Hashes) -> str:
     return " ".join(one[: one.index(":") + 13] for one in hashes)
 
 
-def _is_empty(hashes: Hashes) -> bool:
-    if isinstance(hashes, str):
-        return hashes == _EMPTY_SHA256
-    return not _EMPTY.isdisjoint(hashes)
+def _in_first(
+    names: Iterable[str], first: Mapping[str, Hashes], second: Mapping[str, Hashes]
+) -> list[str]:
+    """Return the names that one list has and the other doesn't."""
+    return [*filterfalse(second.__contains__, filter(first.__contains__, names))]
 
 
 def _differ(one: Hashes, other: Hashes) -> bool:
