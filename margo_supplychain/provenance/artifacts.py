@@ -70,9 +70,13 @@ def check_names(names: Collection[str], *, what: str) -> None:
     """
     # check 4.44: a name that is not normalised may mean a file that a rule is about
     if not _are_plain(names):
-        found = ((name, _wrong(name)) for name in names)
-        name, wrong = next(one for one in found if one[1] is not None)
-        _refuse_name(name, f"{wrong}", what)
+        _refuse_first(names, what)
+
+
+def _refuse_first(names: Collection[str], what: str) -> NoReturn:
+    found = ((name, _wrong(name)) for name in names)
+    name, wrong = next(one for one in found if one[1] is not None)
+    _refuse_name(name, f"{wrong}", what)
 
 
 def _are_plain(names: Collection[str]) -> bool:
@@ -199,11 +203,15 @@ def _hashes(name: str, value: object, what: str) -> Hashes:
             found[algorithm] = digest
     # check 4.46: what has no digest that can be trusted has no content
     if not found:
-        shown = ", ".join(map(ascii, value))[:80] if isinstance(value, dict) else ""
-        _refuse_digest(name, shown or "no digest", what)
+        _refuse_digest(name, _algorithms(value), what)
     if len(found) == 1 and "sha256" in found:
         return found["sha256"]
     return tuple(sorted(f"{key}:{digest}" for key, digest in found.items()))
+
+
+def _algorithms(value: object) -> str:
+    shown = ", ".join(map(ascii, value))[:80] if isinstance(value, dict) else ""
+    return shown or "no digest"
 
 
 def _refuse_digest(name: str, found: str, what: str) -> NoReturn:
