@@ -47,9 +47,10 @@ def same(one: Hashes, other: Hashes) -> bool:
         return one == other
     ours, theirs = _by_algorithm(one), _by_algorithm(other)
     common = ours.keys() & theirs.keys()
-    # check 4.43 (instead: return all(ours[a] == theirs[a] for a in common)): nothing
-    # in common proves nothing
-    return bool(common) and all(ours[each] == theirs[each] for each in common)
+    # check 4.43: nothing in common proves nothing
+    if not common:
+        return False
+    return all(ours[each] == theirs[each] for each in common)
 
 
 def _by_algorithm(hashes: Hashes) -> dict[str, str]:
