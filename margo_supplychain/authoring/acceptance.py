@@ -13,7 +13,8 @@ before it, as a device would judge the result:
     6  what each application lists (`acceptance_application`)
     7  every application of that publisher, submitted or not, can be followed by devices
 
-Nothing is written, and content is looked at by whoever takes it in (`accepting`).
+Nothing is written. Content, and what releases are attested by, is looked at by whoever
+takes it in (`accepting`, `acceptance_provenance`).
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.acceptance_application import NewRecord
     from margo_supplychain.authoring.prospect import Prospect
     from margo_supplychain.authoring.submission import Submission, SubmittedTarget
+    from margo_supplychain.formats.digests import Descriptor
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.record import ReleaseRecord
     from margo_supplychain.formats.tuf_metadata import RoleFile
@@ -71,6 +73,7 @@ class Judged:
         roles: those that are new; none if all of it was taken before.
         targets: their target files.
         records: releases that were not listed before, or are no longer withdrawn.
+        summaries: verification summaries that releases of before name from now on.
         after: the repository with it.
         warnings: what the operator should know, one line each.
     """
@@ -79,6 +82,7 @@ class Judged:
     roles: tuple[RoleFile[Targets], ...]
     targets: tuple[SubmittedTarget, ...]
     records: tuple[NewRecord, ...]
+    summaries: tuple[Descriptor, ...]
     after: Prospect
     warnings: tuple[str, ...]
 
@@ -127,6 +131,7 @@ class _Judging:
         self._submission = submission
         self._publisher = submission.publisher
         self._warnings: list[str] = []
+        self._summaries: list[Descriptor] = []
 
     def run(self) -> Judged:
         """Go through the steps."""
@@ -167,6 +172,7 @@ class _Judging:
             roles=tuple(new),
             targets=tuple(targets),
             records=tuple(records),
+            summaries=tuple(self._summaries),
             after=after,
             # Of one role that was cut off, each of its applications says the same.
             warnings=tuple(dict.fromkeys(self._warnings)),
@@ -222,6 +228,7 @@ class _Judging:
                 application = ApplicationJudgement(self._before, after, name, one)
                 application.run()
                 records += application.new
+                self._summaries += application.summaries
                 self._warnings += application.warnings
         return records
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple, final
 
 from margo_supplychain.authoring import acceptance_rules, rules
 from margo_supplychain.authoring.acceptance_epochs import epoch_of_list
+from margo_supplychain.authoring.acceptance_provenance import require_known_layout
+from margo_supplychain.authoring.attested import envelope_at, named_envelopes
 from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.errors import (
     FetchError,
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from tuf.api.metadata import TargetFile, Targets
 
     from margo_supplychain.authoring.prospect import Prospect
-    from margo_supplychain.formats.digests import Digest
+    from margo_supplychain.formats.digests import Descriptor, Digest
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.tuf_metadata import RoleFile
     from margo_supplychain.verify.resolve import Candidate
@@ -45,11 +47,15 @@ class NewRecord(NamedTuple):
         record: of it.
         is_withdrawn: it came with its mark; no device takes it.
         is_barred: its mark is gone, and the policy bars it all the same, for now.
+        proves: it must prove what its publisher demands, since nobody knows it yet.
+        envelopes: attestations that it names.
     """
 
     record: ReleaseRecord
     is_withdrawn: bool = False
     is_barred: bool = False
+    proves: bool = False
+    envelopes: tuple[Descriptor, ...] = ()
 
 
 @final
@@ -64,6 +70,7 @@ class ApplicationJudgement:
 
     Attributes:
         new: releases that were not listed before, or are no longer withdrawn.
+        summaries: verification summaries that others name from now on.
         warnings: what its author and the operator should know.
     """
 
@@ -91,6 +98,7 @@ class ApplicationJudgement:
             {} if old is None else {one.path: one for one in resolve.listed(old, name)}
         )
         self.new: list[NewRecord] = []
+        self.summaries: list[Descriptor] = []
 
     def run(self) -> None:
         """Judge it.
@@ -223,6 +231,10 @@ class ApplicationJudgement:
             return False
         if (old.artifact, old.profiles) != (new.artifact, new.profiles):
             raise rules.other_bytes(self._name, known.version, one.version)
+        if new.withdrawn is None:
+            self.summaries += [
+                envelope_at(*pin) for pin in new.summaries if pin not in old.summaries
+            ]
         if old.withdrawn is None or new.withdrawn is not None:
             return False
         if not rules.is_reinstated(policy, old.artifact, self._role_version):
@@ -245,7 +257,8 @@ class ApplicationJudgement:
         is_barred = rules.is_barred(policy, one.version)
         if not is_barred:
             rules.check_release(record, policy, same, role_version=self._role_version)
-        self.new.append(NewRecord(record, is_barred=is_barred))
+        envelopes = named_envelopes(record, one.entry)
+        self.new.append(NewRecord(record, is_barred=is_barred, envelopes=envelopes))
 
     def _check_record(self, known: Candidate, one: Candidate) -> None:
         """Take a record that was signed anew for one that says the same."""
@@ -293,16 +306,18 @@ class ApplicationJudgement:
         self, one: Candidate, policy: PublisherPolicy, same: list[Candidate]
     ) -> None:
         record = artifact.fetch_record(self._after.walk, self._name, one, LIMITS)
-        if record.attestations or record.layout is not None:
-            raise RefusedError(
-                f"the record of {self._name} {one.version} names attestations or a "
-                "layout, which this version of margo-supplychain can't judge",
-                hint="update margo-supplychain here, or publish without them",
-            )
         is_withdrawn = one.entry is not None and one.entry.withdrawn is not None
         if not is_withdrawn:
             rules.check_release(record, policy, same, role_version=self._role_version)
-        self.new.append(NewRecord(record, is_withdrawn=is_withdrawn))
+            require_known_layout(record, policy)
+        self.new.append(
+            NewRecord(
+                record,
+                is_withdrawn=is_withdrawn,
+                proves=not is_withdrawn,
+                envelopes=named_envelopes(record, one.entry),
+            )
+        )
 
 
 def reinstated(
@@ -350,7 +365,8 @@ def reinstated(
             rules.check_release(
                 record, policy, same, role_version=after.version(name.role)
             )
-        yield NewRecord(record, is_barred=is_barred)
+        envelopes = named_envelopes(record, entry)
+        yield NewRecord(record, is_barred=is_barred, envelopes=envelopes)
 
 
 def _void(policy: PublisherPolicy | None, role_version: int) -> frozenset[Digest]:

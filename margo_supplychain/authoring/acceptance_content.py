@@ -81,15 +81,7 @@ def take_content(
             NewRelease(record, _release(work, submission, record, fetching))
             for record in records
         ]
-    inner = Work(
-        state=work.state,
-        place=work.place,
-        settings=work.settings,
-        signers=work.signers,
-        now=work.now,
-        signed_at=work.signed_at,
-        progress=work.progress,
-    )
+    inner = inner_work(work)
     for _, release in new:
         # Not between the trust metadata.
         work.place.located(release)
@@ -102,6 +94,19 @@ def take_content(
     if not work.place.is_own:
         _stage_manifests(work, new)
     return stored
+
+
+def inner_work(work: Work) -> Work:
+    """Return an edit of the same place that writes content alone."""
+    return Work(
+        state=work.state,
+        place=work.place,
+        settings=work.settings,
+        signers=work.signers,
+        now=work.now,
+        signed_at=work.signed_at,
+        progress=work.progress,
+    )
 
 
 def _release(

@@ -3,7 +3,8 @@
     1  it lists policies and layouts of grammatical names, and nothing else
     2  it delegates to its own applications, by their names and exactly so
     3  no key that left an application returns, and none leaves without a word
-    4  each policy is one, of the format that devices know, and may follow the last
+    4  each policy is one, of the format that devices know, and may follow the last; it
+       and the role name the same layouts, which devices can read
 
 Whether devices still follow each application is judged afterwards, for all of them.
 """
@@ -30,6 +31,7 @@ from margo_supplychain.errors import (
 )
 from margo_supplychain.formats.names import ReleaseName, application_patterns
 from margo_supplychain.formats.publisher_policy import FORMAT, PublisherPolicy
+from margo_supplychain.provenance.layouts import read_layout
 from margo_supplychain.verify import resolve
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.prospect import Prospect
     from margo_supplychain.formats.tuf_metadata import RoleFile
 
-MAX_LAYOUT: Final = LIMITS.policy
+MAX_LAYOUT: Final = LIMITS.layout
 _NUMBER: Final = re.compile(r"([1-9][0-9]{0,6})\.json", re.ASCII)
 
 
@@ -130,6 +132,7 @@ class PublisherJudgement:
         for one in listed:
             if one.kind == "policies":
                 self._check_policy(one.name)
+        self._require_layouts()
 
     # --- 2 and 3 ---------------------------------------------------------------------
 
@@ -305,8 +308,37 @@ class PublisherJudgement:
         )
         self.warnings += rules.policy_warnings(name, new, listed)
 
+    def _require_layouts(self) -> None:
+        """Refuse a policy that names what is not listed: devices would look for it."""
+        paths = {*self._new.targets, *self._targets}
+        changed = {
+            parse_listed(self._label, path).name
+            for path in paths
+            if not self._is_same(path)
+        }
+        for name in sorted(changed, key=str):
+            if name.role not in acceptance_rules.delegated(self._new):
+                continue
+            for rule in self._policy(name).layouts:
+                file = self._new.targets.get(name.layout_path(rule.number))
+                if file is None or file.hashes["sha256"] != rule.digest.hex:
+                    raise RefusedError(
+                        f"the policy of {name} names layout {rule.number}, which "
+                        f"{self._label} does not list with that digest",
+                        hint=f"list it: margo-supplychain app policy {name} --layout "
+                        "FILE --serves RANGE",
+                    )
+
+    def _is_same(self, path: str) -> bool:
+        new, old = self._new.targets.get(path), self._targets.get(path)
+        return (
+            new is not None
+            and old is not None
+            and acceptance_rules.is_same_file(new, old)
+        )
+
     def _check_layout(self, one: Listed) -> None:
-        """Refuse a layout that the application's policy does not name."""
+        """Refuse a layout that the policy does not name, or that devices can't read."""
         file = self._new.targets[one.name.layout_path(one.number)]
         named = {
             rule.number: rule.digest.hex for rule in self._policy(one.name).layouts
@@ -316,6 +348,6 @@ class PublisherJudgement:
                 f"{self._label} lists layout {one.number} of {one.name}, which its "
                 "policy does not name with that digest"
             )
-        self._after.walk.target(
-            one.name.layout_path(one.number), file, limit=MAX_LAYOUT
-        )
+        path = one.name.layout_path(one.number)
+        data = self._after.walk.target(path, file, limit=MAX_LAYOUT)
+        read_layout(data, what=path)

@@ -22,8 +22,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, final
 
 from margo_supplychain.authoring.acceptance import judge
-from margo_supplychain.authoring.acceptance_content import take_content
+from margo_supplychain.authoring.acceptance_content import inner_work, take_content
 from margo_supplychain.authoring.acceptance_past import loses_keys
+from margo_supplychain.authoring.acceptance_provenance import prove_submitted
 from margo_supplychain.authoring.acceptance_signatures import Signatures
 from margo_supplychain.authoring.accepted import Accepted, Refusal, Taken
 from margo_supplychain.authoring.allowances import Allowances
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.submission_changes import RoleChange
     from margo_supplychain.authoring.submission_file import Claim
     from margo_supplychain.authoring.work import Work
+    from margo_supplychain.formats.digests import Descriptor, Digest
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.versions import Version
     from margo_supplychain.transport.protocols import ContentSources
@@ -456,6 +458,7 @@ class _Taking:
                 raise RefusedError(
                     f"{submission.publisher}: {name[:12]} changed while it was read"
                 )
+            prove_submitted(judged, whole, self._work.place, keep=self._keep)
             stored = take_content(
                 self._work,
                 whole,
@@ -465,6 +468,12 @@ class _Taking:
             )
         self._blobs_new += stored.new
         self._blobs_there += stored.there
+
+    def _keep(self, found: dict[Digest, tuple[Descriptor, bytes]]) -> None:
+        """Write the attestations of one release."""
+        work = inner_work(self._work)
+        work.staged.attestations.update(found)
+        self._work.place.write(work)
 
     def _is_fit(self) -> bool:
         """Say whether the operator's own role stands, or nothing could be taken."""

@@ -15,6 +15,7 @@ reinstates does, whether its mark is gone or not.
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -29,6 +30,7 @@ from margo_supplychain.authoring.place_checks import (
     root_problems,
     tag_problems,
 )
+from margo_supplychain.authoring.rehearsal import prove_record
 from margo_supplychain.authoring.roles import delegator_of
 from margo_supplychain.authoring.selection import EVERYTHING
 from margo_supplychain.authoring.settings import DIRECTORY
@@ -57,7 +59,7 @@ from margo_supplychain.verify.clock import StoppedClock
 from margo_supplychain.verify.memory import Memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from tuf.api.metadata import Root, Targets
@@ -245,25 +247,7 @@ class _Check(_Follower):
         found = list(self.applications(walk))
         facts["applications"] = len(found)
         self._note_expired(walk)
-        releases = 0
-        can_look = self._begin_content({name.publisher for name, _ in found})
-        attestations = 0
-        for name, decided in found:
-            for record, one, is_needed in self._records(walk, name, decided):
-                releases += 1
-                if can_look and is_needed:
-                    self._at = 5
-                    for why in self._content.problems(record):
-                        self._problem(why, f"{record.name} {record.version}")
-                self._at = 4
-                if is_needed:
-                    attestations += self._attestations(record, one)
-                # Records are read once, and there may be a hundred thousand.
-                walk.accepted_targets.clear()
-        facts = self._step(4)
-        facts["releases"] = releases
-        if attestations:
-            facts["attestations"] = attestations
+        self._releases(walk, found)
         for why in tag_problems(self._shelf, walk):
             self._problem(why)
         memory = Memory(root=self._root, publishers=None)
@@ -272,6 +256,31 @@ class _Check(_Follower):
         for why in list_problems(self._shelf, state):
             self._problem(why)
         self._step(5).update(self._content.facts())
+
+    def _releases(
+        self, walk: AuthorWalk, found: Sequence[tuple[ReleaseName, Chain]]
+    ) -> None:
+        """Look at every release: its record, its attestations and its content."""
+        releases = attestations = 0
+        can_look = self._begin_content({name.publisher for name, _ in found})
+        for name, decided in found:
+            policy = offline_role.publisher_policy(walk, decided, name, LIMITS)
+            for record, one, is_needed in self._records(walk, name, decided):
+                releases += 1
+                if can_look and is_needed:
+                    self._at = 5
+                    for why in self._content.problems(record):
+                        self._problem(why, f"{record.name} {record.version}")
+                self._at = 4
+                if is_needed:
+                    proof = partial(prove_record, walk, decided, policy)
+                    attestations += self._attestations(proof, record, one)
+                # Records are read once, and there may be a hundred thousand.
+                walk.accepted_targets.clear()
+        facts = self._step(4)
+        facts["releases"] = releases
+        if attestations:
+            facts["attestations"] = attestations
 
     def report(self) -> Report:
         """Return what was found."""
@@ -406,11 +415,23 @@ class _Check(_Follower):
             is_usable = record.artifact.digest not in withdrawn
             yield record, one, is_usable and self._select.takes(name, one)
 
-    def _attestations(self, record: ReleaseRecord, one: Candidate) -> int:
-        """Look at the envelopes that a release names; return how many there are."""
+    def _attestations(
+        self,
+        prove: Callable[[Source, Candidate, ReleaseRecord], object],
+        record: ReleaseRecord,
+        one: Candidate,
+    ) -> int:
+        """Look at what a release is attested by; return how many envelopes it names."""
+        where = f"{record.name} {record.version}"
         named = named_envelopes(record, one.entry)
-        for why in envelope_problems(self._shelf, named):
-            self._problem(why, f"{record.name} {record.version}")
+        problems = list(envelope_problems(self._shelf, named))
+        for why in problems:
+            self._problem(why, where)
+        if not problems:
+            try:
+                prove(self._shelf, one, record)
+            except SupplyChainError as why:
+                self._problem(why, where)
         return len(named)
 
     def _withdrawn(

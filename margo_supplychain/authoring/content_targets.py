@@ -15,6 +15,7 @@ which metadata devices read.
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.place import Progress
     from margo_supplychain.authoring.placement import Mirrored
     from margo_supplychain.authoring.release import Release
-    from margo_supplychain.authoring.work import NewRelease, Work
+    from margo_supplychain.authoring.work import Attested, NewRelease, Work
     from margo_supplychain.formats.digests import Descriptor
     from margo_supplychain.formats.record import Component
     from margo_supplychain.transport.network import Network
@@ -52,6 +53,8 @@ _LOCATION_HINT: Final = (
 )
 
 
+# What BuildKit and Docker call the type of a statement, and what cosign calls it.
+_PREDICATE_TYPES: Final = ("in-toto.io/predicate-type", "predicateType")
 _COMPONENT_HINT: Final = (
     "give it a repository of its own, and say so in margo.yaml: devices pull it from "
     "there"
@@ -174,10 +177,7 @@ class ContentTargets:
         absent = one.content.digest in (release.elsewhere | release.in_place)
         try:
             found = RegistryReference.parse(one.repository)
-            is_own = found.host == parent.host and found.path.startswith(
-                f"{parent.path}/"
-            )
-            is_pushed = is_own and not absent
+            is_pushed = _is_below(found, parent) and not absent
             if is_pushed:
                 registry_tag(one.revision)
         except OciFormatError as why:
@@ -210,13 +210,16 @@ class ContentTargets:
 
     def put(self, work: Work) -> Stored:
         """Put the content of an edit where devices will look for it; see `put_new`."""
-        return self.put_new(work.new, kept=work.kept, progress=work.progress)
+        return self.put_new(
+            work.new, kept=work.kept, attested=work.attested, progress=work.progress
+        )
 
     def put_new(
         self,
         new: Sequence[NewRelease],
         *,
         kept: Sequence[Release] = (),
+        attested: Sequence[Attested] = (),
         progress: Progress | None = None,
     ) -> Stored:
         """Check new content as devices do, and put it where they will look for it.
@@ -224,6 +227,7 @@ class ContentTargets:
         Args:
             new: located releases, with their records.
             kept: releases that are listed, and of which something was lost.
+            attested: attestations that refer to packages, for other tools.
             progress: told what is being copied.
 
         Raises:
@@ -244,7 +248,38 @@ class ContentTargets:
                 else:
                     pushing.there += self._require_there(home)
         pushing.run()
-        return Stored(pushing.new, pushing.there)
+        told = [text for one in attested for text in self._refer(one)]
+        return Stored(pushing.new, pushing.there, tuple(told))
+
+    def _refer(self, attested: Attested) -> Iterator[str]:
+        """Let attestations refer to a package where its registry lists what does.
+
+        Devices read none of these: nothing that goes wrong here is an error.
+        """
+        home = list(self.homes(attested.release))[-1]
+        if home.repository is None or not self._is_ours(home.repository):
+            return
+        for one in attested.envelopes:
+            try:
+                is_listed = self.open(home.repository).put_referrer(
+                    home.what,
+                    one.what,
+                    io.BytesIO(one.data),
+                    annotations=dict.fromkeys(_PREDICATE_TYPES, one.reference.type),
+                )
+            except SupplyChainError as why:
+                yield (
+                    f"{home.repository} does not list what attests to {home.shown}, "
+                    f"which other tools may look for: {why}"
+                )
+                return
+            if not is_listed:
+                return
+
+    def _is_ours(self, repository: str) -> bool:
+        found = RegistryReference.parse(repository)
+        parent = self._parent
+        return parent is not None and _is_below(found, parent)
 
     def lost(self, release: Release) -> tuple[Descriptor, ...]:
         """Return what is not where a listed release's content must be.
@@ -353,6 +388,10 @@ def _count(place: Sink, top: Descriptor) -> int:
             raise FetchError(f"there is no {what.digest}", url=place.url, missing=True)
         count += 1
     return count
+
+
+def _is_below(found: RegistryReference, parent: RegistryReference) -> bool:
+    return found.host == parent.host and found.path.startswith(f"{parent.path}/")
 
 
 def registry_location(release: Release) -> str | None:

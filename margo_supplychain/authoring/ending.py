@@ -69,7 +69,7 @@ def finish(
     restored = len(work.restored)
     if not work.top:
         if not work.staged.is_empty():
-            place.write(work)
+            work.warnings.extend(place.write(work).told)
         _remember(store, work, state.walk)
         return Written(blobs_restored=restored)
     if not time_checked:
@@ -81,6 +81,7 @@ def finish(
     if judge is not None:
         judge(overlay)
     stored = place.write(work)
+    work.warnings.extend(stored.told)
     with _uncertain():
         place.commit(work)
         joined = join_rivals(work, walk)

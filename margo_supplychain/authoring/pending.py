@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, Self, final
 
 from margo_supplychain.authoring.acceptance import judge
+from margo_supplychain.authoring.acceptance_provenance import prove_submitted
 from margo_supplychain.authoring.acceptance_signatures import Signatures
 from margo_supplychain.authoring.inbox_order import claims_of, in_order
 from margo_supplychain.authoring.prospect import Prospect
@@ -240,7 +241,9 @@ class Pending:
             RefusedError: he would refuse it.
             SupplyChainError: devices would; see `acceptance.judge`.
         """
-        self.told.extend(judge(self._prospect, submission).warnings)
+        judged = judge(self._prospect, submission)
+        prove_submitted(judged, submission, self._start.place)
+        self.told.extend(judged.warnings)
 
     def _is_known(self, publisher: str) -> bool:
         try:

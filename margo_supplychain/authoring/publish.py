@@ -12,7 +12,7 @@ Example:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from margo_supplychain.errors import ConflictError, RefusedError
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.repository import Repository
     from margo_supplychain.formats.digests import Digest
     from margo_supplychain.formats.names import ReleaseName, TargetPath
+    from margo_supplychain.formats.record import AttestationReference, ReleaseRecord
+    from margo_supplychain.formats.release_entry import ReleaseEntry
     from margo_supplychain.formats.versions import Version
     from margo_supplychain.verify.clock import Clock
     from margo_supplychain.verify.trust_store import TrustStore
@@ -41,6 +43,9 @@ class PublishedRelease:
         path: target path of its record.
         is_new: False when exactly this was listed before.
         role, role_version, expires: the role that lists it.
+        layout: number of the in-toto layout that it was made by, if its record has one.
+        attestations: what its record names.
+        summaries: how many verification summaries its entry names.
     """
 
     name: ReleaseName
@@ -51,6 +56,9 @@ class PublishedRelease:
     role: str
     role_version: int
     expires: datetime
+    layout: int | None = None
+    attestations: tuple[AttestationReference, ...] = ()
+    summaries: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +88,19 @@ class Published:
     warnings: tuple[str, ...]
 
 
+class _Listed(NamedTuple):
+    """One release as the edit lists it."""
+
+    record: ReleaseRecord
+    entry: ReleaseEntry
+
+
 def publish(
     repository: Repository,
     releases: Sequence[Release],
     *,
     keys: Sequence[Signer],
+    attestations: Sequence[bytes] = (),
     clock: Clock | None = None,
     time_checked: bool = False,
     state: TrustStore | None = None,
@@ -96,10 +112,14 @@ def publish(
         repository: where.
         releases: at least one, each of another version.
         keys: the applications' keys, and those of snapshot and timestamp.
+        attestations: envelopes about the one release; see `Edit.add_release`.
         clock, time_checked, state, progress: see `Repository.edit`.
 
     Raises:
-        RefusedError: nothing to publish, or a release that can't be listed.
+        RefusedError: nothing to publish, attestations of more than one release, or a
+            release that can't be listed.
+        ProvenanceError, AttestationError: it does not prove what its publisher
+            demands.
         SupplyChainError: see `Repository.edit`; nothing was published.
     """
     if not releases:
@@ -107,6 +127,7 @@ def publish(
             "there is nothing to publish",
             hint="name what `margo-supplychain release build` made",
         )
+    require_one(releases, attestations)
 
     def attempt() -> Published:
         with repository.edit(
@@ -116,8 +137,9 @@ def publish(
             state=state,
             progress=progress,
         ) as edit:
-            new = [edit.add_release(one) for one in releases]
-        return _result(edit, releases, new)
+            new = [edit.add_release(one, attestations=attestations) for one in releases]
+            listed = [_listed(edit, one) for one in releases]
+        return _result(edit, listed, new)
 
     try:
         return attempt()
@@ -126,9 +148,27 @@ def publish(
         return attempt()
 
 
-def _result(edit: Edit, releases: Sequence[Release], new: Sequence[bool]) -> Published:
+def require_one(releases: Sequence[Release], attestations: Sequence[bytes]) -> None:
+    """Refuse attestations of several releases: a link does not say whose it is.
+
+    Raises:
+        RefusedError: they are.
+    """
+    if attestations and len(releases) != 1:
+        raise RefusedError(
+            f"attestations of {len(releases)} releases can't be told apart",
+            hint="publish one release with its attestations, then the next",
+        )
+
+
+def _listed(edit: Edit, one: Release) -> _Listed:
+    record = edit.record(one.name, one.version)
+    return _Listed(record, edit.releases(one.name)[one.version])
+
+
+def _result(edit: Edit, releases: Sequence[_Listed], new: Sequence[bool]) -> Published:
     found = []
-    for one, is_new in zip(releases, new, strict=True):
+    for (one, entry), is_new in zip(releases, new, strict=True):
         role = edit.deciding_role(one.name)
         version, expires = edit.standing(role)
         found.append(
@@ -136,11 +176,14 @@ def _result(edit: Edit, releases: Sequence[Release], new: Sequence[bool]) -> Pub
                 name=one.name,
                 version=one.version,
                 artifact=one.artifact.digest,
-                path=one.name.release_path(one.version.tag),
+                path=one.path,
                 is_new=is_new,
                 role=role,
                 role_version=version,
                 expires=expires,
+                layout=one.layout,
+                attestations=one.attestations,
+                summaries=len(entry.summaries),
             )
         )
     timestamp, fresh_until = edit.standing("timestamp")

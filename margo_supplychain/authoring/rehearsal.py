@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.state import Judgement, State
     from margo_supplychain.authoring.work import Work
     from margo_supplychain.formats.names import ReleaseName
+    from margo_supplychain.formats.publisher_policy import PublisherPolicy
+    from margo_supplychain.formats.record import ReleaseRecord
     from margo_supplychain.formats.versions import Version
     from margo_supplychain.transport.protocols import Source
     from margo_supplychain.verify.proof import Proof
@@ -210,17 +212,31 @@ def prove_release(
             error has the trace.
         SupplyChainError: something that this takes can't be read.
     """
-    from margo_supplychain.verify.proof import ProvenanceDemand, prove
-
     found = chain.follow(walk, name)
-    policy = offline_role.publisher_policy(walk, found, name, LIMITS)
     listed = resolve.listed(found.deciding.signed, name)
     chosen = next(one for one in listed if one.version == version)
     record = artifact.fetch_record(walk, name, chosen, LIMITS)
+    policy = offline_role.publisher_policy(walk, found, name, LIMITS)
+    return prove_record(walk, found, policy, source, chosen, record, tier=tier)
+
+
+def prove_record(
+    walk: Walk,
+    found: chain.Chain,
+    policy: PublisherPolicy,
+    source: Source,
+    chosen: resolve.Candidate,
+    record: ReleaseRecord,
+    *,
+    tier: Literal["full", "summary"] = "full",
+) -> Proof:
+    """Judge how a release was made whose record is at hand; see `prove_release`."""
+    from margo_supplychain.verify.proof import ProvenanceDemand, prove
+
     return prove(
         walk,
         found,
-        name,
+        record.name,
         policy,
         record,
         record_digest=Digest("sha256", chosen.file.hashes["sha256"]),

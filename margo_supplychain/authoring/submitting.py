@@ -233,7 +233,10 @@ class _HandingIn:
             self._refuse_incomplete(lacking)
         else:
             work.warnings.extend(self._pending.told)
-        stored = start.place.push(work.new, work.kept, progress=work.progress)
+        stored = start.place.push(
+            work.new, work.kept, attested=work.attested, progress=work.progress
+        )
+        work.warnings.extend(stored.told)
         written = self._put(submission, stored, lacking)
         remember(start.store, self._state, work.warnings)
         return written
@@ -309,8 +312,9 @@ class _HandingIn:
         )
 
     def _content(self) -> tuple[Descriptor, ...]:
-        """Return the blobs that no registry of the vendor's has."""
-        found: dict[str, Descriptor] = {}
+        """Return the blobs that no registry of the vendor's has, and attestations."""
+        given = self._work.staged.attestations
+        found = {str(what.digest): what for what, _ in given.values()}
         for one in self._work.new:
             if self._start.place.comes_along(one.release):
                 parts = one.release.parts()

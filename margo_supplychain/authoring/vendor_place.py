@@ -14,6 +14,7 @@ of his own, or into the submission itself.
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn, final
 
 from margo_supplychain.authoring.content_targets import (
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.place import Progress
     from margo_supplychain.authoring.placement import Mirrored
     from margo_supplychain.authoring.release import Release
-    from margo_supplychain.authoring.work import NewRelease, Work
+    from margo_supplychain.authoring.work import Attested, NewRelease, Work
     from margo_supplychain.formats.digests import Descriptor
     from margo_supplychain.transport.network import Network
     from margo_supplychain.transport.protocols import Shelf, Source
@@ -59,6 +60,16 @@ def open_vendor_place(
     """
     source = open_source(where, network=network)
     return VendorPlace(source, network=network, mirrored=mirrored)
+
+
+@dataclass(slots=True)
+class _Group:
+    """What goes below one parent."""
+
+    targets: ContentTargets
+    new: list[NewRelease] = field(default_factory=list)
+    kept: list[Release] = field(default_factory=list)
+    attested: list[Attested] = field(default_factory=list)
 
 
 @final
@@ -166,6 +177,7 @@ class VendorPlace:
         new: Sequence[NewRelease],
         kept: Sequence[Release],
         *,
+        attested: Sequence[Attested] = (),
         progress: Progress | None,
     ) -> Stored:
         """Check new content as devices do, and push it to the vendor's registries.
@@ -173,28 +185,39 @@ class VendorPlace:
         Args:
             new: releases with their records.
             kept: releases that are listed, and of which something was lost.
+            attested: attestations, for those who look for them beside a package.
             progress: told what is being copied.
 
         Raises:
             VerificationError: every device would refuse it.
             RefusedError, FetchError, StorageError: it can't be put there.
         """
-        groups: dict[int, tuple[ContentTargets, list[NewRelease], list[Release]]] = {}
+        groups: dict[int, _Group] = {}
         for one in new:
             targets = self._targets_of(one.release)
             if targets is None:
                 check_release(one, progress=progress)
             else:
-                groups.setdefault(id(targets), (targets, [], []))[1].append(one)
+                groups.setdefault(id(targets), _Group(targets)).new.append(one)
         for release in kept:
             targets = self._targets_of(release)
             if targets is not None:
-                groups.setdefault(id(targets), (targets, [], []))[2].append(release)
+                groups.setdefault(id(targets), _Group(targets)).kept.append(release)
+        for each in attested:
+            targets = self._targets_of(each.release)
+            if targets is not None:
+                groups.setdefault(id(targets), _Group(targets)).attested.append(each)
         stored = [
-            targets.put_new(ours, kept=lost, progress=progress)
-            for targets, ours, lost in groups.values()
+            group.targets.put_new(
+                group.new, kept=group.kept, attested=group.attested, progress=progress
+            )
+            for group in groups.values()
         ]
-        return Stored(sum(one.new for one in stored), sum(one.there for one in stored))
+        return Stored(
+            sum(one.new for one in stored),
+            sum(one.there for one in stored),
+            tuple(text for one in stored for text in one.told),
+        )
 
     def _targets_of(self, release: Release) -> ContentTargets | None:
         """Return the registry that a release says it lies in, as its vendor's own."""

@@ -1,0 +1,120 @@
+"""How releases that vendors submit were made: judged before anything of them is kept.
+
+A record may name only a layout that its publisher's policy names, for this release. The
+attestations come in the submission itself, or are here already; what they prove is
+judged by the device's own code, over the repository as it would be. One release's are
+in memory at a time, and written before its record is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from margo_supplychain.authoring.attested import read_envelope
+from margo_supplychain.authoring.overlay import Overlay, Staged
+from margo_supplychain.authoring.rehearsal import prove_release
+from margo_supplychain.authoring.state import LIMITS
+from margo_supplychain.errors import RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from margo_supplychain.authoring.acceptance import Judged
+    from margo_supplychain.authoring.place import Place
+    from margo_supplychain.authoring.submission import Submission
+    from margo_supplychain.formats.digests import Descriptor, Digest
+    from margo_supplychain.formats.publisher_policy import PublisherPolicy
+    from margo_supplychain.formats.record import ReleaseRecord
+
+    Keep = Callable[[dict[Digest, tuple[Descriptor, bytes]]], None]
+    """Writes the envelopes of one release."""
+
+
+def require_known_layout(record: ReleaseRecord, policy: PublisherPolicy) -> None:
+    """Refuse a record by a layout that its publisher's policy does not have for it.
+
+    Raises:
+        RefusedError: the policy names no such layout, or another one for it, or it
+            demands one; or its attestations are more than devices read.
+    """
+    what = f"the record of {record.name} {record.version}"
+    size = sum(one.size for one in record.attestations)
+    if size > LIMITS.attestations:
+        raise RefusedError(
+            f"{what} names attestations of {size} bytes, more than the "
+            f"{LIMITS.attestations} that devices read"
+        )
+    if record.layout is None:
+        if policy.provenance == "required":
+            raise RefusedError(
+                f"{what} names no layout, and its publisher policy demands provenance",
+                hint="publish it with its links: --attestation FILE",
+            )
+        return
+    rule = policy.layout(record.layout)
+    if rule is None:
+        raise RefusedError(
+            f"{what} names layout {record.layout}, which its publisher policy does "
+            "not name",
+            hint="the publisher's offline key lists layouts: margo-supplychain app "
+            f"policy {record.name} --layout FILE --serves RANGE",
+        )
+    if not rule.serves(record.version, record.artifact.digest):
+        raise RefusedError(
+            f"{what} names layout {record.layout}, which does not serve it",
+            hint="publish it by the layout that is current for its version",
+        )
+
+
+def prove_submitted(
+    judged: Judged, submission: Submission, place: Place, *, keep: Keep | None = None
+) -> None:
+    """Judge how submitted releases were made, and keep what proves it.
+
+    Args:
+        judged: what was submitted, good but for this.
+        submission: with its content.
+        place: the repository, for what is there already.
+        keep: writes envelopes; None to judge alone.
+
+    Raises:
+        ProvenanceError, AttestationError: a release does not prove what its publisher
+            demands; nothing of it is kept.
+        RefusedError: an envelope is nowhere.
+        FetchError: one can't be read.
+    """
+    brought = {what.digest for what in submission.content}
+    for one in judged.records:
+        if one.is_withdrawn:
+            continue
+        found = _read(one.envelopes, brought, submission, place)
+        if one.proves:
+            walk = judged.after.walk
+            walk.role("targets", "root")  # where a device's walk begins
+            held = Overlay(Staged(attestations=found), place.source)
+            prove_release(walk, held, one.record.name, one.record.version)
+        if keep is not None and found:
+            keep(found)
+    found = _read(judged.summaries, brought, submission, place)
+    if keep is not None and found:
+        keep(found)
+
+
+def _read(
+    named: Iterable[Descriptor],
+    brought: set[Digest],
+    submission: Submission,
+    place: Place,
+) -> dict[Digest, tuple[Descriptor, bytes]]:
+    """Return those envelopes that come along, if all the others are here."""
+    found = {}
+    for what in named:
+        if what.digest in brought:
+            found[what.digest] = (what, read_envelope(submission.source, what))
+        elif not place.keeps(what):
+            raise RefusedError(
+                f"attestation {what.digest.short} is named, and neither comes along "
+                f"nor lies in {place.url}",
+                hint="hand it in again, with all its attestations",
+            )
+    return found

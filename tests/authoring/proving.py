@@ -1,0 +1,148 @@
+"""A vendor whose policy demands provenance, for the tests of publishing it.
+
+The pipeline's links are written by hand (`tests.world.provenance`), and its layout is
+signed by the vendor's offline key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from margo_supplychain.formats.attestation_rules import PolicyKey, SummaryRule
+from margo_supplychain.formats.dsse import PAYLOAD
+from margo_supplychain.formats.pins import Pin
+from margo_supplychain.formats.times import format_time
+from margo_supplychain.signing.envelopes import sign_envelope
+from margo_supplychain.verify.policy import Policy
+from tests.authoring.trust import OPEN, PUMP, key
+from tests.world.provenance import SUMMARY, Run, encode, envelope, layout
+from tests.world.repository import key as world_key
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from margo_supplychain.authoring.edit import Edit
+    from margo_supplychain.authoring.publish import Published
+    from margo_supplychain.authoring.release import Release
+    from margo_supplychain.formats.digests import Digest
+    from margo_supplychain.formats.names import ReleaseName
+    from margo_supplychain.formats.publisher_policy import PublisherPolicy
+    from tests.authoring.trust import Vendor
+
+ANY: Final = Pin.range("*", grammar="npm")
+PROVEN: Final = Policy.from_toml(
+    b'[policy."*/*"]\nrequire = ["signed", "provenance"]\n'
+)
+
+
+def signed_layout(offline: str = "offline", **changes: Any) -> bytes:
+    """Return the pipeline's layout, signed by the vendor's offline key."""
+    return sign_envelope(PAYLOAD, encode(layout(**changes)), [key(offline)])
+
+
+def demand(
+    edit: Edit,
+    name: ReleaseName = PUMP,
+    *,
+    offline: str = "offline",
+    policy: PublisherPolicy = OPEN,
+) -> None:
+    """Let the offline key demand that releases are made by the pipeline."""
+    edit.set_policy(name, replace(policy, provenance="required"))
+    edit.add_layout(name, signed_layout(offline), serves=ANY)
+
+
+def make_demanding(vendor: Vendor) -> Vendor:
+    """Create a repository whose policy of acme/pump-monitor demands provenance."""
+    vendor.create_with_pump()
+    with vendor.repository.edit(vendor.keys, clock=vendor.clock) as edit:
+        demand(edit)
+    return vendor
+
+
+def run_of(release: Release) -> Run:
+    """Return an honest run of the pipeline that made a release."""
+    return Run(str(release.version), release.artifact)
+
+
+def links_of(release: Release) -> list[bytes]:
+    """Return the links of that run, in the order in which they were recorded."""
+    return [one.data for one in run_of(release).documents().values()]
+
+
+def publish_proven(
+    vendor: Vendor,
+    version: str,
+    attestations: Sequence[bytes] | None = None,
+    **options: Any,
+) -> Published:
+    """Publish a release with its links, or with these attestations."""
+    made = vendor.release(version)
+    given = links_of(made) if attestations is None else attestations
+    return vendor.publish(version, attestations=given, **options)
+
+
+# --- verification summaries ----------------------------------------------------------
+
+
+def allow_summaries(edit: Edit, verifier: str, name: ReleaseName = PUMP) -> None:
+    """Let the offline key name whose summaries stand for the chain."""
+    from datetime import timedelta
+
+    policy = edit.policy(name)
+    if policy is None:
+        raise ValueError(f"{name} has no policy")
+    named = PolicyKey.of(world_key(verifier).public_key)
+    rule = SummaryRule(keyids=(named.keyid,), threshold=1, max_age=timedelta(days=30))
+    edit.set_policy(name, replace(policy, keys=(named,), summary=rule))
+
+
+def summary(
+    vendor: Vendor,
+    release: Release,
+    *,
+    verifier: str = "verifier",
+    when: datetime | None = None,
+    record: Digest | None = None,
+) -> bytes:
+    """Return a verification summary of a listed release, signed by a verifier.
+
+    Args:
+        vendor: whose repository lists it.
+        release: what it is about.
+        verifier: the name of its key.
+        when: it was verified; now by default.
+        record: the digest that it says the record has; its own by default.
+    """
+    with vendor.repository.edit((), clock=vendor.clock) as edit:
+        known = edit.record(release.name, release.version)
+        policy = edit.policy(release.name)
+    from margo_supplychain.formats.digests import Digest
+
+    found = Digest.of(known.to_bytes()) if record is None else record
+    rule = None if policy is None else policy.layout(known.layout or 0)
+    inputs = [{"uri": known.path, "digest": {"sha256": found.hex}}]
+    if rule is not None:
+        inputs.append(
+            {
+                "uri": release.name.layout_path(rule.number),
+                "digest": {"sha256": rule.digest.hex},
+            }
+        )
+    predicate = {
+        "verifier": {"id": "https://verifier.example"},
+        "timeVerified": format_time(when or vendor.clock.when),
+        "resourceUri": f"margo-supplychain:{release.name}@{release.version}",
+        "policy": {
+            "uri": release.name.policy_path(1),
+            "digest": {"sha256": found.hex},
+        },
+        "inputAttestations": inputs,
+        "verificationResult": "PASSED",
+        "verifiedLevels": [],
+        "x-functionaries": [],
+    }
+    said = run_of(release).said(SUMMARY, predicate)
+    return envelope(said, verifier)
