@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from margo_supplychain.authoring import policy_rules, rules
+from margo_supplychain.authoring import policy_keys, policy_rules, rules
 from margo_supplychain.errors import FetchError, RefusedError, VerificationError
 from margo_supplychain.formats.publisher_policy import FORMAT, Reinstatement
 
@@ -49,13 +49,18 @@ def replace_policy(
         listed=work.listed(name),
         role_version=work.state.version(deciding),
     )
+    of_keys = policy_keys.check_policy_keys(work, name, old, policy)
     path = name.policy_path(FORMAT)
     work.put(work.offline(name), path, policy.to_bytes(), custom=None)
     work.applications.add(name)
     listed = work.listed(name)
-    work.warnings.extend(rules.policy_warnings(name, policy, listed))
-    said = policy_rules.changes_said(name, old, policy, listed, needless=needless)
-    work.warnings.extend(said)
+    said = [
+        *rules.policy_warnings(name, policy, listed),
+        *policy_rules.changes_said(name, old, policy, listed, needless=needless),
+        *of_keys,
+    ]
+    # One edit may change a policy twice: what follows of it all is said once.
+    work.warnings.extend(one for one in said if one not in work.warnings)
     if void_marks(work, name, policy) and work.can_sign(deciding):
         work.changes.change(deciding)
     # What came with its mark may have come without its content: devices look first.

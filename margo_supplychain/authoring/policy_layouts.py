@@ -10,8 +10,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from margo_supplychain import threshold
-from margo_supplychain.authoring import layouts, policies, policy_rules
+from margo_supplychain.authoring import (
+    layouts,
+    policies,
+    policy_keys,
+    policy_rules,
+)
 from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.errors import FetchError, RefusedError, VerificationError
 from margo_supplychain.formats.digests import Digest
@@ -55,7 +59,7 @@ def add_layout(
     _require_signed(work, name, file)
     _require_time(work, file.layout, expires)
     work.warnings.extend(layouts.check(file.layout, expires=expires))
-    _check_functionaries(work, name, file.layout)
+    policy_keys.check_functionaries(work, name, file.layout)
     digest = Digest.of(envelope)
     for rule in policy.layouts:
         if (rule.digest, rule.range) == (digest, serves):
@@ -243,48 +247,3 @@ def _require_time(work: Work, layout: Layout, expires: datetime | None) -> None:
             "by it",
             hint="build it anew with a later expiry, or give one: --layout-expires",
         )
-
-
-def _check_functionaries(work: Work, name: ReleaseName, layout: Layout) -> None:
-    """Compare functionaries with the keys of the repository.
-
-    Raises:
-        RefusedError: whoever holds the online keys can do every step alone: such links
-            prove nothing that the release's own signature does not.
-    """
-    online = _materials(work, work.deciding(name), "snapshot", "timestamp")
-    offline = _materials(work, "root", "targets", work.offline(name))
-    alone, shared, kept_apart = [], [], []
-    for step in layout.steps:
-        keys = {threshold.material(layout.keys[keyid]) for keyid in step.keyids}
-        if len(keys & online) >= step.threshold:
-            alone.append(step.name)
-        if keys & online:
-            shared.append(step.name)
-        if keys & offline:
-            kept_apart.append(step.name)
-    if len(alone) == len(layout.steps):
-        raise RefusedError(
-            f"the online keys of this repository can do every step of the layout of "
-            f"{name}: it proves nothing that a release does not say already",
-            hint="give at least one step to a functionary with a key of its own",
-        )
-    if shared:
-        work.warnings.append(
-            f"an online key of this repository is a functionary of "
-            f"{', '.join(shared[:5])}: whoever steals it can release and do that, too"
-        )
-    if kept_apart:
-        work.warnings.append(
-            f"an offline key of this repository is a functionary of "
-            f"{', '.join(kept_apart[:5])}: it should not be where software is made"
-        )
-
-
-def _materials(work: Work, *roles: str) -> frozenset[str]:
-    found: set[str] = set()
-    for role in roles:
-        who = work.changes.who(role)
-        if who is not None:
-            found.update(who.materials())
-    return frozenset(found)

@@ -117,6 +117,9 @@ def _functionaries(
         if now is None:
             yield f"links of {name} by {key[:12]} count again"
             continue
+        lost = [each for each in one.survivors if each not in now.survivors]
+        if lost:
+            yield f"of {name} by {key[:12]} survives no more: {versions(lost, listed)}"
         more = [each for each in now.survivors if each not in one.survivors]
         if more:
             yield f"of {name} by {key[:12]} survives as well: {versions(more, listed)}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from margo_supplychain.cli import describe, signing_keys
+from margo_supplychain.cli.app_proof import proof_options
 from margo_supplychain.cli.arguments import (
     ARTIFACT,
     ARTIFACT_OR_NONE,
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.publisher_policy import Provenance
     from margo_supplychain.formats.versions import Version
 
+_LAYOUT = (
+    "app policy acme/pump-monitor --provenance required --layout layout.json "
+    "--serves '^1.0'"
+)
 _KEYS = (*signing_keys.PUBLISHER, *signing_keys.ONLINE)
 
 
@@ -129,6 +134,7 @@ def add(
             "app policy acme/pump-monitor",
             "app policy acme/pump-monitor --minimum-version 1.2.1",
             "app policy acme/pump-monitor --downgrade-to 1.1.0",
+            _LAYOUT,
         ],
         exits=[0, 2, 3, 4, 5, 6],
         follow="app show acme/pump-monitor",
@@ -157,6 +163,7 @@ def add(
     help="Let devices go back to this release: replaces those named before.",
 )
 @_provenance_option
+@proof_options
 @signs
 @submits
 def policy(author: Author, *, name: ReleaseName, **options: Any) -> Result:
@@ -164,12 +171,15 @@ def policy(author: Author, *, name: ReleaseName, **options: Any) -> Result:
     from margo_supplychain.cli.app_policy import PolicyChanges, require_policy
 
     changes = PolicyChanges(**options)
+    changes.proof.check()
     if not changes.any:
         with author.look() as edit:
             require_policy(edit, name)
         return _result(edit, name, changed=False, lines=[str(name)], follow=None)
-    with author.edit(*_KEYS) as edit:
-        changed = changes.apply(edit, name)
+    with author.keyring() as keyring:
+        given = changes.proof.read_keys(keyring)
+        with author.edit_with(keyring, *_KEYS) as edit:
+            changed = changes.apply(edit, name, given)
     verb = "changed" if changed else "unchanged"
     lines = [f"{verb} the policy of {name}"]
     follow = f"app show {name}"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from margo_supplychain.cli.app_proof import type_name
 from margo_supplychain.cli.arguments import NONE
+from margo_supplychain.cli.describe import date, span
 from margo_supplychain.errors import FetchError, RefusedError, VerificationError
 from margo_supplychain.formats import strict_json
 from margo_supplychain.formats.digests import Digest
@@ -14,10 +16,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from margo_supplychain.authoring.edit import Edit
+    from margo_supplychain.cli.app_proof import GivenKeys, ProofChanges
+    from margo_supplychain.formats.attestation_rules import AttestationRule
     from margo_supplychain.formats.names import ReleaseName
-    from margo_supplychain.formats.publisher_policy import Provenance, PublisherPolicy
+    from margo_supplychain.formats.publisher_policy import (
+        LayoutRule,
+        Provenance,
+        PublisherPolicy,
+    )
     from margo_supplychain.formats.release_entry import ReleaseEntry
     from margo_supplychain.formats.versions import Version
+
+_MANY: Final = 5  # releases in one line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +38,7 @@ class PolicyChanges:
         minimum_version: a version, or `none`.
         reinstate: releases by version or artifact digest.
         downgrade_to: likewise; all of them, or `none`.
+        proof: what is demanded of how releases are made.
     """
 
     epoch: int | None
@@ -35,11 +46,12 @@ class PolicyChanges:
     minimum_version: Version | str | None
     reinstate: Sequence[Version | Digest]
     downgrade_to: Sequence[Version | Digest | str]
+    proof: ProofChanges
 
     @property
     def any(self) -> bool:
         """Whether anything was asked for."""
-        return any(
+        return self.proof.any or any(
             one not in (None, ())
             for one in (
                 self.epoch,
@@ -50,8 +62,13 @@ class PolicyChanges:
             )
         )
 
-    def apply(self, edit: Edit, name: ReleaseName) -> bool:
+    def apply(self, edit: Edit, name: ReleaseName, given: GivenKeys) -> bool:
         """Change the policy in an edit; return whether that made a difference.
+
+        Args:
+            edit: where.
+            name: whose policy.
+            given: the public keys that `proof` names.
 
         Raises:
             RefusedError: no such application or release, or a rule against it.
@@ -61,19 +78,30 @@ class PolicyChanges:
         for one in self.reinstate:
             for version in _versions(releases, one, name):
                 changed = edit.reinstate(name, version) or changed
+        if self.proof.layout is not None:
+            before = edit.policy(name)
+            self.proof.apply_layout(edit, name)
+            changed = edit.policy(name) != before or changed
         policy = self._standing(edit, name)
         if self.epoch is not None:
             policy = replace(policy, epoch=self.epoch)
         if self.provenance is not None:
             policy = replace(policy, provenance=self.provenance)
         if self.minimum_version is not None:
-            given = self.minimum_version
+            wanted = self.minimum_version
             policy = replace(
-                policy, minimum_version=None if isinstance(given, str) else given
+                policy, minimum_version=None if isinstance(wanted, str) else wanted
             )
         if self.downgrade_to:
             policy = replace(
                 policy, downgrade_to=_digests(releases, self.downgrade_to, name)
+            )
+        if self.proof.any:
+            policy = self.proof.applied(
+                policy,
+                given,
+                _digests(releases, self.proof.survivors, name),
+                edit.functionaries(name) if self.proof.revoked else {},
             )
         return edit.set_policy(name, policy) or changed
 
@@ -123,6 +151,68 @@ def policy_lines(
         for one in policy.reinstated
     ]
     lines += [("downgrade to", _named(one, releases)) for one in policy.downgrade_to]
+    lines += [
+        (f"layout {rule.number}", layout_text(rule, releases))
+        for rule in policy.layouts
+    ]
+    lines += [("statement", _statement(rule)) for rule in policy.attestations]
+    if policy.summary is not None:
+        rule = policy.summary
+        lines.append(
+            (
+                "summary",
+                f"{_by(rule.keyids, rule.threshold)}, at most {span(rule.max_age)} old",
+            )
+        )
+    lines += _revoked(policy, releases)
+    return lines
+
+
+def layout_text(rule: LayoutRule, releases: Mapping[Version, ReleaseEntry]) -> str:
+    """Return which releases a layout serves: `serves ^1.0`, or which it still does."""
+    if rule.range is not None:
+        text = f"serves {rule.range}"
+    else:
+        names = [_named(one, releases) for one in rule.artifacts[:_MANY]]
+        if len(rule.artifacts) > _MANY:
+            names.append(f"{len(rule.artifacts) - _MANY} more")
+        text = f"superseded, serves {', '.join(names)} alone"
+    if rule.expires is not None:
+        text += f", until {date(rule.expires)}"
+    return text
+
+
+def _statement(rule: AttestationRule) -> str:
+    text = f"{type_name(rule.type)} {_by(rule.keyids, rule.threshold)}"
+    if rule.builders:
+        text += f", built by {' or '.join(rule.builders)}"
+    if rule.sources:
+        text += f", from {' or '.join(rule.sources)}"
+    return text
+
+
+def _by(keyids: Sequence[str], threshold: int) -> str:
+    names = ", ".join(one[:12] for one in keyids)
+    return f"by {names}" if len(keyids) == 1 else f"by {threshold} of {names}"
+
+
+def _revoked(
+    policy: PublisherPolicy, releases: Mapping[Version, ReleaseEntry]
+) -> list[tuple[str, str]]:
+    """Return the revoked functionaries, those with the same survivors in one line.
+
+    A functionary stands there by key id and by material, so that no other id helps.
+    """
+    found: dict[tuple[Digest, ...], list[str]] = {}
+    for one in policy.revoked_functionaries:
+        found.setdefault(one.survivors, []).append(one.key[:12])
+    lines = []
+    for survivors, keys in found.items():
+        names = [_named(one, releases) for one in survivors[:_MANY]]
+        if len(survivors) > _MANY:
+            names.append(f"{len(survivors) - _MANY} more")
+        left = f"{', '.join(names)} survive" if names else "nothing survives"
+        lines.append(("revoked", f"{', '.join(keys)}: {left}"))
     return lines
 
 

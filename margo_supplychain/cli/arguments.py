@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from margo_supplychain.formats.digests import Digest
     from margo_supplychain.formats.names import ReleaseName
+    from margo_supplychain.formats.pins import Pin
     from margo_supplychain.formats.versions import Version
 
 
@@ -97,6 +98,12 @@ def _artifact_or_none(text: str) -> Version | Digest | str:
     return NONE if text == NONE else _artifact(text)
 
 
+def _range(text: str) -> Pin:
+    from margo_supplychain.formats.pins import Pin
+
+    return Pin.range(text, grammar="npm")
+
+
 def _span(text: str) -> timedelta:
     from margo_supplychain.formats.times import parse_span
 
@@ -119,4 +126,5 @@ VERSION_OR_NONE: Final = _Parsed("version|none", _version_or_none)
 ARTIFACT: Final = _Parsed("version|digest", _artifact)
 ARTIFACT_OR_NONE: Final = _Parsed("version|digest|none", _artifact_or_none)
 PLATFORM: Final = _Parsed("platform", _platform)
+VERSION_RANGE: Final = _Parsed("range", _range)
 SPAN: Final = _Parsed("span", _span)

@@ -47,6 +47,10 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
         "margo_supplychain.cli.root:root",
         "change who signs what, several people apart",
     ),
+    "layout": (
+        "margo_supplychain.cli.layout:layout",
+        "say which steps make a release, and who does them",
+    ),
     "release": (
         "margo_supplychain.cli.release:release",
         "build, publish and withdraw releases",

@@ -1,0 +1,462 @@
+"""What `app policy` says of provenance: layouts, statements, summaries, functionaries.
+
+Example:
+    >>> @app.command()
+    ... @proof_options
+    ... def policy(*, proof: ProofChanges, **options: Any) -> Result: ...
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import click
+
+from margo_supplychain.cli.arguments import ARTIFACT_OR_NONE, NONE, SPAN, VERSION_RANGE
+from margo_supplychain.cli.files import read_named
+from margo_supplychain.cli.signing_keys import read_public
+from margo_supplychain.errors import FormatError, RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime, timedelta
+
+    from securesystemslib.signer import Key
+
+    from margo_supplychain.authoring.edit import Edit
+    from margo_supplychain.cli.output import Result
+    from margo_supplychain.formats.attestation_rules import AttestationRule, PolicyKey
+    from margo_supplychain.formats.digests import Digest
+    from margo_supplychain.formats.names import ReleaseName
+    from margo_supplychain.formats.pins import Pin
+    from margo_supplychain.formats.publisher_policy import PublisherPolicy
+    from margo_supplychain.formats.versions import Version
+    from margo_supplychain.signing.keyring import Keyring
+
+# Without version: it stands for every version of the predicate.
+TYPES: Final[Mapping[str, str]] = {
+    "provenance": "https://slsa.dev/provenance",
+    "sbom-cyclonedx": "https://cyclonedx.org/bom",
+    "sbom-spdx": "https://spdx.dev/Document",
+    "vex-openvex": "https://openvex.dev/ns",
+    "vex-csaf": ("https://docs.oasis-open.org/csaf/csaf/v2.0/csaf_json_schema.json"),
+    "test-result": "https://in-toto.io/attestation/test-result",
+    "review": "https://in-toto.io/attestation/human-review/vcs",
+}
+_ELSEWHERE: Final = {
+    "link": "links are demanded by a layout: --layout FILE --serves RANGE",
+    "summary": "summaries are signed by --summary-key",
+}
+_KEYID: Final = re.compile(r"[0-9a-f]{8,64}", re.ASCII)
+_NUMBERED: Final = re.compile(r"([1-9][0-9]{0,6})=(.+)", re.ASCII)
+
+
+class GivenKeys(NamedTuple):
+    """Public keys that options name, read before anything is changed.
+
+    Args:
+        attestations: predicate type → keys; empty to demand it no more.
+        summary: of those who sign summaries.
+        revoked: as typed → the ids under which the functionary's links count no more;
+            None for a key id, which the layouts are asked for.
+    """
+
+    attestations: Mapping[str, Sequence[Key]]
+    summary: Sequence[Key]
+    revoked: Mapping[str, tuple[str, ...] | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProofChanges:
+    """What `app policy` shall change of provenance; None and () change nothing."""
+
+    layout: str | None = None
+    serves: Pin | None = None
+    layout_expires: Sequence[str] = ()
+    attestations: Sequence[str] = ()
+    attestation_threshold: int | None = None
+    builders: Sequence[str] = ()
+    sources: Sequence[str] = ()
+    summary_keys: Sequence[str] = ()
+    summary_threshold: int | None = None
+    summary_max_age: timedelta | None = None
+    revoked: Sequence[str] = ()
+    survivors: Sequence[Version | Digest | str] = ()
+
+    @property
+    def any(self) -> bool:
+        """Whether anything was asked for."""
+        return any(getattr(self, one.name) not in (None, ()) for one in fields(self))
+
+    def check(self) -> None:
+        """Refuse options that say nothing without others.
+
+        Raises:
+            click.UsageError: such as `--serves` without `--layout`.
+        """
+        if (self.layout is None) != (self.serves is None):
+            raise click.UsageError(
+                "--layout and --serves go together: which versions are made by it?"
+            )
+        if self.survivors and not self.revoked:
+            raise click.UsageError("--survivor goes with --revoke-functionary")
+        if self.attestation_threshold is not None and not self.attestations:
+            raise click.UsageError("--attestation-threshold goes with --attestation")
+        if NONE in self.summary_keys and len(self.summary_keys) > 1:
+            raise click.UsageError("--summary-key none goes alone")
+
+    def read_keys(self, keyring: Keyring) -> GivenKeys:
+        """Read the public keys that are named.
+
+        Raises:
+            FormatError, SignerError: one can't be read.
+            click.UsageError: not TYPE=KEY.pub.
+        """
+        from margo_supplychain.threshold import material
+
+        statements: dict[str, list[Key]] = {}
+        for text in self.attestations:
+            name, divided, uris = text.partition("=")
+            if not (name and divided and uris):
+                raise click.UsageError(
+                    f"--attestation {text!r:.80} is not TYPE=KEY.pub[,KEY.pub…]"
+                )
+            keys = statements.setdefault(_type(name), [])
+            if uris != NONE:
+                keys += [read_public(keyring, uri).key for uri in uris.split(",")]
+        revoked: dict[str, tuple[str, ...] | None] = {}
+        for text in self.revoked:
+            if _KEYID.fullmatch(text) is not None and not Path(text).exists():
+                revoked[text] = None
+            else:
+                key = read_public(keyring, text).key
+                revoked[text] = (key.keyid, material(key))
+        return GivenKeys(
+            attestations=statements,
+            summary=[
+                read_public(keyring, uri).key
+                for uri in self.summary_keys
+                if uri != NONE
+            ],
+            revoked=revoked,
+        )
+
+    def apply_layout(self, edit: Edit, name: ReleaseName) -> int | None:
+        """List the layout that is given, in an edit; return its number.
+
+        Raises:
+            RefusedError, FormatError: as `Edit.add_layout`.
+        """
+        if self.layout is None or self.serves is None:
+            return None
+        from margo_supplychain.provenance.layouts import MAX_LAYOUT
+
+        path = Path(self.layout)
+        data = read_named(path, limit=MAX_LAYOUT, what="a signed layout")
+        bare = [one for one in self.layout_expires if "=" not in one]
+        if len(bare) > 1:
+            raise click.UsageError("--layout-expires is given twice for one layout")
+        expires = _moment(bare[0]) if bare else None
+        try:
+            return edit.add_layout(name, data, serves=self.serves, expires=expires)
+        except FormatError as why:
+            why.args = (f"{path}: {why}",)
+            raise
+
+    def applied(
+        self,
+        policy: PublisherPolicy,
+        given: GivenKeys,
+        survivors: tuple[Digest, ...],
+        functionaries: Mapping[str, Key],
+    ) -> PublisherPolicy:
+        """Return a policy with all that is asked for, but a new layout.
+
+        Args:
+            policy: as it stands.
+            given: from `read_keys`.
+            survivors: artifacts of `--survivor`.
+            functionaries: of the application's layouts, by key id.
+
+        Raises:
+            RefusedError: what is not there, or would mean nothing.
+        """
+        policy = self._expires(policy)
+        policy = self._statements(policy, given)
+        policy = self._summary(policy, given)
+        used = {keyid for rule in policy.attestations for keyid in rule.keyids}
+        if policy.summary is not None:
+            used.update(policy.summary.keyids)
+        policy = replace(
+            policy, keys=tuple(one for one in policy.keys if one.keyid in used)
+        )
+        return self._revocations(policy, given, survivors, functionaries)
+
+    def _expires(self, policy: PublisherPolicy) -> PublisherPolicy:
+        for text in self.layout_expires:
+            found = _NUMBERED.fullmatch(text)
+            if found is None:
+                if self.layout is None:
+                    raise click.UsageError(
+                        f"--layout-expires {text!r:.80} is not N=DATE"
+                    )
+                continue
+            number = int(found[1])
+            rule = policy.layout(number)
+            if rule is None:
+                known = ", ".join(str(one.number) for one in policy.layouts) or "none"
+                raise RefusedError(
+                    f"there is no layout {number}", hint=f"its layouts are {known}"
+                )
+            end = None if found[2] == NONE else _moment(found[2])
+            changed = tuple(
+                replace(one, expires=end) if one is rule else one
+                for one in policy.layouts
+            )
+            policy = replace(policy, layouts=changed)
+        return policy
+
+    def _statements(self, policy: PublisherPolicy, given: GivenKeys) -> PublisherPolicy:
+        from margo_supplychain.formats.attestation_rules import AttestationRule
+
+        rules = {one.type: one for one in policy.attestations}
+        keys = {one.keyid: one for one in policy.keys}
+        for type_, signers in given.attestations.items():
+            before = rules.pop(type_, None)
+            if not signers:
+                continue
+            keys.update(_policy_keys(signers))
+            rules[type_] = AttestationRule(
+                type=type_,
+                keyids=tuple(dict.fromkeys(one.keyid for one in signers)),
+                threshold=self.attestation_threshold or 1,
+                builders=() if before is None else before.builders,
+                sources=() if before is None else before.sources,
+            )
+        if self.builders or self.sources:
+            type_ = _provenance(rules)
+            if self.builders:
+                named = tuple(one for one in self.builders if one != NONE)
+                rules[type_] = replace(rules[type_], builders=named)
+            if self.sources:
+                named = tuple(one for one in self.sources if one != NONE)
+                rules[type_] = replace(rules[type_], sources=named)
+        return replace(
+            policy, attestations=tuple(rules.values()), keys=tuple(keys.values())
+        )
+
+    def _summary(self, policy: PublisherPolicy, given: GivenKeys) -> PublisherPolicy:
+        from margo_supplychain.formats.attestation_rules import SummaryRule
+
+        if NONE in self.summary_keys:
+            return replace(policy, summary=None)
+        if not (self.summary_keys or self.summary_threshold or self.summary_max_age):
+            return policy
+        before = policy.summary
+        keys = {one.keyid: one for one in policy.keys}
+        keys.update(_policy_keys(given.summary))
+        keyids = tuple(dict.fromkeys(one.keyid for one in given.summary))
+        if not keyids and before is not None:
+            keyids = before.keyids
+        age = self.summary_max_age or (None if before is None else before.max_age)
+        if not keyids or age is None:
+            raise click.UsageError(
+                "summaries need --summary-key and --summary-max-age: who vouches, and "
+                "for how long?"
+            )
+        threshold = self.summary_threshold
+        if threshold is None:
+            kept = before is not None and before.keyids == keyids
+            threshold = before.threshold if kept and before is not None else 1
+            if not kept and len(keyids) > 1:
+                raise click.UsageError(
+                    f"--summary-threshold is missing: {len(keyids)} keys are given, "
+                    f"and 1 to {len(keyids)} of them may be enough"
+                )
+        rule = SummaryRule(keyids=keyids, threshold=threshold, max_age=age)
+        return replace(policy, summary=rule, keys=tuple(keys.values()))
+
+    def _revocations(
+        self,
+        policy: PublisherPolicy,
+        given: GivenKeys,
+        survivors: tuple[Digest, ...],
+        functionaries: Mapping[str, Key],
+    ) -> PublisherPolicy:
+        from margo_supplychain.formats.publisher_policy import RevokedFunctionary
+
+        revoked = {one.key: one for one in policy.revoked_functionaries}
+        for text, known in given.revoked.items():
+            for keyid in known or _ids(text, functionaries):
+                if self.survivors or keyid not in revoked:
+                    revoked[keyid] = RevokedFunctionary(key=keyid, survivors=survivors)
+        return replace(policy, revoked_functionaries=tuple(revoked.values()))
+
+
+def _ids(text: str, functionaries: Mapping[str, Key]) -> tuple[str, ...]:
+    """Return the ids of the functionary whose key id begins so: its own and material.
+
+    Raises:
+        RefusedError: no layout names such a key, or several.
+    """
+    from margo_supplychain.threshold import material
+
+    found = {
+        material(key): keyid
+        for keyid, key in functionaries.items()
+        if keyid.startswith(text)
+    }
+    if len(found) == 1:
+        ((key, keyid),) = found.items()
+        return (key,) if len(keyid) != 64 else (keyid, key)
+    if not found and len(text) == 64:
+        return (text,)  # of a layout that is gone: its id is all that is left
+    problem = "no functionary's key id begins" if not found else "several key ids begin"
+    known = ", ".join(one[:12] for one in functionaries) or "none"
+    raise RefusedError(
+        f"{problem} with {text}", hint=f"functionaries of the layouts here: {known}"
+    )
+
+
+def _type(name: str) -> str:
+    if name in _ELSEWHERE:
+        raise click.UsageError(f"--attestation {name}: {_ELSEWHERE[name]}")
+    if name not in TYPES and ":" not in name:
+        raise click.UsageError(
+            f"--attestation {name!r:.80} is no type: expected a URL, or one of "
+            f"{', '.join(TYPES)}"
+        )
+    return TYPES.get(name, name)
+
+
+def type_name(type_: str) -> str:
+    """Return the short name of a predicate type, or the type."""
+    return next((name for name, known in TYPES.items() if known == type_), type_)
+
+
+def _provenance(rules: Mapping[str, AttestationRule]) -> str:
+    """Return the type of the rule that demands SLSA provenance.
+
+    Raises:
+        RefusedError: none does, so builders and sources would be asked of nothing.
+    """
+    from margo_supplychain.formats.predicates import PROVENANCE, PROVENANCE_V02
+
+    for type_, rule in rules.items():
+        if rule.covers(PROVENANCE) or rule.covers(PROVENANCE_V02):
+            return type_
+    raise RefusedError(
+        "no SLSA provenance is demanded that could name a builder or a source",
+        hint="demand it: --attestation provenance=KEY.pub",
+    )
+
+
+def _policy_keys(keys: Sequence[Key]) -> dict[str, PolicyKey]:
+    from margo_supplychain.formats.attestation_rules import PolicyKey
+
+    return {one.keyid: one for one in map(PolicyKey.of, keys)}
+
+
+def _moment(text: str) -> datetime:
+    from margo_supplychain.authoring.layout_plan import parse_moment
+
+    return parse_moment(text, what="--layout-expires")
+
+
+_OPTIONS: Final = (
+    click.option(
+        "--layout", metavar="FILE", help="A signed layout: releases are made by it."
+    ),
+    click.option(
+        "--serves",
+        type=VERSION_RANGE,
+        metavar="RANGE",
+        help="With --layout: of which versions, such as '^1.0'. What served one of "
+        "them before is superseded.",
+    ),
+    click.option(
+        "--layout-expires",
+        multiple=True,
+        metavar="[N=]DATE",
+        help="When layout N, or the one given here, ends; N=none: as its file says.",
+    ),
+    click.option(
+        "--attestation",
+        "attestations",
+        multiple=True,
+        metavar="TYPE=KEY.pub[,…]",
+        help="Demand a statement, by one of these keys; TYPE=none: no more. TYPE is a "
+        f"URL, or {', '.join(TYPES)}.",
+    ),
+    click.option(
+        "--attestation-threshold",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="How many of the keys of each --attestation must sign it.",
+    ),
+    click.option(
+        "--builder",
+        "builders",
+        multiple=True,
+        metavar="URI",
+        help="Who must have built, as SLSA provenance says; replaces, none for any.",
+    ),
+    click.option(
+        "--source",
+        "sources",
+        multiple=True,
+        metavar="URI",
+        help="What it must be built from, likewise.",
+    ),
+    click.option(
+        "--summary-key",
+        "summary_keys",
+        multiple=True,
+        metavar="KEY.pub",
+        help="Whose verification summary small devices may take for the chain; none "
+        "for nobody's.",
+    ),
+    click.option(
+        "--summary-threshold",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="How many of them must sign a summary.",
+    ),
+    click.option(
+        "--summary-max-age", type=SPAN, metavar="30d", help="How old it may be."
+    ),
+    click.option(
+        "--revoke-functionary",
+        "revoked",
+        multiple=True,
+        metavar="KEY.pub|KEYID",
+        help="A functionary whose links count no more; may be repeated.",
+    ),
+    click.option(
+        "--survivor",
+        "survivors",
+        type=ARTIFACT_OR_NONE,
+        multiple=True,
+        help="A release that was made before that key was lost, or none: replaces "
+        "those named before.",
+    ),
+)
+
+
+def proof_options(command: Callable[..., Result]) -> Callable[..., Result]:
+    """Give a command all of these options, as one argument `proof`."""
+
+    @functools.wraps(command)
+    def with_proof(*arguments: Any, **options: Any) -> Result:
+        names = [one.name for one in fields(ProofChanges)]
+        proof = ProofChanges(**{name: options.pop(name) for name in names})
+        return command(*arguments, proof=proof, **options)
+
+    decorated: Callable[..., Result] = with_proof
+    for option in reversed(_OPTIONS):
+        decorated = option(decorated)
+    return decorated
