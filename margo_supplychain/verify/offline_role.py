@@ -51,6 +51,13 @@ def publisher_policy(
     return policy
 
 
+def policy_file(chain: Chain, name: ReleaseName) -> dict[str, str]:
+    """Return path and sha256 of the policy that was read, for the report."""
+    path = name.policy_path(FORMAT)
+    file = chain.offline.signed.targets[path]
+    return {"path": path, "sha256": file.hashes["sha256"]}
+
+
 def require_no_provenance(policy: PublisherPolicy, name: ReleaseName) -> None:
     """Refuse what this version can't prove (step 4).
 

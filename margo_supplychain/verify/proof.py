@@ -354,10 +354,15 @@ def _chain(case: Case) -> tuple[ChainResult, dict[str, Any]]:
     )
     return result, {
         "layout": rule.number,
+        "layout path": case.name.layout_path(rule.number),
         "layout digest": str(rule.digest),
         "layout signatures": sorted(signers.values()),
         "steps": [
-            {"name": one.name, "functionaries": sorted(one.functionaries)}
+            {
+                "name": one.name,
+                "functionaries": sorted(one.functionaries),
+                "links": sorted(map(str, one.links)),
+            }
             for one in result.steps
         ],
         "functionaries": sorted(result.functionaries),

@@ -211,7 +211,10 @@ class Verifier:
             )
             small = {**walk.accepted_targets, record.artifact.digest.hex: data}
             self._keep_copies(small)
+            facts["release"] = f"{name}@{record.version}"
+            facts["record path"] = record.path
             facts["record"] = chosen.file.hashes["sha256"]
+            facts["publisher policy"] = offline_role.policy_file(found, name)
             facts["artifact"] = str(record.artifact.digest)
 
         # 4: provenance
