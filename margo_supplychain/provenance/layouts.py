@@ -326,15 +326,18 @@ def _no_certificates(fields: Fields, *names: str) -> None:
 
 def _without_null(value: dict[str, Any]) -> dict[str, Any]:
     """Return a layout without the nulls that Go writes for empty lists and maps."""
-    found = {name: one for name, one in value.items() if one is not None}
+    found: dict[str, Any] = _filled(value)
     if isinstance(found.get("steps"), list):
-        found["steps"] = [
-            {name: item for name, item in one.items() if item is not None}
-            if isinstance(one, dict)
-            else one
-            for one in found["steps"]
-        ]
+        found["steps"] = [_filled(one) for one in found["steps"]]
+    if isinstance(found.get("keys"), dict):
+        found["keys"] = {name: _filled(one) for name, one in found["keys"].items()}
     return found
+
+
+def _filled(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {name: one for name, one in value.items() if one is not None}
 
 
 def _malformed(text: str) -> ProvenanceError:
