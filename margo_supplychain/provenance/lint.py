@@ -165,7 +165,7 @@ def _list(
         elif rule.kind == "REQUIRE":
             yield from _require(step, rule, before)
         closed = next((one for one in before if _closes(one)), None)
-        if closed is not None and rule.kind != "REQUIRE":
+        if closed is not None and rule.kind in _CONSUMING:
             yield Lint(
                 "warning",
                 "unreachable",

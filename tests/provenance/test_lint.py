@@ -1,0 +1,155 @@
+"""What `layout build` says about layouts that prove little."""
+
+from __future__ import annotations
+
+import copy
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from margo_supplychain.provenance.lint import Lint, lint
+from tests.provenance.chains import CLOSED, MANIFEST, Pipeline, pipeline
+from tests.world import provenance as world
+
+if TYPE_CHECKING:
+    from margo_supplychain.provenance.layouts import Layout
+
+MATCHED = ["MATCH", "out/*", "WITH", "PRODUCTS", "FROM", "build"]
+
+
+def of(pipe: Pipeline | Layout) -> list[tuple[str, str]]:
+    layout = pipe.parsed() if isinstance(pipe, Pipeline) else pipe
+    found = lint(layout, support_until=None)
+    assert list(found) == sorted(found, key=lambda one: one.severity == "warning")
+    return [(one.severity, one.reason) for one in found]
+
+
+def with_rules(step: str, side: str, *rules: Any) -> Pipeline:
+    pipe = pipeline()
+    pipe.step(step)[f"expected_{side}"] = [list(rule) for rule in rules]
+    return pipe
+
+
+def test_nothing_is_said_about_a_good_layout() -> None:
+    assert of(pipeline()) == []
+
+
+def test_steps_that_are_not_there() -> None:
+    layout = pipeline().parsed()._replace(steps=())
+    assert ("error", "no-steps") in of(layout)
+
+
+def test_an_expiry_before_the_support_ends() -> None:
+    layout = pipeline().parsed()
+    day = timedelta(days=1)
+    assert lint(layout, support_until=layout.expires) == ()
+    (found,) = lint(layout, support_until=layout.expires + day)
+    assert (found.severity, found.reason) == ("error", "expires-early")
+    assert "2028-11-21T10:00:00Z, before" in found.text
+    longer = layout._replace(expires=layout.expires + day)
+    assert lint(longer, support_until=longer.expires) == ()
+
+
+def test_one_key_under_two_ids_of_different_steps() -> None:
+    pipe = pipeline()
+    again = copy.deepcopy(pipe.layout["keys"][world.keyid("builder")])
+    pipe.layout["keys"]["ab" * 32] = {**again, "keyid": "ab" * 32}
+    pipe.step("package")["pubkeys"] = ["ab" * 32]
+    assert of(pipe) == [("error", "key-twice"), ("warning", "key-unused")]
+
+
+def test_more_functionaries_than_are_named() -> None:
+    layout = pipeline().parsed()
+    build, package = layout.steps
+    steps = (build._replace(threshold=3), package)
+    assert of(layout._replace(steps=steps)) == [("error", "threshold")]
+
+
+def test_one_functionary_for_everything() -> None:
+    pipe = pipeline()
+    for step in pipe.layout["steps"]:
+        step["pubkeys"] = [world.keyid("builder")]
+    assert ("warning", "one-functionary") in of(pipe)
+
+
+def test_a_step_that_nothing_joins() -> None:
+    pipe = with_rules("package", "materials", ("ALLOW", "out/*"), CLOSED)
+    assert of(pipe) == [("error", "unconnected")]
+    looks_at_itself = ["MATCH", "*", "WITH", "MATERIALS", "FROM", "package"]
+    pipe = with_rules("package", "materials", looks_at_itself, CLOSED)
+    assert of(pipe) == [("error", "unconnected"), ("warning", "match-itself")]
+
+
+def test_products_that_nobody_uses() -> None:
+    matched = ["MATCH", "src/*", "WITH", "MATERIALS", "FROM", "build"]
+    pipe = with_rules("package", "materials", matched, CLOSED)
+    assert of(pipe) == [("warning", "products-unused")]
+    pipe.step("build")["expected_products"] = [list(CLOSED)]
+    assert of(pipe) == []
+
+
+@pytest.mark.parametrize(
+    ("rules", "found"),
+    [
+        ([MATCHED], ("error", "match-open")),
+        ([MATCHED, ["DISALLOW", "x*"]], ("error", "match-open")),
+        ([MATCHED, ["DISALLOW", "out/*"]], None),
+        ([MATCHED, ["DISALLOW", "o*"]], None),
+        ([MATCHED, ["DISALLOW", "o?*"]], ("error", "match-open")),
+        ([MATCHED, ["ALLOW", "*"], CLOSED], ("error", "match-void")),
+        ([["ALLOW", "out/*"], MATCHED, CLOSED], ("error", "match-void")),
+        ([["ALLOW", "out/a"], MATCHED, CLOSED], None),
+        ([MATCHED, ["ALLOW", "other"], CLOSED], None),
+        ([[*MATCHED[:2], "IN", "x", *MATCHED[2:]], ["DISALLOW", "x/*"]], None),
+        (
+            [[*MATCHED[:2], "IN", "x", *MATCHED[2:]], ["DISALLOW", "out/*"]],
+            ("error", "match-open"),
+        ),
+    ],
+)
+def test_match_without_an_end(rules: list[Any], found: Any) -> None:
+    pipe = with_rules("package", "materials", *rules)
+    assert of(pipe) == ([] if found is None else [found])
+
+
+def test_rules_that_nothing_is_left_for() -> None:
+    pipe = with_rules("package", "materials", MATCHED, CLOSED, ("ALLOW", "other"))
+    assert of(pipe) == [("warning", "unreachable")]
+
+
+def test_require_after_what_consumes_it() -> None:
+    create, require = ["CREATE", "release/*"], ["REQUIRE", MANIFEST]
+    pipe = with_rules("package", "products", create, require, CLOSED)
+    assert of(pipe) == [("warning", "require-consumed")]
+    pipe = with_rules("package", "products", ["ALLOW", "*"], require, CLOSED)
+    assert ("error", "require-consumed") in of(pipe)
+    other = ["REQUIRE", "other"]
+    pipe = with_rules("package", "products", other, require, create, CLOSED)
+    assert of(pipe) == []
+
+
+def test_a_manifest_that_no_rule_accounts_for() -> None:
+    pipe = with_rules("package", "products", ["REQUIRE", MANIFEST], CLOSED)
+    assert of(pipe) == [("error", "release-unexplained")]
+
+
+def test_what_no_rule_is_about_and_what_stands_for_itself() -> None:
+    pipe = with_rules("build", "materials")
+    assert of(pipe) == [("warning", "no-rules")]
+    pipe = with_rules("build", "materials", ["ALLOW", "src-{VERSION}/*"], CLOSED)
+    assert of(pipe) == [("warning", "placeholder")]
+
+
+def test_a_remark_says_where() -> None:
+    pipe = with_rules("package", "materials", MATCHED)
+    (found,) = lint(pipe.parsed(), support_until=None)
+    text = "MATCH out/* WITH PRODUCTS FROM build"
+    assert found == Lint(
+        "error",
+        "match-open",
+        f'step package: no DISALLOW follows "{text}", so in-toto lets pass what does '
+        "not match; add DISALLOW *",
+        "package",
+        text,
+    )
