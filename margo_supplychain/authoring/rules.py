@@ -122,10 +122,17 @@ def layout_of(
         None if it needs none: nothing proves it, and nothing must.
 
     Raises:
-        RefusedError: none serves it, and links would prove nothing.
+        RefusedError: none serves it, and links would prove nothing; or there are none
+            and the policy demands them.
     """
-    if not has_links and policy.provenance != "required":
-        return None
+    if not has_links:
+        if policy.provenance != "required":
+            return None
+        raise RefusedError(
+            f"the publisher policy of {release.name} demands provenance, and no link "
+            f"of a step comes with {release.version}",
+            hint="publish it with what its pipeline recorded: --attestation FILE",
+        )
     found = policy.layout_for(release.version, release.artifact.digest)
     if found is not None:
         return found.number

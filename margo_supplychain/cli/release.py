@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from margo_supplychain.cli.arguments import RELEASE_NAME, VERSION
+from margo_supplychain.cli.attestation_files import (
+    attestation_option,
+    read_attestations,
+)
 from margo_supplychain.cli.author import Author, is_url, reads, signs, warn
 from margo_supplychain.cli.handing import hands_in, note_option, out_option, submits
 from margo_supplychain.cli.invocation import Invocation, pass_invocation
@@ -122,6 +126,7 @@ def build(
     help="With --from-tags and --version: write a components.lock, to review.",
 )
 @_location_option
+@attestation_option
 @signs
 @submits
 def adopt(
@@ -159,18 +164,23 @@ def adopt(
         examples=[
             "release publish dist",
             "release publish dist oci://registry.example/acme/trust --key ci.key",
+            "release publish dist --attestation links --attestation bom.dsse.json",
         ],
         exits=[0, 2, 3, 4, 5, 6],
         follow="repo refresh",
     )
 )
 @click.argument("outputs", nargs=-1, required=True, metavar="DIST... [PLACE]")
+@attestation_option
 @signs
-def publish(author: Author, *, outputs: tuple[str, ...]) -> Result:
+def publish(
+    author: Author, *, outputs: tuple[str, ...], attestations: tuple[str, ...]
+) -> Result:
     """Sign what `release build` made, and publish it: all of it, or nothing.
 
     PLACE, an oci:// URL, is the repository, as --repo is. Content is pushed beside it,
-    then signatures, timestamp last.
+    then signatures, timestamp last. What --attestation names is judged first, as a
+    device would; a verification summary can be added to what is published already.
     """
     from margo_supplychain.authoring.release import Release
     from margo_supplychain.cli.release_publish import publish_releases
@@ -184,7 +194,9 @@ def publish(author: Author, *, outputs: tuple[str, ...]) -> Result:
         raise click.UsageError(
             f"{last} is a repository: which DIST is published there?"
         )
-    return publish_releases(author, [Release.from_build(Path(one)) for one in built])
+    given = read_attestations(attestations)
+    releases = [Release.from_build(Path(one)) for one in built]
+    return publish_releases(author, releases, given)
 
 
 @release.command(
@@ -192,6 +204,7 @@ def publish(author: Author, *, outputs: tuple[str, ...]) -> Result:
         examples=[
             "release submit dist",
             "release submit dist --inbox oci://registry.example/plant/inbox",
+            "release submit dist --attestation links",
             "release submit acme.tar",
         ],
         exits=[0, 2, 3, 4, 5, 6],
@@ -202,11 +215,13 @@ def publish(author: Author, *, outputs: tuple[str, ...]) -> Result:
 @setting_option("inbox", help="Where the operator takes it from: DIR or oci://…")
 @out_option
 @note_option
+@attestation_option
 @signs
 def submit(
     author: Author,
     *,
     outputs: tuple[str, ...],
+    attestations: tuple[str, ...],
     inbox: str,
     out: str | None,
     note: str | None,
@@ -220,7 +235,8 @@ def submit(
     from margo_supplychain.cli.release_submit import submit_outputs
 
     author = hands_in(author, inbox, out=out, note=note)
-    return submit_outputs(author, tuple(dict.fromkeys(outputs)))
+    given = read_attestations(attestations)
+    return submit_outputs(author, tuple(dict.fromkeys(outputs)), given)
 
 
 @release.command(

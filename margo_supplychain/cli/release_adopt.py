@@ -9,6 +9,7 @@ import click
 
 from margo_supplychain.cli import describe
 from margo_supplychain.cli.arguments import DIGEST_HINT, typed
+from margo_supplychain.cli.attestation_files import read_attestations
 from margo_supplychain.cli.failures import PROGRAM
 from margo_supplychain.cli.output import Result
 from margo_supplychain.cli.progress import progress
@@ -39,6 +40,7 @@ def adopt_one(
     images_lock: str | None,
     partial: bool,
     locations: tuple[str, ...],
+    attestations: tuple[str, ...],
 ) -> Result:
     """Adopt what a reference names by digest, and publish it.
 
@@ -60,6 +62,7 @@ def adopt_one(
         )
     with typed(f"{DIGEST_HINT}, as index.json of the layout lists it"):
         Digest.parse(digest)
+    given = read_attestations(attestations)
     is_registry = place.startswith(SCHEME)
     with progress(author.invocation) as tell:
         adopted = Release.from_artifact(
@@ -75,7 +78,7 @@ def adopt_one(
         )
     if adopted.unpinned and not partial:
         raise _unpinned(adopted, place, name, version)
-    return publish_releases(author, [adopted])
+    return publish_releases(author, [adopted], given)
 
 
 def _unpinned(

@@ -21,15 +21,24 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.release import Release
     from margo_supplychain.cli.author import Author
     from margo_supplychain.formats.names import ReleaseName
+    from margo_supplychain.formats.record import AttestationReference
     from margo_supplychain.formats.versions import Version
 
 
-def publish_releases(author: Author, releases: Sequence[Release]) -> Result:
-    """Publish releases with the keys of the place, in one edit; or hand them in."""
+def publish_releases(
+    author: Author, releases: Sequence[Release], attestations: Sequence[bytes] = ()
+) -> Result:
+    """Publish releases with the keys of the place, in one edit; or hand them in.
+
+    Args:
+        author: with keys and place.
+        releases: what is published.
+        attestations: envelopes about it, if it is one.
+    """
     if author.submission is not None:
         from margo_supplychain.cli.release_submit import submit_releases
 
-        return submit_releases(author, releases)
+        return submit_releases(author, releases, attestations)
     from margo_supplychain.authoring.publish import publish
 
     repository, memory = author.open(), author.memory()
@@ -40,6 +49,7 @@ def publish_releases(author: Author, releases: Sequence[Release]) -> Result:
                 repository,
                 releases,
                 keys=keys,
+                attestations=attestations,
                 time_checked=author.time_checked,
                 state=memory,
                 progress=tell,
@@ -122,7 +132,11 @@ def _lines(
     for one, release in zip(published.releases, releases, strict=True):
         before = "" if one.is_new else f" before; {kept}"
         lines.append(f"published {one.name} {one.version}{before}")
-        lines += describe.table([("record ", _record(one, release, now))])
+        rows = [("record ", _record(one, release, now))]
+        if one.layout is not None or one.attestations or one.summaries:
+            text = proven_text(one.layout, one.attestations, one.summaries)
+            rows.append(("provenance", text))
+        lines += describe.table(rows)
     fresh = (
         f"timestamp v{published.timestamp}, until "
         f"{describe.date(published.fresh_until)}; `repo refresh` keeps it so (a "
@@ -145,6 +159,30 @@ def _record(one: PublishedRelease, release: Release, now: Any) -> str:
     return text if release.closure == "complete" else f"{text}; closure partial"
 
 
+def proven_text(
+    layout: int | None, attestations: Sequence[AttestationReference], summaries: int
+) -> str:
+    """Return what a release is attested by: `layout 2: links of build, package`."""
+    from margo_supplychain.authoring.attestations import describe as described
+
+    said = described(attestations)
+    if layout is not None:
+        said = f"layout {layout}: {said}" if said else f"layout {layout}"
+    counted = describe.counted(summaries, "summary", "summaries")
+    return "; ".join([*([said] if said else []), *([counted] if summaries else [])])
+
+
+def proven_data(
+    layout: int | None, attestations: Sequence[AttestationReference], summaries: int
+) -> dict[str, Any]:
+    """Return the same for JSON."""
+    return {
+        "layout": layout,
+        "attestations": [one.to_dict() for one in attestations],
+        "summaries": summaries,
+    }
+
+
 def _data(author: Author, published: Published) -> dict[str, Any]:
     return {
         "repository": author.place,
@@ -159,6 +197,7 @@ def _data(author: Author, published: Published) -> dict[str, Any]:
                 "role": one.role,
                 "roleVersion": one.role_version,
                 "expires": one.expires,
+                **proven_data(one.layout, one.attestations, one.summaries),
             }
             for one in published.releases
         ],

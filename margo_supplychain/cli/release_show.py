@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from margo_supplychain.cli.author import Author
     from margo_supplychain.formats.digests import Digest
     from margo_supplychain.formats.names import ReleaseName
-    from margo_supplychain.formats.record import ReleaseRecord
+    from margo_supplychain.formats.record import AttestationReference, ReleaseRecord
     from margo_supplychain.formats.release_entry import ReleaseEntry, Withdrawal
     from margo_supplychain.formats.versions import Version
 
@@ -83,10 +83,21 @@ def _rows(record: ReleaseRecord, entry: ReleaseEntry) -> list[tuple[str, str]]:
         for one in record.components[:_MANY]
     ]
     rows.append(("images", images_text(record.images, record.closure)))
+    if record.layout is not None:
+        rows.append(("layout", f"{record.layout}, of those that the publisher lists"))
+    rows += [("attested", _attested(one)) for one in record.attestations[:_MANY]]
+    if len(record.attestations) > _MANY:
+        rows.append(("attested", f"and {len(record.attestations) - _MANY} more"))
+    rows += [("summary", one.digest.short) for one in entry.summaries]
     rows += [("location", one) for one in record.locations]
     if entry.withdrawn is not None:
         rows.append(("state", _state(entry.withdrawn)))
     return rows
+
+
+def _attested(one: AttestationReference) -> str:
+    text = one.type if one.step is None else f"step {one.step}"
+    return f"{text}  {one.digest.short}, {describe.size(one.size)}"
 
 
 def state_of(entry: ReleaseEntry, barred: Mapping[Digest, Version]) -> str:
@@ -111,6 +122,9 @@ def _entry(version: Version, entry: ReleaseEntry) -> dict[str, Any]:
         "version": str(version),
         "artifact": str(entry.artifact),
         "profiles": list(entry.profiles),
+        "summaries": [
+            {"digest": str(one.digest), "size": one.size} for one in entry.summaries
+        ],
         "withdrawn": None
         if withdrawn is None
         else {

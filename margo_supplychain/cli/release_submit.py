@@ -19,6 +19,7 @@ from margo_supplychain.cli.handing import (
 )
 from margo_supplychain.cli.output import Result
 from margo_supplychain.cli.progress import progress
+from margo_supplychain.cli.release_publish import proven_data, proven_text
 from margo_supplychain.cli.root_files import is_submission
 from margo_supplychain.cli.root_submission import opened
 from margo_supplychain.errors import FormatError
@@ -30,12 +31,20 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.release import Release
     from margo_supplychain.authoring.written import HandedIn
     from margo_supplychain.cli.author import Author
+    from margo_supplychain.formats.record import AttestationReference
 
 _NOTHING: Final = f"nothing was handed in: {RETRY}"
 
 
-def submit_outputs(author: Author, outputs: Sequence[str]) -> Result:
+def submit_outputs(
+    author: Author, outputs: Sequence[str], attestations: Sequence[bytes] = ()
+) -> Result:
     """Hand in what `release build` made, or one file that holders signed apart.
+
+    Args:
+        author: with keys and inbox.
+        outputs: what is handed in.
+        attestations: envelopes about it, if it is one release.
 
     Raises:
         click.UsageError: a file of that kind, and something besides.
@@ -45,6 +54,8 @@ def submit_outputs(author: Author, outputs: Sequence[str]) -> Result:
     files = [one for one in outputs if is_submission(Path(one))]
     if files and len(outputs) > 1:
         raise click.UsageError(f"{files[0]} is a submission, and handed in alone")
+    if files and attestations:
+        raise click.UsageError(f"{files[0]} is signed already: it takes no attestation")
     for one in outputs:
         if not os.path.lexists(one):
             raise FormatError(
@@ -53,14 +64,18 @@ def submit_outputs(author: Author, outputs: Sequence[str]) -> Result:
                 hint=f"build it first: {PROGRAM} release build DIR --output {one}",
             )
     if not files:
-        return sent_on(
-            submit_releases(author, [Release.from_build(Path(one)) for one in outputs])
-        )
+        releases = [Release.from_build(Path(one)) for one in outputs]
+        return sent_on(submit_releases(author, releases, attestations))
     return _submit_file(author, Path(files[0]))
 
 
-def submit_releases(author: Author, releases: Sequence[Release]) -> Result:
+def submit_releases(
+    author: Author, releases: Sequence[Release], attestations: Sequence[bytes] = ()
+) -> Result:
     """Sign releases with the vendor's keys, and hand them in."""
+    from margo_supplychain.authoring.publish import require_one
+
+    require_one(releases, attestations)
     repository, memory = author.open(), author.memory()
     if author.submission is None:
         raise TypeError("there is no inbox")
@@ -78,15 +93,19 @@ def submit_releases(author: Author, releases: Sequence[Release]) -> Result:
                 progress=tell,
             ) as edit,
         ):
-            new = [edit.add_release(one) for one in releases]
+            new = [edit.add_release(one, attestations=attestations) for one in releases]
+            proven = [_proven(edit, one) for one in releases]
     warn(author.invocation, edit.warnings)
     found = handed_in(edit)
     lines = []
     verb = "signed" if found is not None and found.lacking else "handed in"
-    for one, is_new in zip(releases, new, strict=True):
+    for one, is_new, proof in zip(releases, new, proven, strict=True):
         text = f"{verb} {one.name} {one.version}"
         lines += [text if is_new else _before(edit, one)]
-        lines += describe.table([("record ", _record(edit, one))])
+        rows = [("record ", _record(edit, one))]
+        if any(proof):
+            rows.append(("provenance", proven_text(*proof)))
+        lines += describe.table(rows)
     if edit.written is not None and edit.written.blobs_restored:
         restored = describe.counted(edit.written.blobs_restored, "blob")
         lines.append(f"  content restored in your registry: {restored}")
@@ -96,14 +115,23 @@ def submit_releases(author: Author, releases: Sequence[Release]) -> Result:
             "repository": author.place,
             "changed": found is not None,
             "releases": [
-                _release_data(edit, one, is_new=is_new)
-                for one, is_new in zip(releases, new, strict=True)
+                _release_data(edit, one, is_new=is_new) | proven_data(*proof)
+                for one, is_new, proof in zip(releases, new, proven, strict=True)
             ],
             **_data(found),
             "warnings": list(edit.warnings),
         },
         lines=lines,
     )
+
+
+def _proven(
+    edit: Edit, one: Release
+) -> tuple[int | None, tuple[AttestationReference, ...], int]:
+    """Return what a release is attested by, as the edit lists it."""
+    record = edit.record(one.name, one.version)
+    entry = edit.releases(one.name)[one.version]
+    return record.layout, record.attestations, len(entry.summaries)
 
 
 def _before(edit: Edit, one: Release) -> str:
