@@ -101,14 +101,18 @@ def keyid_matches(keyid: str, key: Key) -> bool:
 
     Both customs are taken: with and without fields that TUF does not define.
     """
+    return keyid in computed_keyids(key)
+
+
+def computed_keyids(key: Key) -> tuple[str, ...]:
+    """Return the ids that are computed of a key, by either custom."""
     plain = {"keytype": key.keytype, "scheme": key.scheme, "keyval": key.keyval}
     forms = [plain]
     if key.unrecognized_fields:
         forms.append({**key.unrecognized_fields, **plain})
-    for form in forms:
-        if hashlib.sha256(canonical_json.encode(form)).hexdigest() == keyid:
-            return True
-    return False
+    return tuple(
+        hashlib.sha256(canonical_json.encode(form)).hexdigest() for form in forms
+    )
 
 
 def count(

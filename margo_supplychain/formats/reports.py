@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 VERIFIER: Final = "urn:margo-supplychain:device"
 FUNCTIONARIES: Final = "x-functionaries"
-"""A field of ours in summaries: key ids and materials of those whose links counted."""
+"""A field of ours in summaries: all names of the keys whose links counted."""
 PROVEN: Final = "MARGO_PROVENANCE"
 """The level of a release whose chain was judged; SLSA's own are not evaluated."""
 _SCHEME: Final = "margo-supplychain:"
@@ -155,7 +155,7 @@ class Report(NamedTuple):
             ],
             "verificationResult": "PASSED" if passed else "FAILED",
             "verifiedLevels": levels if passed else ["FAILED"],
-            FUNCTIONARIES: sorted({*keyids, *proof.get("functionaries", ())}),
+            FUNCTIONARIES: sorted({*keyids, *proof.get("key ids", ())}),
         }
         artifact = found["artifact"].partition(":")
         subject = Subject(MANIFEST_PRODUCT, {artifact[0]: artifact[2]})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from margo_supplychain.threshold import keyid_matches, material
+from margo_supplychain.threshold import computed_keyids, material
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,13 +35,15 @@ def revoked_materials(
     found = set()
     for keyid, key in keys.items():
         own = material(key)
-        if own in now or keyid.lower() in now or any(_is_id(one, key) for one in now):
+        if keyid.lower() in now or not now.isdisjoint(names_of(key)):
             found.add(own)
     return frozenset(found)
 
 
-def _is_id(text: str, key: Key) -> bool:
-    return any(keyid_matches(text, form) for form in _forms(key))
+def names_of(key: Key) -> frozenset[str]:
+    """Return all by which a policy may revoke a key: its material and computed ids."""
+    ids = {one for form in _forms(key) for one in computed_keyids(form)}
+    return frozenset({material(key), *ids})
 
 
 def _forms(key: Key) -> tuple[Key, ...]:

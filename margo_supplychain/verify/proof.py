@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.tuf_metadata import RoleFile
     from margo_supplychain.provenance.chain import ChainResult, LinkFile
     from margo_supplychain.provenance.findings import Finding
+    from margo_supplychain.provenance.layouts import Layout
     from margo_supplychain.verify.attested import ProvenStatement
     from margo_supplychain.verify.chain import Chain
     from margo_supplychain.verify.limits import Limits
@@ -366,8 +367,17 @@ def _chain(case: Case) -> tuple[ChainResult, dict[str, Any]]:
             for one in result.steps
         ],
         "functionaries": sorted(result.functionaries),
+        "key ids": sorted(_key_ids(layout, result)),
         "trace": result.trace,
     }
+
+
+def _key_ids(layout: Layout, result: ChainResult) -> set[str]:
+    """Return every id by which a policy may ever revoke those who made the release."""
+    from margo_supplychain.provenance.revocation import names_of
+
+    keys = {keyid for one in result.steps for keyid in one.functionaries}
+    return {name for keyid in keys for name in names_of(layout.keys[keyid])}
 
 
 def _links(case: Case) -> Iterator[LinkFile]:

@@ -232,10 +232,9 @@ def _require_young(case: Case, counted: Counted) -> None:
     """
     moment = case.walk.workflow.moment
     verified = counted.summary.verified
-    ends = verified + counted.max_age
     known = moment.now if moment.believable else moment.floor
     # check 4.33: what was good then may be known to be bad by now
-    if known is not None and known > ends:
+    if known is not None and known - verified > counted.max_age:
         raise AttestationError(
             f"{counted.what} is of {format_time(verified)}, older than "
             f"{counted.max_age}",
@@ -247,7 +246,7 @@ def _require_young(case: Case, counted: Counted) -> None:
         )
     # check 4.34: a clock that can't be believed proves no age, nor does one that is
     # behind whoever made the summary
-    if not moment.believable or verified > moment.now + SLACK:
+    if not moment.believable or verified - moment.now > SLACK:
         raise ClockError(
             f"the clock says {format_time(moment.clock)}: it can't tell how old "
             f"{counted.what} of {format_time(verified)} is"
