@@ -9,6 +9,7 @@ are attributes. `str(error)` is one lower-case line without a full stop.
         EnvelopeFormatError, StatementFormatError, MetadataFormatError,
         ApplicationFormatError, OciFormatError, KeyFormatError
       RefusedError                a change that the repository does not allow
+      CommandFailedError          the command of a step did not succeed
       VerificationError           we checked; the answer is no
         MalformedError            remote bytes are not what they claim
         ThresholdError            too few distinct keys signed a role
@@ -182,6 +183,31 @@ class RefusedError(SupplyChainError):
     code = "refused"
     exit_status = 2
     default_hint = "nothing was changed: ask for something that the repository allows"
+
+
+# --- a step's command that failed ----------------------------------------------------
+
+
+class CommandFailedError(SupplyChainError):
+    """The command that was to be recorded did not succeed: there is nothing to attest.
+
+    No other exit status fits: those say what this package found. Nor is the command's
+    own passed on, which could be read as one of them.
+
+    Args:
+        status: the command's exit status, negative if a signal ended it; None if it
+            was never started, or ended in a way that can't be recorded.
+    """
+
+    code = "command-failed"
+    exit_status = 1
+    default_hint = "nothing was recorded: see what the command printed"
+
+    def __init__(
+        self, message: str, *, status: int | None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
 
 
 # --- the answer is no ----------------------------------------------------------------

@@ -103,7 +103,7 @@ def test_what_in_toto_does_not_take_is_no_link(
 def test_what_in_toto_does_not_take_is_no_layout() -> None:
     step = PlannedStep("build", ["00"], 1, materials=[["PERMIT", "*"]], products=[])
     with pytest.raises(
-        MetadataFormatError, match="^layout: Wrong rule format"
+        MetadataFormatError, match=r"^layout: Wrong rule format"
     ) as found:
         layout_payload([step], keys={}, expires=EXPIRES)
     assert "\n" not in str(found.value)
