@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from margo_supplychain.cli.describe import counted
 from margo_supplychain.cli.output import as_json
+from margo_supplychain.formats.plain_text import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from margo_supplychain.formats.reports import Report
 
 FORMAT: Final = 1
 STEP: Final = 4  # of the plan, see verify.verifier
 _SHORT: Final = 12
-_MANIFEST: Final = "release/manifest"
 
 
 def facts_of(report: Report) -> Mapping[str, Any]:
@@ -45,13 +45,20 @@ def trace_of(report: Report) -> Mapping[str, Any] | None:
 def provenance_line(facts: Mapping[str, Any]) -> str:
     """Return what `device verify` says of a proof in one line."""
     tier = facts.get("provenance")
-    if tier == "full":
-        steps = counted(len(facts["steps"]), "step")
-        people = counted(len(facts["functionaries"]), "functionary", "functionaries")
-        return f"{steps}, {people}, layout {facts['layout']}"
+    if tier == "none":
+        return "none demanded"
+    said = []
     if tier == "summary":
-        return f"a summary by {_keys(facts['signers'])}, layout {facts['layout']}"
-    return "none demanded" if tier == "none" else str(tier)
+        said.append(f"a summary by {_keys(facts['signers'])}")
+    elif "steps" in facts:
+        said.append(counted(len(facts["steps"]), "step"))
+        people = len(facts["functionaries"])
+        said.append(counted(people, "functionary", "functionaries"))
+    if facts.get("layout") is not None:
+        said.append(f"layout {facts['layout']}")
+    if facts.get("statements"):
+        said.append(counted(len(facts["statements"]), "statement"))
+    return ", ".join(said) or str(tier)
 
 
 def proof_data(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,8 +66,17 @@ def proof_data(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "tier": facts["provenance"],
         "layout": facts.get("layout"),
+        "layoutDigest": facts.get("layout digest"),
+        "layoutSignedBy": list(facts.get("layout signatures", ())),
         "steps": list(facts.get("steps", ())),
         "functionaries": list(facts.get("functionaries", ())),
+        "summary": {
+            "verifier": facts["verifier"],
+            "verified": facts["verified"],
+            "keyIds": list(facts["signers"]),
+        }
+        if facts["provenance"] == "summary"
+        else None,
         "statements": list(facts.get("statements", ())),
     }
 
@@ -76,12 +92,23 @@ def words(report: Report) -> list[str]:
     lines = ["how it was made, step by step:"]
     for step in trace["steps"]:
         lines += _step(step)
+    for link in trace["unexpected"]:
+        lines.append(f"  {quoted(link['step'])}, which is no step of the layout")
+        lines.append(f"    {_link(link)}")
+    lines += ["what joins the steps:"] if trace["edges"] else []
     for edge in trace["edges"]:
         took = counted(edge["artifacts"], "artifact")
-        example = f", such as {edge['example']}" if edge.get("example") else ""
-        lines.append(f"  {edge['to']} took {took} from {edge['from']}{example}")
+        lines.append(
+            f"  {edge['from']} and {edge['to']} have {took} in common, such as "
+            f"{quoted(edge['example'])}"
+        )
+    lines += _release(trace["release"])
     for found in trace["findings"]:
-        lines.append(f"  not proven: {found['text']}")
+        lines.append(f"not proven: {found['text']}")
+        if found.get("wanted"):
+            lines.append(f"  wanted: {found['wanted']}")
+    if trace["more_findings"]:
+        lines.append(f"not proven: {trace['more_findings']} more")
     return lines
 
 
@@ -99,36 +126,42 @@ def document(report: Report) -> bytes:
 
 
 def _step(step: Mapping[str, Any]) -> list[str]:
-    joined = "" if step["connected"] else ", joined to the release by nothing"
-    lines = [f"  {step['name']}, {step['threshold']} of its functionaries must sign"]
-    lines[0] += joined
-    for link in step["links"]:
-        said = f": {link['why']}" if link.get("why") else ""
-        who = _keys([link["keyid"]] if link.get("keyid") else [])
-        named = f"link {_hex(link['digest'])} by {who}"
-        lines.append(f"    {named}, {link['outcome']}{said}")
-    width = max((len(one["of"]) for one in step["rules"]), default=0)
-    lines += [f"    {one['of']:<{width}}  {_rule(one)}" for one in step["rules"]]
+    joined = "" if step["connected"] else ", joined with the release by nothing"
+    lines = [f"  {step['name']}, by {step['threshold']} or more{joined}"]
+    lines += [f"    {_link(one)}" for one in step["links"]] or ["    no link"]
+    lines += [f"    {one['of']:<9}  {_rule(one)}" for one in step["rules"]]
     return lines
 
 
+def _link(link: Mapping[str, Any]) -> str:
+    digest = link["digest"].partition(":")[2][:_SHORT]
+    who = "" if link["keyid"] is None else f" by {link['keyid'][:_SHORT]}"
+    why = "" if link["why"] is None else f": {link['why']}"
+    return f"link {digest}{who} {link['outcome']}{why}"
+
+
 def _rule(rule: Mapping[str, Any]) -> str:
-    if rule["outcome"] == "failed":
-        found, wanted = rule.get("found"), rule.get("wanted")
-        text = f"{rule['rule']}: failed"
-        if found is not None:
-            text += f", found {found}"
-        return text if wanted is None else f"{text}, wanted {wanted}"
-    if not rule["consumed"]:
-        return f"{rule['rule']}: nothing to object to"
     artifacts = rule["artifacts"]
-    such = f", such as {artifacts[0]}" if artifacts else ""
-    return f"{rule['rule']}: {counted(rule['consumed'], 'artifact')}{such}"
+    such = f", such as {quoted(artifacts[0])}" if artifacts else ""
+    if rule["outcome"] == "failed":
+        found = "" if rule["found"] is None else f": found {rule['found']}"
+        return f"{rule['rule']}  fails{such}{found}"
+    if not rule["consumed"]:
+        return f"{rule['rule']}  holds"
+    return f"{rule['rule']}  {counted(rule['consumed'], 'artifact')}{such}"
 
 
-def _keys(found: Any) -> str:
-    return ", ".join(one[:_SHORT] for one in found) or "nobody known"
+def _release(release: Mapping[str, Any]) -> list[str]:
+    products = release["products"]
+    wrong = [one for one in products if one["outcome"] == "failed"]
+    if not wrong:
+        count = counted(len(products), "product")
+        return [f"{release['step']} made this release: {count} with its digests"]
+    return [
+        f"{release['step']} did not make {quoted(one['name'])} of this release"
+        for one in wrong
+    ]
 
 
-def _hex(digest: str) -> str:
-    return digest.partition(":")[2][:_SHORT] or digest[:_SHORT]
+def _keys(found: Iterable[str]) -> str:
+    return ", ".join(one[:_SHORT] for one in found)

@@ -235,13 +235,22 @@ def _facts(report: Report, number: int) -> Mapping[str, Any]:
 def _said(facts: Mapping[str, Any]) -> str:
     said: list[str] = []
     for name, value in facts.items():
-        if isinstance(value, dict):
+        if name == "roles":
             said.extend(f"{role} v{one['version']}" for role, one in value.items())
+        elif isinstance(value, dict):
+            continue  # for programs; a trace has words of its own
         elif isinstance(value, list):
             if value:
-                said.append(f"{name} {', '.join(map(str, value))}")
+                said.append(f"{name} {', '.join(map(_named, value))}")
         elif isinstance(value, bool):
             said.append(f"{name} {'yes' if value else 'no'}")
         else:
             said.append(f"{name} {value}")
     return ", ".join(said)
+
+
+def _named(value: Any) -> str:
+    """Return what stands for one of a list: a step's name, a statement's type."""
+    if isinstance(value, dict):
+        return str(value.get("name", value.get("type")))
+    return str(value)

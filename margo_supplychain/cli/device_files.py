@@ -91,16 +91,21 @@ class AnswerFiles:
             write_file(self._vsa, data)
 
     def _write_no(self, report: Report, invocation: Invocation) -> None:
-        for path, make in (
-            (self._explain_to, lambda path: explained(report, path)),
-            (self._vsa, lambda _: report.to_vsa()),
-        ):
-            if path is None:
-                continue
-            try:
-                write_file(path, make(path))
-            except (StorageError, ValueError) as why:
-                invocation.note(f"{path} is not written: {why}")
+        # A no is said, whatever becomes of its files.
+        if self._explain_to is not None:
+            with _noted(self._explain_to, invocation):
+                write_file(self._explain_to, explained(report, self._explain_to))
+        if self._vsa is not None:
+            with _noted(self._vsa, invocation):
+                write_file(self._vsa, report.to_vsa())
+
+
+@contextmanager
+def _noted(path: Path, invocation: Invocation) -> Iterator[None]:
+    try:
+        yield
+    except (StorageError, ValueError) as why:
+        invocation.note(f"{path} is not written: {why}")
 
 
 def explained(report: Report, path: Path) -> bytes:

@@ -14,7 +14,7 @@ from margo_supplychain.cli.device_chain import (
     trace_of,
     words,
 )
-from margo_supplychain.cli.pictures import Arrow, Box, Picture
+from margo_supplychain.cli.pictures import Arrow, Box, Kind, Picture
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ def picture_of(report: Report) -> Picture:
     if trace is None:
         said = provenance_line(facts_of(report)) if facts_of(report) else "not reached"
         lines = (title, f"provenance: {said}", "no chain of steps was judged")
-        kind = "release" if report.verdict == "verified" else "failed"
+        kind: Kind = "release" if report.verdict == "verified" else "failed"
         return Picture(
             title=title,
             description=". ".join(lines[1:]),
@@ -45,9 +45,7 @@ def picture_of(report: Report) -> Picture:
     boxes = [_step(one, findings) for one in trace["steps"]]
     boxes.append(_release(report, trace, title))
     arrows = [_edge(one) for one in trace["edges"]]
-    last = trace["release"].get("step")
-    if last is not None:
-        arrows.append(Arrow(last, _RELEASE, _made(trace["release"]), "release"))
+    arrows.append(_made(trace["release"]))
     return Picture(
         title=title,
         description=". ".join(one.strip() for one in words(report)),
@@ -61,7 +59,7 @@ def _step(step: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> Box
         {
             one["keyid"][:_SHORT]
             for one in step["links"]
-            if one["outcome"] == "good" and one.get("keyid")
+            if one["outcome"] == "counted" and one["keyid"] is not None
         }
     )
     lines = [step["name"], f"{len(keys)} of {step['threshold']}: {', '.join(keys)}"]
@@ -73,19 +71,20 @@ def _step(step: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> Box
 
 def _release(report: Report, trace: Mapping[str, Any], title: str) -> Box:
     wrong = [one["text"] for one in trace["findings"] if one.get("step") is None]
-    digest = trace["release"].get("artifact")
-    lines = [title, *([] if digest is None else [digest[: 7 + _SHORT]]), *wrong]
+    lines = [title, trace["release"]["artifact"][: 7 + _SHORT], *wrong]
     failed = bool(wrong) or report.verdict != "verified"
     return Box(_RELEASE, tuple(lines), "failed" if failed else "release")
 
 
 def _edge(edge: Mapping[str, Any]) -> Arrow:
-    label = counted(edge["artifacts"], "artifact")
-    if edge.get("example"):
-        label += f", such as {edge['example']}"
+    label = f"{counted(edge['artifacts'], 'artifact')}, such as {edge['example']}"
     return Arrow(edge["from"], edge["to"], label)
 
 
-def _made(release: Mapping[str, Any]) -> str:
-    others = len(release.get("products", ())) - 1
-    return "manifest" + (f", {counted(others, 'component')}" if others > 0 else "")
+def _made(release: Mapping[str, Any]) -> Arrow:
+    products = release["products"]
+    wrong = [one["name"] for one in products if one["outcome"] == "failed"]
+    if wrong:
+        return Arrow(release["step"], _RELEASE, f"not made: {wrong[0]}", "failed")
+    label = f"made {counted(len(products), 'product')}"
+    return Arrow(release["step"], _RELEASE, label, "release")

@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple, final
 
 from margo_supplychain.cli.device_evidence import explained
 from margo_supplychain.cli.files import read_named
-from margo_supplychain.errors import InconclusiveError, VerificationError
+from margo_supplychain.errors import (
+    InconclusiveError,
+    ProvenanceError,
+    VerificationError,
+)
 from margo_supplychain.formats.release_entry import MAX_SUMMARY
 from margo_supplychain.verify.clock import SystemClock
 from margo_supplychain.verify.limits import Control
@@ -79,12 +83,14 @@ class Request:
             verifier = self._device.verifier(
                 repository, store, source=self._source, policy=self._policy
             )
-            given: dict[str, bytes] = {}
+            summary = None
             if self._summary is not None:
-                given["summary"] = read_named(
+                summary = read_named(
                     self._summary, limit=MAX_SUMMARY, what="a verification summary"
                 )
-            release = verifier.verify(self._name, self.pin, slot=self._slot, **given)
+            release = verifier.verify(
+                self._name, self.pin, slot=self._slot, summary=summary
+            )
         return Checked(release, verifier, repository)
 
     def fetch(
@@ -118,6 +124,8 @@ class Request:
             trace.attach(error)
             if self._asked is not None:
                 error.name_source(self._asked.url)
+            if isinstance(error, ProvenanceError) and error.trace and not self.explain:
+                error.hint = f"{error.hint}; --explain says how each step was judged"
             if self.explain and error.report is not None:
                 for line in explained(error.report):
                     self._invocation.note(line)

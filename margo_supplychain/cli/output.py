@@ -78,6 +78,9 @@ def write_failure(failure: Failure, *, form: str) -> None:
             "facts": failure.facts,
             "exit": failure.exit_status,
         }
+        if report is not None and "trace" in failure.facts:
+            # It may be long, and the report has it, too: step 4.
+            error["facts"] = {**failure.facts, "trace": None}
         found = None if report is None else report.to_dict()
         _write_json({"ok": False, "error": error, "report": found})
         return

@@ -239,7 +239,7 @@ FAILURES: list[tuple[Callable[[Plant], None], str, int, str]] = [
     (tampered, "mix-and-match", 3, "acme.pump-monitor is not the file that "),
     (unsigned, "threshold", 3, "timestamp v2 has 0 of 1 required signatures"),
     (nonsense, "malformed", 3, "timestamp: "),
-    (provenance, "provenance", 3, "the publisher of acme/pump-monitor demands "),
+    (provenance, "provenance", 3, "the record of acme/pump-monitor 1.2.0 names no la"),
     (withdrawn, "withdrawn", 3, "acme/pump-monitor 1.2.0 is withdrawn: leaks oil"),
     (old_age, "policy", 3, "acme/pump-monitor 1.2.0 violates the device's policy"),
     (no_pattern, "policy", 3, "the device's policy names no pattern for acme/"),
