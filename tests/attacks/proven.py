@@ -24,7 +24,16 @@ from margo_supplychain.verify.trust_store import MEMORY_FILES
 from tests.attacks.scenes import contents
 from tests.attacks.standing import require_true_names, stands
 from tests.world import World
-from tests.world.provenance import ENVELOPE, Document, Run, envelope, layout
+from tests.world.provenance import (
+    ENVELOPE,
+    FUNCTIONARIES,
+    Document,
+    Run,
+    envelope,
+    keyid,
+    layout,
+    steps,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -56,7 +65,7 @@ class Plant:
         self.world.set_policy(NAME, replace(self.world.policies[PUMP], **changes))
 
     def add_layout(self, number: int, data: bytes) -> Descriptor:
-        """List a layout in the offline role; that the policy names it is another step."""
+        """List a layout in the offline role; whether the policy names it or not."""
         self.world.add_target("acme", PUMP.layout_path(number), data)
         return Descriptor.of(data, ENVELOPE)
 
@@ -133,9 +142,14 @@ class Plant:
         self.device.source.files = self.world.publish()
 
     def forget_copies(self) -> None:
-        """Let the device lose its copies of target files, as a new one has none."""
-        for path in (self.device.state / "targets").iterdir():
+        """Let the device lose its copies of what it fetched, as a new one has none."""
+        for path in self.copies():
             path.unlink()
+
+    def copies(self) -> list[Path]:
+        """Return the device's copies of target files and envelopes."""
+        kept = (self.device.state / name for name in ("targets", "attestations"))
+        return [path for place in kept for path in place.iterdir()]
 
     # --- beats -----------------------------------------------------------------------
 
@@ -209,6 +223,15 @@ def remembered(device: Device) -> dict[str, bytes]:
 def current(number: int, what: Descriptor, **rule: Any) -> LayoutRule:
     """Return a rule by which a layout serves versions; all of them by default."""
     return LayoutRule(number=number, digest=what.digest, **{"range": ANY, **rule})
+
+
+def two_builders(plant: Plant, *, threshold: int) -> None:
+    """Let two builders have the step `build`."""
+    found = steps()
+    found[0]["pubkeys"] = [keyid("builder"), keyid("builder-b")]
+    found[0]["threshold"] = threshold
+    functionaries = (*FUNCTIONARIES, "builder-b")
+    plant.use_layout(layout(found, functionaries=functionaries))
 
 
 def running(tmp_path: Path) -> Plant:

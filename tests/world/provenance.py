@@ -303,3 +303,46 @@ def linked(
 ) -> Document:
     """Return a link as a record names it, under any step."""
     return Document(LINK, name, envelope(payload, *signers))
+
+
+# --- summaries -----------------------------------------------------------------------
+
+
+def summed_up(
+    run: Run,
+    *,
+    record: bytes,
+    layout_file: bytes,
+    when: str,
+    name: str = "acme/pump-monitor",
+    functionaries: Iterable[str] = FUNCTIONARIES,
+    **changes: Any,
+) -> Json:
+    """Return a verification summary of a run, as a Statement.
+
+    Args:
+        run: what was verified.
+        record: bytes of the record that names it.
+        layout_file: bytes of the layout that it was judged by.
+        when: the time of the verification.
+        name: of the application.
+        functionaries: names of the keys that signed its links.
+        changes: fields of the predicate that say something else.
+    """
+    documents = run.documents()
+    predicate = {
+        "verifier": {"id": "https://verifier.acme.example"},
+        "timeVerified": when,
+        "resourceUri": f"margo-supplychain:{name}@{run.version}",
+        "policy": {"uri": "https://acme.example/policy", "digest": sha256("policy")},
+        "inputAttestations": [
+            {"uri": "the record", "digest": sha256(record)},
+            {"uri": "the layout", "digest": sha256(layout_file)},
+            *({"digest": sha256(one.data)} for one in documents.values()),
+        ],
+        "verificationResult": "PASSED",
+        "verifiedLevels": [],
+        "x-functionaries": sorted(keyid(one) for one in functionaries),
+        **changes,
+    }
+    return run.said(SUMMARY, predicate)
