@@ -48,7 +48,8 @@ class Summary(NamedTuple):
         verified: when it was judged.
         resource: what was judged, a URI.
         passed: whether it was found good.
-        inputs: `<algorithm>:<hex>` of everything that went into the judgement.
+        inputs: `<algorithm>:<hex>` of everything that it was judged by, its policy
+            among them: some verifiers name the layout there.
         functionaries: key ids and materials; None when it does not say.
     """
 
@@ -148,7 +149,7 @@ def check_bounds(
             )
     # check 4.27: not by somebody who was revoked since
     if bounds.revoked and (
-        summary.functionaries is None or summary.functionaries & bounds.revoked
+        not summary.functionaries or summary.functionaries & bounds.revoked
     ):
         lost = sorted(bounds.revoked & (summary.functionaries or frozenset()))
         said = (
@@ -194,7 +195,7 @@ def _inputs(predicate: Mapping[str, Any], what: str) -> frozenset[str]:
     if not isinstance(found, list) or len(found) > MAX_INPUTS:
         raise FormatError(f"{what} has no list of up to {MAX_INPUTS} inputAttestations")
     inputs: set[str] = set()
-    for one in found:
+    for one in (*found, predicate.get("policy", {"digest": {}})):
         digests = one.get("digest") if isinstance(one, dict) else None
         if not isinstance(digests, dict):
             raise FormatError(f"{what} has an input without a digest")

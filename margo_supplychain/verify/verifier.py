@@ -407,7 +407,9 @@ class Verifier:
             if why.trace is not None:
                 facts["trace"] = why.trace
             raise
-        self._store.keep_attestations(envelopes.fresh)
+        self._keep_copies(walk.accepted_targets)  # the layout is among them
+        if envelopes.fresh:
+            self._store.keep_attestations(envelopes.fresh)
         facts.update(proof.facts)
         return proof
 
