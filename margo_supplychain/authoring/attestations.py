@@ -89,11 +89,6 @@ class Given(NamedTuple):
         """Whether a step of a layout is among them."""
         return any(one.reference.step is not None for one in self.pinned)
 
-    @property
-    def all(self) -> tuple[Attestation, ...]:
-        """All of them."""
-        return (*self.pinned, *self.summaries)
-
 
 def sort_out(envelopes: Iterable[bytes], *, artifact: Digest) -> Given:
     """Sort envelopes by what they say; the same one given twice counts once.

@@ -42,7 +42,12 @@ def add_release(
     existing = rules.listed_version(listed, release.version)
     if existing is not None:
         signs = _list_again(work, existing, release, given)
-        return summaries.add(work, existing, release, given.summaries) or signs
+        if not given.summaries:
+            return signs
+        record = record_of(work, name, release.version)
+        added = summaries.add(work, release, given.summaries, record)
+        return added or signs
+    summaries.require_none(given.summaries, release)
     role = work.deciding(name)
     rules.check_release(release, policy, listed, role_version=work.state.version(role))
     record = release.record(
@@ -54,12 +59,12 @@ def add_release(
         what = part.descriptor
         work.staged.blobs[what.digest] = (what, _opener(release, what))
     work.new.append(NewRelease(record, release))
-    entry = summaries.first(work, policy, record, given.summaries)
-    work.put(role, record.path, record.to_bytes(), custom=entry.to_custom())
+    custom = record.entry().to_custom()
+    work.put(role, record.path, record.to_bytes(), custom=custom)
     work.releases.setdefault(name, set()).add(release.version)
     work.proving.setdefault(name, set()).add(release.version)
     work.applications.add(name)
-    _stage(work, release, given.all)
+    _stage(work, release, given.pinned)
     work.warnings.extend(release.warnings)
     if release.elsewhere and not release.locations:
         work.warnings.append(
@@ -165,7 +170,9 @@ def _list_again(
         work.warnings.append(f"{what} is withdrawn, and stays so")
     if known is None:
         role = work.deciding(name)
-        work.put(role, record.path, record.to_bytes(), custom=entry.to_custom())
+        # Summaries name the record that is gone.
+        custom = replace(entry, summaries=()).to_custom()
+        work.put(role, record.path, record.to_bytes(), custom=custom)
         work.applications.add(name)
         work.warnings.append(f"the record of {what} was damaged or lost: signed anew")
         if entry.withdrawn is None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from margo_supplychain import threshold
-from margo_supplychain.authoring.attestations import Attestation, is_summary
+from margo_supplychain.authoring import rules
 from margo_supplychain.authoring.attested import envelope_at, read_envelope
 from margo_supplychain.authoring.work import Attested
 from margo_supplychain.errors import (
@@ -21,23 +21,27 @@ from margo_supplychain.errors import (
     RefusedError,
     VerificationError,
 )
+from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.dsse import Envelope
 from margo_supplychain.formats.release_entry import MAX_SUMMARIES, MAX_SUMMARY
 from margo_supplychain.formats.statements import parse_statement
-from margo_supplychain.formats.times import parse_time
+from margo_supplychain.provenance.summaries import (
+    Bounds,
+    check_bounds,
+    read_summary,
+    resource_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from margo_supplychain.authoring.attestations import Attestation
     from margo_supplychain.authoring.release import Release
     from margo_supplychain.authoring.work import Work
-    from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.publisher_policy import PublisherPolicy
     from margo_supplychain.formats.record import ReleaseRecord
     from margo_supplychain.formats.release_entry import AttestationPin, ReleaseEntry
-    from margo_supplychain.formats.versions import Version
-    from margo_supplychain.verify.resolve import Candidate
 
 
 class _Summary(NamedTuple):
@@ -57,40 +61,59 @@ class _Summary(NamedTuple):
     is_named: bool
 
 
-def first(
-    work: Work,
-    policy: PublisherPolicy,
-    record: ReleaseRecord,
-    given: Sequence[Attestation],
-) -> ReleaseEntry:
-    """Return the entry of a new release, with the summaries that come with it."""
-    entry = record.entry()
-    return _with(work, policy, record.name, record.version, entry, given)
+def require_none(given: Sequence[Attestation], release: Release) -> None:
+    """Refuse summaries of what is not listed yet: they would name no record of it.
+
+    Raises:
+        RefusedError: there are some.
+    """
+    if given:
+        raise RefusedError(
+            f"{given[0].shown} comes with {release.name} {release.version}, whose "
+            "record is signed only now: nobody can have verified it",
+            hint="publish it without, verify it (device verify --vsa FILE), sign that, "
+            "and publish it again with the summary",
+        )
 
 
 def add(
-    work: Work, existing: Candidate, release: Release, given: Sequence[Attestation]
+    work: Work,
+    release: Release,
+    given: Sequence[Attestation],
+    record: ReleaseRecord,
 ) -> bool:
     """Let the entry of a listed release name summaries as well.
+
+    Args:
+        work: the edit.
+        release: one that is listed; located.
+        given: summaries; none changes nothing.
+        record: as it is listed now.
 
     Returns:
         Whether it names others than before.
 
     Raises:
+        AttestationError: one is about another record, layout or release.
         RefusedError: one is older than what it would replace, or there are too many.
     """
     if not given:
         return False
     name, version = release.name, release.version
-    # It may be signed anew in this very edit.
-    entry = work.entries(name)[version]
-    new = _with(work, work.require_policy(name), name, version, entry, given)
+    listed = work.require_listed(name, version)
+    entry = listed.entry
+    if entry is None:
+        raise rules.other_bytes(name, listed.version, version)
+    policy = work.require_policy(name)
+    digest = Digest("sha256", listed.file.hashes["sha256"])
+    _require_bound(given, record, digest, policy)
+    new = _with(work, policy, record, entry, given)
     if new == entry:
         restore(work, given)
         return False
     for one in given:
         work.staged.attestations[one.what.digest] = (one.what, one.data)
-    work.put_entry(work.deciding(name), existing.path, new)
+    work.put_entry(work.deciding(name), listed.path, new)
     work.attested.append(Attested(release, tuple(given)))
     work.applications.add(name)
     return True
@@ -105,14 +128,37 @@ def restore(work: Work, given: Sequence[Attestation]) -> None:
             work.restored.add(what.digest)
 
 
+def _require_bound(
+    given: Sequence[Attestation],
+    record: ReleaseRecord,
+    digest: Digest,
+    policy: PublisherPolicy,
+) -> None:
+    """Refuse a summary of something else, which no device takes, whoever signed it."""
+    rule = None if record.layout is None else policy.layout(record.layout)
+    bounds = Bounds(
+        artifact=record.artifact.digest,
+        record=digest,
+        resource=resource_of(record.name, record.version),
+        inputs={} if rule is None else {rule.digest: f"layout {rule.number}"},
+        statements={},
+        revoked=frozenset(),
+    )
+    for one in given:
+        envelope = Envelope.parse(one.data, what=one.shown, limit=MAX_SUMMARY)
+        said = parse_statement(envelope.payload, what=one.shown, limit=MAX_SUMMARY)
+        summary = read_summary(said, what=one.shown)
+        check_bounds(summary, said, bounds, what=one.shown)
+
+
 def _with(
     work: Work,
     policy: PublisherPolicy,
-    name: ReleaseName,
-    version: Version,
+    record: ReleaseRecord,
     entry: ReleaseEntry,
     given: Sequence[Attestation],
 ) -> ReleaseEntry:
+    name, version = record.name, record.version
     known = [
         found
         for pin in entry.summaries
@@ -171,18 +217,15 @@ def _read(data: bytes, pin: AttestationPin, policy: PublisherPolicy) -> _Summary
     """Read a summary; its verdict is not looked at.
 
     Raises:
-        FormatError: it is none.
+        FormatError, AttestationError: it is none.
     """
     shown = f"summary {pin.digest.short}"
     envelope = Envelope.parse(data, what=shown, limit=MAX_SUMMARY)
     said = parse_statement(envelope.payload, what=shown, limit=MAX_SUMMARY)
-    if not is_summary(said.predicate_type):
-        raise FormatError(f"{shown} is {said.predicate_type}")
-    time = said.predicate.get("timeVerified")
+    summary = read_summary(said, what=shown)
     named = _signed_by(envelope, policy)
     claimed = frozenset(one.keyid or "" for one in envelope.signatures)
-    verified = parse_time(time, what=f"timeVerified of {shown}")
-    return _Summary(pin, named or claimed, verified, bool(named))
+    return _Summary(pin, named or claimed, summary.verified, bool(named))
 
 
 def _signed_by(envelope: Envelope, policy: PublisherPolicy) -> frozenset[str]:

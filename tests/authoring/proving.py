@@ -6,27 +6,31 @@ signed by the vendor's offline key.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from margo_supplychain.formats.attestation_rules import PolicyKey, SummaryRule
 from margo_supplychain.formats.dsse import PAYLOAD
 from margo_supplychain.formats.pins import Pin
-from margo_supplychain.formats.times import format_time
+from margo_supplychain.formats.versions import Version
 from margo_supplychain.signing.envelopes import sign_envelope
+from margo_supplychain.transport.directory import DirectorySource
+from margo_supplychain.transport.opening import FixedContent
 from margo_supplychain.verify.policy import Policy
+from margo_supplychain.verify.trust_store import TrustStore
+from margo_supplychain.verify.verifier import Verifier
 from tests.authoring.trust import OPEN, PUMP, key
-from tests.world.provenance import SUMMARY, Run, encode, envelope, layout
+from tests.world.provenance import Run, encode, envelope, layout
 from tests.world.repository import key as world_key
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import datetime
+    from collections.abc import Callable, Sequence
 
     from margo_supplychain.authoring.edit import Edit
     from margo_supplychain.authoring.publish import Published
     from margo_supplychain.authoring.release import Release
-    from margo_supplychain.formats.digests import Digest
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.publisher_policy import PublisherPolicy
     from tests.authoring.trust import Vendor
@@ -89,8 +93,6 @@ def publish_proven(
 
 def allow_summaries(edit: Edit, verifier: str, name: ReleaseName = PUMP) -> None:
     """Let the offline key name whose summaries stand for the chain."""
-    from datetime import timedelta
-
     policy = edit.policy(name)
     if policy is None:
         raise ValueError(f"{name} has no policy")
@@ -99,50 +101,36 @@ def allow_summaries(edit: Edit, verifier: str, name: ReleaseName = PUMP) -> None
     edit.set_policy(name, replace(policy, keys=(named,), summary=rule))
 
 
+def device_of(vendor: Vendor, policy: Policy = PROVEN) -> Verifier:
+    """Return a fresh device that demands provenance."""
+    source = DirectorySource(vendor.trust)
+    return Verifier(
+        store=TrustStore.unsafe_without_memory(
+            root=vendor.repository.root, publishers=None
+        ),
+        source=source,
+        content=FixedContent([source]),
+        policy=policy,
+        clock=vendor.clock,
+    )
+
+
 def summary(
     vendor: Vendor,
-    release: Release,
-    *,
-    verifier: str = "verifier",
-    when: datetime | None = None,
-    record: Digest | None = None,
+    version: str,
+    *signers: str,
+    change: Callable[[dict[str, Any]], object] = lambda _: None,
 ) -> bytes:
-    """Return a verification summary of a listed release, signed by a verifier.
+    """Return what a verifier says of a published release, signed by it.
 
     Args:
         vendor: whose repository lists it.
-        release: what it is about.
-        verifier: the name of its key.
-        when: it was verified; now by default.
-        record: the digest that it says the record has; its own by default.
+        version: of acme/pump-monitor.
+        signers: names of the verifiers' keys; `verifier` by default.
+        change: what the statement says instead.
     """
-    with vendor.repository.edit((), clock=vendor.clock) as edit:
-        known = edit.record(release.name, release.version)
-        policy = edit.policy(release.name)
-    from margo_supplychain.formats.digests import Digest
-
-    found = Digest.of(known.to_bytes()) if record is None else record
-    rule = None if policy is None else policy.layout(known.layout or 0)
-    inputs = [{"uri": known.path, "digest": {"sha256": found.hex}}]
-    if rule is not None:
-        inputs.append(
-            {
-                "uri": release.name.layout_path(rule.number),
-                "digest": {"sha256": rule.digest.hex},
-            }
-        )
-    predicate = {
-        "verifier": {"id": "https://verifier.example"},
-        "timeVerified": format_time(when or vendor.clock.when),
-        "resourceUri": f"margo-supplychain:{release.name}@{release.version}",
-        "policy": {
-            "uri": release.name.policy_path(1),
-            "digest": {"sha256": found.hex},
-        },
-        "inputAttestations": inputs,
-        "verificationResult": "PASSED",
-        "verifiedLevels": [],
-        "x-functionaries": [],
-    }
-    said = run_of(release).said(SUMMARY, predicate)
-    return envelope(said, verifier)
+    pin = Pin.exact(Version.parse(version))
+    report = device_of(vendor).verify(PUMP, pin).report
+    said = json.loads(report.to_vsa(verifier="https://verifier.example"))
+    change(said)
+    return envelope(said, *(signers or ("verifier",)))

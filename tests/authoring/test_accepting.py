@@ -37,6 +37,7 @@ from tests.attacks.forging import (
     set_policy,
 )
 from tests.authoring.market import FAN, LAMP, PUMP, Market
+from tests.authoring.proving import signed_layout
 from tests.authoring.trust import OPEN, key
 
 if TYPE_CHECKING:
@@ -458,7 +459,7 @@ def test_release_that_comes_withdrawn(market: Market) -> None:
 
 
 def test_layout_that_the_policy_names(market: Market) -> None:
-    layout = b'{"payload": "later versions judge it"}'
+    layout = signed_layout("acme")
     digest = Digest.of(layout)
     every = Pin.range("*", grammar="npm")
     rule = LayoutRule(number=1, digest=digest, range=every)

@@ -14,6 +14,7 @@ from margo_supplychain.errors import (
     ExpiredError,
     IncompleteError,
     NoMatchingVersionError,
+    ProvenanceError,
     RefusedError,
     RollbackError,
     SignerError,
@@ -264,15 +265,15 @@ def test_an_offline_key_that_releases_is_warned_of(vendor: Vendor) -> None:
         )
 
 
-def test_provenance_is_kept_and_refused_until_it_can_be_judged(vendor: Vendor) -> None:
+def test_provenance_that_is_demanded_from_now_on(vendor: Vendor) -> None:
     vendor.create_with_pump()
     vendor.publish("1.0.0")
     with vendor.repository.edit(vendor.keys, clock=vendor.clock) as edit:
         edit.set_policy(PUMP, replace(OPEN, provenance="required"))
-    with pytest.raises(Exception, match="demands provenance") as caught:
+    assert any("devices refuse 1.0.0 of" in one for one in edit.warnings)
+    with pytest.raises(ProvenanceError, match="names no layout, which its publisher"):
         vendor.device().verify(PUMP, ANY)
-    assert getattr(caught.value, "code", "") == "provenance"
-    with pytest.raises(RefusedError, match="demands provenance, which this version"):
+    with pytest.raises(RefusedError, match="demands provenance, and no link of a step"):
         vendor.publish("1.1.0")
 
 
