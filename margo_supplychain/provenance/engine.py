@@ -327,9 +327,9 @@ class _Run:
             ours, theirs = shown_hashes(self.here[name]), shown_hashes(other)
             return f"it is {ours}, in {what} it is {theirs}"
         if rule.kind == "CREATE":
-            return "it was a material already" if name in materials else "it is gone"
+            return "it was a material already"
         if rule.kind == "DELETE":
-            return "it is still a product" if name in products else "it was not there"
+            return "it is still a product"
         if name in materials and name in products:
             return "it is the same as before"
         return "it was no material" if name in products else "it is no product"
