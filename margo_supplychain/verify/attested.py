@@ -201,18 +201,28 @@ def _require_origin(
     """
     if not rule.builders and not rule.sources:
         return
-    from margo_supplychain.provenance.documents import builder_of, sources_of
+    from margo_supplychain.provenance.documents import (
+        builder_of,
+        repository,
+        sources_of,
+    )
 
-    builder = builder_of(statement.statement)
+    try:
+        builder = builder_of(statement.statement)
+        sources = sources_of(statement.statement)
+    except FormatError as why:
+        raise AttestationError(
+            f"attestation {statement.digest.short} of {case.label}: {why}",
+            reason="envelope",
+            type_=statement.type,
+        ) from why
     # check 4.20: built by whom the offline key trusts
     if rule.builders and builder not in rule.builders:
         raise _other_origin(case, statement, "builder", builder, rule.builders)
-    if not rule.sources:
-        return
-    sources = sources_of(statement.statement)
+    allowed = {repository(one) for one in rule.sources}
     # check 4.21: of sources from nowhere else
-    if not sources or not set(sources) <= set(rule.sources):
-        other = next((one for one in sources if one not in rule.sources), None)
+    if allowed and not (sources and allowed.issuperset(sources)):
+        other = next((one for one in sources if one not in allowed), None)
         raise _other_origin(case, statement, "source", other, rule.sources)
 
 

@@ -6,10 +6,16 @@ In a `device.toml`, beside `require` and `max-age`:
     provenance = "summary"                a summary counts for the chain ("full": not)
     summary-keys = ["-----BEGIN …"]       of whom, besides whom the publisher names
     summary-max-age = "30d"               and since when
+    builder = ["https://…"]               SLSA provenance, by one of these builders
+    source = ["https://…"]                and from these repositories alone
+    sbom = ["cyclonedx", "spdx"]          a list of components, in one of these forms
+    vex-max-age = "30d"                   nothing affected without mitigation for longer
+    supported = true                      a known end of support that lies ahead
 
-Only statements that count by the publisher's rules are looked at (`verify.attested`); a
-rule that finds none of what it looks for is violated. Where clocks can't be believed,
-a rule about time is inconclusive.
+Only statements that count by the publisher's rules are looked at (`verify.attested`). A
+rule that finds none of what it looks for is violated: leaving a document out must never
+turn a no into a yes. Where the clock can't be believed, a rule about time is a no only
+by what is signed, and else inconclusive.
 """
 
 from __future__ import annotations
@@ -17,21 +23,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from margo_supplychain.errors import FormatError
+from margo_supplychain.formats.plain_text import quoted
 from margo_supplychain.formats.reports import Violation
-from margo_supplychain.formats.times import parse_span
+from margo_supplychain.formats.times import format_time, parse_span
 from margo_supplychain.verify.policy import ProvenanceDemand
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime, timedelta
 
     from securesystemslib.signer import Key
 
+    from margo_supplychain.verify.attested import ProvenStatement
     from margo_supplychain.verify.policy import Facts, Rule
 
 MAX_NAMES: Final = 64
+MAX_SHOWN: Final = 5
 _SUMMARY_KEYS: Final = ("summary-keys", "summary-max-age")
-KEYS: Final = frozenset({"provenance", *_SUMMARY_KEYS})
-"""Keys of a policy's table that are read here."""
+_PROVENANCE: Final = frozenset({"provenance"})
+_CYCLONEDX: Final = frozenset({"sbom-cyclonedx"})
+_VEX: Final = frozenset({"vex-openvex", "vex-csaf"})
 
 
 class Provenance(NamedTuple):
@@ -45,9 +56,207 @@ class Provenance(NamedTuple):
         proven = facts.proof is not None and facts.proof.layout is not None
         # check 5.20: step 4 proves it, and nothing else does
         if self.demands.required and not proven:
-            text = "how the release was made is not proven"
-            return (Violation(rule=self.id, text=text),)
+            return _no(self.id, "how the release was made is not proven")
         return ()
+
+
+class Builder(NamedTuple):
+    """Whoever built the release is one of these."""
+
+    names: tuple[str, ...]
+    id: str = "builder"
+    demands: ProvenanceDemand = ProvenanceDemand(kinds=_PROVENANCE)
+
+    def violations(self, facts: Facts) -> tuple[Violation, ...]:
+        """Return a violation for provenance by others, or for none."""
+        from margo_supplychain.provenance.documents import builder_of
+
+        found = _statements(facts, _PROVENANCE)
+        # check 5.21: somebody says who built it
+        if not found:
+            return _no(self.id, "no SLSA provenance counts that names a builder")
+        others = [
+            one
+            for one in (builder_of(each.statement) for each in found)
+            if one not in self.names
+        ]
+        # check 5.22: and nobody says that it was somebody else
+        if others:
+            said = "nobody" if others[0] is None else quoted(others[0])
+            allowed = ", ".join(self.names[:MAX_SHOWN])
+            return _no(self.id, f"built by {said}, allowed: {allowed}")
+        return ()
+
+
+class Source(NamedTuple):
+    """Everything that the release was built from is in these repositories."""
+
+    names: tuple[str, ...]
+    id: str = "source"
+    demands: ProvenanceDemand = ProvenanceDemand(kinds=_PROVENANCE)
+
+    def violations(self, facts: Facts) -> tuple[Violation, ...]:
+        """Return a violation for provenance from elsewhere, or from nowhere."""
+        from margo_supplychain.provenance.documents import repository, sources_of
+
+        found = _statements(facts, _PROVENANCE)
+        sources = [sources_of(each.statement) for each in found]
+        # check 5.23: somebody says what it was built from, in every statement
+        if not all(sources) or not sources:
+            return _no(self.id, "no SLSA provenance counts that names a source")
+        allowed = {repository(one) for one in self.names}
+        others = [one for each in sources for one in each if one not in allowed]
+        # check 5.24: and nobody says that it was something else
+        if others:
+            shown = ", ".join(sorted(allowed)[:MAX_SHOWN])
+            return _no(self.id, f"built from {quoted(others[0])}, allowed: {shown}")
+        return ()
+
+
+class Sbom(NamedTuple):
+    """The release comes with a list of its components, in one of these forms."""
+
+    kinds: tuple[str, ...]
+    demands: ProvenanceDemand
+    id: str = "sbom"
+
+    @classmethod
+    def of(cls, kinds: tuple[str, ...]) -> Sbom:
+        """Make the rule for `cyclonedx`, `spdx` or both."""
+        named = frozenset(f"sbom-{one}" for one in kinds)
+        return cls(kinds, ProvenanceDemand(kinds=named))
+
+    def violations(self, facts: Facts) -> tuple[Violation, ...]:
+        """Return a violation unless there is one."""
+        from margo_supplychain.provenance.documents import sbom_of
+
+        for one in _statements(facts, self.demands.kinds):
+            if sbom_of(one.statement) is not None:
+                return ()
+        # check 5.25: leaving it out is no way around it
+        return _no(self.id, f"no SBOM counts that is {' or '.join(self.kinds)}")
+
+
+class VexMaxAge(NamedTuple):
+    """No vulnerability has affected the release for longer, without mitigation."""
+
+    limit: timedelta
+    id: str = "vex-max-age"
+    demands: ProvenanceDemand = ProvenanceDemand(kinds=_VEX | _CYCLONEDX)
+
+    def violations(self, facts: Facts) -> tuple[Violation, ...]:
+        """Return a violation for each that has, or if nobody says anything of any."""
+        from margo_supplychain.provenance.documents import vulnerabilities
+
+        found = [
+            one.statement
+            for one in _statements(facts, _VEX | _CYCLONEDX)
+            # A list of components is no word about vulnerabilities.
+            if one.kind in _VEX or "vulnerabilities" in one.statement.predicate
+        ]
+        # check 5.26: nothing said is not nothing found
+        if not found:
+            return _no(self.id, "nobody who counts says anything of vulnerabilities")
+        open_ones = [
+            one
+            for one in vulnerabilities(found, [facts.record.artifact.digest])
+            if one.status == "affected" and not one.has_mitigation
+        ]
+        return tuple(
+            violation
+            for one in open_ones
+            for violation in _since(
+                facts,
+                self.id,
+                one.since,
+                self.limit,
+                f"{one.id} affects it without mitigation since "
+                f"{format_time(one.since)}, at most {self.limit} allowed",
+            )
+        )
+
+
+class Supported(NamedTuple):
+    """The release's support has a known end, and it lies ahead."""
+
+    id: str = "supported"
+    demands: ProvenanceDemand = ProvenanceDemand(kinds=_CYCLONEDX)
+
+    def violations(self, facts: Facts) -> tuple[Violation, ...]:
+        """Return a violation if support has ended, or nobody says when it does."""
+        from margo_supplychain.provenance.documents import support_end
+
+        ends = [
+            end
+            for one in _statements(facts, _CYCLONEDX)
+            if (end := support_end(one.statement)) is not None
+        ]
+        # check 5.27: support without an end is support that nobody promised
+        if not ends:
+            return _no(self.id, "no SBOM counts that says when support ends")
+        end = min(ends)
+        return _since(
+            facts, self.id, end, None, f"its support ended {format_time(end)}"
+        )
+
+
+class Read(NamedTuple):
+    """A rule whose documents may be broken: that is a violation like any other."""
+
+    rule: Builder | Source | Sbom | VexMaxAge | Supported
+
+    @property
+    def id(self) -> str:
+        """What policies and reports call it."""
+        return self.rule.id
+
+    @property
+    def demands(self) -> ProvenanceDemand:
+        """What it looks at."""
+        return self.rule.demands
+
+    def violations(self, facts: Facts) -> tuple[Violation, ...]:
+        """Return every way in which the facts fall short."""
+        try:
+            return self.rule.violations(facts)
+        except FormatError as why:
+            # check 5.28 (instead: return ()): what can't be read says nothing good
+            return _no(self.id, str(why))
+
+
+def _no(rule: str, text: str) -> tuple[Violation, ...]:
+    return (Violation(rule=rule, text=text),)
+
+
+def _statements(facts: Facts, kinds: frozenset[str]) -> list[ProvenStatement]:
+    if facts.proof is None:
+        return []
+    return [one for one in facts.proof.statements if one.kind in kinds]
+
+
+def _since(
+    facts: Facts, rule: str, when: datetime, limit: timedelta | None, text: str
+) -> tuple[Violation, ...]:
+    """Return a violation if `when` is longer ago than a limit, or if it is past."""
+    moment = facts.moment
+
+    def passed(now: datetime) -> bool:
+        return now >= when if limit is None else now - when > limit
+
+    # check 5.29: a clock that can't be believed proves nothing, a signed time does
+    if moment is None or not moment.believable:
+        known = None if moment is None else moment.floor
+        if known is None or not passed(known):
+            unknown = f"{text}: the clock can't tell"
+            return (Violation(rule=rule, text=unknown, inconclusive=True),)
+        return _no(rule, text)
+    # check 5.30: what has lasted too long is too much
+    if passed(moment.now):
+        return _no(rule, text)
+    return ()
+
+
+# --- reading a policy's table --------------------------------------------------------
 
 
 def rules_of(where: str, table: Mapping[str, Any], *, required: bool) -> list[Rule]:
@@ -62,8 +271,13 @@ def rules_of(where: str, table: Mapping[str, Any], *, required: bool) -> list[Ru
         FormatError: a value that is none, or keys that go with others.
     """
     rules: list[Rule] = []
-    if required or KEYS & table.keys():
+    if required or {"provenance", *_SUMMARY_KEYS} & table.keys():
         rules.append(Provenance(_demand(where, table, required=required)))
+    rules.extend(
+        Read(read(f"{where}.{key}", table[key]))
+        for key, read in _READERS.items()
+        if key in table
+    )
     return rules
 
 
@@ -85,31 +299,47 @@ def _demand(
         raise FormatError(f"{where}.summary-keys needs a summary-max-age beside it")
     age = None
     if "summary-max-age" in table:
-        age = parse_span(table["summary-max-age"], what=f"{where}.summary-max-age")
-        if not age:
-            raise FormatError(f"{where}.summary-max-age is 0, expected a time above 0")
+        age = _age(f"{where}.summary-max-age", table["summary-max-age"])
     keys: tuple[Key, ...] = ()
     if "summary-keys" in table:
-        texts = _texts(where, "summary-keys", table["summary-keys"])
-        keys = tuple(_key(f"{where}.summary-keys", one) for one in texts)
+        what = f"{where}.summary-keys"
+        keys = tuple(_key(what, one) for one in _texts(what, table["summary-keys"]))
     return ProvenanceDemand(
         required=required, tier=tier, summary_keys=keys, summary_age=age
     )
 
 
-def _texts(where: str, key: str, value: Any) -> tuple[str, ...]:
+def _age(what: str, value: object) -> timedelta:
+    found = parse_span(value, what=what)
+    if not found:
+        raise FormatError(f"{what} is {value}, expected a time above 0")
+    return found
+
+
+def _texts(what: str, value: Any, *, known: Iterable[str] = ()) -> tuple[str, ...]:
     if (
         not isinstance(value, list)
         or not 0 < len(value) <= MAX_NAMES
         or any(not isinstance(one, str) or not one for one in value)
     ):
         raise FormatError(
-            f"{where}.{key} is {value!r:.40}, expected a list of 1 to {MAX_NAMES} texts"
+            f"{what} is {value!r:.40}, expected a list of 1 to {MAX_NAMES} texts"
         )
-    return tuple(value)
+    others = [one for one in value if known and one not in known]
+    if others:
+        raise FormatError(
+            f"{what} has {others[0]!r:.40}, expected {' or '.join(known)}"
+        )
+    return tuple(dict.fromkeys(value))
 
 
-def _key(where: str, pem: str) -> Key:
+def _supported(what: str, value: object) -> Supported:
+    if value is not True:
+        raise FormatError(f"{what} is {value!r:.40}, expected true")
+    return Supported()
+
+
+def _key(what: str, pem: str) -> Key:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
     from securesystemslib.signer import SSlibKey
@@ -118,5 +348,23 @@ def _key(where: str, pem: str) -> Key:
         return SSlibKey.from_crypto(load_pem_public_key(pem.encode()))
     except (ValueError, TypeError, UnsupportedAlgorithm) as why:
         raise FormatError(
-            f"{where} has {pem[:40]!r}, expected a public key as PEM"
+            f"{what} has {pem[:40]!r}, expected a public key as PEM"
         ) from why
+
+
+_READERS: Final[
+    Mapping[
+        str,
+        Callable[[str, Any], Builder | Source | Sbom | VexMaxAge | Supported],
+    ]
+] = {
+    "builder": lambda what, value: Builder(_texts(what, value)),
+    "source": lambda what, value: Source(_texts(what, value)),
+    "sbom": lambda what, value: Sbom.of(
+        _texts(what, value, known=("cyclonedx", "spdx"))
+    ),
+    "vex-max-age": lambda what, value: VexMaxAge(_age(what, value)),
+    "supported": _supported,
+}
+KEYS: Final = frozenset({"provenance", *_SUMMARY_KEYS, *_READERS})
+"""Keys of a policy's table that are read here."""
