@@ -51,6 +51,10 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
         "margo_supplychain.cli.layout:layout",
         "say which steps make a release, and who does them",
     ),
+    "attest": (
+        "margo_supplychain.cli.attest:attest",
+        "record what a step did; bind documents to a release",
+    ),
     "release": (
         "margo_supplychain.cli.release:release",
         "build, publish and withdraw releases",

@@ -39,11 +39,21 @@ EXIT_STATUSES: Final = {
 }
 
 
-def epilog(*, examples: Sequence[str], exits: Iterable[int], follow: str) -> str:
-    """Return the end of a help page: examples, exit statuses, the next command."""
+def epilog(
+    *, examples: Sequence[str], exits: Iterable[int], follow: str, also: str = ""
+) -> str:
+    """Return the end of a help page: examples, exit statuses, the next command.
+
+    Args:
+        examples: at least two, without the program's name.
+        exits: the exit statuses that the command may have.
+        follow: the next command.
+        also: what else exit status 1 means here.
+    """
+    means = EXIT_STATUSES | ({1: f"{EXIT_STATUSES[1]}; {also}"} if also else {})
     blocks = [
         ("Examples:", [f"  margo-supplychain {each}" for each in examples]),
-        ("Exit status:", [f"  {each}  {EXIT_STATUSES[each]}" for each in exits]),
+        ("Exit status:", [f"  {each}  {means[each]}" for each in exits]),
         ("Next:", [f"  margo-supplychain {follow}"]),
     ]
     # \b keeps click from wrapping the block.
