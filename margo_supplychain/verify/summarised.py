@@ -193,6 +193,9 @@ def _counted(
     except FormatError as why:
         raise AttestationError(str(why), reason="envelope", type_=SUMMARY) from why
     summary = read_summary(statement, what=what)
+    if not summary.passed:
+        # A no is about this release, whatever it got as far as to look at.
+        bounds = bounds._replace(inputs={}, statements={}, revoked=frozenset())
     check_bounds(summary, statement, bounds, what=what)
     return Counted(what, summary, signers, max_age)
 

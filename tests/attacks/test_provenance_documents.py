@@ -32,6 +32,7 @@ from tests.world.provenance import (
     encode,
     envelope,
     layout,
+    linked,
     payload_of,
     reopened,
     sha256,
@@ -451,6 +452,25 @@ def test_all_envelopes_above_the_limit(tmp_path: Path) -> None:
     assert error.report is not None
     plant.device.limits = replace(plant.device.limits, attestations=sum(sizes))
     plant.verified("1.1.0")
+
+
+def test_flood_of_links(tmp_path: Path) -> None:
+    """One functionary signs hundreds of links of a step: a device reads some, and then
+    no more."""
+    plant = running(tmp_path)
+    run = plant.run("1.1.0")
+    many = [
+        linked("test", {**run.links["test"], "byproducts": {"n": number}}, "tester")
+        for number in range(300)
+    ]
+    plant.publish(run, [*run.documents().values(), *many[:100]])
+    plant.verified("1.1.0")
+    other = plant.run("1.2.0")
+    plant.publish(other, [*other.documents().values(), *many])
+    plant.device.source.asked.clear()
+    plant.refused("unexpected-link", "more than 256 links")
+    asked = set(plant.device.source.asked)
+    assert len(asked & {str(one.what.digest) for one in many}) <= 256
 
 
 def test_endless_envelope(tmp_path: Path) -> None:

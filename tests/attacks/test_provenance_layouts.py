@@ -16,6 +16,7 @@ from margo_supplychain.errors import (
     FetchError,
     PolicyError,
     RollbackError,
+    TooLargeError,
     UnknownTargetError,
 )
 from margo_supplychain.formats.names import ReleaseName
@@ -110,6 +111,17 @@ def test_layout_missing_on_a_mirror(tmp_path: Path) -> None:
     plant.refused_by(FetchError, path)
     files.targets[lost] = kept
     plant.verified("1.1.0")
+
+
+def test_layout_above_the_limit(tmp_path: Path) -> None:
+    """A layout that is signed for, and too large, is not fetched."""
+    plant = running(tmp_path)
+    plant.use_layout(layout(readme="x" * (2 << 20)))
+    plant.publish(plant.run("1.1.0"))
+    path = PUMP.layout_path(1)
+    plant.device.source.asked.clear()
+    plant.refused_by(TooLargeError, path)
+    assert path not in plant.device.source.asked
 
 
 def test_layout_whose_bytes_are_not_those_of_the_policy(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from margo_supplychain.errors import AttestationError, ClockError
+from margo_supplychain.errors import AttestationError, ClockError, PolicyError
 from margo_supplychain.formats.attestation_rules import PolicyKey, SummaryRule
 from margo_supplychain.formats.pins import Pin
 from margo_supplychain.formats.publisher_policy import RevokedFunctionary
@@ -157,6 +157,41 @@ def test_summary_that_says_no(tmp_path: Path) -> None:
     for odd in ("", "PASSED ", True, None, ["PASSED"]):
         publish(plant, run, said_of(plant, run, verificationResult=odd))
         plant.unattested("envelope", "verificationResult")
+
+
+def test_summary_of_a_refusal(tmp_path: Path) -> None:
+    """A device that judges itself refused the release, and says so in a summary. It is
+    signed like any other; it is no yes, whoever hands it over."""
+    plant = small(tmp_path)
+    run = plant.run("1.2.0")
+    run.signers["test"] = ("builder",)
+    plant.publish(run)
+    plant.device.policy = PROVEN
+    error = plant.refused("functionary", "test")
+    assert error.report is not None
+    failed = envelope(error.report.to_vsa(), "verifier")
+    plant.device.policy = BY_SUMMARY
+    plant.publish(run, summaries=[failed])
+    plant.unattested("summary-result", "did not pass")
+
+
+def test_summary_that_says_no_beside_an_older_one_that_says_yes(tmp_path: Path) -> None:
+    """The newest decides: a yes from before does not stand against a no from today."""
+    plant = small(tmp_path)
+    run = plant.run("1.2.0")
+    before = format_time(plant.world.clock.when - DAY)
+    good = envelope(said_of(plant, run, when=before), "verifier")
+    plant.publish(run, summaries=[good])
+    plant.verified("1.2.0", "summary")
+
+    plant.device.policy = PROVEN + b'sbom = ["cyclonedx"]\n'
+    error = plant.refused_by(PolicyError, "sbom: ", newer=False)
+    assert error.report is not None
+    failed = envelope(error.report.to_vsa(), "verifier")
+    plant.device.policy = BY_SUMMARY
+    for both in ([good, failed], [failed, good]):
+        plant.publish(run, summaries=both)
+        plant.unattested("summary-result", "did not pass")
 
 
 def test_summary_too_old(tmp_path: Path) -> None:
