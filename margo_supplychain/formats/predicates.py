@@ -12,8 +12,8 @@ media type. Sources, looked at in November 2026:
 - Reviews: in-toto's spec/predicates/human-review-vcs.md and human-review-crev.md, which
   call their types tentative; the former's examples write `http:`, which is taken, too.
 - CSAF: nobody has defined a predicate type (OASIS CSAF 2.0, in-toto and cosign name
-  none). Taken is the identifier of OASIS's schema, which every CSAF 2.0 document may
-  name as its `$schema`, as OpenVEX takes its context.
+  none). Ours is the address of OASIS's JSON schema for CSAF 2.0, which says what the
+  predicate is, as OpenVEX's context does.
 
 Example:
     >>> kind_of("https://cyclonedx.org/bom/v1.6"), kind_of("https://example.com/x")
