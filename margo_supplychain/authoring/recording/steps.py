@@ -170,8 +170,8 @@ def _notes(step: Step, before: links.Materials, after: Recorded) -> list[str]:
         few = ", ".join(f"{status} {shown(name)}" for status, name in before.dirty[:3])
         more = f" and {len(before.dirty) - 3} more" if len(before.dirty) > 3 else ""
         notes.append(
-            f"the working tree is not as the commit has it ({few}{more}): a layout that "
-            f"does not allow {links.DIRTY} refuses this link"
+            f"the working tree is not as the commit has it ({few}{more}): a layout "
+            f"that does not allow {links.DIRTY} refuses this link"
         )
     notes += [
         f"--exclude {pattern} left out nothing"
