@@ -322,10 +322,10 @@ def _other_release(
             wanted=str(digest),
             stricter=stricter.RELEASE_PRODUCT,
         )
+    # check 4.100 (instead: extra = []): what the step made for a release is all in it
     extra = [
         one for one in products if one.startswith(RESERVED) and one not in demanded
     ]
-    # check 4.100: what the step made for a release is all in this one
     if extra:
         name = min(extra)
         yield Finding(

@@ -139,7 +139,7 @@ def _link(
     signatures = [(one.keyid, one.sig) for one in envelope.signatures]
     keys = {keyid: layout.keys[keyid] for keyid in step.keyids}
     signers = distinct_signers(envelope.pae, signatures, keys)
-    # check 4.95: whoever signs for a step is one of its functionaries
+    # check 4.95 (instead: pass): whoever signs for a step is one of its functionaries
     if not signers:
         # Only to say whose it is: a few are enough.
         few = signatures[:FEW_SIGNATURES]
@@ -156,7 +156,7 @@ def _link(
         )
     except ProvenanceError as why:
         return Seen(step.name, file.digest, {}, gone, None, (_unread(step, why),))
-    # check 4.97: a link of one step says nothing about another
+    # check 4.97 (instead: pass): a link of one step says nothing about another
     if link.name != step.name:
         finding = _of_another(step, what, link.name)
         return Seen(step.name, file.digest, {}, gone, None, (finding,))
