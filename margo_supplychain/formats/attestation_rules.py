@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from margo_supplychain.errors import MetadataFormatError
 from margo_supplychain.formats import canonical_json
 from margo_supplychain.formats.fields import line, reference, unique
+from margo_supplychain.formats.predicates import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,6 +128,17 @@ class AttestationRule:
     def __post_init__(self) -> None:
         reference(self.type, what="type of an attestation", limit=256)
         what = f"attestation {self.type}"
+        # Types without a version stand for those with one.
+        kinds = {kind_of(self.type), kind_of(f"{self.type}/v1")}
+        if kinds & {"link", "summary"}:
+            raise MetadataFormatError(
+                f"{what} can't be demanded of a record: layouts demand links, and a "
+                "summary names the record itself"
+            )
+        if (self.builders or self.sources) and "provenance" not in kinds:
+            raise MetadataFormatError(
+                f"{what} has no builders and sources: SLSA provenance has"
+            )
         _signers(self.keyids, self.threshold, what=what)
         for kind, names in (("builders", self.builders), ("sources", self.sources)):
             if len(names) > MAX_NAMES:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from margo_supplychain import threshold
-from margo_supplychain.errors import PolicyError, ProvenanceError
+from margo_supplychain.errors import PolicyError
 from margo_supplychain.formats.publisher_policy import FORMAT, PublisherPolicy
 from margo_supplychain.verify.remote import remote
 from margo_supplychain.verify.workflow import delegation
@@ -56,23 +56,6 @@ def policy_file(chain: Chain, name: ReleaseName) -> dict[str, str]:
     path = name.policy_path(FORMAT)
     file = chain.offline.signed.targets[path]
     return {"path": path, "sha256": file.hashes["sha256"]}
-
-
-def require_no_provenance(policy: PublisherPolicy, name: ReleaseName) -> None:
-    """Refuse what this version can't prove (step 4).
-
-    Raises:
-        ProvenanceError: the policy demands provenance or attestations.
-    """
-    if policy.asks_provenance:
-        raise ProvenanceError(
-            f"the publisher of {name} demands provenance, which this version of "
-            "margo-supplychain can't judge",
-            reason="no-layout",
-            wanted="provenance",
-            found="none judged",
-            hint="update margo-supplychain, or ask the publisher; do not install",
-        )
 
 
 def floor_today(

@@ -74,7 +74,7 @@ class Builder(NamedTuple):
         found = _statements(facts, _PROVENANCE)
         # check 5.21: somebody says who built it
         if not found:
-            return _no(self.id, "no SLSA provenance counts that names a builder")
+            return _no(self.id, "no statement that counts names a builder")
         others = [
             one
             for one in (builder_of(each.statement) for each in found)
@@ -103,7 +103,7 @@ class Source(NamedTuple):
         sources = [sources_of(each.statement) for each in found]
         # check 5.23: somebody says what it was built from, in every statement
         if not all(sources) or not sources:
-            return _no(self.id, "no SLSA provenance counts that names a source")
+            return _no(self.id, "no statement that counts names a source")
         allowed = {repository(one) for one in self.names}
         others = [one for each in sources for one in each if one not in allowed]
         # check 5.24: and nobody says that it was something else
@@ -134,7 +134,7 @@ class Sbom(NamedTuple):
             if sbom_of(one.statement) is not None:
                 return ()
         # check 5.25: leaving it out is no way around it
-        return _no(self.id, f"no SBOM counts that is {' or '.join(self.kinds)}")
+        return _no(self.id, f"no statement that counts is {' or '.join(self.kinds)}")
 
 
 class VexMaxAge(NamedTuple):
@@ -156,7 +156,7 @@ class VexMaxAge(NamedTuple):
         ]
         # check 5.26: nothing said is not nothing found
         if not found:
-            return _no(self.id, "nobody who counts says anything of vulnerabilities")
+            return _no(self.id, "no statement that counts speaks of vulnerabilities")
         open_ones = [
             one
             for one in vulnerabilities(found, [facts.record.artifact.digest])
@@ -193,7 +193,7 @@ class Supported(NamedTuple):
         ]
         # check 5.27: support without an end is support that nobody promised
         if not ends:
-            return _no(self.id, "no SBOM counts that says when support ends")
+            return _no(self.id, "no statement that counts says when support ends")
         end = min(ends)
         return _since(
             facts, self.id, end, None, f"its support ended {format_time(end)}"
@@ -225,7 +225,7 @@ class Read(NamedTuple):
 
 
 def _no(rule: str, text: str) -> tuple[Violation, ...]:
-    return (Violation(rule=rule, text=text),)
+    return (Violation(rule=rule, text=f"{rule}: {text}"),)
 
 
 def _statements(facts: Facts, kinds: frozenset[str]) -> list[ProvenStatement]:
@@ -247,7 +247,7 @@ def _since(
     if moment is None or not moment.believable:
         known = None if moment is None else moment.floor
         if known is None or not passed(known):
-            unknown = f"{text}: the clock can't tell"
+            unknown = f"{rule}: the clock can't tell whether {text}"
             return (Violation(rule=rule, text=unknown, inconclusive=True),)
         return _no(rule, text)
     # check 5.30: what has lasted too long is too much

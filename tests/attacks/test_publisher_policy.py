@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from margo_supplychain.errors import (
+    AttestationError,
     DigestMismatchError,
     FetchError,
     LengthMismatchError,
@@ -165,37 +166,42 @@ def test_target_with_other_hashes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "policy",
+    ("policy", "error", "match"),
     [
-        PublisherPolicy(epoch=1, provenance="required"),
-        PublisherPolicy(
-            epoch=1,
-            provenance="none",
-            attestations=(
-                AttestationRule(
-                    type="https://slsa.dev/provenance/v1",
-                    keyids=(SIGNER.keyid,),
+        (
+            PublisherPolicy(epoch=1, provenance="required"),
+            ProvenanceError,
+            "names no layout, which its publisher demands",
+        ),
+        (
+            PublisherPolicy(
+                epoch=1,
+                provenance="none",
+                attestations=(
+                    AttestationRule(
+                        type="https://slsa.dev/provenance/v1",
+                        keyids=(SIGNER.keyid,),
+                    ),
                 ),
+                keys=(SIGNER,),
             ),
-            keys=(SIGNER,),
+            AttestationError,
+            "names no statement of type https://slsa.dev/provenance/v1",
         ),
     ],
     ids=["provenance", "attestations"],
 )
 def test_policy_demands_what_is_not_proven(
-    tmp_path: Path, policy: PublisherPolicy
+    tmp_path: Path,
+    policy: PublisherPolicy,
+    error: type[ProvenanceError | AttestationError],
+    match: str,
 ) -> None:
-    """A demand that this version can't judge is a demand that is not met."""
+    """A demand that the record says nothing to is a demand that is not met."""
     world, device = installed(tmp_path)
     world.set_policy("acme/pump-monitor", policy)
     device.source.files = world.publish()
-    with refused(
-        device,
-        ProvenanceError,
-        "provenance",
-        match="acme/pump-monitor demands",
-        newer=True,
-    ):
+    with refused(device, error, error.code, match=match, newer=True):
         device.fetch()
     assert device.version("acme/valve") == "1.0.0"
 

@@ -198,6 +198,26 @@ SIGNING_KEY = SIGNER.to_dict()
         ({"attestations": [RULE | {"threshold": 0}]}, "is 0, expected 1 to 1"),
         ({"attestations": [RULE | {"threshold": 2}]}, "is 2, expected 1 to 1"),
         ({"attestations": [RULE | {"builders": ["a b"]}]}, "builders of attestation"),
+        (
+            {"attestations": [RULE | {"type": "https://cyclonedx.org/bom"}]},
+            "has no builders and sources: SLSA provenance has",
+        ),
+        (
+            {"attestations": [RULE | {"type": "https://in-toto.io/attestation/link"}]},
+            "has no builders and sources",
+        ),
+        (
+            {"attestations": [RULE | {"type": SLSA.replace("prov", "x")}]},
+            "has no builders and sources",
+        ),
+        *(
+            ({"attestations": [RULE | {"type": one}]}, "can't be demanded of a record")
+            for one in (
+                "https://in-toto.io/attestation/link/v0.3",
+                "https://slsa.dev/verification_summary/v1",
+                "https://slsa.dev/verification_summary",
+            )
+        ),
         ({"attestations": [RULE | {"builders": ["a", "a"]}]}, "names a twice"),
         (
             {"attestations": [RULE | {"sources": [f"s{n}" for n in range(65)]}]},
@@ -291,7 +311,8 @@ def test_a_rule_covers_the_versions_of_its_type() -> None:
     assert DEMAND.covers(SLSA)
     assert not DEMAND.covers("https://slsa.dev/provenance/v1.1")
     assert not DEMAND.covers("https://slsa.dev/provenance")
-    bom = replace(DEMAND, type="https://cyclonedx.org/bom")
+    bom = replace(DEMAND, type="https://cyclonedx.org/bom", builders=(), sources=())
+    assert replace(DEMAND, type="https://slsa.dev/provenance").covers(SLSA)
     assert bom.covers("https://cyclonedx.org/bom")
     assert bom.covers("https://cyclonedx.org/bom/v1.6")
     for other in ("/v1.6/x", "/x", "x", "/v", "/v1.", "/v1\n"):
@@ -342,7 +363,7 @@ policies = st.builds(
             AttestationRule,
             type=st.text("abc:/.", min_size=1, max_size=9),
             keyids=st.just((SIGNER.keyid,)),
-            builders=st.sampled_from([(), ("a",), ("a", "b")]),
+            threshold=st.just(1),
         ),
         unique_by=lambda one: one.type,
         max_size=3,

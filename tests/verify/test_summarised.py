@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -34,15 +34,13 @@ from tests.world.repository import START, key
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from securesystemslib.signer import SSlibKey
-
     from margo_supplychain.errors import SupplyChainError
 
 
 def pem(name: str) -> str:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-    public = cast("SSlibKey", key(name).public_key)
+    public = key(name).public_key
     found = public._crypto_key()
     data: bytes = found.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     return data.decode()
