@@ -1,0 +1,326 @@
+"""Builders, sources, SBOMs and support ends, as statements of others write them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from margo_supplychain.errors import StatementFormatError
+from margo_supplychain.formats import predicates
+from margo_supplychain.formats.digests import Digest
+from margo_supplychain.formats.statements import Statement, Subject
+from margo_supplychain.provenance.documents import (
+    Sbom,
+    builder_of,
+    repository,
+    sbom_of,
+    sources_of,
+    support_end,
+    vulnerabilities,
+)
+
+HEX = "ab" * 32
+
+
+def about(predicate_type: str, predicate: dict[str, Any]) -> Statement:
+    return Statement((Subject("", {"sha256": HEX}),), predicate_type, predicate)
+
+
+def v1(
+    builder: Any = None,
+    parameters: dict[str, Any] | None = None,
+    taken: list[Any] | None = None,
+) -> Statement:
+    definition = {
+        "externalParameters": parameters,
+        "resolvedDependencies": taken,
+        "buildType": "https://example.com/type/v1",
+    }
+    return about(
+        predicates.PROVENANCE,
+        {"buildDefinition": definition, "runDetails": {"builder": builder}},
+    )
+
+
+def v02(builder: Any = None, config: Any = None, taken: Any = None) -> Statement:
+    value = {
+        "builder": builder,
+        "invocation": {"configSource": config},
+        "materials": taken,
+    }
+    return about(predicates.PROVENANCE_V02, value)
+
+
+# --- builders ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [v1, v02])
+def test_builder(make: Any) -> None:
+    uri = "https://github.com/actions/runner/github-hosted"
+    assert builder_of(make({"id": uri, "version": {"a": "1"}})) == uri
+    assert builder_of(make({"id": ""})) is None
+    assert builder_of(make({})) is None
+    assert builder_of(make(None)) is None
+    with pytest.raises(StatementFormatError, match=r"provenance\.builder is no object"):
+        builder_of(make("me"))
+    with pytest.raises(
+        StatementFormatError, match=r"provenance\.builder\.id is no text"
+    ):
+        builder_of(make({"id": 1}))
+
+
+def test_builder_and_sources_of_what_is_no_provenance() -> None:
+    for predicate_type in (predicates.CYCLONEDX, "https://slsa.dev/provenance/v1.0"):
+        statement = about(predicate_type, {"builder": {"id": "x"}})
+        assert builder_of(statement) is None
+        assert sources_of(statement) == ()
+
+
+# --- sources -------------------------------------------------------------------------
+
+PUMP = "https://github.com/acme/pump"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        v1(parameters={"repository": PUMP, "ref": "refs/heads/main"}),
+        v1(parameters={"source": f"git+{PUMP}.git@refs/tags/v1", "entryPoint": "x"}),
+        v1(parameters={"workflow": {"repository": PUMP, "path": "a.yml", "ref": "m"}}),
+        v1(parameters={"workflow": ".github/a.yml", "repository": PUMP}),
+        v1(parameters={"buildConfigSource": {"repository": PUMP, "path": "c.yaml"}}),
+        v1(parameters={"configSource": {"uri": f"{PUMP}#refs/heads/main:dir"}}),
+        v1(parameters={"source": {"uri": PUMP}, "configSource": 1, "workflow": None}),
+        v1(taken=[{"uri": f"git+{PUMP}@refs/heads/a@b"}, {"uri": "pkg:pypi/a"}]),
+        v1(taken=[{"uri": PUMP, "digest": {"gitCommit": "ab" * 20}}]),
+        v1(
+            taken=[
+                {"uri": PUMP, "digest": {"sha1": "ab" * 20}},
+                {"uri": "pkg:docker/x", "digest": {"sha1": "ab" * 20}},
+                {"uri": "https://example.com/x.tar.gz", "digest": {"sha256": HEX}},
+                {"digest": {"gitCommit": "ab" * 20}},
+            ]
+        ),
+        v02(config={"uri": f"git+{PUMP}@refs/tags/v1.2", "entryPoint": "a.yml"}),
+        v02(taken=[{"uri": f"git+{PUMP}.git", "digest": {"sha1": "ab" * 20}}]),
+    ],
+)
+def test_sources(statement: Statement) -> None:
+    assert sources_of(statement) == (PUMP,)
+
+
+def test_every_source_counts() -> None:
+    """Whoever builds from somewhere else as well must not hide it."""
+    statement = v1(
+        parameters={"repository": PUMP, "source": "https://example.com/evil"},
+        taken=[{"uri": "git+https://example.com/other@main"}],
+    )
+    assert sources_of(statement) == (
+        "https://example.com/evil",
+        "https://example.com/other",
+        PUMP,
+    )
+    both = v02(config={"uri": PUMP}, taken=[{"uri": "git+https://example.com/evil"}])
+    assert sources_of(both) == ("https://example.com/evil", PUMP)
+
+
+def test_no_source() -> None:
+    for statement in (v1(), v02(), v1(parameters={}, taken=[{}]), v02(taken=[])):
+        assert sources_of(statement) == ()
+
+
+@pytest.mark.parametrize(
+    ("statement", "problem"),
+    [
+        (v1(parameters=[]), "provenance.externalParameters is no object"),  # type: ignore[arg-type] # wrong on purpose
+        (v1(taken={}), "provenance.resolvedDependencies is no list"),  # type: ignore[arg-type] # wrong on purpose
+        (v1(taken=["x"]), "resolvedDependencies holds what is no object"),
+        (v1(taken=[{"uri": 1}]), "provenance.uri is no text"),
+        (v1(taken=[{"uri": "x", "digest": []}]), "provenance.digest is no object"),
+        (v1(parameters={"source": {"uri": 1}}), "provenance.uri is no text"),
+        (v02(config=[]), "provenance.configSource is no object"),
+        (v02(config={"uri": []}), "provenance.configSource.uri is no text"),
+        (v02(taken={}), "provenance.materials is no list"),
+    ],
+)
+def test_provenance_that_cant_be_read(statement: Statement, problem: str) -> None:
+    with pytest.raises(StatementFormatError, match=problem):
+        sources_of(statement)
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        (PUMP, PUMP),
+        (f"  {PUMP}/ ", PUMP),
+        (f"git+{PUMP}.git/@main", PUMP),
+        (f"git+{PUMP}@refs/heads/a@b", PUMP),
+        (f"{PUMP}.git#main:sub", PUMP),
+        (f"{PUMP}?ref=main", PUMP),
+        ("HTTPS://GitHub.com/Acme/Pump", "https://github.com/Acme/Pump"),
+        ("git+ssh://git@Host:22/a/b.git@v1", "ssh://git@host:22/a/b"),
+        ("git+file:///srv/a.git", "file:///srv/a"),
+        ("https://example.com", "https://example.com"),
+        ("git@github.com:acme/pump.git", "git@github.com:acme/pump.git"),
+        ("", ""),
+    ],
+)
+def test_repository(uri: str, expected: str) -> None:
+    assert repository(uri) == expected
+    assert repository(expected) == expected
+
+
+# --- SBOMs and support ---------------------------------------------------------------
+
+
+def bom(**changes: Any) -> Statement:
+    value = {"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, **changes}
+    return about("https://cyclonedx.org/bom/v1.6", value)
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        (bom(), Sbom("cyclonedx", "1.6", 0)),
+        (bom(components=[{"name": "a"}, {"name": "b"}]), Sbom("cyclonedx", "1.6", 2)),
+        (
+            about(predicates.SPDX, {"spdxVersion": "SPDX-2.3", "packages": [{}]}),
+            Sbom("spdx", "2.3", 1),
+        ),
+        (
+            about(
+                "https://spdx.dev/Document/v3",
+                {
+                    "@context": "https://spdx.org/rdf/3.0.1/spdx-context.jsonld",
+                    "@graph": [{"type": "software_Package"}, {"type": "Tool"}, "x"],
+                },
+            ),
+            Sbom("spdx", "3.0.1", 1),
+        ),
+        (
+            about(
+                predicates.SPDX,
+                {"@context": [{}, "https://spdx.org/rdf/3.1/spdx-context.jsonld"]},
+            ),
+            Sbom("spdx", "3.1", 0),
+        ),
+        (about(predicates.OPENVEX, {"bomFormat": "CycloneDX"}), None),
+        (about("https://example.com/x", {}), None),
+    ],
+)
+def test_sbom(statement: Statement, expected: Sbom | None) -> None:
+    assert sbom_of(statement) == expected
+
+
+@pytest.mark.parametrize(
+    ("statement", "problem"),
+    [
+        (about(predicates.CYCLONEDX, {}), "has no bomFormat and specVersion of one"),
+        (bom(bomFormat="SPDX"), "has no bomFormat"),
+        (bom(specVersion=""), "has no bomFormat"),
+        (bom(specVersion=1.6), "CycloneDX document.specVersion is no text"),
+        (bom(components={}), "CycloneDX document.components is no list"),
+        (about(predicates.SPDX, {}), "is neither SPDX 2 nor SPDX 3"),
+        (about(predicates.SPDX, {"spdxVersion": "SPDX-1.2"}), "is neither SPDX 2 nor"),
+        (about(predicates.SPDX, {"@context": "https://x"}), "is neither SPDX 2 nor"),
+        (
+            about(predicates.SPDX, {"spdxVersion": "SPDX-2.3", "packages": "all"}),
+            "SPDX document.packages is no list",
+        ),
+        (
+            about(
+                predicates.SPDX,
+                {"@context": "https://spdx.org/rdf/3.0.1/c.jsonld", "@graph": {}},
+            ),
+            "SPDX document.@graph is no list",
+        ),
+    ],
+)
+def test_what_is_called_an_sbom_and_is_none(statement: Statement, problem: str) -> None:
+    with pytest.raises(StatementFormatError, match=problem):
+        sbom_of(statement)
+
+
+def ends(*values: str) -> list[dict[str, str]]:
+    name = "cdx:lifecycle:milestone:endOfSupport"
+    return [{"name": "other", "value": "x"}] + [
+        {"name": name, "value": one} for one in values
+    ]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ({}, None),
+        ({"component": {"properties": ends()}}, None),
+        (
+            {"component": {"properties": ends("2031-12-31")}},
+            datetime(2031, 12, 31, tzinfo=UTC),
+        ),
+        (
+            {"properties": ends("2031-12-31T23:59:59.5+02:00")},
+            datetime(2031, 12, 31, 21, 59, 59, 500000, tzinfo=UTC),
+        ),
+        (
+            {
+                "properties": ends("2031-01-01"),
+                "component": {"properties": ends("2032-01-01", "2030-01-01")},
+            },
+            datetime(2030, 1, 1, tzinfo=UTC),
+        ),
+    ],
+)
+def test_support_end(metadata: dict[str, Any], expected: datetime | None) -> None:
+    parts = [{"name": "lib", "properties": ends("2020-01-01")}]
+    assert support_end(bom(metadata=metadata, components=parts)) == expected
+
+
+@pytest.mark.parametrize(
+    ("described", "expected"),
+    [
+        ({}, None),
+        ({"documentDescribes": ["B"]}, None),
+        ({"documentDescribes": ["A", "B"]}, 2031),
+        ({"relationships": [("SPDXRef-DOCUMENT", "DESCRIBES", "A")]}, 2031),
+        ({"relationships": [("C", "DESCRIBED_BY", "SPDXRef-DOCUMENT")]}, 2030),
+        ({"relationships": [("SPDXRef-DOCUMENT", "CONTAINS", "A")]}, None),
+        ({"relationships": [("A", "DESCRIBES", "C")]}, None),
+        ({"documentDescribes": ["A", "C"]}, 2030),
+    ],
+)
+def test_support_end_in_spdx_2(described: dict[str, Any], expected: int | None) -> None:
+    names = ("spdxElementId", "relationshipType", "relatedSpdxElement")
+    relationships = [
+        dict(zip(names, one, strict=True)) for one in described.get("relationships", ())
+    ]
+    packages = [
+        {"SPDXID": "A", "validUntilDate": "2031-01-01T00:00:00Z"},
+        {"SPDXID": "B"},
+        {"SPDXID": "C", "validUntilDate": "2030-01-01T00:00:00Z"},
+    ]
+    value = {**described, "relationships": relationships, "packages": packages}
+    found = support_end(about(predicates.SPDX, {"spdxVersion": "SPDX-2.3", **value}))
+    assert found == (None if expected is None else datetime(expected, 1, 1, tzinfo=UTC))
+
+
+def test_support_end_of_what_is_no_bom() -> None:
+    metadata = {"properties": ends("2031-12-31")}
+    for predicate_type in (predicates.SPDX, predicates.OPENVEX, "https://x.example"):
+        assert support_end(about(predicate_type, {"metadata": metadata})) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "soon", "2031-02-30", "2031-1-1", "20311231", "2031-12-31T24:00:00Z"]
+)
+def test_support_end_that_is_no_time(text: str) -> None:
+    with pytest.raises(StatementFormatError, match="endOfSupport is "):
+        support_end(bom(metadata={"properties": ends(text)}))
+
+
+def test_statements_that_say_nothing_of_vulnerabilities() -> None:
+    digests = [Digest("sha256", HEX)]
+    statements = [bom(), v1(), about("https://example.com/x", {"statements": [1]})]
+    assert vulnerabilities(statements, digests) == ()
+    assert vulnerabilities([], digests) == ()
