@@ -234,6 +234,11 @@ def test_provenance_can_be_demanded_later(vendor: Vendor) -> None:
     add(vendor)
     ran = vendor.must("app", "policy", NAME, "--provenance", "required")
     assert "  policy  epoch 1, provenance required\n" in ran.out
+    assert (
+        f"note: provenance of {NAME} is required, and no layout is current" in ran.err
+    )
+    ran = vendor.must("app", "policy", NAME, "--provenance", "none")
+    assert f"note: devices no longer demand provenance of {NAME}: " in ran.err
 
 
 def test_next_command_names_another_publisher(place: Path, secret: str) -> None:
