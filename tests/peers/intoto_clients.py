@@ -89,7 +89,11 @@ class GoInToto:
 
     def verify(self, layout: Path, links: Path, keys: Iterable[Person]) -> Answer:
         """Ask `InTotoVerify`; all of `keys` must have signed the layout."""
-        words = [f"--key={one.as_json}" for one in keys]
+        return self.verify_files(layout, links, [one.as_json for one in keys])
+
+    def verify_files(self, layout: Path, links: Path, keys: Iterable[Path]) -> Answer:
+        """The same with keys in files, in the form that layouts have."""
+        words = [f"--key={one}" for one in keys]
         return self._run("verify", f"--layout={layout}", f"--links={links}", *words)
 
     def link(
@@ -141,7 +145,8 @@ class GoInToto:
             check=False,
             timeout=TIMEOUT,
         )
-        said: dict[str, Any] = json.loads(done.stdout)
+        # in-toto-golang prints its warnings there, too: the answer is the last line.
+        said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         assert (done.returncode == 0) == said["ok"], done.stderr
         return Answer(
             ok=said["ok"], error=said.get("error", ""), keyid=said.get("keyid", "")
@@ -162,11 +167,15 @@ class PythonInToto:
 
     def verify(self, layout: Path, links: Path, keys: Iterable[Person]) -> Answer:
         """Run `in-toto-verify`; all of `keys` must have signed the layout."""
+        return self.verify_files(layout, links, [one.public for one in keys])
+
+    def verify_files(self, layout: Path, links: Path, keys: Iterable[Path]) -> Answer:
+        """The same with keys in PEM files."""
         return self._run(
             "in-toto-verify",
             *("--layout", str(layout)),
             *("--link-dir", str(links)),
-            *("--verification-keys", *(str(one.public) for one in keys)),
+            *("--verification-keys", *(str(one) for one in keys)),
         )
 
     def link(
