@@ -240,10 +240,10 @@ def vulnerabilities(
 def support_end(statement: Statement) -> datetime | None:
     """Return when the subjects' support ends, as their SBOM says; None if not.
 
-    CycloneDX: properties of the BOM and of what it is about. SPDX 2: `validUntilDate` of
-    the packages that the document describes (2.3, 7.27); SPDX 3 has no such field. Not
-    looked at is what the subjects are made of. Of several, the earliest holds; a date is
-    its beginning, UTC.
+    CycloneDX: properties of the BOM and of what it is about. SPDX 2: `validUntilDate`
+    of the packages that the document describes (2.3, 7.27); SPDX 3 has no such field.
+    Not looked at is what the subjects are made of. Of several, the earliest holds; a
+    date is its beginning, UTC.
 
     Raises:
         StatementFormatError: the field is there and is no time.
