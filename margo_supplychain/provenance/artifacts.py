@@ -27,6 +27,9 @@ Hashes = str | tuple[str, ...]
 
 APPROVED: Final = {"sha256": 64, "sha384": 96, "sha512": 128}  # hex digits
 MAX_NAME: Final = 4096  # characters, PATH_MAX of Linux
+# NAME_MAX of Linux, for steps of names beyond ASCII: what sorts combining characters
+# takes time that grows with the square of their number.
+MAX_STEP: Final = 255
 
 _HEX: Final = re.compile(r"[0-9a-f]+", re.ASCII)
 _HEX_DIGITS: Final = b"0123456789abcdef"
@@ -64,7 +67,8 @@ def check_names(names: Collection[str], *, what: str) -> None:
 
     Refused: empty, absolute, `.`, `..`, `//`, a slash at the end, a backslash, what is
     not printable (control, format and bidirectional characters), characters that
-    nobody sees, what is not in Unicode's normal form C, and above 4096 characters.
+    nobody sees, what is not in Unicode's normal form C, above 4096 characters, and
+    beyond ASCII above 255 in one step.
 
     Raises:
         ProvenanceError: `artifact-name`, about the first such name.
@@ -102,6 +106,7 @@ def _is_plain_text(lines: str) -> bool:
     return (
         "\\" not in lines
         and lines.replace("\n", "").isprintable()
+        and max(map(len, lines.replace("/", "\n").split("\n"))) <= MAX_STEP
         and _INVISIBLE.search(lines) is None
         and unicodedata.is_normalized("NFC", lines)
     )
@@ -142,10 +147,13 @@ def _wrong(name: str) -> str | None:
         return f"has {len(name)} characters, expected 1 to {MAX_NAME}"
     if "\\" in name:
         return "has a backslash"
-    if any(step in ("", ".", "..") for step in name.split("/")):
+    steps = name.split("/")
+    if any(step in ("", ".", "..") for step in steps):
         return "is no relative, normalised path"
     if not name.isprintable() or _INVISIBLE.search(name) is not None:
         return "has characters that nobody sees"
+    if not name.isascii() and max(map(len, steps)) > MAX_STEP:
+        return f"has a step of more than {MAX_STEP} characters"
     if not unicodedata.is_normalized("NFC", name):
         return "is not in Unicode's normal form C"
     return None

@@ -189,6 +189,7 @@ PROPER = [
     "a/.b/.c.d",
     "é/\u6f22",
     "x" * 4096,
+    "é" * 255 + "/" + "é" * 255,
     "release/components/a%2Fb/c",
 ]
 WRONG = {
@@ -226,6 +227,8 @@ WRONG = {
     "a\u3164b": "has characters that nobody sees",
     "a\U000e0101": "has characters that nobody sees",
     "a\U000e0041": "has characters that nobody sees",
+    "é" * 256: "has a step of more than 255 characters",
+    "a/" + "é" * 256 + "/b": "has a step of more than 255 characters",
     "e\u0301": "is not in Unicode's normal form C",
     "\u212b": "is not in Unicode's normal form C",
 }
