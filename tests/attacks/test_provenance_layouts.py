@@ -6,6 +6,7 @@ the application's online key, and with it writes the record.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -346,6 +347,18 @@ def test_layout_extended_by_the_policy(tmp_path: Path) -> None:
     plant.refused("layout-expired", "2027-01-20")
 
 
+def test_layout_cut_short_by_the_policy(tmp_path: Path) -> None:
+    """The offline key ends a layout before its file does: nobody stands for it now."""
+    plant = running(tmp_path)
+    plant.publish(plant.run("1.1.0"))
+    plant.verified("1.1.0")
+    (rule,) = plant.world.policies[PUMP].layouts
+    ended = plant.world.clock.when - timedelta(days=1)
+    plant.policy(layouts=(replace(rule, expires=ended),))
+    plant.serve()
+    plant.refused("layout-expired", "2026-11-20")
+
+
 def test_expired_layout_and_a_clock_set_back(tmp_path: Path) -> None:
     """The signed time is a lower bound: a clock of last year helps nobody."""
     plant = running(tmp_path)
@@ -494,7 +507,7 @@ def test_layout_that_proves_nothing(tmp_path: Path, change: str, reason: str) ->
 
 
 @pytest.mark.parametrize("shared", [PUMP.role, "snapshot", "timestamp"])
-@pytest.mark.parametrize("offline", ["acme", "targets"])
+@pytest.mark.parametrize("offline", ["acme", "targets", "root"])
 def test_offline_key_that_lies_online(
     tmp_path: Path, shared: str, offline: str
 ) -> None:
@@ -502,11 +515,9 @@ def test_offline_key_that_lies_online(
     it says both, and nothing is proven."""
     world = World()
     plant = Plant(world, world.device(tmp_path))
-    if offline == "targets":
-        world.signers["targets"] = [key(shared)]
-        world.root.add_key(key(shared).public_key, "targets")
-        world.root.revoke_key(key("targets").public_key.keyid, "targets")
-        world.touch("root", "targets")
+    if offline != "acme":
+        world.rotate(offline, shared, keep_old=offline == "root")
+        world.touch(offline)
     else:
         world.delegate(
             "targets",

@@ -19,6 +19,7 @@ from margo_supplychain.formats.attestation_rules import PolicyKey, SummaryRule
 from margo_supplychain.formats.pins import Pin
 from margo_supplychain.formats.publisher_policy import RevokedFunctionary
 from margo_supplychain.formats.times import format_time
+from margo_supplychain.signing.keys import public_pem
 from tests.attacks.proven import NAME, PROVEN, PUMP, running
 from tests.world.provenance import (
     SLSA,
@@ -423,3 +424,47 @@ def test_summary_that_is_handed_over(tmp_path: Path) -> None:
     ):
         plant.refused_by(AttestationError, "summary", reason=reason, call=ask(data))
     ask(good)()
+
+
+def by_site(max_age: str) -> bytes:
+    """Return the policy of a plant that trusts a verifier of its own."""
+    pem = site_key()
+    return (
+        BY_SUMMARY
+        + f'''summary-keys = ["""{pem}"""]
+summary-max-age = "{max_age}"
+'''.encode()
+    )
+
+
+def site_key() -> str:
+    """Return the public key of the plant's own verifier."""
+    return public_pem(key("site").public_key).decode()
+
+
+def test_summary_of_the_plants_own_verifier(tmp_path: Path) -> None:
+    """The device's owner trusts a verifier of his own, whom no vendor names. It counts
+    on his devices alone, and for as long as he says."""
+    plant = small(tmp_path)
+    run = plant.run("1.2.0")
+    when = format_time(plant.world.clock.when - 3 * DAY)
+    sealed = envelope(said_of(plant, run, when=when), "site")
+    plant.publish(run, summaries=[sealed])
+    plant.unattested("summary-signature", "signed by nobody")
+    plant.device.policy = by_site("7d")
+    plant.verified("1.2.0", "summary")
+    plant.device.policy = by_site("2d")
+    plant.unattested("summary-age", "older than 2 days")
+
+
+def test_summary_for_longer_than_the_owner_allows(tmp_path: Path) -> None:
+    """The vendor's summaries count for 30 days; this owner wants them younger."""
+    plant = small(tmp_path)
+    plant.device.policy = BY_SUMMARY + b'summary-max-age = "2d"\n'
+    run = plant.run("1.2.0")
+    when = plant.world.clock.when
+    publish(plant, run, said_of(plant, run, when=format_time(when - DAY)))
+    plant.verified("1.2.0", "summary")
+    other = plant.run("1.3.0")
+    publish(plant, other, said_of(plant, other, when=format_time(when - 3 * DAY)))
+    plant.unattested("summary-age", "older than 2 days")
