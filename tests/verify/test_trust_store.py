@@ -19,6 +19,7 @@ from margo_supplychain.errors import (
     StorageError,
     ThresholdError,
 )
+from margo_supplychain.formats.digests import Digest
 from margo_supplychain.storage.durable import read_file
 from margo_supplychain.storage.lock import DirectoryLock
 from margo_supplychain.verify import trust_store
@@ -359,3 +360,53 @@ def test_without_memory(root: bytes, publishers: frozenset[str] | None) -> None:
     store.keep_copies({copy_name(b"u"): b"u"})
     assert store.load() == after
     assert store.status().snapshot == 7
+
+
+# --- copies of envelopes -------------------------------------------------------------
+
+
+def test_envelopes_are_kept_beside_other_copies(
+    tmp_path: Path, store: TrustStore
+) -> None:
+    data = b"an envelope"
+    digest = Digest.of(data)
+    assert store.attestation(digest) is None
+    store.keep_attestations({digest: data})
+    assert TrustStore.open(tmp_path / "store").attestation(digest) == data
+    assert store.copy(digest.hex) is None
+    kept = tmp_path / "store/attestations"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o700
+    (kept / digest.hex).unlink()
+    (kept / digest.hex).mkdir()
+    assert store.attestation(digest) is None
+
+
+def test_the_oldest_envelopes_go(
+    tmp_path: Path, store: TrustStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trust_store, "MAX_ATTESTATIONS_SIZE", 25)
+    found = {Digest.of(bytes([n]) * 10): bytes([n]) * 10 for n in range(3)}
+    for number, (digest, data) in enumerate(found.items()):
+        store.keep_attestations({digest: data})
+        os.utime(tmp_path / "store/attestations" / digest.hex, (number, number))
+    store.keep_attestations({})
+    assert [store.attestation(one) is not None for one in found] == [False, True, True]
+
+
+def test_a_disk_that_takes_no_envelopes_is_no_error(
+    store: TrustStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes, *, mode: int) -> None:
+        raise StorageError(f"{path} takes no {len(data)} bytes ({mode})", path="x")
+
+    monkeypatch.setattr(trust_store, "write_file", full)
+    digest = Digest.of(b"data")
+    store.keep_attestations({digest: b"data"})
+    assert store.attestation(digest) is None
+
+
+def test_a_store_without_a_disk_keeps_no_envelopes(root: bytes) -> None:
+    store = TrustStore.unsafe_without_memory(root=root)
+    digest = Digest.of(b"data")
+    store.keep_attestations({digest: b"data"})
+    assert store.attestation(digest) is None
