@@ -19,10 +19,13 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from typing import Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from margo_supplychain.errors import EnvelopeFormatError
 from margo_supplychain.formats import strict_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PAYLOAD: Final = "application/vnd.in-toto+json"
 """The payload type of layouts, links and statements, as we write it."""
@@ -83,6 +86,7 @@ class Envelope(NamedTuple):
         raw = strict_json.parse(
             data, what=what, limit=limit, error=EnvelopeFormatError, spread=_SPREAD
         )
+        _refuse_other_forms(raw, what)
         kind = raw.get("payloadType")
         if not isinstance(kind, str) or _TYPE.fullmatch(kind) is None:
             raise EnvelopeFormatError(
@@ -141,6 +145,23 @@ def pae(payload_type: str, payload: bytes) -> bytes:
 def is_in_toto(payload_type: str) -> bool:
     """Say whether a payload of this type is JSON with an in-toto `_type`."""
     return _IN_TOTO.fullmatch(payload_type) is not None
+
+
+def _refuse_other_forms(raw: Mapping[str, Any], what: str) -> None:
+    """Say what to do with what other tools write in place of an envelope."""
+    if "payload" in raw:
+        return
+    if "signed" in raw:
+        raise EnvelopeFormatError(
+            f"{what} is in-toto's older form of metadata (Metablock), expected a DSSE "
+            "envelope",
+            hint="sign it again as DSSE, as `in-toto-run --use-dsse` does",
+        )
+    if "dsseEnvelope" in raw:
+        raise EnvelopeFormatError(
+            f"{what} is a sigstore bundle, expected the DSSE envelope in it",
+            hint="take the value of its field dsseEnvelope",
+        )
 
 
 def _signatures(value: object, what: str) -> tuple[EnvelopeSignature, ...]:

@@ -107,6 +107,19 @@ def test_what_is_no_envelope(changes: dict[str, Any], problem: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("data", "problem", "hint"),
+    [
+        (b'{"signed":{},"signatures":[]}', "older form of metadata", "--use-dsse"),
+        (b'{"mediaType":"x","dsseEnvelope":{}}', "is a sigstore bundle", "its field"),
+    ],
+)
+def test_other_forms(data: bytes, problem: str, hint: str) -> None:
+    with pytest.raises(EnvelopeFormatError, match=problem) as caught:
+        parse(data)
+    assert hint in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
     ("data", "problem"),
     [
         (b"", "is not JSON"),
