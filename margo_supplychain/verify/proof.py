@@ -301,7 +301,7 @@ def require_current(case: Case, number: int, expires: datetime) -> datetime:
     """
     moment = case.walk.workflow.moment
     label = f"layout {number} of {case.name}"
-    # check 4.12: who made it, may once have done so
+    # check 4.12 (instead: pass): who made it, may once have done so
     try:
         moment.require_unexpired(f"layout {number}", label, expires)
     except ExpiredError as why:
