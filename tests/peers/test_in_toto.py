@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import pytest
 
-from margo_supplychain.formats.digests import Descriptor
 from margo_supplychain.formats.dsse import PAYLOAD
 from margo_supplychain.provenance.in_toto_models import (
     PlannedStep,
@@ -24,7 +23,7 @@ from margo_supplychain.provenance.in_toto_models import (
 from margo_supplychain.signing.envelopes import sign_envelope
 from tests.attacks.proven import running
 from tests.peers.intoto_clients import ALGORITHMS, PythonInToto, person
-from tests.world.provenance import LINK, MANIFEST, Document, Run, sha256, steps
+from tests.world.provenance import LINK, MANIFEST, Document, sha256, steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,10 +31,9 @@ if TYPE_CHECKING:
 
     from tests.attacks.proven import Plant
     from tests.peers.intoto_clients import Answer, GoInToto, Person
-    from tests.world.provenance import Json
+    from tests.world.provenance import Json, Run
 
 FUNCTIONARIES: Final = {"build": "builder", "test": "tester", "package": "packager"}
-MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
 EXPIRES: Final = datetime(2100, 1, 1, tzinfo=UTC)  # the tools ask the machine's clock
 
 
@@ -86,10 +84,6 @@ def our_layout(people: People) -> bytes:
     return sign_envelope(PAYLOAD, payload, [people.acme.signer])
 
 
-def a_run() -> Run:
-    return Run("1.1.0", Descriptor.of(b"pump monitor 1.1.0", MANIFEST_TYPE))
-
-
 def our_link(said: Json, *signers: Person) -> bytes:
     """Return a link by our writer, signed."""
     payload = link_payload(
@@ -122,15 +116,19 @@ def ours(people: People, run: Run) -> dict[str, bytes]:
 @pytest.mark.parametrize("scheme", ALGORITHMS)
 def test_tools_verify_what_we_wrote(tool: Tool, tmp_path: Path, scheme: str) -> None:
     people = People(tmp_path / "keys", scheme)
-    links = ours(people, a_run())
+    plant = running(tmp_path)
+    run = plant.run("1.1.0")
+    links = ours(people, run)
     layout = lay_out(tmp_path / "ours", our_layout(people), links)
     said = tool.verify(layout, layout.parent, [people.acme])
     assert said.ok, said.error
+    published(plant, run, layout, (layout.parent / name for name in links))
+    plant.verified("1.1.0")
 
 
 def test_tools_want_the_layout_signed(tool: Tool, tmp_path: Path) -> None:
     people = People(tmp_path / "keys")
-    links = ours(people, a_run())
+    links = ours(people, running(tmp_path).run("1.1.0"))
     layout = lay_out(tmp_path / "ours", our_layout(people), links)
     assert not tool.verify(layout, layout.parent, [people.by_step["build"]]).ok
 
@@ -142,7 +140,8 @@ def test_tools_and_we_refuse_the_same(
 ) -> None:
     """What breaks a chain of ours breaks it for the tools, too."""
     people = People(tmp_path / "keys")
-    run = a_run()
+    plant = running(tmp_path)
+    run = plant.run("1.1.0")
     links = ours(people, run)
     name = named(step, people.by_step[step])
     if change == "missing":
@@ -159,6 +158,15 @@ def test_tools_and_we_refuse_the_same(
         links[name] = our_link(run.links[step], people.by_step[step])
     layout = lay_out(tmp_path / "ours", our_layout(people), links)
     assert not tool.verify(layout, layout.parent, [people.acme]).ok
+    published(plant, run, layout, (layout.parent / name for name in links))
+    reasons = {
+        "missing": "missing-step",
+        "tampered": "signature",
+        "other key": "signature",
+        "extra": "rule",
+    }
+    error = plant.refused(reasons[change], "step ")
+    assert error.step == step
 
 
 # --- what they write, we read --------------------------------------------------------
