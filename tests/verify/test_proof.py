@@ -11,6 +11,7 @@ import pytest
 from securesystemslib.signer import SSlibKey
 
 from margo_supplychain.errors import (
+    AttestationError,
     BudgetError,
     ClockError,
     DigestMismatchError,
@@ -23,14 +24,14 @@ from margo_supplychain.formats import canonical_json
 from margo_supplychain.formats.digests import Descriptor, Digest
 from margo_supplychain.formats.pins import Pin
 from margo_supplychain.formats.publisher_policy import (
-    LayoutRule,
     PublisherPolicy,
     RevokedFunctionary,
 )
 from margo_supplychain.formats.record import AttestationReference
+from margo_supplychain.verify import proof
 from margo_supplychain.verify.case import Envelopes
 from margo_supplychain.verify.limits import Limits
-from tests.verify.proving import ANY, NAME, PROVEN, PUMP, Yard
+from tests.verify.proving import ANY, PROVEN, PUMP, Yard
 from tests.world.provenance import LINK, Document, envelope, keyid, layout, link, linked
 from tests.world.repository import key
 
@@ -397,9 +398,33 @@ def test_envelopes_are_what_the_record_names(
         Envelopes(lambda _: other, Limits(), "a release").get(WHAT.digest, WHAT.size)
 
 
-def test_prove_for_authors_asks_what_the_publisher_asks(yard: Yard) -> None:
-    policy: Any = PublisherPolicy(epoch=1, provenance="none")
-    assert not policy.asks_provenance
-    rule = LayoutRule(number=1, digest=WHAT.digest, range=ANY)
-    assert replace(policy, provenance="required", layouts=(rule,)).asks_provenance
-    assert str(PUMP) == NAME
+def as_authors_ask(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    """Let `prove` be called with other arguments than a device has."""
+    real = proof.prove
+
+    def other(*asked: Any, **options: Any) -> proof.Proof:
+        policy = changes.get("policy", asked[3])
+        known = {key: value for key, value in changes.items() if key in options}
+        return real(*asked[:3], policy, *asked[4:], **{**options, **known})
+
+    monkeypatch.setattr(proof, "prove", other)
+
+
+def test_authors_ask_whatever_the_policy_says(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing = PublisherPolicy(epoch=1, provenance="none")
+    as_authors_ask(monkeypatch, policy=nothing)
+    assert yard.facts() == {"provenance": "none"}
+
+
+def test_authors_may_have_no_entry_yet(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yard.publish(yard.run("1.0.0"), summaries=[b"nonsense"])
+    yard.device.policy = PROVEN + b'provenance = "summary"\n'
+    with pytest.raises(AttestationError, match="is not JSON"):
+        yard.verify()
+    as_authors_ask(monkeypatch, entry=None)
+    with pytest.raises(AttestationError, match="there is no verification summary"):
+        yard.verify()
