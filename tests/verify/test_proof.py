@@ -400,7 +400,7 @@ def test_envelopes_are_what_the_record_names(
 
 def as_authors_ask(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
     """Let `prove` be called with other arguments than a device has."""
-    real = proof.prove
+    real: Any = proof.prove
 
     def other(*asked: Any, **options: Any) -> proof.Proof:
         policy = changes.get("policy", asked[3])
