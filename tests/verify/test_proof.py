@@ -402,7 +402,7 @@ def as_authors_ask(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
     """Let `prove` be called with other arguments than a device has."""
     real: Any = proof.prove
 
-    def other(*asked: Any, **options: Any) -> proof.Proof:
+    def other(*asked: Any, **options: Any) -> Any:
         policy = changes.get("policy", asked[3])
         known = {key: value for key, value in changes.items() if key in options}
         return real(*asked[:3], policy, *asked[4:], **{**options, **known})
