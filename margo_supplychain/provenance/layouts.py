@@ -237,14 +237,15 @@ def _check_threshold(step: LayoutStep, keys: Mapping[str, Key]) -> None:
         # check 4.79: who is named has a key
         if keyid not in keys:
             raise _malformed(f"step {step.name} names key {keyid[:12]}, which has none")
-        other = seen.setdefault(material(keys[keyid]), keyid)
+        own = material(keys[keyid])
         # check 4.80: one key under two ids is one functionary
-        if other is not keyid:
+        if own in seen:
             raise _threshold(
                 step,
-                f"names one key twice, as {other[:12]} and {keyid[:12]}",
+                f"names one key twice, as {seen[own][:12]} and {keyid[:12]}",
                 wanted="distinct keys",
             )
+        seen[own] = keyid
     # check 4.81: what nobody must do, or nobody can do, proves nothing
     if not 1 <= step.threshold <= len(seen):
         raise _threshold(

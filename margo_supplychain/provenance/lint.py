@@ -78,7 +78,7 @@ def _keys(layout: Layout) -> Iterator[Lint]:
     seen: dict[str, str] = {}
     for keyid, key in layout.keys.items():
         other = seen.setdefault(material(key), keyid)
-        if other is not keyid:
+        if other != keyid:
             yield Lint(
                 "error",
                 "key-twice",

@@ -64,6 +64,7 @@ def look(layout: Layout, links: Iterable[LinkFile], lost: frozenset[str]) -> lis
     """
     order = {step.name: number for number, step in enumerate(layout.steps)}
     found: dict[tuple[str, str], Seen] = {}
+    first: dict[str, Link] = {}
     for number, file in enumerate(links):
         # The same envelope twice is one; which comes first changes nothing.
         name = (file.step, str(file.digest))
@@ -75,11 +76,19 @@ def look(layout: Layout, links: Iterable[LinkFile], lost: frozenset[str]) -> lis
             found[name] = _too_many(file)
             break
         # A link of a step that the layout does not name is not opened.
-        found[name] = (
-            _unexpected(layout, file)
-            if step is None
-            else _link(layout, step, file, lost)
-        )
+        if step is None:
+            found[name] = _unexpected(layout, file)
+            continue
+        one = _link(layout, step, file, lost)
+        if one.link is not None:
+            # Who agrees with another takes no more memory than one of them.
+            other = first.setdefault(step.name, one.link)
+            if (one.link.materials, one.link.products) == (
+                other.materials,
+                other.products,
+            ):
+                one = one._replace(link=other)
+        found[name] = one
     return sorted(
         found.values(),
         key=lambda one: (order.get(one.step, len(order)), one.step, str(one.digest)),

@@ -138,6 +138,11 @@ CASES: Final[list[tuple[str, Callable[[Json], object], str]]] = [
     ("layout-empty", lambda one: one.update(steps=[]), "has no steps"),
     ("inspection", _inspection, "commands for the verifier"),
     ("layout-threshold", _one_key_twice, "names one key twice"),
+    (
+        "layout-threshold",
+        lambda o: first(o).update(pubkeys=first(o)["pubkeys"] * 2),
+        "names one key twice",
+    ),
     ("layout-threshold", lambda o: first(o).update(threshold=0), "threshold 0"),
     ("layout-threshold", lambda o: first(o).update(threshold=-1), "threshold -1"),
     ("layout-threshold", lambda o: first(o).update(threshold=3), "2 distinct keys"),
