@@ -66,6 +66,11 @@ class LayoutFile:
         value = strict_json.parse(
             data, what=what, limit=MAX_LAYOUT, error=MetadataFormatError
         )
+        if "signed" in value:
+            raise MetadataFormatError(
+                f"{what} is of in-toto's older form, which has no exact bytes to sign",
+                hint="build it anew: layout build FILE; or write it as DSSE",
+            )
         with _said_of_a_file():
             if "payloadType" in value:
                 layout, envelope = read_layout(data, what=what)
@@ -106,6 +111,30 @@ class LayoutFile:
         else:
             data = add_signatures(self.envelope.to_bytes(), signers)
         return replace(self, envelope=Envelope.parse(data, what="layout"))
+
+    def merged(self, other: Self) -> Self:
+        """Return it with the signatures of a copy as well.
+
+        Raises:
+            RefusedError: another layout.
+        """
+        if other.payload != self.payload:
+            raise RefusedError(
+                "the file holds another layout, and may hold signatures of it",
+                hint="name a file that is not there; nothing was written",
+            )
+        if self.envelope is None or other.envelope is None:
+            return other if self.envelope is None else self
+        # in-toto-python refuses two signatures that name one key.
+        named = {one.keyid for one in self.envelope.signatures}
+        more = [
+            one
+            for one in other.envelope.signatures
+            if one not in self.envelope.signatures
+            and (one.keyid is None or one.keyid not in named)
+        ]
+        signatures = (*self.envelope.signatures, *more)
+        return replace(self, envelope=self.envelope._replace(signatures=signatures))
 
     def signers(self, keys: Mapping[str, Key]) -> tuple[str, ...]:
         """Return which of some keys have validly signed, as their ids."""

@@ -49,6 +49,7 @@ def replace_policy(
         listed=work.listed(name),
         role_version=work.state.version(deciding),
     )
+    _require_listed_layouts(work, name, old, policy)
     of_keys = policy_keys.check_policy_keys(work, name, old, policy)
     path = name.policy_path(FORMAT)
     work.put(work.offline(name), path, policy.to_bytes(), custom=None)
@@ -69,6 +70,28 @@ def replace_policy(
         usable -= _usable_again(work, name, old)
     _expect(work, name, usable)
     return True
+
+
+def _require_listed_layouts(
+    work: Work, name: ReleaseName, old: PublisherPolicy | None, new: PublisherPolicy
+) -> None:
+    """Refuse a layout of which nobody has the bytes: no release could be made by it.
+
+    Raises:
+        RefusedError: the publisher's role does not list it.
+    """
+    known = () if old is None else old.layouts
+    targets = work.changes.view(work.offline(name)).targets
+    for rule in new.layouts:
+        file = targets.get(name.layout_path(rule.number))
+        listed = None if file is None else file.hashes.get("sha256")
+        if rule not in known and listed != rule.digest.hex:
+            raise RefusedError(
+                f"the policy of {name} names layout {rule.number}, which "
+                f"{work.offline(name)} does not list with that digest",
+                hint="list it: margo-supplychain app policy --layout FILE --serves "
+                "RANGE",
+            )
 
 
 def _old_policy(

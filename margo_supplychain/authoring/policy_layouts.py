@@ -64,7 +64,7 @@ def add_layout(
     for rule in policy.layouts:
         if (rule.digest, rule.range) == (digest, serves):
             return _again(work, name, policy, rule, envelope, expires)
-    number = _next_number(work, name, policy)
+    number = _next_number(work, name, policy, digest)
     kept, needless = _superseded(work, name, policy, serves, number)
     rule = LayoutRule(number=number, digest=digest, range=serves, expires=expires)
     work.put(work.offline(name), name.layout_path(number), envelope, custom=None)
@@ -147,14 +147,24 @@ def _range(serves: Pin) -> Pin:
     return Pin.range(str(serves.version), grammar="npm")
 
 
-def _next_number(work: Work, name: ReleaseName, policy: PublisherPolicy) -> int:
-    """Return a number that no layout of the application has, or had just now."""
+def _next_number(
+    work: Work, name: ReleaseName, policy: PublisherPolicy, digest: Digest
+) -> int:
+    """Return a number that no layout of the application has, or had just now.
+
+    The same bytes get the number back under which they are listed, if the policy has
+    lost it: records name that number.
+    """
     numbers = [one.number for one in policy.layouts]
     start = name.layout_path(1).removesuffix("1.json")
-    for path in work.changes.view(work.offline(name)).targets:
+    for path, file in work.changes.view(work.offline(name)).targets.items():
         last = path.removeprefix(start).removesuffix(".json")
-        if path.startswith(start) and last.isascii() and last.isdigit():
-            numbers.append(int(last))
+        if not path.startswith(start) or not (last.isascii() and last.isdigit()):
+            continue
+        is_lost = policy.layout(int(last)) is None
+        if is_lost and file.hashes.get("sha256") == digest.hex:
+            return int(last)
+        numbers.append(int(last))
     return max(numbers, default=0) + 1
 
 

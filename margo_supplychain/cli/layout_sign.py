@@ -22,9 +22,9 @@ from margo_supplychain.cli.files import read_named
 from margo_supplychain.cli.options import epilog, passphrase_options, setting_option
 from margo_supplychain.cli.output import Result
 from margo_supplychain.cli.root_describe import tell
-from margo_supplychain.cli.root_files import typed_place, write_fresh
+from margo_supplychain.cli.root_files import another, typed_place, write_fresh
 from margo_supplychain.cli.signing_keys import PUBLISHER, open_signers
-from margo_supplychain.errors import RefusedError
+from margo_supplychain.errors import FetchError, FormatError, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,7 +98,7 @@ def sign(
         for one in strange:
             author.invocation.note(one)
         signed = found.signed(signers)
-    _save(target, signed, replaces=_same(path, target))
+    signed = _save(target, signed)
     before = {} if found.envelope is None else found.signers(_keys(signers))
     new = [
         one.public_key.keyid for one in signers if one.public_key.keyid not in before
@@ -129,14 +129,23 @@ def signers_of(author: Author, publisher: str | None) -> RoleSigners | None:
         return None
     from margo_supplychain.formats.names import publisher_name
 
-    with author.look() as known:
-        if known.is_simple:
-            return None
-        found = known.signers(publisher_name(publisher))
+    name = publisher_name(publisher)
+    try:
+        with author.look() as known:
+            if known.is_simple:
+                return None
+            found = known.signers(name)
+    except FetchError as why:
+        source = click.get_current_context().get_parameter_source("repo")
+        if source is click.core.ParameterSource.COMMANDLINE:
+            raise
+        # A holder of an offline key may sit where no network is.
+        author.invocation.note(f"who signs for {name} is not known here: {why}")
+        return None
     if found is None:
         raise RefusedError(
             f"there is no publisher {publisher} in {author.place}",
-            hint="name it with --publisher; nothing was signed",
+            hint="name it with --publisher; nothing was written",
         )
     return found
 
@@ -233,14 +242,22 @@ def _standing(
     )
 
 
-def _save(target: Path, signed: LayoutFile, *, replaces: bool) -> None:
+def _save(target: Path, signed: LayoutFile) -> LayoutFile:
+    """Write it; signatures that the file has got meanwhile are kept.
+
+    On a shared disk two people may sign at once, and `--out` may name a copy.
+
+    Raises:
+        RefusedError: the file is something else, or another layout.
+    """
     from margo_supplychain.storage.durable import write_file
 
-    if replaces:
-        write_file(target, signed.to_bytes())
-    else:
+    if not os.path.lexists(target):
         write_fresh(target, signed.to_bytes())
-
-
-def _same(path: Path, target: Path) -> bool:
-    return os.path.realpath(path) == os.path.realpath(target)
+        return signed
+    try:
+        signed = signed.merged(read_layout_file(target))
+    except FormatError as why:
+        raise another(target) from why
+    write_file(target, signed.to_bytes())
+    return signed

@@ -342,12 +342,29 @@ def test_a_file_is_signed_in_turn() -> None:
     assert both.digest == file.digest
 
 
+def test_copies_that_were_signed_apart_come_together() -> None:
+    file = built()
+    first, second = key("offline-a"), key("offline-b")
+    known = {one.public_key.keyid: one.public_key for one in (first, second)}
+    one, other = file.signed([first]), file.signed([second])
+    assert set(one.merged(other).signers(known)) == set(known)
+    assert file.merged(one) == one.merged(file) == one
+    # in-toto-python refuses two signatures by one key id.
+    again = one.merged(file.signed([first]))
+    assert again.envelope is not None
+    assert len(again.envelope.signatures) == 1
+    with pytest.raises(RefusedError, match="the file holds another layout"):
+        one.merged(built(TOML.replace("730d", "700d")))
+
+
 def test_bytes_that_are_no_layout() -> None:
     parse_file = layouts.LayoutFile.parse
     with pytest.raises(MetadataFormatError, match=r"layout\.json"):
         parse_file(b"{", what="layout.json")
     with pytest.raises(MetadataFormatError, match=r"layout\.json"):
         parse_file(b'{"_type":"link"}', what="layout.json")
+    with pytest.raises(MetadataFormatError, match="is of in-toto's older form"):
+        parse_file(b'{"signed":{},"signatures":[]}', what="layout.json")
     other = sign_envelope("text/plain", b"{}", [key("a")])
     with pytest.raises(MetadataFormatError, match=r"payload type 'text/plain'"):
         parse_file(other, what="layout.json")

@@ -204,6 +204,16 @@ def test_what_is_no_layout_of_a_publisher(vendor: Vendor) -> None:
     )
 
 
+def test_a_policy_names_no_layout_that_nobody_lists(vendor: Vendor) -> None:
+    vendor.create_with_pump()
+    rule = LayoutRule(number=1, digest=Digest.of(b"layout"), range=ANY)
+    with (
+        pytest.raises(RefusedError, match="names layout 1, which acme does not list"),
+        edit(vendor) as changes,
+    ):
+        changes.set_policy(PUMP, replace(OPEN, layouts=(rule,)))
+
+
 def test_the_profile_simple_has_none(vendor: Vendor) -> None:
     vendor.profile = "simple"
     vendor.create_with_pump()

@@ -341,10 +341,16 @@ def test_functionaries_that_are_refused(vendor: Vendor) -> None:
 
 def test_a_lost_policy_with_layouts_is_given_in_full(vendor: Vendor) -> None:
     policy(vendor, "--layout", "layout.json", "--serves", "^1.0")
+    (vendor.place / "first.json").write_bytes(
+        (vendor.place / "layout.json").read_bytes()
+    )
     for file in (vendor.place / "trust/targets/acme/policies/pump-monitor").iterdir():
         file.write_bytes(b"damaged")
     found = policy(vendor, "--epoch", "1", "--provenance", "none")
     assert found["layouts"] == []
-    # Its number is not given to another.
-    found = policy(vendor, "--layout", "layout.json", "--serves", "^1.0")
+    # The same bytes get their number back, which records name; no other ones do.
+    vendor.must("layout", "sign", "layout.json", "--key", "builder.key", "--yes")
+    found = policy(vendor, "--layout", "layout.json", "--serves", "^2.0")
     assert [one["number"] for one in found["layouts"]] == [2]
+    found = policy(vendor, "--layout", "first.json", "--serves", "^1.0")
+    assert [one["number"] for one in found["layouts"]] == [2, 1]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 import pytest
 
 from margo_supplychain.cli import layout_describe
+from margo_supplychain.cli.author import Author
+from margo_supplychain.errors import FetchError
 from margo_supplychain.provenance.rules import ArtifactRule
 from tests.cli.running import run, run_json, validate
 from tests.cli.vendor import NAME, Vendor, date, files_below
@@ -317,6 +319,48 @@ def test_a_strangers_signature_counts_for_nobody(vendor: Vendor) -> None:
     )
     assert ran.status == 2
     assert ran.err.startswith("error: there is no publisher bolt in ")
+
+
+def test_signatures_that_came_meanwhile_are_kept(vendor: Vendor) -> None:
+    publisher(vendor)
+    built(vendor)
+    sign = ("layout", "sign", "layout.json", "--yes", "--out", "both.json")
+    assert vendor.sign(*sign, "--key", "a.key").status == 5
+    ran = vendor.sign(*sign, "--key", "b.key")
+    assert (ran.status, ran.err.count("layout: 3 steps")) == (0, 1)
+    assert "signed: 2 of 2 of acme\n" in ran.out
+    before = (vendor.place / "layout.toml").read_bytes()
+    ran = vendor.sign(
+        *("layout", "sign", "layout.json", "--key", "a.key", "--yes"),
+        *("--out", "layout.toml"),
+    )
+    assert ran.status == 2
+    assert ran.err.splitlines()[-2].startswith("error: layout.toml exists, and is anot")
+    assert (vendor.place / "layout.toml").read_bytes() == before
+
+
+def test_a_repository_out_of_reach_stops_no_holder(
+    vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings of a place name it; whoever types it wants to be told."""
+    built(vendor)
+    place = "oci://registry.example/acme/trust"
+    monkeypatch.setenv("MARGO_SUPPLYCHAIN_REPO", place)
+    monkeypatch.setenv("MARGO_SUPPLYCHAIN_PUBLISHER", "acme")
+
+    def look(author: Author) -> Never:
+        raise FetchError(f"{author.place} does not answer", url=author.place)
+
+    monkeypatch.setattr(Author, "look", look)
+    sign = ("layout", "sign", "layout.json", "--key", "builder.key", "--yes")
+    ran = vendor.sign(*sign, "--repo", place)
+    assert ran.status == 4
+    ran = vendor.sign(*sign)
+    assert ran.status == 0, ran.err
+    assert f"note: who signs for acme is not known here: {place} does not" in ran.err
+    ran = run("layout", "show", "layout.json")
+    assert ran.status == 0
+    assert ran.out.endswith(": not verified\n")
 
 
 def test_what_can_not_be_signed(vendor: Vendor) -> None:
