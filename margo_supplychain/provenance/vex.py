@@ -284,7 +284,8 @@ def same_product(name: str, product: str, names: Collection[str]) -> bool:
 def cyclonedx(statement: Statement, digests: Collection[Digest]) -> list[Claim]:
     """Return what a CycloneDX BOM says of vulnerabilities; all of it is the subject's.
 
-    Without the state of an analysis, nobody has said anything of the subject.
+    What has no analysis, as scanners list it, is under investigation until somebody
+    says anything else, be it long ago: a fresh scan must not hide what is known.
 
     Raises:
         StatementFormatError: fields are of another type than CycloneDX says.
@@ -301,8 +302,6 @@ def cyclonedx(statement: Statement, digests: Collection[Digest]) -> list[Claim]:
         if not name:
             raise StatementFormatError(f"{place} has no id")
         analysis = object_in(one, "analysis", what=place)
-        if not analysis.get("state"):
-            continue
         times = [
             moment_in(analysis, "firstIssued", what=place),
             moment_in(one, "published", what=place),
@@ -310,6 +309,8 @@ def cyclonedx(statement: Statement, digests: Collection[Digest]) -> list[Claim]:
         ]
         known = [each for each in times if each is not None]
         updated = moment_in(analysis, "lastUpdated", what=place) or written or EARLIEST
+        # check 4.54 (instead: as_of = updated): what nobody looked at overrules nothing
+        as_of = updated if analysis.get("state") else EARLIEST
         status = _cyclonedx_status(analysis, place)
         mitigated = _cyclonedx_mitigation(one, analysis, place)
         claims += (
@@ -318,7 +319,7 @@ def cyclonedx(statement: Statement, digests: Collection[Digest]) -> list[Claim]:
                 product=product,
                 status=status,
                 since=min(known, default=EARLIEST),
-                updated=updated,
+                updated=as_of,
                 has_mitigation=mitigated,
             )
             for product in products
@@ -330,7 +331,7 @@ def _cyclonedx_status(analysis: Mapping[str, Any], what: str) -> Status:
     state = text_in(analysis, "state", what=what)
     reason = text_in(analysis, "justification", what=what)
     detail = text_in(analysis, "detail", what=what)
-    status = _CYCLONEDX.get(state, state)
+    status = _CYCLONEDX.get(state or "in_triage", state)
     return checked_status(status, has_reason=bool(reason or detail), what=what)
 
 

@@ -527,11 +527,13 @@ def test_cyclonedx(state: str, status: str) -> None:
     assert found(cyclonedx(analysed(state, detail="see there"))) == (holds(status),)
 
 
-def test_cyclonedx_without_an_analysis_says_nothing() -> None:
-    """So a fresh scan does not overrule what a VEX says."""
-    assert found(cyclonedx({"id": CVE}, analysed(None), analysed(""))) == ()
-    late = cyclonedx({"id": CVE}, stamp="2026-02-01T00:00:00Z")
-    assert found(openvex(claim()), late) == (holds(),)
+@pytest.mark.parametrize("one", [{"id": CVE}, analysed(None), analysed("")])
+def test_cyclonedx_without_an_analysis_overrules_nothing(one: dict[str, Any]) -> None:
+    """A fresh scan does not hide what is known."""
+    late = cyclonedx(one, stamp="2026-02-01T00:00:00Z")
+    assert found(late) == (holds("under_investigation", day(32)),)
+    for status in ("affected", "fixed"):
+        assert found(openvex(claim(status)), late) == (holds(status),)
 
 
 @pytest.mark.parametrize(
