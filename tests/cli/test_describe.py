@@ -128,7 +128,10 @@ def test_many_warnings_are_not_all_said(capsys: pytest.CaptureFixture[str]) -> N
 
 @pytest.mark.parametrize(
     "command",
-    ["repo init", "repo status", "publisher add", "app policy", "release build"],
+    [
+        *("repo init", "repo status", "publisher add", "app policy", "release build"),
+        *("attest run", "attest add", "attest show"),
+    ],
 )
 def test_help_loads_little(place: Path, command: str) -> None:
     program = (
