@@ -201,6 +201,7 @@ def policy(author: Author, *, name: ReleaseName, **options: Any) -> Result:
 def show(author: Author, *, name: ReleaseName) -> Result:
     """Show an application: its policy, its role and how many releases it has."""
     from margo_supplychain.cli.app_policy import (
+        layout_ends,
         policy_data,
         policy_lines,
         require_policy,
@@ -210,6 +211,7 @@ def show(author: Author, *, name: ReleaseName) -> Result:
         found = require_policy(edit, name)
         releases = edit.releases(name)
         deciding = edit.deciding_role(name)
+        ends = layout_ends(edit, name, found)
     duties = author.open().status(within=timedelta(0), state=author.memory())
     role = next(one for one in duties if one.role == deciding)
     withdrawn = [one for one in releases.values() if one.withdrawn is not None]
@@ -219,11 +221,19 @@ def show(author: Author, *, name: ReleaseName) -> Result:
         count += f", newest {newest}"
     if withdrawn:
         count += f", {len(withdrawn)} withdrawn"
-    rows = [*policy_lines(found, releases), ("releases", count), ("role", _role(role))]
+    rows = [
+        *policy_lines(found, releases, ends),
+        ("releases", count),
+        ("role", _role(role)),
+    ]
     return Result(
         data={
             "name": str(name),
             "policy": policy_data(found),
+            "layouts": [
+                {"number": one.number, "expires": ends[one.number]}
+                for one in found.layouts
+            ],
             "releases": {
                 "count": len(releases),
                 "withdrawn": len(withdrawn),

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from margo_supplychain.cli.app_proof import type_name
 from margo_supplychain.cli.arguments import NONE
-from margo_supplychain.cli.describe import date, span
-from margo_supplychain.errors import FetchError, RefusedError, VerificationError
+from margo_supplychain.cli.describe import date, distance, now, span
+from margo_supplychain.errors import (
+    FetchError,
+    RefusedError,
+    SupplyChainError,
+    VerificationError,
+)
 from margo_supplychain.formats import strict_json
 from margo_supplychain.formats.digests import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from margo_supplychain.authoring.edit import Edit
     from margo_supplychain.cli.app_proof import GivenKeys, ProofChanges
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.release_entry import ReleaseEntry
     from margo_supplychain.formats.versions import Version
 
+NO_ENDS: Final[Mapping[int, datetime | None]] = MappingProxyType({})
 _MANY: Final = 5  # releases in one line
 
 
@@ -138,10 +146,37 @@ def policy_data(policy: PublisherPolicy) -> Any:
     return strict_json.parse(data, what="publisher policy", limit=len(data))
 
 
+def layout_ends(
+    edit: Edit, name: ReleaseName, policy: PublisherPolicy
+) -> dict[int, datetime | None]:
+    """Return when each layout ends, by number; None of one that can't be read."""
+    from margo_supplychain.authoring.layouts import LayoutFile
+
+    found: dict[int, datetime | None] = {}
+    for rule in policy.layouts:
+        found[rule.number] = rule.expires
+        if rule.expires is None:
+            try:
+                data = edit.layout(name, rule.number)
+                file = LayoutFile.parse(data, what=f"layout {rule.number}")
+            except SupplyChainError:
+                continue  # `repo check` says why
+            found[rule.number] = file.layout.expires
+    return found
+
+
 def policy_lines(
-    policy: PublisherPolicy, releases: Mapping[Version, ReleaseEntry]
+    policy: PublisherPolicy,
+    releases: Mapping[Version, ReleaseEntry],
+    ends: Mapping[int, datetime | None] = NO_ENDS,
 ) -> list[tuple[str, str]]:
-    """Return a policy for people, as names and values."""
+    """Return a policy for people, as names and values.
+
+    Args:
+        policy: as it stands.
+        releases: by version.
+        ends: when layouts end, as far as their files were read.
+    """
     what = [f"epoch {policy.epoch}", f"provenance {policy.provenance}"]
     if policy.minimum_version is not None:
         what.append(f"minimum {policy.minimum_version}")
@@ -152,7 +187,7 @@ def policy_lines(
     ]
     lines += [("downgrade to", _named(one, releases)) for one in policy.downgrade_to]
     lines += [
-        (f"layout {rule.number}", layout_text(rule, releases))
+        (f"layout {rule.number}", layout_text(rule, releases, ends.get(rule.number)))
         for rule in policy.layouts
     ]
     lines += [("statement", _statement(rule)) for rule in policy.attestations]
@@ -168,8 +203,18 @@ def policy_lines(
     return lines
 
 
-def layout_text(rule: LayoutRule, releases: Mapping[Version, ReleaseEntry]) -> str:
-    """Return which releases a layout serves: `serves ^1.0`, or which it still does."""
+def layout_text(
+    rule: LayoutRule,
+    releases: Mapping[Version, ReleaseEntry],
+    ends: datetime | None = None,
+) -> str:
+    """Return which releases a layout serves: `serves ^1.0`, or which it still does.
+
+    Args:
+        rule: what the policy says of it.
+        releases: by version.
+        ends: as its file says, if that was read.
+    """
     if rule.range is not None:
         text = f"serves {rule.range}"
     else:
@@ -177,9 +222,12 @@ def layout_text(rule: LayoutRule, releases: Mapping[Version, ReleaseEntry]) -> s
         if len(rule.artifacts) > _MANY:
             names.append(f"{len(rule.artifacts) - _MANY} more")
         text = f"superseded, serves {', '.join(names)} alone"
-    if rule.expires is not None:
-        text += f", until {date(rule.expires)}"
-    return text
+    end = rule.expires or ends
+    if end is None:
+        return text
+    at = now()
+    word = "until" if end > at else "expired"
+    return f"{text}, {word} {date(end)}, {distance(end, at=at)}"
 
 
 def _statement(rule: AttestationRule) -> str:

@@ -33,10 +33,12 @@ from margo_supplychain.formats.publisher_policy import (
 from margo_supplychain.formats.versions import Version
 from margo_supplychain.signing.envelopes import sign_envelope
 from margo_supplychain.threshold import material
+from tests.authoring import market
 from tests.authoring.proving import (
     ANY,
     demand,
     device_of,
+    links_of,
     make_demanding,
     publish_proven,
     signed_layout,
@@ -46,6 +48,8 @@ from tests.world.provenance import encode, layout
 from tests.world.repository import key as world_key
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from margo_supplychain.authoring.edit import Edit
 
 
@@ -464,3 +468,56 @@ def test_a_revoked_functionary_makes_nothing_more(vendor: Vendor) -> None:
     with pytest.raises(ProvenanceError) as caught:
         device_of(vendor).verify(PUMP, Pin.exact(Version.parse("1.1.0")))
     assert caught.value.reason in {"revoked", "threshold", "missing-step"}
+
+
+# --- what vendors submit -------------------------------------------------------------
+
+
+def market_at(directory: Path) -> market.Market:
+    found = market.Market(directory)
+    found.open_market()
+    return found
+
+
+def test_layouts_are_superseded_in_submissions(tmp_path: Path) -> None:
+    """One layout takes the other's place before the operator has taken the first."""
+    shop = market_at(tmp_path)
+    for number, serves in ((1, "^1.1"), (2, "^1.1 || ^2"), (3, "^1.1")):
+        with shop.submit("acme") as changes:
+            data = signed_layout("acme", readme=str(number))
+            assert changes.add_layout(market.PUMP, data, serves=npm(serves)) == number
+    done = shop.accept()
+    assert done.refused == ()
+    with shop.repository.edit((), clock=shop.clock) as look:
+        policy = look.policy(market.PUMP)
+        assert look.layout(market.PUMP, 3)
+    assert policy is not None
+    assert [one.number for one in policy.layouts] == [3]
+    # One that was taken is dropped by a later submission.
+    with shop.submit("acme") as changes:
+        data = signed_layout("acme", readme="4")
+        assert changes.add_layout(market.PUMP, data, serves=npm("^1.1")) == 4
+    assert shop.accept().refused == ()
+    assert shop.newest() == "1.0.0"
+
+
+def test_what_was_made_by_a_layout_is_known_to_vendors(tmp_path: Path) -> None:
+    shop = market_at(tmp_path)
+    with shop.submit("acme") as changes:
+        demand(changes, market.PUMP, offline="acme")
+    assert shop.accept().refused == ()
+    made = shop.release("1.1.0", name=market.PUMP)
+    with shop.submit("acme-ci") as changes:
+        changes.add_release(made, attestations=links_of(made))
+    assert shop.accept().refused == ()
+    with shop.submit("acme") as changes:
+        data = signed_layout("acme", readme="2")
+        changes.add_layout(market.PUMP, data, serves=npm("^2"))
+        changes.add_layout(market.PUMP, data, serves=npm("^1 || ^3"))
+        assert "it serves 1.1.0 and nothing new" in warned(changes, "superseded")
+    assert shop.accept().refused == ()
+    with shop.repository.edit((), clock=shop.clock) as look:
+        policy = look.policy(market.PUMP)
+    assert policy is not None
+    assert [str(one.range) for one in policy.layouts] == ["None", "^2", "^1 || ^3"]
+    assert policy.layouts[0].artifacts == (made.artifact.digest,)

@@ -11,7 +11,7 @@ from margo_supplychain.formats.predicates import kind_of
 from margo_supplychain.signing import keys
 from margo_supplychain.threshold import material
 from tests.cli.running import run, run_json
-from tests.cli.vendor import NAME, Vendor, files_below
+from tests.cli.vendor import NAME, Vendor, date, files_below
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,6 +86,13 @@ def test_a_layout_is_demanded(vendor: Vendor) -> None:
     )
     assert ran.out.startswith(f"unchanged the policy of {NAME}\n")
     document = run_json("app-show", "app", "show", NAME)
+    assert [one["number"] for one in document["result"]["layouts"]] == [1]
+    shown = run("app", "show", NAME).out
+    assert f"  layout 1  serves ^1.0, until {date(730)}, in 730 days\n" in shown
+    for file in (vendor.place / "trust/targets/acme/layouts/pump-monitor").iterdir():
+        file.write_bytes(b"damaged")
+    shown = run("app", "show", NAME).out
+    assert "  layout 1  serves ^1.0\n" in shown
     (rule,) = document["result"]["policy"]["layouts"]
     assert rule["range"] == {"grammar": "npm", "text": "^1.0"}
 
@@ -97,6 +104,8 @@ def test_when_a_layout_ends(vendor: Vendor) -> None:
     ran = vendor.must("app", "policy", NAME, "--layout-expires", "1=2031-01-01")
     assert "  layout 1  serves ^1.0, until 20" in ran.out
     assert f"note: layout 1 of {NAME} ends 2031-01-01\n" in ran.err
+    vendor.must("app", "policy", NAME, "--layout-expires", "1=2020-01-01")
+    assert "serves ^1.0, expired 20" in run("app", "show", NAME).out
     found = policy(vendor, "--layout-expires", "1=none")
     assert "expires" not in found["layouts"][0]
     refused(vendor, "there is no layout 2", "--layout-expires", "2=2031-01-01")
