@@ -16,6 +16,7 @@ from margo_supplychain.errors import FormatError, KeyFormatError, ProvenanceErro
 from margo_supplychain.formats import strict_json
 from margo_supplychain.formats.dsse import PAYLOAD, Envelope
 from margo_supplychain.formats.fields import Fields
+from margo_supplychain.formats.plain_text import plain
 from margo_supplychain.formats.release_products import MANIFEST_PRODUCT
 from margo_supplychain.provenance.findings import Finding
 from margo_supplychain.provenance.rules import ArtifactRule
@@ -236,7 +237,9 @@ def _check_threshold(step: LayoutStep, keys: Mapping[str, Key]) -> None:
     for keyid in step.keyids:
         # check 4.79: who is named has a key
         if keyid not in keys:
-            raise _malformed(f"step {step.name} names key {keyid[:12]}, which has none")
+            raise _malformed(
+                f"step {step.name} names key {plain(keyid[:12])}, which has none"
+            )
         own = material(keys[keyid])
         # check 4.80: one key under two ids is one functionary
         if own in seen:
@@ -290,7 +293,7 @@ def _keys(fields: Fields) -> dict[str, Key]:
 def _key(keyid: str, fields: Fields) -> Key:
     from securesystemslib.signer import KEY_FOR_TYPE_AND_SCHEME, SSlibKey
 
-    what = f"key {keyid[:12]} of {fields.what.partition('.')[0]}"
+    what = f"key {plain(keyid[:12])} of {fields.what.partition('.')[0]}"
     # check 4.84: ids are labels, and one label names one key
     if _KEYID.fullmatch(keyid) is None or (
         fields.has("keyid") and fields.text("keyid") != keyid

@@ -7,6 +7,7 @@ Mallory holds the registry, the online keys (the application's, `snapshot`'s and
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,6 +48,7 @@ E = TypeVar("E", bound="SupplyChainError")
 NAME: Final = "acme/pump-monitor"
 PUMP: Final = ReleaseName.parse(NAME)
 ANY: Final = Pin.range("*", grammar="npm")
+MONTH: Final = timedelta(days=30)
 PROVEN: Final = b'[policy."*/*"]\nrequire = ["signed", "provenance"]\n'
 
 
@@ -74,6 +76,12 @@ class Plant:
         data = said if isinstance(said, bytes) else envelope(said, "acme")
         what = self.add_layout(1, data)
         self.policy(layouts=(current(1, what, **rule),))
+
+    def layout_file(self, number: int) -> bytes:
+        """Return a layout's envelope as it is listed."""
+        path = PUMP.layout_path(number)
+        listed = self.world.roles["acme"].targets[path].hashes["sha256"]
+        return self.world.files.targets[path, listed]
 
     # --- what the online key says ----------------------------------------------------
 

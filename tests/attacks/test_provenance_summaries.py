@@ -79,11 +79,9 @@ def allow(plant: Plant, *names: str, **rule: Any) -> None:
 
 def said_of(plant: Plant, run: Run, **changes: Any) -> Json:
     """Return an honest summary of a run, or one with these changes."""
-    path = PUMP.layout_path(1)
-    listed = plant.world.roles["acme"].targets[path].hashes["sha256"]
     options = {
         "record": plant.record(run, run.documents().values()).to_bytes(),
-        "layout_file": plant.world.files.targets[path, listed],
+        "layout_file": plant.layout_file(1),
         "when": format_time(plant.world.clock.when),
         **changes,
     }

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 LINK: Final = "https://in-toto.io/attestation/link/v0.3"
 SLSA: Final = "https://slsa.dev/provenance/v1"
 CYCLONEDX: Final = "https://cyclonedx.org/bom"
+SPDX: Final = "https://spdx.dev/Document/v2.3"
 OPENVEX: Final = "https://openvex.dev/ns/v0.2.0"
 SUMMARY: Final = "https://slsa.dev/verification_summary/v1"
 STATEMENT: Final = "https://in-toto.io/Statement/v1"
