@@ -58,12 +58,13 @@ def parse(
     """
     if len(data) > limit:
         raise error(f"{what} has {len(data)} bytes, more than the limit of {limit}")
-    marks = _marks(data)
+    skeleton = _skeleton(data)
     if spread is not None:
         most = _FREE_VALUES + len(data) // spread
-        if marks.count(b",") + marks.count(b"[") + marks.count(b"{") > most:
+        if skeleton.count(b",") + skeleton.count(b"[") + skeleton.count(b"{") > most:
             raise error(f"{what} holds more than {most} values in {len(data)} bytes")
-    value = _load(data, marks, what, error, fractions=fractions)
+    _check_depth(skeleton, what, error)
+    value = _load(data, skeleton.count(b":"), what, error, fractions=fractions)
     if not isinstance(value, dict):
         raise error(f"{what} is not a JSON object")
     if b"\\" in data and _SURROGATE.search(data) is not None:
@@ -72,20 +73,15 @@ def parse(
 
 
 def _load(
-    data: bytes, marks: bytes, what: str, error: type[FormatError], *, fractions: bool
+    data: bytes, members: int, what: str, error: type[FormatError], *, fractions: bool
 ) -> Any:
     read = _reader(what, error, fractions=fractions)
     try:
         text = data.decode("utf-8")
-        # Nothing is nested deeper than there are brackets.
-        if marks.count(b"[") + marks.count(b"{") <= MAX_DEPTH:
-            return read(text, object_pairs_hook=partial(_members_once, what, error))
-        skeleton = _skeleton(marks)
-        _check_depth(skeleton, what, error)
-        # Each member has one colon; of two with one name, one is lost. That counts
-        # faster than a hook that is called for each object.
+        # Of two members with one name, one is lost. That counts faster than a hook
+        # that is called for each object, and which is asked only to name them.
         value = read(text)
-        if skeleton.count(b":") == _count_members(value):
+        if members == _count_members(value):
             return value
         del value
         return read(text, object_pairs_hook=partial(_members_once, what, error))
@@ -137,24 +133,23 @@ def _members_once(
     return found
 
 
-def _marks(data: bytes) -> bytes:
-    """Return the brackets, colons, commas and quotes; not the quotes inside strings."""
+def _skeleton(data: bytes) -> bytes:
+    """Return what of brackets, colons and commas is outside strings.
+
+    Of JSON that is broken somewhere, the part before that is right.
+    """
     if b"\\" in data:
         data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
-    return data.translate(None, _REST)
-
-
-def _skeleton(marks: bytes) -> bytes:
-    """Return what of `marks` is outside strings, without commas and quotes."""
-    # A quote opens or closes a string: taking two neighbours out moves nothing from
-    # inside to outside. Of the pieces between those that are left, every second is.
-    left = marks.translate(None, b",").replace(b'""', b"")
-    return b"".join(left.split(b'"')[::2])
+    # Without escapes a quote opens or closes a string: taking two neighbours out moves
+    # nothing from inside to outside, and of the pieces between the rest, every second
+    # is outside.
+    marks = data.translate(None, _REST).replace(b'""', b"")
+    return b"".join(marks.split(b'"')[::2])
 
 
 def _check_depth(skeleton: bytes, what: str, error: type[FormatError]) -> None:
     # The C scanner and everything after it recurse: bound the nesting beforehand.
-    brackets = skeleton.translate(None, b":")
+    brackets = skeleton.translate(None, b":,")
     rest = brackets
     for _ in range(MAX_DEPTH // 2):  # each round takes one level or two away
         rest = rest.replace(b"{}", b"").replace(b"[]", b"")

@@ -109,6 +109,18 @@ def test_twice_in_a_large_document(member: str) -> None:
         parse(data)
 
 
+def test_values_are_counted_outside_strings() -> None:
+    """Such as what a compiler printed, in a link."""
+    text = json.dumps({"stdout": "[1,2,{\\" * 9999, "b": [1, 2]}).encode()
+    assert strict_json.parse(text, what="it", limit=1 << 20, spread=1000)
+    hidden = b'{"a":"' + b"x" * 100_000 + b'","b":[' + b"1," * 2000 + b"1]}"
+    with pytest.raises(MetadataFormatError, match="holds more than 1128 values"):
+        strict_json.parse(hidden, what="it", limit=1 << 20, spread=1000)
+    # Also where what follows is no JSON, and would hide it.
+    with pytest.raises(MetadataFormatError, match="holds more than"):
+        strict_json.parse(hidden[:-1] + b'\\"', what="it", limit=1 << 20, spread=1000)
+
+
 def test_fractions_on_demand() -> None:
     with pytest.raises(MetadataFormatError, match="which is not a whole number"):
         parse(b'{"a":1.5}')
