@@ -225,7 +225,7 @@ class ApplicationJudgement:
     ) -> bool:
         """Refuse a change of a release; say whether its mark is gone."""
         if not acceptance_rules.is_same_file(known.file, one.file):
-            self._check_record(known, one)
+            self._check_record(known, one, policy)
         old, new = known.entry, one.entry
         if old is None or new is None:
             return False
@@ -260,7 +260,9 @@ class ApplicationJudgement:
         envelopes = named_envelopes(record, one.entry)
         self.new.append(NewRecord(record, is_barred=is_barred, envelopes=envelopes))
 
-    def _check_record(self, known: Candidate, one: Candidate) -> None:
+    def _check_record(
+        self, known: Candidate, one: Candidate, policy: PublisherPolicy
+    ) -> None:
         """Take a record that was signed anew for one that says the same."""
         new = artifact.fetch_record(self._after.walk, self._name, one, LIMITS)
         try:
@@ -269,7 +271,13 @@ class ApplicationJudgement:
             )
             is_same = rules.same_release(ReleaseRecord.parse(data), new)
         except (FetchError, VerificationError, FormatError):
-            return  # it was damaged or lost; the entries are compared all the same
+            # It was damaged or lost; the entries are compared all the same. What it
+            # said of its provenance nobody knows, so it is proven as if it were new.
+            if one.entry is not None and one.entry.withdrawn is None:
+                require_known_layout(new, policy)
+                envelopes = named_envelopes(new, one.entry)
+                self.new.append(NewRecord(new, proves=True, envelopes=envelopes))
+            return
         if not is_same:
             raise rules.other_bytes(self._name, known.version, one.version)
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from margo_supplychain.authoring.attestations import sort_out
 from margo_supplychain.formats.attestation_rules import PolicyKey, SummaryRule
 from margo_supplychain.formats.dsse import PAYLOAD
 from margo_supplychain.formats.pins import Pin
@@ -21,6 +22,7 @@ from margo_supplychain.transport.opening import FixedContent
 from margo_supplychain.verify.policy import Policy
 from margo_supplychain.verify.trust_store import TrustStore
 from margo_supplychain.verify.verifier import Verifier
+from tests.attacks.forging import entry
 from tests.authoring.trust import OPEN, PUMP, key
 from tests.world.provenance import Run, encode, envelope, layout
 from tests.world.repository import key as world_key
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.release import Release
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.publisher_policy import PublisherPolicy
+    from tests.attacks.forging import Change
     from tests.authoring.trust import Vendor
 
 ANY: Final = Pin.range("*", grammar="npm")
@@ -86,6 +89,39 @@ def publish_proven(
     made = vendor.release(version)
     given = links_of(made) if attestations is None else attestations
     return vendor.publish(version, attestations=given, **options)
+
+
+def listed_by_hand(
+    market: Vendor,
+    made: Release,
+    *,
+    layout: int | None = 1,
+    links: Sequence[bytes] | None = None,
+) -> tuple[Change, dict[str, bytes], list[bytes]]:
+    """Return a change that lists a release with its attestations, whatever they prove.
+
+    Args:
+        market: for the time.
+        made: what is listed.
+        layout: what its record names.
+        links: its own by default; they come first in what is returned.
+    """
+    given = sort_out(
+        links_of(made) if links is None else links, artifact=made.artifact.digest
+    )
+    record = made.record(
+        market.clock.when, layout=layout, attestations=given.references
+    )
+    data = record.to_bytes()
+
+    def change(signed: dict[str, Any]) -> None:
+        signed["targets"][record.path] = entry(data, record.entry().to_custom())
+
+    blobs = [one.data for one in given.pinned]
+    for part in made.parts():
+        with made.open(part.descriptor) as stream:
+            blobs.append(stream.read())
+    return change, {record.path: data}, blobs
 
 
 # --- verification summaries ----------------------------------------------------------

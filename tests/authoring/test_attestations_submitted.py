@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from margo_supplychain.authoring.accepting import preview
-from margo_supplychain.authoring.attestations import sort_out
 from margo_supplychain.authoring.attested import named_envelopes
 from margo_supplychain.errors import FetchError, ProvenanceError, RefusedError
 from margo_supplychain.formats.digests import Descriptor, Digest
@@ -29,6 +28,7 @@ from tests.authoring.proving import (
     demand,
     device_of,
     links_of,
+    listed_by_hand,
     signed_layout,
 )
 from tests.authoring.trust import OPEN
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from margo_supplychain.authoring.accepted import Accepted
-    from margo_supplychain.authoring.release import Release
 
 
 class Proven(Market):
@@ -149,32 +148,6 @@ def test_a_summary_for_what_is_published(market: Proven) -> None:
 # --- what the operator refuses -------------------------------------------------------
 
 
-def listing(
-    market: Market,
-    made: Release,
-    *,
-    layout: int | None = 1,
-    links: list[bytes] | None = None,
-) -> tuple[Any, dict[str, bytes], list[bytes]]:
-    """Return a change that lists a release by a layout, with all that comes along."""
-    given = sort_out(
-        links_of(made) if links is None else links, artifact=made.artifact.digest
-    )
-    record = made.record(
-        market.clock.when, layout=layout, attestations=given.references
-    )
-    data = record.to_bytes()
-
-    def change(signed: dict[str, Any]) -> None:
-        signed["targets"][record.path] = entry(data, record.entry().to_custom())
-
-    blobs = [one.data for one in given.pinned]
-    for part in made.parts():
-        with made.open(part.descriptor) as stream:
-            blobs.append(stream.read())
-    return change, {record.path: data}, blobs
-
-
 def refused(market: Market, match: str) -> None:
     """Expect that the operator refuses what waits, and that nothing moved."""
     before = market.files()
@@ -187,7 +160,7 @@ def refused(market: Market, match: str) -> None:
 
 def test_an_envelope_that_does_not_come_along(market: Proven) -> None:
     made = market.release("1.1.0", name=PUMP)
-    change, targets, blobs = listing(market, made)
+    change, targets, blobs = listed_by_hand(market, made)
     hand_in(market, role(market, PUMP.role, change), targets=targets, blobs=blobs[1:])
     refused(market, "is named, and neither comes along nor lies in")
 
@@ -195,7 +168,7 @@ def test_an_envelope_that_does_not_come_along(market: Proven) -> None:
 def test_an_envelope_that_is_here_already_need_not_come_again(market: Proven) -> None:
     """Handed in again after a refusal, or shared by two releases."""
     made = market.release("1.1.0", name=PUMP)
-    change, targets, blobs = listing(market, made)
+    change, targets, blobs = listed_by_hand(market, made)
     sink = DirectorySink(market.trust)
     what = Descriptor.of(blobs[0], ATTESTATION)
     sink.put_blob(what, io.BytesIO(blobs[0]))
@@ -208,7 +181,7 @@ def test_attestations_beyond_what_devices_read(
     market: Proven, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = market.release("1.1.0", name=PUMP)
-    change, targets, blobs = listing(market, made)
+    change, targets, blobs = listed_by_hand(market, made)
     hand_in(market, role(market, PUMP.role, change), targets=targets, blobs=blobs)
     monkeypatch.setattr(
         "margo_supplychain.authoring.acceptance_provenance.LIMITS",
@@ -220,7 +193,7 @@ def test_attestations_beyond_what_devices_read(
 def test_a_withdrawn_release_brings_nothing(market: Proven) -> None:
     """No device takes it, so nothing of it has to be here, or to prove anything."""
     made = market.release("1.1.0", name=PUMP)
-    change, targets, _ = listing(market, made)
+    change, targets, _ = listed_by_hand(market, made)
     mark = {"reason": "leaks", "since": "2026-11-21T10:00:00Z"}
     path = PUMP.release_path("1.1.0")
 
@@ -299,7 +272,7 @@ def test_reinstated_with_its_envelopes(market: Proven) -> None:
 
 def test_one_bad_release_stops_nobody_else(market: Proven) -> None:
     made = market.release("1.1.0", name=PUMP)
-    change, targets, blobs = listing(
+    change, targets, blobs = listed_by_hand(
         market, made, links=links_of(market.release("9.0.0", name=PUMP))
     )
     hand_in(market, role(market, PUMP.role, change), targets=targets, blobs=blobs)
