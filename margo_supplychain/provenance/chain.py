@@ -204,7 +204,8 @@ def _agreed(
             made[step.name] = found
         # check 4.99: who did the same step says the same
         if differing is not None:
-            findings.append(_disagree(step, differing))
+            again = sum(len(one.signers) for one, _ in good) > len(signers)
+            findings.append(_disagree(step, differing, again=again))
         proofs.append(
             StepProof(
                 name=step.name,
@@ -243,7 +244,7 @@ def _too_few(
     )
 
 
-def _disagree(step: LayoutStep, differing: Difference) -> Finding:
+def _disagree(step: LayoutStep, differing: Difference, *, again: bool) -> Finding:
     return Finding(
         "links-disagree",
         f"links of step {step.name} disagree about {differing.text}",
@@ -251,7 +252,7 @@ def _disagree(step: LayoutStep, differing: Difference) -> Finding:
         artifact=differing.artifact,
         found=differing.found,
         wanted="links of all functionaries with the same materials and products",
-        stricter=stricter.ALL_AGREE if step.threshold == 1 else None,
+        stricter=stricter.ALL_AGREE if step.threshold == 1 or again else None,
     )
 
 

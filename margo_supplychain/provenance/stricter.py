@@ -21,7 +21,8 @@ STEP_NAME: Final = "step-name"
 """in-toto takes the step from the file's name; here the link says its step, signed."""
 
 ALL_AGREE: Final = "all-agree"
-"""With a threshold of 1, in-toto lets authorised links of a step disagree."""
+"""With a threshold of 1, in-toto lets authorised links of a step disagree; and it reads
+one link of each functionary, whatever the other says."""
 
 DEFAULT_DENY: Final = "default-deny"
 """What no rule consumed, in-toto allows; here it is unexplained, and refused."""

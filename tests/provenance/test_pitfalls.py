@@ -102,6 +102,20 @@ def test_row_2_links_that_disagree_below_the_threshold() -> None:
     assert finding.stricter == stricter.ALL_AGREE
 
 
+def test_two_links_of_one_functionary_that_disagree() -> None:
+    """in-toto has one file name for both, and reads the last that was written."""
+    pipe = pipeline()
+    pipe.step("build")["threshold"] = 2
+    pipe.links.append(
+        ("build", json.loads(json.dumps(pipe.link("build"))), ("second",))
+    )
+    link = json.loads(json.dumps(pipe.link("build")))
+    link["products"]["out/backdoor"] = digest("backdoor")
+    pipe.links.insert(0, ("build", link, ("second",)))
+    finding = passes_there(pipe).ours().findings[0]
+    assert finding.stricter == stricter.ALL_AGREE
+
+
 def test_row_3_one_key_under_two_ids() -> None:
     """Two ids, two files, one key: a threshold of 2 that one person meets."""
     pipe = pipeline()
