@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 _SHORT: Final = 12
 _MANY: Final = 8  # keys in one line
 _ALL: Final = "*"
+# Of what is written for people alone: it must not push the rules off a screen.
+_README: Final = 4_000  # characters
+_LINES: Final = 20
+_LONG: Final = 200
 
 
 def heading(file: LayoutFile) -> str:
@@ -39,14 +43,17 @@ def words(file: LayoutFile) -> list[str]:
     """Return a layout in plain words: steps, who does them, what goes in and out."""
     lines = [heading(file), *describe.table([("payload", f"sha256 {file.digest.hex}")])]
     if file.layout.readme:
-        lines += [f"  | {line}" for line in file.layout.readme.splitlines()]
+        said = file.layout.readme[:_README].splitlines()
+        lines += [f"  | {line[:_LONG]}".rstrip() for line in said[:_LINES]]
+        if len(said) > _LINES or len(file.layout.readme) > _README:
+            lines.append("  | …")
     for step in file.layout.steps:
         lines.append(f"step {step.name}{_makes(file.layout, step)}")
-        rows = [("by", signed_by(step))]
-        rows += _listed("in", step.materials)
-        rows += _listed("out", step.products)
+        lines.append(f"  by   {signed_by(step)}")
         if step.command:
-            rows.append(("runs", f"{' '.join(step.command)}  (said, never enforced)"))
+            # Said, never enforced.
+            lines.append(f"  runs {' '.join(step.command)[:_LONG]}")
+        rows = [*_listed("in ", step.materials), *_listed("out", step.products)]
         lines += describe.table(rows)
     return lines
 
@@ -69,7 +76,8 @@ def rule_words(rule: ArtifactRule, *, first: bool = True) -> str:
         rule: any rule of in-toto's.
         first: no rule stands before it, so that none has taken anything.
     """
-    what = rule.pattern
+    # Quoted: a name may read like one of these sentences.
+    what = f'"{rule.pattern}"' if " " in rule.pattern else rule.pattern
     if what == _ALL:
         what = "anything" if first or rule.kind != "ALLOW" else "anything else"
     if rule.source_prefix:
@@ -187,8 +195,9 @@ def _makes(layout: Layout, step: LayoutStep) -> str:
     return ", which makes the release" if step.name == layout.release_step else ""
 
 
-def _listed(label: str, rules: Sequence[ArtifactRule]) -> Iterator[tuple[str, str]]:
+def _listed(label: str, rules: Sequence[ArtifactRule]) -> Iterator[tuple[str, ...]]:
     if not rules:
-        yield label, "nothing"
+        yield label, "", "nothing"
     for number, rule in enumerate(rules):
-        yield "" if number else label, rule_words(rule, first=not number)
+        said = rule_words(rule, first=not number)
+        yield "" if number else label, rule.text, said

@@ -12,6 +12,7 @@ from margo_supplychain.cli import layout_describe
 from margo_supplychain.cli.author import Author
 from margo_supplychain.errors import FetchError
 from margo_supplychain.provenance.rules import ArtifactRule
+from margo_supplychain.signing.keys import parse_public_key
 from tests.cli.running import run, run_json, validate
 from tests.cli.vendor import NAME, Vendor, date, files_below
 
@@ -402,28 +403,29 @@ def test_show_in_plain_words(vendor: Vendor) -> None:
         f"layout: 3 steps, 3 functionaries, until {date(730)}, in"
     )
     at = lines.index("step build")
+    match = "anything exactly as it"
     assert lines[at:] == [
         "step build",
         f"  by   {builder}",
-        "  in   git/commit: it must be there",
-        "       never git/dirty",
-        "       anything else",
-        "  out  anything that is new",
-        "       nothing else",
+        "  in   REQUIRE git/commit  git/commit: it must be there",
+        "       DISALLOW git/dirty  never git/dirty",
+        "       ALLOW *             anything else",
+        "  out  CREATE *            anything that is new",
+        "       DISALLOW *          nothing else",
         "step test",
         f"  by   {tester}",
-        "  in   anything exactly as it came out of build",
-        "       anything exactly as it went into build",
-        "       nothing else",
-        "  out  nothing else",
+        f"  in   MATCH * WITH PRODUCTS FROM build   {match} came out of build",
+        f"       MATCH * WITH MATERIALS FROM build  {match} went into build",
+        "       DISALLOW *                         nothing else",
+        "  out  DISALLOW *                         nothing else",
         "step package, which makes the release",
         f"  by   {packer}",
-        "  in   anything exactly as it went into test",
-        "       release/components/*",
-        "       nothing else",
-        "  out  release/manifest: it must be there",
-        "       release/*",
-        "       nothing else",
+        f"  in   MATCH * WITH MATERIALS FROM test  {match} went into test",
+        "       ALLOW release/components/*        release/components/*",
+        "       DISALLOW *                        nothing else",
+        "  out  REQUIRE release/manifest          release/manifest: it must be there",
+        "       ALLOW release/*                   release/*",
+        "       DISALLOW *                        nothing else",
         "  signed  by nobody: not verified",
     ]
 
@@ -504,6 +506,7 @@ def test_show_what_a_publisher_lists(vendor: Vendor) -> None:
         ("DELETE a", "a that is gone afterwards"),
         ("MODIFY *", "anything that was changed"),
         ("DISALLOW a", "never a"),
+        ("ALLOW nothing_else", "nothing_else"),
         (
             "MATCH * IN out WITH PRODUCTS IN dist FROM build",
             "anything below out/ exactly as it came out of build, below dist/ there",
@@ -512,6 +515,39 @@ def test_show_what_a_publisher_lists(vendor: Vendor) -> None:
 )
 def test_rules_in_words(rule: str, text: str) -> None:
     assert layout_describe.rule_words(ArtifactRule.parse(rule.split())) == text
+
+
+def test_a_name_does_not_read_like_a_sentence() -> None:
+    rule = ArtifactRule.parse(["ALLOW", "nothing else"])
+    assert layout_describe.rule_words(rule) == '"nothing else"'
+
+
+def test_a_step_without_rules_and_a_long_readme(vendor: Vendor) -> None:
+    built(vendor)
+    path = vendor.place / "layout.json"
+    data = json.loads(path.read_text())
+    data["readme"] = "line\n" * 1_000
+    step = data["steps"][0]
+    step.update(expected_products=[], expected_command=["make", "x" * 1_000])
+    for one in data["steps"][1:]:
+        one["pubkeys"] = step["pubkeys"]
+    for number in range(8):
+        name = vendor.key(f"more-{number}.key")
+        public = data["keys"][step["pubkeys"][0]]
+        raw = (vendor.place / f"more-{number}.pub").read_bytes()
+        key = parse_public_key(raw, what=name)
+        data["keys"][key.keyid] = {**public, **key.to_dict(), "keyid": key.keyid}
+        step["pubkeys"] = [*step["pubkeys"], key.keyid]
+    step["threshold"] = 2
+    path.write_text(json.dumps(data))
+    lines = run("layout", "show", "layout.json").out.splitlines()
+    assert lines.count("  | line") == 20
+    assert "  | …" in lines
+    at = lines.index("step build")
+    assert lines[at + 1].startswith("  by   2 of 9 alike: ")
+    assert lines[at + 1].endswith(" and 1 more")
+    assert len(lines[at + 2]) < 300
+    assert "  out                      nothing" in lines
 
 
 def test_schemas_take_what_is_printed(vendor: Vendor) -> None:
