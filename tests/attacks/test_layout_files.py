@@ -1,0 +1,267 @@
+"""T-210 to T-212: a layout on its way from a reviewer to the publisher's list.
+
+Before anything is demanded, a layout is a file that people read, sign and hand on.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from margo_supplychain.authoring.layouts import LayoutFile
+from margo_supplychain.errors import RefusedError
+from margo_supplychain.formats.digests import Digest
+from margo_supplychain.formats.dsse import PAYLOAD
+from margo_supplychain.formats.pins import Pin
+from margo_supplychain.signing.envelopes import sign_envelope
+from tests.authoring.proving import (
+    ANY,
+    device_of,
+    make_demanding,
+    publish_proven,
+    signed_layout,
+)
+from tests.authoring.trust import OPEN, PUMP, Vendor, key
+from tests.cli.running import PASSPHRASE, run
+from tests.cli.vendor import Vendor as Holder
+from tests.world.provenance import encode, layout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+BY: Final = (
+    *("--by", "build=builder.pub", "--by", "test=tester.pub"),
+    *("--by", "package=packer.pub"),
+)
+
+
+@pytest.fixture
+def holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Holder:
+    """A holder of one of the publisher's two keys, and a layout to sign."""
+    monkeypatch.chdir(tmp_path)
+    secret = tmp_path / "passphrase"
+    secret.write_text(PASSPHRASE + "\n")
+    secret.chmod(0o600)
+    found = Holder(tmp_path, secret.name)
+    for name in ("root", "targets", "a", "b", "ci", "builder", "tester", "packer"):
+        found.key(f"{name}.key")
+    found.must(
+        *("repo", "init", "trust", "--profile", "standard", "--publisher", "acme"),
+        *("--root-key", "root.key", "--targets-key", "targets.key"),
+        *("--publisher-key", "a.key", "--publisher-key", "b.key"),
+        *("--publisher-threshold", "2", "--online-key", "ci.key"),
+    )
+    for arguments in (
+        ("layout", "build", "--template", "build-test-package", *BY),
+        ("layout", "build", "layout.toml"),
+    ):
+        ran = run(*arguments)
+        assert ran.status == 0, ran.err
+    return found
+
+
+def changed(path: Path, change: Callable[[Any], object]) -> None:
+    """Change the payload of a layout, signed or not; signatures stay as they are."""
+    value = json.loads(path.read_text())
+    if "payload" in value:
+        payload = json.loads(base64.b64decode(value["payload"]))
+        change(payload)
+        value["payload"] = base64.b64encode(encode(payload)).decode()
+    else:
+        change(value)
+    path.write_text(json.dumps(value))
+
+
+# --- T-210: a layout that reads otherwise than it is ---------------------------------
+
+
+def test_layout_that_reads_otherwise_than_it_is(holder: Holder) -> None:
+    """Mallory writes a readme and patterns that hide what her layout lets pass."""
+    path = holder.place / "layout.json"
+    before = run("layout", "show", "layout.json").out.splitlines()
+    assert "step build" in before
+    said = (
+        "\x1b[2J\x1b[1;1Hstep build\n  in   DISALLOW *  nothing else\u202e\n"
+        + "\n" * 5_000
+        + "</desc><script>alert(1)</script>"
+    )
+
+    def hide(value: Any) -> None:
+        value["readme"] = said
+        value["steps"][0]["expected_products"] = [
+            ["ALLOW", "nothing else"],
+            ["ALLOW", "<script>alert(1)</script>"],
+            ["ALLOW", "*"],
+        ]
+
+    changed(path, hide)
+    ran = run("layout", "show", "layout.json", "--svg", "l.svg", "--dot", "l.dot")
+    assert ran.status == 0
+    assert "\x1b" not in ran.out
+    assert "\u202e" not in ran.out
+    lines = ran.out.splitlines()
+    # What she wrote stands behind a bar, and is cut; what it lets pass is all there.
+    assert lines.count("step build") == 1
+    assert len([one for one in lines if one.startswith("  |")]) < 30
+    mimics = ["ALLOW", '"nothing', 'else"', '"nothing', 'else"']
+    assert mimics in [one.split()[-5:] for one in lines]
+    at = lines.index("step test")
+    assert lines[at - 1].split() == ["ALLOW", "*", "anything", "else"]
+    root = ET.parse(holder.place / "l.svg").getroot()  # noqa: S314 - ours
+    assert {one.tag.partition("}")[2] for one in root.iter()} <= {
+        *("svg", "title", "desc", "rect", "g", "path", "text"),
+    }
+
+
+def test_layout_that_has_more_to_it_than_is_shown(holder: Holder) -> None:
+    """Mallory adds what other tools may obey, and ours would not show."""
+    path = holder.place / "layout.json"
+    good = path.read_bytes()
+
+    def command(value: Any) -> None:
+        value["inspect"] = [
+            {
+                "_type": "inspection",
+                "name": "x",
+                "run": ["touch", "x"],
+                "expected_materials": [],
+                "expected_products": [],
+            }
+        ]
+
+    def field(value: Any) -> None:
+        value["steps"][0]["also_by"] = ["mallory"]
+
+    def twice(value: Any) -> None:
+        value["steps"].append(value["steps"][0])
+
+    for change in (command, field, twice):
+        path.write_bytes(good)
+        changed(path, change)
+        before = path.read_bytes()
+        for arguments in (
+            ("layout", "show", "layout.json"),
+            ("layout", "sign", "layout.json", "--key", "a.key", "--yes"),
+        ):
+            ran = holder.sign(*arguments) if "sign" in arguments else run(*arguments)
+            assert (ran.status, ran.out) == (2, "")
+        assert path.read_bytes() == before
+        assert not (holder.place / "x").exists()
+
+
+# --- T-211: demands that the online key can meet alone -------------------------------
+
+
+def by_one(name: str) -> bytes:
+    """Return the pipeline's layout with one functionary, signed by the offline key."""
+    value = layout()
+    public = key(name).public_key
+    value["keys"] = {public.keyid: {**public.to_dict(), "keyid": public.keyid}}
+    for step in value["steps"]:
+        step.update(pubkeys=[public.keyid], threshold=1)
+    return sign_envelope(PAYLOAD, encode(value), [key("offline")])
+
+
+def test_layout_that_the_release_key_meets_alone(tmp_path: Path) -> None:
+    """A vendor lists, by mistake or persuaded, a layout all of whose steps CI does."""
+    vendor = make_demanding(Vendor(tmp_path))
+    publish_proven(vendor, "1.0.0")
+    device = device_of(vendor)
+    assert str(device.verify(PUMP, ANY).version) == "1.0.0"
+    before = vendor.files()
+    with (
+        pytest.raises(RefusedError, match="can do every step of the layout") as caught,
+        vendor.repository.edit(vendor.keys, clock=vendor.clock) as edit,
+    ):
+        edit.add_layout(PUMP, by_one("ci"), serves=ANY)
+    assert caught.value.exit_status == 2
+    assert vendor.files() == before
+    assert str(device.verify(PUMP, ANY).version) == "1.0.0"
+
+
+def test_demand_that_is_dropped_unseen(tmp_path: Path) -> None:
+    """Whoever signs a policy that demands less is told, each time, what it drops."""
+    vendor = make_demanding(Vendor(tmp_path))
+    publish_proven(vendor, "1.0.0")
+    with vendor.repository.edit([], clock=vendor.clock) as look:
+        before = look.policy(PUMP)
+    assert before is not None
+    for after, said in (
+        (replace(before, provenance="none"), "no longer demand provenance"),
+        (replace(before, layouts=()), "is dropped: devices refuse what was made by it"),
+        (OPEN, "no longer demand provenance"),
+    ):
+        keys = vendor.keys
+        with vendor.repository.edit(keys, clock=vendor.clock) as edit:
+            edit.set_policy(PUMP, after)
+        assert any(said in one for one in edit.warnings), edit.warnings
+        with vendor.repository.edit(keys, clock=vendor.clock) as edit:
+            edit.set_policy(PUMP, replace(before, layouts=()))
+            edit.add_layout(PUMP, signed_layout(), serves=ANY)
+
+
+# --- T-212: a layout is exchanged on its way -----------------------------------------
+
+
+def test_layout_that_is_changed_between_two_signatures(holder: Holder) -> None:
+    """Mallory changes the file after the first holder has signed it."""
+    place = holder.place
+    sign = ("layout", "sign", "layout.json", "--publisher", "acme", "--yes")
+    assert holder.sign(*sign, "--key", "a.key").status == 5
+    good = (place / "layout.json").read_bytes()
+    changed(place / "layout.json", lambda value: value.update(readme="mine"))
+    ran = holder.sign(*sign, "--key", "b.key")
+    # The second holder is shown what she signs; the first signature counts no more.
+    assert "  | mine" in ran.err
+    assert ran.status == 5
+    assert "signed: 1 of 2 of acme\n" in ran.out
+    # What both signed apart does not come together.
+    (place / "good.json").write_bytes(good)
+    before = (place / "layout.json").read_bytes()
+    ran = holder.sign(
+        *("layout", "sign", "good.json", "--publisher", "acme", "--yes"),
+        *("--key", "b.key", "--out", "layout.json"),
+    )
+    assert ran.status == 2
+    assert "error: the file holds another layout" in ran.err
+    assert (place / "layout.json").read_bytes() == before
+    # And who lists it is told that too few have signed this one.
+    key_id = holder.key_id("a.key")
+    found = LayoutFile.parse(before, what="layout.json")
+    assert found.envelope is not None
+    assert key_id in {one.keyid for one in found.envelope.signatures}
+    ran = run("layout", "show", "layout.json", "--publisher", "acme")
+    assert "signed: 1 of 2 of acme\n" in ran.out
+
+
+def test_number_that_becomes_another_layout(tmp_path: Path) -> None:
+    """A superseded layout's number, which records name, is given to another one."""
+    vendor = make_demanding(Vendor(tmp_path))
+    publish_proven(vendor, "1.0.0")
+    exact = Pin.range("1.0.0", grammar="npm")
+    device = device_of(vendor)
+    device.verify(PUMP, exact)
+    with vendor.repository.edit([], clock=vendor.clock) as look:
+        policy = look.policy(PUMP)
+    assert policy is not None
+    weak = signed_layout(readme="weak")
+    before = vendor.files()
+    other = tuple(replace(one, digest=Digest.of(weak)) for one in policy.layouts)
+    with (
+        pytest.raises(
+            RefusedError, match=r"layout 1 of acme/pump-monitor is|names layo"
+        ),
+        vendor.repository.edit(vendor.keys, clock=vendor.clock) as edit,
+    ):
+        edit.set_policy(PUMP, replace(policy, layouts=other))
+    assert vendor.files() == before
+    with vendor.repository.edit(vendor.keys, clock=vendor.clock) as edit:
+        assert edit.add_layout(PUMP, weak, serves=ANY) == 2
+    device.refresh()
+    device.verify(PUMP, exact)
