@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.digests import Descriptor
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.publisher_policy import PublisherPolicy
+    from margo_supplychain.formats.record import AttestationReference
     from margo_supplychain.formats.versions import Version
     from margo_supplychain.verify.resolve import Candidate
 
@@ -134,6 +135,10 @@ def _stage(work: Work, release: Release, envelopes: Sequence[Attestation]) -> No
         work.attested.append(Attested(release, tuple(envelopes)))
 
 
+def _kinds(found: Sequence[AttestationReference]) -> list[tuple[str, str]]:
+    return sorted((one.type, one.step or "") for one in found)
+
+
 def _list_again(
     work: Work, existing: Candidate, release: Release, given: Given
 ) -> bool:
@@ -161,10 +166,21 @@ def _list_again(
     if not same:
         raise rules.other_bytes(name, existing.version, release.version)
     if known is not None and given.pinned and given.references != known.attestations:
-        raise RefusedError(
-            f"{what} exists with other attestations",
-            hint="a record never changes: raise the version; a verification summary "
-            "can be added by itself",
+        if _kinds(given.references) != _kinds(known.attestations):
+            raise RefusedError(
+                f"{what} exists with other attestations",
+                hint="a record never changes: raise the version; a verification "
+                "summary can be added by itself",
+            )
+        # A pipeline that runs again signs again, with another commit around the same
+        # bytes: what the record has of the same steps and types stands.
+        work.warnings.append(
+            f"{what} keeps the attestations that its record has: a record never changes"
+        )
+        given = given._replace(
+            pinned=tuple(
+                one for one in given.pinned if one.reference in known.attestations
+            )
         )
     if entry.withdrawn is not None:
         work.warnings.append(f"{what} is withdrawn, and stays so")

@@ -301,6 +301,20 @@ def test_the_same_again_changes_nothing(vendor: Vendor) -> None:
         assert vendor.files() == before
 
 
+def test_a_pipeline_that_runs_again_changes_nothing(vendor: Vendor) -> None:
+    """The same steps, signed again from another commit: the record keeps its own."""
+    publish_proven(vendor, "1.0.0")
+    before = vendor.files()
+    again = run_of(vendor.release("1.0.0"))
+    for one in again.links.values():
+        one["byproducts"] = {"commit": "another"}
+    links = [one.data for one in again.documents().values()]
+    done = publish_proven(vendor, "1.0.0", links)
+    assert not done.changed
+    assert "keeps the attestations that its record has" in done.warnings[0]
+    assert vendor.files() == before
+
+
 def test_others_are_refused(vendor: Vendor) -> None:
     """A record never changes, whoever asks."""
     publish_proven(vendor, "1.0.0")
