@@ -31,7 +31,8 @@ VENDOR_CI: Final = ROOT / "examples" / "vendor_ci"
 APPLICATIONS: Final = ("line-counter", "pump-monitor")  # Helm, Compose
 _EXPRESSION: Final = re.compile(r"\$\{\{ *(secrets|vars)\.([A-Z_]+) *\}\}")
 _VARIABLE: Final = re.compile(r"\$([A-Z_]+)")
-_PASSPHRASE: Final = "correct horse battery staple"
+PASSPHRASE: Final = "correct horse battery staple"
+FILES: Final = {"SIGNING_KEY", "SIGNING_PASSPHRASE", "STEP_KEY", "STEP_PASSPHRASE"}
 
 
 class Desk:
@@ -57,18 +58,20 @@ class Desk:
         program = f'exec {shlex.quote(sys.executable)} -m margo_supplychain "$@"'
         self._program("margo-supplychain", program)
         self._point_at(registry.host)
-        (self.project / "passphrase").write_text(f"{_PASSPHRASE}\n")
+        (self.project / "passphrase").write_text(f"{PASSPHRASE}\n")
         (self.project / "passphrase").chmod(0o600)
         self._begin(place / "no-login", registry.docker_config.parent)
         assert sorted(one.name for one in self.project.rglob("*.pub")) == [
             "ci.pub",
             "offline.pub",
         ]
+        self.demand(registry.docker_config.parent)
         (self.project / "passphrase").unlink()
-        self.key = (self.project / "ci.key").read_text()
         # What is in the repository that the CI checks out, and what is not.
-        for name in ("offline.key", "ci.key"):
-            (self.project / name).unlink()
+        keys = list(self.project.glob("*.key"))
+        self.keys = {one.stem: one.read_text() for one in keys}
+        for one in keys:
+            one.unlink()
         shutil.rmtree(self.project / ".margo-supplychain", ignore_errors=True)
         shutil.rmtree(self.project / "trust", ignore_errors=True)
 
@@ -87,6 +90,9 @@ class Desk:
         assert [one.read_bytes() for one in keys] == before
         said = self.shell(*begin, DOCKER_CONFIG=str(logins))
         assert said.startswith("begun before: oci://")
+
+    def demand(self, logins: Path) -> None:
+        """Do what else the offline key is needed for."""
 
     def shell(self, script: str, *arguments: str, **variables: str) -> str:
         """Run a script in the project as a person or a CI would; it must succeed."""
@@ -154,11 +160,13 @@ class GitHub:
     desk: Desk
     given: Mapping[str, str]
     place: Path
+    file: str = "github.yml"
     said: list[str] = field(default_factory=list)
 
     def job(self, name: str) -> Path:
         """Run a job's steps; return the directory that the runner keeps for it."""
-        document = workflow("github.yml", self.desk.registry.host)
+        document = workflow(self.file, self.desk.registry.host)
+        given = {**self.given, **self.secrets_of(document["jobs"][name])}
         checkout = self.desk.checkout(self.place / name)
         scratch = self.place / f"{name}-temp"
         scratch.mkdir()
@@ -168,13 +176,14 @@ class GitHub:
             if "uses" in step:
                 # A whole commit, never a tag: somebody else moves it.
                 assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", step["uses"])
+                self.use(step, checkout)
                 continue
             variables = dict(document["env"])
             variables |= dict(
                 line.split("=", 1) for line in lasting.read_text().splitlines()
             )
             variables |= {
-                key: _EXPRESSION.sub(lambda hit: self.given[hit[2]], value)
+                key: _EXPRESSION.sub(lambda hit: given[hit[2]], value)
                 for key, value in step.get("env", {}).items()
             }
             done = run_script(
@@ -189,12 +198,20 @@ class GitHub:
             self.said.append(done.stdout)
         return scratch
 
+    def secrets_of(self, job: Mapping[str, Any]) -> Mapping[str, str]:
+        """Return the secrets of a job's environment."""
+        del job
+        return {}
+
+    def use(self, step: Mapping[str, Any], checkout: Path) -> None:
+        """Do what an action of somebody else's does."""
+
 
 def given(desk: Desk) -> dict[str, str]:
     user, password = LOGIN
     return {
-        "SIGNING_KEY": desk.key,
-        "SIGNING_PASSPHRASE": _PASSPHRASE,
+        "SIGNING_KEY": desk.keys["ci"],
+        "SIGNING_PASSPHRASE": PASSPHRASE,
         "REGISTRY_USER": user,
         "REGISTRY_PASSWORD": password,
         "READER_USER": user,
@@ -239,22 +256,28 @@ class GitLab:
     desk: Desk
     given: Mapping[str, str]
     place: Path
+    file: str = "gitlab.yml"
     said: list[str] = field(default_factory=list)
 
     def job(self, name: str) -> Path:
         """Run a job's lines in one shell; return its checkout."""
-        document = workflow("gitlab.yml", self.desk.registry.host)
+        document = workflow(self.file, self.desk.registry.host)
         job = document[name]
-        job = document[job["extends"]] | job
+        while "extends" in job:
+            job = document[job["extends"]] | {
+                k: v for k, v in job.items() if k != "extends"
+            }
+        given = {**self.given, **self.files_of(job)}
         checkout = self.desk.checkout(self.place / name)
+        self.before(checkout)
         for path in checkout.rglob("*"):  # as runners leave it: umask 0
             path.chmod(0o777 if path.is_dir() else 0o666)
-        variables = {"CI_PROJECT_DIR": str(checkout), **self.given}
+        variables = {"CI_PROJECT_DIR": str(checkout), **given}
         for key, value in document["variables"].items():
             variables[key] = _VARIABLE.sub(lambda hit: variables[hit[1]], value)
-        for key in ("SIGNING_KEY", "SIGNING_PASSPHRASE"):  # variables of type file
+        for key in given.keys() & FILES:  # variables of type file
             path = self.place / f"{name}.{key}"
-            path.write_text(self.given[key] + "\n")
+            path.write_text(given[key] + "\n")
             path.chmod(0o666)
             variables[key] = str(path)
         done = run_script(
@@ -265,7 +288,19 @@ class GitLab:
         )
         assert done.returncode == 0, done.stdout
         self.said.append(done.stdout)
+        self.after(job, checkout)
         return checkout
+
+    def files_of(self, job: Mapping[str, Any]) -> Mapping[str, str]:
+        """Return the variables of a job's environment."""
+        del job
+        return {}
+
+    def before(self, checkout: Path) -> None:
+        """Bring what earlier jobs left."""
+
+    def after(self, job: Mapping[str, Any], checkout: Path) -> None:
+        """Keep what later jobs are given."""
 
 
 def test_gitlab_signs_publishes_verifies_and_refreshes(
@@ -315,7 +350,7 @@ def timestamp(desk: Desk, state: Path) -> int:
 
 def nothing_secret_was_said(said: list[str]) -> None:
     for text in said:
-        assert _PASSPHRASE not in text
+        assert PASSPHRASE not in text
         assert LOGIN[1] not in text
         assert "PRIVATE KEY" not in text
 
