@@ -1,0 +1,254 @@
+"""What git says: tracked files, the commit, and whether anything differs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from margo_supplychain.authoring.recording import git
+from margo_supplychain.authoring.recording.git import COMMIT, DIRTY, look_at
+from margo_supplychain.authoring.recording.links import Step, record_materials
+from margo_supplychain.errors import ConflictError, FormatError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def run(place: Path, *arguments: str) -> str:
+    ran = subprocess.run(
+        [
+            *("git", "-c", "user.name=x", "-c", "user.email=x@example.com"),
+            *("-c", "protocol.file.allow=always", "-c", "commit.gpgsign=false"),
+            *arguments,
+        ],
+        cwd=place,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return ran.stdout.strip()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A working tree with two files in one commit."""
+    made = tmp_path / "work"
+    (made / "src").mkdir(parents=True)
+    (made / "Makefile").write_text("all:\n")
+    (made / "src" / "main.c").write_text("int main;\n")
+    run(made, "init", "-q")
+    run(made, "add", ".")
+    run(made, "commit", "-qm", "first")
+    return made
+
+
+def materials(place: Path, directory: str = ".", **options: Any) -> dict[str, object]:
+    step = Step("build", base=place, git=place / directory)
+    return dict(record_materials(step._replace(**options)).artifacts)
+
+
+def test_a_clean_tree(place: Path) -> None:
+    found = look_at(place, base=place)
+    assert found.tracked == ("Makefile", "src/main.c")
+    assert found.commit == run(place, "rev-parse", "HEAD")
+    assert found.differing == ()
+    body = subprocess.run(
+        ["git", "cat-file", "commit", "HEAD"],
+        cwd=place,
+        check=True,
+        capture_output=True,
+    ).stdout
+    digest = hashlib.sha256(b"commit %d\0" % len(body) + body).hexdigest()
+    assert found.materials(recorded=()) == {
+        COMMIT: {"sha256": digest, "gitCommit": found.commit}
+    }
+
+
+def test_by_sha256_it_is_the_id(tmp_path: Path) -> None:
+    run(tmp_path, "init", "-q", "--object-format=sha256")
+    (tmp_path / "a").write_text("a")
+    run(tmp_path, "add", ".")
+    run(tmp_path, "commit", "-qm", "first")
+    found = look_at(tmp_path, base=tmp_path)
+    assert found.commit == found.commit_sha256
+
+
+def test_files_and_commit_are_materials(place: Path) -> None:
+    assert sorted(materials(place)) == ["Makefile", "git/commit", "src/main.c"]
+    assert sorted(materials(place, "src")) == ["git/commit", "src/main.c"]
+    assert sorted(materials(place, exclude=("src",))) == ["Makefile", "git/commit"]
+
+
+@pytest.mark.parametrize(
+    "what", ["changed", "staged", "gone", "new", "renamed", "mode"]
+)
+def test_what_differs_is_dirty(place: Path, what: str) -> None:
+    file = place / "src" / "main.c"
+    if what in {"changed", "staged"}:
+        file.write_text("int other;\n")
+    if what == "staged":
+        run(place, "add", ".")
+        file.write_text("int main;\n")
+    if what == "gone":
+        file.unlink()
+    if what == "new":
+        (place / "src" / "new.c").write_text("x")
+    if what == "renamed":
+        run(place, "mv", "src/main.c", "src/moved.c")
+    if what == "mode":
+        file.chmod(0o755)
+    found = materials(place)
+    assert DIRTY in found
+    assert ("src/main.c" in found) == (what not in {"gone", "renamed"})
+
+
+def test_what_git_was_told_not_to_look_at_is_dirty(place: Path) -> None:
+    run(place, "update-index", "--assume-unchanged", "src/main.c")
+    (place / "src" / "main.c").write_text("int other;\n")
+    assert look_at(place, base=place).differing == (("h", "src/main.c"),)
+
+
+def test_what_is_ignored_or_recorded_or_a_link_is_not(place: Path) -> None:
+    (place / ".git" / "info" / "exclude").write_text("*.o\n")
+    (place / "main.o").write_text("x")
+    assert DIRTY not in materials(place)
+    (place / "dist").mkdir()
+    (place / "dist" / "web").write_text("x")
+    assert DIRTY in materials(place)
+    assert DIRTY not in materials(place, materials=("dist",))
+    (place / "dist" / "web").unlink()
+    (place / "build.0011.link.dsse.json").write_text("{}")
+    assert DIRTY not in materials(place)
+
+
+def test_dirt_above_the_place_counts(place: Path) -> None:
+    (place / "Makefile").write_text("other:\n")
+    found = look_at(place / "src", base=place / "src")
+    assert found.tracked == ("main.c",)
+    assert found.differing == (("M", "../Makefile"),)
+
+
+def test_missing_files_are_counted(place: Path) -> None:
+    (place / "src" / "main.c").unlink()
+    found = record_materials(Step("build", base=place, git=place))
+    assert found.recorded.missing == ("src/main.c",)
+    assert found.dirty == (("D", "src/main.c"),)
+
+
+def test_submodules(place: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    run(other, "init", "-q")
+    (other / "lib.c").write_text("x")
+    run(other, "add", ".")
+    run(other, "commit", "-qm", "lib")
+    run(place, "submodule", "add", "-q", str(other), "lib")
+    run(place, "commit", "-qm", "with a submodule")
+    assert "lib/lib.c" in materials(place)
+    (place / "lib" / "lib.c").write_text("changed")
+    assert DIRTY in materials(place)
+    clone = tmp_path / "clone"
+    run(tmp_path, "clone", "-q", str(place), str(clone))
+    with pytest.raises(FormatError, match=r"^lib is a submodule that is not checked"):
+        materials(clone)
+    assert "Makefile" in materials(clone, exclude=("lib",))
+
+
+def test_links_in_the_tree(place: Path) -> None:
+    (place / "src" / "link.c").symlink_to("main.c")
+    run(place, "add", ".")
+    run(place, "commit", "-qm", "a link")
+    with pytest.raises(FormatError, match=r"^src/link\.c is a symbolic link to main"):
+        materials(place)
+    assert "src/link.c" in materials(place, follow_symlinks=True)
+
+
+def test_a_directory_that_became_a_link(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "evil").mkdir()
+    (tmp_path / "evil" / "main.c").write_text("int main;\n")
+    (place / "src" / "main.c").unlink()
+    (place / "src").rmdir()
+    (place / "src").symlink_to(tmp_path / "evil")
+    with pytest.raises(FormatError, match=r"^src/main\.c lies behind a symbolic link"):
+        materials(place)
+
+
+def test_odd_names(place: Path) -> None:
+    (place / "a b\tc").write_text("x")
+    run(place, "add", ".")
+    with pytest.raises(FormatError, match=r"a b\\tc has a name that devices refuse"):
+        materials(place)
+    odd = place / os.fsdecode(b"caf\xe9")
+    odd.write_text("x")
+    found = look_at(place, base=place)
+    assert ("?", os.fsdecode(b"caf\xe9")) in found.differing
+    assert DIRTY in found.materials(recorded=())
+
+
+def test_files_with_the_names_of_git(place: Path) -> None:
+    (place / "git").mkdir()
+    (place / "git" / "commit").write_text("x")
+    run(place, "add", ".")
+    run(place, "commit", "-qm", "odd")
+    with pytest.raises(FormatError, match="a file is named git/commit, a name that"):
+        materials(place)
+
+
+def test_a_tree_that_changes_meanwhile(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = git.look_at
+    calls: list[git.WorkingTree] = []
+
+    def look(directory: Path, *, base: Path) -> git.WorkingTree:
+        found = real(directory, base=base)
+        if not calls:
+            run(place, "commit", "-q", "--allow-empty", "-m", "meanwhile")
+        calls.append(found)
+        return found
+
+    monkeypatch.setattr(git, "look_at", look)
+    with pytest.raises(ConflictError, match="the working tree changed while it was"):
+        materials(place)
+
+
+def test_no_tree_and_no_commit(tmp_path: Path, place: Path) -> None:
+    with pytest.raises(FormatError, match=r"git rev-parse fails in .*: fatal: not a"):
+        look_at(tmp_path, base=tmp_path)
+    with pytest.raises(FormatError, match=r"git rev-parse fails in .*gone"):
+        look_at(tmp_path / "gone", base=tmp_path)
+    with pytest.raises(FormatError, match="does not lie below"):
+        look_at(place, base=place / "src")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    run(empty, "init", "-q")
+    with pytest.raises(FormatError, match="git rev-parse fails in"):
+        look_at(empty, base=empty)
+
+
+def test_no_git(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(FormatError, match=r"^git is not installed, and --git asks it$"):
+        look_at(place, base=place)
+
+
+def test_the_environment_does_not_lead_git_elsewhere(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = run(place, "rev-parse", "HEAD")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "gone"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path))
+    assert look_at(place, base=place).commit == commit
+
+
+def test_a_repository_starts_no_monitor(place: Path) -> None:
+    monitor = place / ".git" / "monitor"
+    monitor.write_text("#!/bin/sh\ntouch ran\n")
+    monitor.chmod(0o755)
+    run(place, "config", "core.fsmonitor", str(monitor))
+    look_at(place, base=place)
+    assert not (place / "ran").exists()
