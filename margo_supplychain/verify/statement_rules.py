@@ -82,9 +82,7 @@ class Builder(NamedTuple):
         ]
         # check 5.22: and nobody says that it was somebody else
         if others:
-            said = "nobody" if others[0] is None else quoted(others[0])
-            allowed = ", ".join(self.names[:MAX_SHOWN])
-            return _no(self.id, f"built by {said}, allowed: {allowed}")
+            return _no(self.id, f"built by {_said(others[0])}{_allowed(self.names)}")
         return ()
 
 
@@ -108,8 +106,7 @@ class Source(NamedTuple):
         others = [one for each in sources for one in each if one not in allowed]
         # check 5.24: and nobody says that it was something else
         if others:
-            shown = ", ".join(sorted(allowed)[:MAX_SHOWN])
-            return _no(self.id, f"built from {quoted(others[0])}, allowed: {shown}")
+            return _no(self.id, f"built from {_said(others[0])}{_allowed(allowed)}")
         return ()
 
 
@@ -134,8 +131,7 @@ class Sbom(NamedTuple):
         sboms = [sbom_of(one.statement) for one in statements]
         # check 5.25: leaving it out is no way around it
         if not sboms:
-            kinds = " or ".join(self.kinds)
-            return _no(self.id, f"no statement that counts is {kinds}")
+            return _no(self.id, f"no statement that counts is {_either(self.kinds)}")
         return ()
 
 
@@ -241,21 +237,37 @@ def _since(
 ) -> tuple[Violation, ...]:
     """Return a violation if `when` is longer ago than a limit, or if it is past."""
     moment = facts.moment
-
-    def passed(now: datetime) -> bool:
-        return now >= when if limit is None else now - when > limit
-
-    # check 5.29: a clock that can't be believed proves nothing, a signed time does
-    if moment is None or not moment.believable:
-        known = None if moment is None else moment.floor
-        if known is None or not passed(known):
-            unknown = f"{rule}: the clock can't tell whether {text}"
-            return (Violation(rule=rule, text=unknown, inconclusive=True),)
+    is_believed = moment is not None and moment.believable
+    known = [moment.now if is_believed else moment.floor] if moment is not None else []
+    # check 5.29: what has lasted too long is too much, by what is signed alone as well
+    if any(one is not None and _passed(one, when, limit) for one in known):
         return _no(rule, text)
-    # check 5.30: what has lasted too long is too much
-    if passed(moment.now):
-        return _no(rule, text)
+    # check 5.30: a clock that can't be believed proves nothing
+    if not is_believed:
+        return (
+            Violation(
+                rule=rule,
+                text=f"{rule}: the clock can't tell whether {text}",
+                inconclusive=True,
+            ),
+        )
     return ()
+
+
+def _passed(now: datetime, when: datetime, limit: timedelta | None) -> bool:
+    return now >= when if limit is None else now - when > limit
+
+
+def _said(one: str | None) -> str:
+    return "nobody" if one is None else quoted(one)
+
+
+def _allowed(names: Iterable[str]) -> str:
+    return f", allowed: {', '.join(sorted(names)[:MAX_SHOWN])}"
+
+
+def _either(names: Iterable[str]) -> str:
+    return " or ".join(names)
 
 
 # --- reading a policy's table --------------------------------------------------------

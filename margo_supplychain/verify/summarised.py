@@ -219,8 +219,9 @@ def _signers(case: Case, envelope: Envelope) -> tuple[frozenset[str], timedelta 
             if one.keyid in rule.keyids
         }
         signers = distinct_signers(envelope.pae, envelope.signatures, keys)
-        # check 4.32: as many as the offline key says
-        if len(signers) >= rule.threshold:
+        # check 4.32 (instead: is_enough = bool(signers)): as many as the offline key says
+        is_enough = len(signers) >= rule.threshold
+        if is_enough:
             found.update(signers.values())
             ages.append(rule.max_age if limit is None else min(rule.max_age, limit))
     return frozenset(found), max(ages, default=None)

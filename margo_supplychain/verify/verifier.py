@@ -221,8 +221,9 @@ class Verifier:
         with trace.step(4) as facts:
             facts["provenance"] = "none"
             demand, proof = self._policy.demand_for(name), None
-            # check 4.1: a demand of the publisher's or the device's is judged
-            if policy.asks_provenance or demand.asks:
+            # check 4.1 (instead: is_asked = False): whoever demands it, it is judged
+            is_asked = policy.asks_provenance or demand.asks
+            if is_asked:
                 from margo_supplychain.verify.proof import prove
 
                 judge_chain = partial(
