@@ -60,6 +60,8 @@ def add_signatures(envelope: bytes, signers: Sequence[Signer]) -> bytes:
     keys = {one.public_key.keyid: one.public_key for one in signers}
     already = distinct_signers(found.pae, found.signatures, keys)
     missing = [one for one in signers if material(one.public_key) not in already]
+    if not missing:
+        return envelope  # byte for byte: it may be pinned by digest
     replaced = {one.public_key.keyid for one in missing}
     kept = tuple(one for one in found.signatures if one.keyid not in replaced)
     return _signed(found._replace(signatures=kept), missing)

@@ -75,8 +75,9 @@ def test_signatures_in_turn() -> None:
     assert signers_of(both, one, two) == ids(one, two)
     all_three = add_signatures(both, [three, one])
     assert signers_of(all_three, one, two, three) == ids(one, two, three)
-    # Who has signed keeps his signature.
-    assert add_signatures(all_three, [two, one]) == all_three
+    # Who has signed keeps his signature, and the file all its bytes.
+    spaced = json.dumps(json.loads(all_three), indent=2).encode()
+    assert add_signatures(spaced, [two, one]) == spaced
     assert Envelope.parse(all_three, what="it").payload == LINK
 
 
