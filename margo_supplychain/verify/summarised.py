@@ -219,7 +219,7 @@ def _signers(case: Case, envelope: Envelope) -> tuple[frozenset[str], timedelta 
             if one.keyid in rule.keyids
         }
         signers = distinct_signers(envelope.pae, envelope.signatures, keys)
-        # check 4.32 (instead: is_enough = bool(signers)): as many as the offline key says
+        # check 4.32 (instead: is_enough = bool(signers)): as many as the rule says
         is_enough = len(signers) >= rule.threshold
         if is_enough:
             found.update(signers.values())
