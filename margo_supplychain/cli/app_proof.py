@@ -37,19 +37,20 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.versions import Version
     from margo_supplychain.signing.keyring import Keyring
 
-# Without version: it stands for every version of the predicate.
+# Called as `attest add` calls them. Without version: each stands for every version of
+# the predicate.
 TYPES: Final[Mapping[str, str]] = {
-    "provenance": "https://slsa.dev/provenance",
-    "sbom-cyclonedx": "https://cyclonedx.org/bom",
-    "sbom-spdx": "https://spdx.dev/Document",
-    "vex-openvex": "https://openvex.dev/ns",
-    "vex-csaf": ("https://docs.oasis-open.org/csaf/csaf/v2.0/csaf_json_schema.json"),
+    "slsa-provenance": "https://slsa.dev/provenance",
+    "cyclonedx": "https://cyclonedx.org/bom",
+    "spdx": "https://spdx.dev/Document",
+    "openvex": "https://openvex.dev/ns",
+    "csaf": ("https://docs.oasis-open.org/csaf/csaf/v2.0/csaf_json_schema.json"),
     "test-result": "https://in-toto.io/attestation/test-result",
     "review": "https://in-toto.io/attestation/human-review/vcs",
 }
 _ELSEWHERE: Final = {
     "link": "links are demanded by a layout: --layout FILE --serves RANGE",
-    "summary": "summaries are signed by --summary-key",
+    "vsa": "summaries are signed by --summary-key",
 }
 _KEYID: Final = re.compile(r"[0-9a-f]{8,64}", re.ASCII)
 _NUMBERED: Final = re.compile(r"([1-9][0-9]{0,6})=(.+)", re.ASCII)
@@ -351,7 +352,7 @@ def _provenance(rules: Mapping[str, AttestationRule]) -> str:
             return type_
     raise RefusedError(
         "no SLSA provenance is demanded that could name a builder or a source",
-        hint="demand it: --attestation provenance=KEY.pub",
+        hint="demand it: --attestation slsa-provenance=KEY.pub",
     )
 
 
