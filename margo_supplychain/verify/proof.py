@@ -55,7 +55,8 @@ class Proof(NamedTuple):
     """What step 4 has proven.
 
     Args:
-        tier: the full chain was judged here, or a summary of it was, or nothing asked.
+        tier: the full chain was judged here, or a summary of it was, or nobody asked
+            for it.
         layout: number of the layout.
         result: how the chain was judged.
         statements: those that count, of the types that a policy asks for.
@@ -133,13 +134,15 @@ def _judged(case: Case) -> Proof:
     if case.wants_chain:
         result, facts = _chain(case)
     statements = demanded(case, case.policy.attestations)
+    # Statements alone say nothing of a chain.
+    tier: Literal["none", "full"] = "none" if result is None else "full"
     return Proof(
-        tier="full",
-        layout=case.record.layout if case.wants_chain else None,
+        tier=tier,
+        layout=facts.get("layout"),
         result=result,
         statements=statements,
         facts={
-            "provenance": "full",
+            "provenance": tier,
             **facts,
             "statements": [facts_of(one) for one in statements],
         },

@@ -63,7 +63,7 @@ def test_a_statement_that_counts(yard: Yard) -> None:
     said = publish(yard, "attester")
     facts = yard.facts()
     (found,) = facts["statements"]
-    assert (facts["provenance"], "layout" in facts) == ("full", False)
+    assert (facts["provenance"], "layout" in facts) == ("none", False)
     assert (found["type"], found["digest"]) == (SLSA, str(said.what.digest))
     assert len(found["signers"]) == 1
 
@@ -103,7 +103,7 @@ def test_as_many_as_the_rule_says(yard: Yard) -> None:
     publish(yard, "attester", "attester")
     refused(yard, "signature", "signed by 1 of the keys .* expected 2")
     publish(yard, *both)
-    assert yard.facts()["provenance"] == "full"
+    assert len(yard.facts()["statements"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_one_that_nobody_has_is_no_answer(yard: Yard) -> None:
 def test_built_by_whom_the_publisher_names(yard: Yard) -> None:
     asks(yard, demand(builders=(BUILDER,), sources=(f"{SOURCE}.git",)), "attester")
     publish(yard, "attester")
-    assert yard.facts()["provenance"] == "full"
+    assert len(yard.facts()["statements"]) == 1
     asks(yard, demand(builders=("https://x.example",)), "attester")
     error = refused(
         yard, "statement-rule", "names the builder .*, its publisher allows"
