@@ -301,21 +301,21 @@ do_it mv offline.key ../safe
 # pipeline COMMIT: three machines, each with a checkout of the same commit.
 pipeline() {
     for one in builder tester packager; do
-        rm -rf "$place/$one/work"
-        git clone --quiet "$place/sources" "$place/$one/work"
+        rm -rf "$place/$one/checkout"
+        git clone --quiet "$place/sources" "$place/$one/checkout"
         rm -rf "$place/$one/links"
     done
-    at builder work
+    at builder checkout
     run attest run --step build --git . --products package/pump-monitor \
         --key ../builder.key --passphrase-file ../passphrase --output ../links \
         -- sh ci/step-build.sh pump-monitor
-    do_it cp -R package ../../tester/work
-    do_it cp -R package ../../packager/work
-    at tester work
+    do_it cp -R package ../../tester/checkout
+    do_it cp -R package ../../packager/checkout
+    at tester checkout
     run attest run --step test --git . --materials package/pump-monitor \
         --key ../tester.key --passphrase-file ../passphrase --output ../links \
         -- sh ci/step-test.sh pump-monitor
-    at packager work
+    at packager checkout
     run attest run --step package --git . --materials package/pump-monitor \
         --release dist/pump-monitor --key ../packager.key \
         --passphrase-file ../passphrase --output ../links \
@@ -327,7 +327,7 @@ pipeline
 
 part "The CI publishes the release with the three links: they are judged first."
 at vendor
-do_it cp -R ../packager/work/dist/pump-monitor dist-1.2.0
+do_it cp -R ../packager/checkout/dist/pump-monitor dist-1.2.0
 run release publish dist-1.2.0 --attestation ../builder/links \
     --attestation ../tester/links --attestation ../packager/links \
     --passphrase-file passphrase
@@ -339,7 +339,7 @@ mv "$place/margo.yaml" "$place/sources/apps/pump-monitor/margo.yaml"
 commit "Pump Monitor 1.3.0"
 pipeline >/dev/null
 at vendor
-do_it cp -R ../packager/work/dist/pump-monitor dist-1.3.0
+do_it cp -R ../packager/checkout/dist/pump-monitor dist-1.3.0
 ends 3 release publish dist-1.3.0 --attestation ../builder/links \
     --attestation ../packager/links --passphrase-file passphrase
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from importlib import resources
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from margo_supplychain.authoring import layout_plan
 from margo_supplychain.authoring.holders import Holder
 from margo_supplychain.authoring.plan_changes import PlannedKey
 from margo_supplychain.authoring.plan_file import parse_plan
@@ -51,9 +53,20 @@ def read_plan(data: bytes) -> object:
     return parse_plan(data, in_a_token)
 
 
+def read_layout(data: bytes) -> object:
+    return layout_plan.parse_plan(
+        data,
+        lambda text: key(text).public_key,
+        what="layout.toml",
+        form="toml",
+        now=datetime(2026, 11, 21, tzinfo=UTC),
+    )
+
+
 PARSERS: Final[dict[str, Callable[[bytes], object]]] = {
     "record.json": ReleaseRecord.parse,
     "policy.json": PublisherPolicy.parse,
+    "layout.toml": read_layout,
     "submission.json": lambda data: parse_list(data, what="example"),
     "images.lock": ImageLock.parse,
     "components.lock": ComponentLock.parse,
@@ -74,7 +87,7 @@ def test_an_example_is_what_it_is_called(name: str) -> None:
 def test_the_device_settings_are_read(tmp_path: Path) -> None:
     found = parse_settings(examples()["device.toml"], tmp_path / "device.toml")
     assert set(found.repositories) == {"acme"}
-    assert found.patterns == {"acme/*", "acme/pump-monitor"}
+    assert found.patterns == {"acme/*", "acme/pump-monitor", "acme/valve"}
 
 
 def test_every_setting_is_named() -> None:
