@@ -32,7 +32,6 @@ STATEMENTS: Final = frozenset({STATEMENT, STATEMENT_V01})
 MAX_TYPE: Final = 256  # characters, as in a release record
 MAX_DIGESTS: Final = 32  # of one subject
 SPREAD: Final = 8  # bytes for each JSON value, as SBOMs without white space have them
-_ALGORITHM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./+-]{0,63}", re.ASCII)
 _LENGTHS: Final = {"sha256": 64, "sha384": 96, "sha512": 128}
 _HEX: Final = re.compile(r"[0-9a-f]+", re.ASCII)
 
@@ -107,10 +106,7 @@ def statement_of(raw: Mapping[str, Any], *, what: str) -> Statement:
     if not isinstance(predicate, dict):
         raise StatementFormatError(f"{what} has a predicate that is no object")
     return Statement(
-        subjects=tuple(
-            _subject(one, f"subject {number} of {what}")
-            for number, one in enumerate(values, 1)
-        ),
+        subjects=_subjects(values, what),
         predicate_type=_predicate_type(raw.get("predicateType"), what),
         predicate=predicate,
     )
@@ -145,31 +141,37 @@ def _predicate_type(value: object, what: str) -> str:
         raise StatementFormatError(f"{what}: {why}") from why
 
 
-def _subject(value: object, what: str) -> Subject:
+def _subjects(values: Iterable[object], what: str) -> tuple[Subject, ...]:
+    found: list[Subject] = []
+    for one in values:
+        try:
+            found.append(_subject(one))
+        except StatementFormatError as why:
+            place = f"subject {len(found) + 1} of {what}"
+            raise StatementFormatError(f"{place} {why}") from why
+    return tuple(found)
+
+
+def _subject(value: object) -> Subject:
     if not isinstance(value, dict):
-        raise StatementFormatError(f"{what} is no object")
+        raise StatementFormatError("is no object")
     name = value.get("name", "")
     if not isinstance(name, str):
-        raise StatementFormatError(f"{what} has the name {name!r:.80}, expected text")
+        raise StatementFormatError(f"has the name {name!r:.80}, expected text")
     digests = value.get("digest")
     if not isinstance(digests, dict) or not 0 < len(digests) <= MAX_DIGESTS:
-        raise StatementFormatError(f"{what} has no digest, expected 1 to {MAX_DIGESTS}")
+        raise StatementFormatError(f"has no digest, expected 1 to {MAX_DIGESTS}")
     for algorithm, found in digests.items():
-        if (
-            _ALGORITHM.fullmatch(algorithm) is None
-            or not isinstance(found, str)
-            or not found
-        ):
-            raise StatementFormatError(
-                f"{what} has the digest {algorithm!r:.80}: {found!r:.80}, expected "
-                "an algorithm and text"
-            )
         length = _LENGTHS.get(algorithm)
+        if not isinstance(found, str) or not found:
+            raise StatementFormatError(
+                f"has the {algorithm!a:.80} {found!r:.80}, expected text"
+            )
         if length is not None and (
             len(found) != length or _HEX.fullmatch(found) is None
         ):
             raise StatementFormatError(
-                f"{what} has the {algorithm} {found!r:.160}, expected {length} "
-                "lower-case hex digits"
+                f"has the {algorithm} {found!r:.160}, expected {length} lower-case hex "
+                "digits"
             )
-    return Subject(name=name, digests=digests)
+    return Subject(name, digests)
