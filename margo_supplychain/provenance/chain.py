@@ -24,6 +24,7 @@ from margo_supplychain.formats.times import format_time
 from margo_supplychain.provenance import stricter
 from margo_supplychain.provenance.agreement import Difference, agreement
 from margo_supplychain.provenance.engine import (
+    MOST_SHOWN,
     Edge,
     Judged,
     Made,
@@ -220,8 +221,10 @@ def _agreed(
 def _too_few(
     step: LayoutStep, mine: Sequence[Seen], signers: Mapping[str, str]
 ) -> Finding:
-    need = "link" if step.threshold == 1 else "links by distinct keys"
-    wanted = f"{step.threshold} {need} of {some(step.keyids)}"
+    gone = sorted({keyid for one in mine for keyid in one.revoked})
+    left = [keyid for keyid in step.keyids if keyid not in gone]
+    need = "1 link" if step.threshold == 1 else f"{step.threshold} links by several"
+    wanted = f"{need} of {some(left) or 'nobody else'}"
     if not mine:
         return Finding(
             "missing-step",
@@ -230,15 +233,17 @@ def _too_few(
             found="no link",
             wanted=wanted,
         )
-    gone = sorted({keyid for one in mine for keyid in one.revoked})
-    text = f"step {step.name} was done by {len(signers)} of {step.threshold} keys"
+    text = (
+        f"step {step.name} was done by {len(signers)} of {step.threshold} functionaries"
+    )
     if gone:
         text += f"; {some(gone)} is revoked"
+        wanted += ", or this artifact among those that survive the revocation"
     return Finding(
         "revoked" if gone else "threshold",
         text,
         step=step.name,
-        found=f"good links by {len(signers)} distinct keys",
+        found=f"good links by {len(signers)} distinct key{'s'[: len(signers) != 1]}",
         wanted=wanted,
         stricter=stricter.REVOKED if gone else None,
     )
@@ -251,7 +256,7 @@ def _disagree(step: LayoutStep, differing: Difference, *, again: bool) -> Findin
         step=step.name,
         artifact=differing.artifact,
         found=differing.found,
-        wanted="links of all functionaries with the same materials and products",
+        wanted="the same materials and products in the links of all functionaries",
         stricter=stricter.ALL_AGREE if step.threshold == 1 or again else None,
     )
 
@@ -292,14 +297,23 @@ def _unconnected(
 ) -> Iterator[Finding]:
     for step in layout.steps:
         if step.name in made and step.name not in joined:
+            idle = [
+                f'"{rule.text}" of step {other.name}'
+                for other in layout.steps
+                for rule in (*other.materials, *other.products)
+                if rule.step is not None
+                and rule.step != other.name
+                and step.name in (other.name, rule.step)
+            ]
             yield Finding(
                 "unconnected",
-                f"step {step.name} shares no content with the release: no MATCH "
-                f"joins it with step {layout.release_step}",
+                f"step {step.name} shares no content with the release",
                 step=step.name,
-                found="no artifact with content that a MATCH rule consumed",
-                wanted=f"one that comes from or goes to a step joined with "
-                f"{layout.release_step}",
+                found=f"nothing with content for {', '.join(idle[:MOST_SHOWN])}"
+                if idle
+                else "no MATCH rule between it and another step",
+                wanted="a MATCH rule that consumes an artifact with content, between "
+                f"it and a step that is joined with step {layout.release_step}",
                 stricter=stricter.CONNECTED,
             )
 

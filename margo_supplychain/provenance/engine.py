@@ -253,34 +253,33 @@ class _Run:
     def _refuse(
         self, names: Collection[str], number: int, rule: ArtifactRule | None
     ) -> None:
-        first = _first(names)
-        kind, shown = self.side[:-1], quoted(first[0])
-        why = self._why(first[0], number)
-        wanted = (
-            f"a rule that accounts for this {kind}, or a step without it"
-            if rule is None
-            else f'a rule before "{rule.text}" that accounts for it, or a step '
-            "without it"
-        )
-        text = f"{kind} {shown} of step {self.step} is " + (
+        first = _first(names)[0]
+        what = f"{self.side[:-1]} {quoted(first)}"
+        text = f"{what} of step {self.step} is " + (
             "accounted for by no rule"
             if rule is None
             else f'disallowed by "{rule.text}"'
         )
-        if why:
-            text += f": {why}"
+        reasons = self._reasons(first, number)
+        found = "; ".join(one for one, _ in reasons)
+        if found:
+            text += f": {found}"
         if len(names) > 1:
             text += f" (and {len(names) - 1} more)"
-        found = why or f"{kind} {shown}"
-        self._failed(rule, names, found, wanted)
+        above = "" if rule is None else f' above "{rule.text}"'
+        wanted = next(
+            (one for _, one in reasons if one),
+            f"a rule{above} that accounts for it, or step {self.step} without it",
+        )
+        self._failed(rule, names, found or what, wanted)
         self.findings.append(
             Finding(
                 "unexplained" if rule is None else "rule",
                 text,
                 step=self.step,
                 rule=None if rule is None else rule.text,
-                artifact=first[0],
-                found=found,
+                artifact=first,
+                found=found or what,
                 wanted=wanted,
                 stricter=stricter.DEFAULT_DENY if rule is None else None,
             )
@@ -304,35 +303,51 @@ class _Run:
             )
         )
 
-    def _why(self, name: str, number: int) -> str:
-        """Return why the rules above, where they are about it, did not consume it."""
+    def _reasons(self, name: str, number: int) -> list[tuple[str, str]]:
+        """Return why the rules above, where they are about it, did not consume it.
+
+        With what would satisfy each of them, where a rule can tell.
+        """
         reasons = []
         for rule in self.rules[:number]:
             if rule.kind in ("REQUIRE", "DISALLOW") or not rule.select([name]):
                 continue
-            reasons.append(f'"{rule.text}" does not: {self._reason(rule, name)}')
-        return "; ".join(reasons[:_REASONS_SHOWN])
+            why, wanted = (
+                self._no_match(rule, name)
+                if rule.kind == "MATCH"
+                else (f"does not take it: {self._unchanged(rule, name)}", "")
+            )
+            reasons.append((f'"{rule.text}" {why}', wanted))
+        return reasons[:_REASONS_SHOWN]
 
-    def _reason(self, rule: ArtifactRule, name: str) -> str:
-        materials, products = self.own
-        if rule.kind == "MATCH":
-            there = self._there(rule)
-            if there is None:
-                return f"step {rule.step} has no good link"
-            partner = rule.partner(name)
-            other = there.get(partner)
-            what = f"the {rule.side} of step {rule.step}"
-            if other is None:
-                return f"{quoted(partner)} is not in {what}"
-            ours, theirs = shown_hashes(self.here[name]), shown_hashes(other)
-            return f"it is {ours}, in {what} it is {theirs}"
+    def _no_match(self, rule: ArtifactRule, name: str) -> tuple[str, str]:
+        there = self._there(rule)
+        if there is None:
+            wanted = f"a good link of step {rule.step}"
+            return f"finds no good link of step {rule.step}", wanted
+        partner = rule.partner(name)
+        what = f"the {rule.side} of step {rule.step}"
+        other = there.get(partner)
+        if other is None:
+            found = f"finds no {quoted(partner)} in {what}"
+            return found, f"{quoted(partner)} in {what}, or step {self.step} without it"
+        here = shown_hashes(self.here[name])
+        wanted = (
+            "the same content in both: links of one run of the pipeline, in which "
+            "nobody changed it in between"
+        )
+        return f"finds {shown_hashes(other)} in {what}, here it is {here}", wanted
+
+    def _unchanged(self, rule: ArtifactRule, name: str) -> str:
         if rule.kind == "CREATE":
             return "it was a material already"
         if rule.kind == "DELETE":
             return "it is still a product"
-        if name in materials and name in products:
-            return "it is the same as before"
-        return "it was no material" if name in products else "it is no product"
+        if name not in self.own.materials:
+            return "it was no material"
+        if name not in self.own.products:
+            return "it is no product"
+        return "it is the same as before"
 
 
 def _passed(rule: ArtifactRule, names: Collection[str] = ()) -> Applied:

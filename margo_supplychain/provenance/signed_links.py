@@ -175,7 +175,7 @@ def _link(
 def _by_another(
     layout: Layout, step: LayoutStep, what: str, signers: Mapping[str, str]
 ) -> Finding:
-    wanted = f"a signature by {some(step.keyids)}"
+    wanted = f"a signature by a functionary of step {step.name}: {some(step.keyids)}"
     if not signers:
         return Finding(
             "signature",

@@ -149,7 +149,8 @@ def test_a_link_with_a_signature_of_nobody() -> None:
     found = pipe.ours(files=[reopened(build, flip), package])
     assert reasons(found) == ["signature", "threshold", "rule"]
     assert found.findings[0].wanted == (
-        f"a signature by {world.keyid('builder')[:12]}, {world.keyid('second')[:12]}"
+        "a signature by a functionary of step build: "
+        f"{world.keyid('builder')[:12]}, {world.keyid('second')[:12]}"
     )
     pipe.sign("build", "mallory")
     assert pipe.ours().findings[0].reason == "signature"
@@ -265,8 +266,11 @@ def test_a_step_without_links() -> None:
     assert first.wanted == (
         f"1 link of {world.keyid('builder')[:12]}, {world.keyid('second')[:12]}"
     )
-    assert second.found is not None
-    assert "step build has no good link" in str(second)
+    assert second.found == (
+        '"MATCH out/* WITH PRODUCTS FROM build" finds no good link of step build'
+    )
+    assert str(second).endswith(f": {second.found}")
+    assert second.wanted == "a good link of step build"
     assert found.steps[0].links == ()
     assert found.trace["steps"][0]["rules"] == []
     assert reasons(pipe.ours(files=[])) == ["missing-step", "missing-step"]
@@ -303,9 +307,10 @@ def test_one_of_two_functionaries() -> None:
     pipe.links.pop()
     found = only(pipe.ours())
     assert found.reason == "threshold"
-    assert found.text == "step build was done by 1 of 2 keys"
+    assert found.text == "step build was done by 1 of 2 functionaries"
+    assert found.found == "good links by 1 distinct key"
     assert found.wanted is not None
-    assert found.wanted.startswith("2 links by distinct keys of ")
+    assert found.wanted.startswith("2 links by several of ")
     # Twice by one is by one: another link, another signature, the same key.
     again = {**pipe.link("build"), "byproducts": {"x": 1}}
     pipe.links.append(("build", again, ("builder",)))
@@ -390,7 +395,12 @@ def test_a_functionary_who_is_revoked(name: int) -> None:
     found = pipe.ours(revoked=revoked)
     assert reasons(found)[0] == "revoked"
     assert found.findings[0].text == (
-        f"step build was done by 0 of 1 keys; {world.keyid('builder')[:12]} is revoked"
+        "step build was done by 0 of 1 functionaries; "
+        f"{world.keyid('builder')[:12]} is revoked"
+    )
+    assert found.findings[0].wanted == (
+        f"1 link of {world.keyid('second')[:12]}, or this artifact among those "
+        "that survive the revocation"
     )
     row = found.trace["steps"][0]["links"][0]
     assert (row["outcome"], row["keyid"]) == ("revoked", world.keyid("builder"))
@@ -451,8 +461,9 @@ def test_an_extra_product() -> None:
     assert found.text == (
         'product "evil.sh" of step package is disallowed by "DISALLOW *"'
     )
-    assert found.wanted is not None
-    assert found.wanted.startswith('a rule before "DISALLOW *" that accounts for it')
+    assert found.wanted == (
+        'a rule above "DISALLOW *" that accounts for it, or step package without it'
+    )
     assert pipe.theirs() is not None
 
 
@@ -465,10 +476,12 @@ def test_another_content_says_what_each_step_has() -> None:
     found = pipe.ours().findings[0]
     assert found.text == (
         'material "out/a" of step package is disallowed by "DISALLOW *": '
-        '"MATCH out/* WITH PRODUCTS FROM build" does not: it is '
-        "sha256:d9298a10d1b0 sha512:abababababab, in the products of step build it is "
-        f"sha256:{digest('program')['sha256'][:12]}"
+        '"MATCH out/* WITH PRODUCTS FROM build" finds '
+        f"sha256:{digest('program')['sha256'][:12]} in the products of step build, "
+        "here it is sha256:d9298a10d1b0 sha512:abababababab"
     )
+    assert found.wanted is not None
+    assert found.wanted.startswith("the same content in both: links of one run")
 
 
 def judged(
@@ -499,8 +512,18 @@ def judged(
         (["MODIFY a"], {}, {"a": "1"}, "it was no material"),
         (["DELETE *"], {"a": "1"}, {"a": "1"}, "it is still a product"),
         (["DELETE a"], {}, {"a": "1"}, "it is still a product"),
-        (["MATCH * WITH MATERIALS FROM package"], {}, {"a": "1"}, '"a" is not in the'),
-        (["MATCH a WITH PRODUCTS IN x FROM package"], {}, {"a": "1"}, '"x/a" is not'),
+        (
+            ["MATCH * WITH MATERIALS FROM package"],
+            {},
+            {"a": "1"},
+            'finds no "a" in the',
+        ),
+        (
+            ["MATCH a WITH PRODUCTS IN x FROM package"],
+            {},
+            {"a": "1"},
+            'finds no "x/a" in',
+        ),
         (["ALLOW b"], {}, {"a": "1"}, None),
         ([], {}, {"a": "1"}, None),
     ],
@@ -527,7 +550,8 @@ def test_why_no_rule_took_it(
     assert found.text.startswith(
         'product "a" of step build is accounted for by no rule'
     )
-    assert found.wanted == "a rule that accounts for this product, or a step without it"
+    assert found.wanted is not None
+    assert found.wanted.endswith("or step build without it")
     assert pipe.theirs() is None
 
 
@@ -545,14 +569,14 @@ def test_why_no_rule_took_a_material(rule: str, why: str | None) -> None:
     found = only(pipe.ours())
     assert (found.artifact, found.rule) == ("src/a.c", "DISALLOW *")
     assert found.found == (
-        'material "src/a.c"' if why is None else f'"{rule}" does not: {why}'
+        'material "src/a.c"' if why is None else f'"{rule}" does not take it: {why}'
     )
     pipe.step("build")["expected_materials"] = [["DELETE", "src/*"], list(CLOSED)]
     assert pipe.ours().findings == ()
     pipe.link("build")["products"]["src/a.c"] = digest("source")
     pipe.step("build")["expected_products"].insert(0, ["ALLOW", "src/*"])
     found = only(pipe.ours())
-    assert found.found == '"DELETE src/*" does not: it is still a product'
+    assert found.found == '"DELETE src/*" does not take it: it is still a product'
 
 
 def test_rules_that_consume() -> None:
@@ -655,7 +679,11 @@ def test_a_step_that_has_nothing_to_do_with_the_release() -> None:
     pipe = unrelated()
     found = only(pipe.ours())
     assert (found.reason, found.step) == ("unconnected", "scan")
-    assert found.wanted == ("one that comes from or goes to a step joined with package")
+    assert found.found == "no MATCH rule between it and another step"
+    assert found.wanted == (
+        "a MATCH rule that consumes an artifact with content, between it and a step "
+        "that is joined with step package"
+    )
     assert pipe.ours().trace["steps"][0]["connected"] is False
     assert pipe.theirs() is None
 
@@ -677,6 +705,10 @@ def test_an_empty_file_joins_nothing(empty: dict[str, str]) -> None:
     pipe.link("scan")["materials"]["__init__.py"] = empty
     pipe.link("build")["products"]["__init__.py"] = empty
     assert only(pipe.ours()).reason == "unconnected"
+    assert only(pipe.ours()).found == (
+        'nothing with content for "MATCH __init__.py WITH PRODUCTS FROM build" of step '
+        "scan"
+    )
     pipe.link("scan")["materials"]["__init__.py"] = digest("x")
     pipe.link("build")["products"]["__init__.py"] = digest("x")
     assert pipe.ours().findings == ()
