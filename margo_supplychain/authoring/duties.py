@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from margo_supplychain.authoring import layout_duties
 from margo_supplychain.authoring.delegator_fields import is_awaited
 from margo_supplychain.authoring.holders import NOBODY, known_holders
 from margo_supplychain.authoring.roles import delegator_of, kind_of, signers_of
@@ -78,6 +79,7 @@ class Duty:
             when nothing is due, or no command can.
         problem: what is wrong with the role's file, or why no command fulfils the
             duty; or None.
+        until: when it must be done, where that is not when the role expires.
     """
 
     role: str
@@ -91,6 +93,7 @@ class Duty:
     due: bool
     action: str | None
     problem: str | None = None
+    until: datetime | None = None
 
     @property
     def holders(self) -> tuple[str, ...]:
@@ -129,12 +132,41 @@ class _Ledger:
         yield self._duty("targets", targets, state.root)
         for publisher in _delegated(targets):
             found = self._read(publisher)
-            yield self._duty(publisher, found, targets)
+            duty = self._duty(publisher, found, targets)
+            yield self._with_layouts(duty, found)
             if not isinstance(found, SupplyChainError) and found is not None:
                 for role in _delegated(found):
                     yield self._duty(role, self._read(role), found)
         yield self._duty("snapshot", state.snapshot, state.root)
         yield self._duty("timestamp", state.timestamp, state.root)
+
+    def _with_layouts(
+        self, duty: Duty, found: Trusted[Any] | SupplyChainError | None
+    ) -> Duty:
+        """Return a publisher's duty; to extend layouts that end is part of it."""
+        if found is None or isinstance(found, SupplyChainError):
+            return duty
+        until = self._now + self._within
+        ends = layout_duties.due(self._state.walk, found, now=self._now, until=until)
+        if not ends:
+            return duty
+        first = ends[0]
+        word = "expired" if first.expires <= self._now else "ends"
+        problem = f"layout {first.number} of {first.name} {word} "
+        problem += format_time(first.expires)
+        if len(ends) > 1:
+            problem += f", and {len(ends) - 1} more until then"
+        if duty.problem is not None:
+            problem = f"{duty.problem}; {problem}"
+        if duty.due:
+            return replace(duty, problem=problem)
+        return replace(
+            duty,
+            due=True,
+            action=first.action,
+            problem=problem,
+            until=first.expires,
+        )
 
     def _read(self, role: str) -> Trusted[Any] | SupplyChainError | None:
         if not self._state.lists(role):

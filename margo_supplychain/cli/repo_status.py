@@ -211,9 +211,10 @@ def _who(duties: Sequence[Duty], now: datetime, where: Mapping[str, str]) -> str
         return f"scheduled refresh, last ran {describe.distance(issued, at=now)}"
     one = min(acting, key=lambda duty: duty.expires or now)
     parts = [who(one)]
-    if one.expires is not None:
-        gone = one.expires <= now
-        far = describe.distance(one.expires, at=now)
+    end = one.until or one.expires
+    if end is not None:
+        gone = end <= now
+        far = describe.distance(end, at=now)
         parts.append(f"expired {far}" if gone else far)
     text = ", ".join(parts)
     if one.action is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -362,3 +363,19 @@ def test_a_lost_policy_with_layouts_is_given_in_full(vendor: Vendor) -> None:
     assert [one["number"] for one in found["layouts"]] == [2]
     found = policy(vendor, "--layout", "first.json", "--serves", "^1.0")
     assert [one["number"] for one in found["layouts"]] == [2, 1]
+
+
+def test_a_layout_that_ends_is_a_duty(vendor: Vendor) -> None:
+    policy(
+        vendor,
+        *("--layout", "layout.json", "--serves", "^1.0"),
+        *("--layout-expires", f"{date(3)}"),
+    )
+    ran = run("repo", "status")
+    assert ran.status == 5
+    said = (
+        f", in [0-9]+ (?:days|h): margo-supplychain app policy {NAME} --layout-expires"
+    )
+    assert re.search(f"{said} 1=DATE \\(layout 1 of {NAME} ends 20", ran.out), ran.out
+    policy(vendor, "--layout-expires", "1=none")
+    assert "layout" not in run("repo", "status").out
