@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from margo_supplychain import threshold
-from margo_supplychain.authoring import rules
 from margo_supplychain.authoring.attested import envelope_at, read_envelope
 from margo_supplychain.authoring.work import Attested
 from margo_supplychain.errors import (
@@ -87,7 +86,7 @@ def add(
     Args:
         work: the edit.
         release: one that is listed; located.
-        given: summaries; none changes nothing.
+        given: summaries.
         record: as it is listed now.
 
     Returns:
@@ -97,13 +96,9 @@ def add(
         AttestationError: one is about another record, layout or release.
         RefusedError: one is older than what it would replace, or there are too many.
     """
-    if not given:
-        return False
     name, version = release.name, release.version
     listed = work.require_listed(name, version)
-    entry = listed.entry
-    if entry is None:
-        raise rules.other_bytes(name, listed.version, version)
+    entry = work.entries(name)[version]
     policy = work.require_policy(name)
     digest = Digest("sha256", listed.file.hashes["sha256"])
     _require_bound(given, record, digest, policy)

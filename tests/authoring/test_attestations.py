@@ -92,6 +92,8 @@ def test_what_is_given_is_sorted(vendor: Vendor) -> None:
     assert given.pinned[0].what.media_type == ATTESTATION
     assert "(link of build)" in given.pinned[1].shown
     assert not sort_out([], artifact=made.artifact.digest).has_links
+    alone = sort_out([statement], artifact=made.artifact.digest)
+    assert describe(alone.references) == CYCLONEDX
 
 
 @pytest.mark.parametrize("predicate", [LINK])
@@ -509,6 +511,37 @@ def test_summaries_of_something_else(summarising: Vendor) -> None:
             ],
         )
     assert vendor.files() == before
+
+
+def test_summaries_one_by_one_in_one_edit(summarising: Vendor) -> None:
+    vendor = summarising
+    made = vendor.release("1.0.0")
+    older = summary(vendor, "1.0.0")
+    vendor.clock.advance(days=1)
+    newer, other = (summary(vendor, "1.0.0", one) for one in ("verifier", "auditor"))
+    with vendor.repository.edit([key("ci")], clock=vendor.clock) as edit:
+        for one in (older, other, newer, newer):
+            edit.add_release(made, attestations=[one])
+    listed = {tuple(one) for one in entry(vendor).summaries}
+    assert listed == {pinned(newer), pinned(other)}
+
+
+def test_a_lost_record_of_what_is_withdrawn(summarising: Vendor) -> None:
+    """No device takes it: it need not prove anything by now."""
+    vendor = summarising
+    vendor.withdraw("1.0.0")
+    digest = Digest.of(record(vendor).to_bytes()).hex
+    (vendor.trust / "targets/acme/releases/pump-monitor" / f"{digest}.1.0.0").unlink()
+    publish_proven(vendor, "1.0.0", links_of(vendor.release("1.0.0"))[:1])
+    assert len(record(vendor).attestations) == 1
+
+
+def test_a_summary_where_the_policy_names_no_verifier(vendor: Vendor) -> None:
+    """A device's own policy may name one."""
+    publish_proven(vendor, "1.0.0")
+    done = publish_proven(vendor, "1.0.0", [summary(vendor, "1.0.0", "site")])
+    assert any("only devices whose own policy" in one for one in done.warnings)
+    assert len(entry(vendor).summaries) == 1
 
 
 def test_too_many_summaries(summarising: Vendor) -> None:

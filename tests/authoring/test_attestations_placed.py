@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from margo_supplychain.authoring.housekeeping import prune
 from margo_supplychain.authoring.overlay import Overlay, Staged
 from margo_supplychain.authoring.selection import Selection
 from margo_supplychain.authoring.shelves import open_shelf
+from margo_supplychain.errors import FetchError, InconclusiveError
+from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.pins import Pin
 from margo_supplychain.formats.record import ReleaseRecord
 from margo_supplychain.formats.registry_form import ATTESTATION, attestation_tag
@@ -41,6 +44,7 @@ from tests.authoring.test_repairing import check, mend, texts
 from tests.authoring.trust import PUMP, Vendor
 from tests.faults.crash import Crash, Loss, crash_points
 from tests.registries.servers import docker_registry
+from tests.world.provenance import envelope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -258,15 +262,18 @@ def publish_there(
     return vendor.publish_there(made, attestations=links_of(made), **options).changed
 
 
-def newest_proven(vendor: TaggedVendor) -> str:
-    device = Verifier(
+def device_there(vendor: TaggedVendor) -> Verifier:
+    return Verifier(
         store=TrustStore.unsafe_without_memory(root=vendor.root, publishers=None),
         source=vendor.registry.source(),
         content=EveryRepository(vendor.registry),
         policy=PROVEN,
         clock=vendor.clock,
     )
-    return str(device.verify(PUMP, ANY).version)
+
+
+def newest_proven(vendor: TaggedVendor) -> str:
+    return str(device_there(vendor).verify(PUMP, ANY).version)
 
 
 def test_a_registry_has_them_under_tags_of_their_own(tagged: TaggedVendor) -> None:
@@ -296,6 +303,29 @@ def test_a_lost_tag_is_restored(tagged: TaggedVendor) -> None:
     assert tagged.at_registry().check(clock=tagged.clock).violations == ()
 
 
+def test_a_summary_that_can_not_be_asked_for(tagged: TaggedVendor) -> None:
+    """Whoever does not answer has not said that the summary is gone."""
+    with tagged.at_registry().edit(tagged.keys, clock=tagged.clock) as edit:
+        allow_summaries(edit, "verifier")
+    publish_there(tagged, "1.0.0")
+    made = tagged.release("1.0.0")
+    said = json.loads(
+        device_there(tagged)
+        .verify(PUMP, ANY)
+        .report.to_vsa(verifier="https://v.example")
+    )
+    first, second = (envelope(said, one) for one in ("verifier", "auditor"))
+    assert tagged.publish_there(made, attestations=[first]).changed
+
+    def stop(what: str) -> None:
+        if what == f"get {Digest.of(first)}":
+            raise cut_off()
+
+    with pytest.raises(FetchError, match="no route"):
+        tagged.publish_there(made, attestations=[second], before=stop)
+    assert tagged.publish_there(made, attestations=[second]).changed
+
+
 def test_envelopes_are_there_before_the_record(tagged: TaggedVendor) -> None:
     asked: list[str] = []
     publish_there(tagged, "1.0.0", before=asked.append)
@@ -315,8 +345,6 @@ def test_killed_at_any_request(
     how: Callable[[], BaseException],
 ) -> None:
     """Devices see the old release or the new one, each with all that proves it."""
-    from margo_supplychain.errors import InconclusiveError
-
     publish_there(tagged, "1.0.0")
     start = tagged.registry
     for number in range(1, 1000):
