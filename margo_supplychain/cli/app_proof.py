@@ -1,9 +1,10 @@
 """What `app policy` says of provenance: layouts, statements, summaries, functionaries.
 
+`proof_options` gives a command all of these options, as one argument `proof`.
+
 Example:
-    >>> @app.command()
-    ... @proof_options
-    ... def policy(*, proof: ProofChanges, **options: Any) -> Result: ...
+    >>> type_name("https://cyclonedx.org/bom"), type_name("https://example.com/x")
+    ('cyclonedx', 'https://example.com/x')
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """A layout for people, for programs and as a picture; nothing is judged here.
 
 Example:
+    >>> from margo_supplychain.provenance.rules import ArtifactRule
     >>> rule_words(ArtifactRule.parse("MATCH * WITH PRODUCTS FROM build".split()))
     'anything exactly as it came out of build'
 """
