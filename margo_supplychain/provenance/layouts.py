@@ -310,14 +310,18 @@ def _key(keyid: str, fields: Fields) -> Key:
             raise _malformed(f"{what} holds a {name}")
     value.done()
     fields.done()
+    key = SSlibKey(keyid, kind, scheme, {"public": public})
     # check 4.86: a key that can verify nothing is no functionary
     if KEY_FOR_TYPE_AND_SCHEME.get((kind, scheme)) is not SSlibKey:
         raise _malformed(f"{what} has type {kind[:40]!r} and scheme {scheme[:40]!r}")
-    key = SSlibKey(keyid, kind, scheme, {"public": public})
     try:
         material(key)
-    except KeyFormatError as why:
+        found = SSlibKey.from_crypto(key._crypto_key())  # noqa: SLF001 - no public reader
+    except (KeyFormatError, ValueError) as why:
         raise _malformed(f"{what} can't be read") from why
+    # check 4.101: nor is one of another kind than it says
+    if scheme != found.scheme and not kind == found.keytype == "rsa":
+        raise _malformed(f"{what} is for {found.scheme!r}, and says {scheme[:40]!r}")
     return key
 
 

@@ -7,16 +7,18 @@ key.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from margo_supplychain.threshold import computed_keyids, material
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from securesystemslib.signer import Key
 
     from margo_supplychain.formats.digests import Digest
+
+_HASHED: Final = {"keyid_hash_algorithms": ["sha256", "sha512"]}
 
 
 def revoked_materials(
@@ -32,7 +34,7 @@ def revoked_materials(
         artifact: the one in question.
     """
     now = {name.lower() for name, spared in revoked.items() if artifact not in spared}
-    found = set()
+    found = set[str]()
     for keyid, key in keys.items():
         own = material(key)
         if keyid.lower() in now or not now.isdisjoint(names_of(key)):
@@ -46,11 +48,26 @@ def names_of(key: Key) -> frozenset[str]:
     return frozenset({material(key), *ids})
 
 
-def _forms(key: Key) -> tuple[Key, ...]:
-    from securesystemslib.signer import SSlibKey
+def _forms(key: Key) -> Iterator[Key]:
+    """Yield the key as other files and other tools have it.
 
+    With and without the last line end of its PEM, with each scheme and type that it may
+    have, and with the field that in-toto-golang and older tools hash into an id.
+    """
+    from securesystemslib.signer import KEY_FOR_TYPE_AND_SCHEME, SSlibKey
+
+    yield key
     if not isinstance(key, SSlibKey):  # pragma: no cover - layouts hold no other
-        return (key,)
-    again = SSlibKey.from_crypto(key._crypto_key(), scheme=key.scheme)  # noqa: SLF001 - no public reader
-    bare = {"public": again.keyval["public"].strip()}
-    return key, again, SSlibKey("", again.keytype, key.scheme, bare)
+        return
+    again = SSlibKey.from_crypto(key._crypto_key())  # noqa: SLF001 - no public reader
+    kinds = [
+        (keytype, scheme)
+        for (keytype, scheme), reader in KEY_FOR_TYPE_AND_SCHEME.items()
+        if reader is SSlibKey
+        and (scheme == again.scheme or keytype == again.keytype == "rsa")
+    ]
+    public = again.keyval["public"]
+    for text in {key.keyval["public"], public, public.strip()}:
+        for keytype, scheme in kinds:
+            value = {"public": text}
+            yield SSlibKey("", keytype, scheme, value, dict(_HASHED))

@@ -11,10 +11,13 @@ from datetime import timedelta
 from typing import Any, Final
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from securesystemslib.signer import SSlibKey
 
 from margo_supplychain.formats.digests import Digest
 from margo_supplychain.provenance import stricter
 from margo_supplychain.provenance.chain import LinkFile, ReleaseFacts
+from margo_supplychain.provenance.revocation import revoked_materials
 from margo_supplychain.provenance.signed_links import MAX_LINKS
 from margo_supplychain.provenance.trace import (
     END,
@@ -22,7 +25,7 @@ from margo_supplychain.provenance.trace import (
     MOST_FINDINGS,
     MOST_TEXT,
 )
-from margo_supplychain.threshold import material
+from margo_supplychain.threshold import computed_keyids, material
 from tests.provenance.chains import (
     ARTIFACT,
     CLOSED,
@@ -419,6 +422,42 @@ def test_a_revoked_functionary_under_an_id_of_another_tool() -> None:
     for one in (public.keyid, "0a" * 32):
         assert reasons(pipe.ours(revoked={one: nothing}))[0] == "revoked"
     assert pipe.ours(revoked={"0b" * 32: nothing}).findings == ()
+
+
+def public_keys() -> dict[str, SSlibKey]:
+    """Return one key of each kind, as a publisher names it to revoke it."""
+    private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return {
+        "rsa": SSlibKey.from_crypto(private.public_key()),
+        "ecdsa": SSlibKey.from_crypto(
+            ec.generate_private_key(ec.SECP256R1()).public_key()
+        ),
+    }
+
+
+@pytest.mark.parametrize("kind", ["rsa", "ecdsa"])
+def test_a_key_is_revoked_in_every_form_that_a_layout_may_have_it(kind: str) -> None:
+    """Its PEM without the last line end, another scheme, another tool's fields."""
+    public = public_keys()[kind]
+    pem = public.keyval["public"]
+    other = {
+        "rsa": ("rsa", "rsa-pkcs1v15-sha512"),
+        "ecdsa": ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256"),
+    }[kind]
+    hashed = {"keyid_hash_algorithms": ["sha256", "sha512"]}
+    forms = [
+        SSlibKey("aa", public.keytype, public.scheme, {"public": text}, dict(fields))
+        for text in (pem, pem.strip(), pem.strip() + "\n\n")
+        for fields in ({}, hashed)
+    ]
+    forms.append(SSlibKey("aa", *other, {"public": pem}))
+    nothing = frozenset[Digest]()
+    for form in forms:
+        for revoked in {public.keyid, *computed_keyids(forms[1])}:
+            found = revoked_materials({"aa": form}, {revoked: nothing}, ARTIFACT)
+            assert found == {material(public)}
+    unknown = {"0b" * 32: nothing, world.keyid("builder"): nothing}
+    assert revoked_materials({"aa": public}, unknown, ARTIFACT) == frozenset()
 
 
 def test_artifacts_survive_a_revocation() -> None:

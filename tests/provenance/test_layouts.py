@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from margo_supplychain.errors import ProvenanceError
 from margo_supplychain.formats import strict_json
@@ -133,6 +135,25 @@ def _many_keys(layout: Json) -> None:
         layout["keys"][f"{number:064x}"] = {}
 
 
+def _pem(public: Any) -> str:
+    data: bytes = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return data.decode()
+
+
+def _other_curve(layout: Json) -> None:
+    public = ec.generate_private_key(ec.SECP256K1()).public_key()
+    one_key(layout).update(
+        keytype="ecdsa", scheme="ecdsa-sha2-nistp256", keyval={"public": _pem(public)}
+    )
+
+
+def _other_kind(layout: Json) -> None:
+    public = ec.generate_private_key(ec.SECP384R1()).public_key()
+    one_key(layout).update(
+        keytype="ecdsa", scheme="ecdsa-sha2-nistp256", keyval={"public": _pem(public)}
+    )
+
+
 BAD_KEY: Final[Json] = {"public": "ab", "private": ""}
 CASES: Final[list[tuple[str, Callable[[Json], object], str]]] = [
     ("layout-empty", lambda one: one.update(steps=[]), "has no steps"),
@@ -214,6 +235,8 @@ CASES: Final[list[tuple[str, Callable[[Json], object], str]]] = [
     ),
     ("layout-malformed", lambda o: one_key(o).update(keytype="rsa"), "has type 'rsa'"),
     ("layout-malformed", lambda o: one_key(o).update(keyval=BAD_KEY), "can't be read"),
+    ("layout-malformed", _other_curve, "can't be read"),
+    ("layout-malformed", _other_kind, "for 'ecdsa-sha2-nistp384', and says 'ecdsa"),
     (
         "layout-malformed",
         lambda o: one_key(o).update(keyid_hash_algorithms="sha256"),
@@ -230,6 +253,18 @@ def test_layouts_that_are_refused(
     assert error.reason == reason
     with pytest.raises(ProvenanceError, match=said):
         raise error
+
+
+@pytest.mark.parametrize("scheme", ["rsassa-pss-sha256", "rsa-pkcs1v15-sha512"])
+def test_rsa_keys_have_several_schemes(scheme: str) -> None:
+    public = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
+
+    def change(layout: Json) -> None:
+        one_key(layout).update(
+            keytype="rsa", scheme=scheme, keyval={"public": _pem(public)}
+        )
+
+    assert parse(changed(change)).keys[world.keyid("builder")].scheme == scheme
 
 
 def test_no_release_step_says_what_to_write() -> None:
