@@ -303,9 +303,7 @@ def _rules_of(pattern: str, table: Any) -> list[Rule]:
             rules.append(AllowSimpleProfile())
         else:
             others.append(key)
-    if "require" not in table:
-        raise FormatError(f'{where} requires nothing, expected require = ["signed"]')
-    required = PROVENANCE in table["require"]
+    required = PROVENANCE in table.get("require", ())
     if others or required:
         from margo_supplychain.verify import statement_rules
 
@@ -313,6 +311,8 @@ def _rules_of(pattern: str, table: Any) -> list[Rule]:
         if unknown:
             raise FormatError(f"{where} has an unknown key {unknown[0]!r:.80}")
         rules.extend(statement_rules.rules_of(where, table, required=required))
+    if "require" not in table:
+        raise FormatError(f'{where} requires nothing, expected require = ["signed"]')
     return rules
 
 
