@@ -17,7 +17,12 @@ from margo_supplychain.authoring import (
     policy_rules,
 )
 from margo_supplychain.authoring.state import LIMITS
-from margo_supplychain.errors import FetchError, RefusedError, VerificationError
+from margo_supplychain.errors import (
+    FetchError,
+    RefusedError,
+    SupplyChainError,
+    VerificationError,
+)
 from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.fields import moment
 from margo_supplychain.formats.pins import Pin
@@ -97,10 +102,10 @@ def functionaries(work: Work, name: ReleaseName) -> Mapping[str, Key]:
     for rule in work.require_policy(name).layouts:
         try:
             data = layout_of(work, name, rule.number)
-        except (FetchError, VerificationError, RefusedError) as why:
+            file = layouts.LayoutFile.parse(data, what=f"layout {rule.number}")
+        except SupplyChainError as why:  # a functionary of another is revoked, even so
             work.warnings.append(f"layout {rule.number} of {name} can't be read: {why}")
             continue
-        file = layouts.LayoutFile.parse(data, what=f"layout {rule.number}")
         found.update(file.layout.keys)
     return found
 

@@ -33,6 +33,7 @@ _EXAMPLE: Final = (
     "layout build --template build-test-package --by build=builder.pub "
     "--by test=tester.pub --by package=packer.pub"
 )
+_PERIOD: Final = "730d"
 _KEY: Final = 16_384  # bytes
 _YAML: Final = (".yaml", ".yml")
 
@@ -63,10 +64,8 @@ _YAML: Final = (".yaml", ".yml")
 )
 @click.option(
     "--expires",
-    default="730d",
-    show_default=True,
     metavar="730d|2031-01-01",
-    help="With --template: when the layout ends.",
+    help=f"With --template: when the layout ends, else in {_PERIOD}.",
 )
 @click.option("--readme", metavar="TEXT", help="With --template: one line for people.")
 @click.option(
@@ -79,7 +78,7 @@ def build(
     file: str | None,
     template: str | None,
     by: tuple[str, ...],
-    expires: str,
+    expires: str | None,
     readme: str | None,
     out: str | None,
 ) -> Result:
@@ -90,9 +89,11 @@ def build(
         )
     if template is not None:
         target = Path(out or "layout.toml")
-        return _template(template, by, expires, readme, target)
-    if by or readme is not None:
-        raise click.UsageError("--by and --readme go with --template: FILE says it")
+        return _template(template, by, expires or _PERIOD, readme, target)
+    if by or readme is not None or expires is not None:
+        raise click.UsageError(
+            "--by, --expires and --readme go with --template: FILE says it itself"
+        )
     return _build(invocation, Path(file or ""), out)
 
 

@@ -163,7 +163,10 @@ def _down(count: int, arrows: Sequence[tuple[int, int]]) -> list[tuple[int, int]
 
 
 def _ranks(count: int, down: Sequence[tuple[int, int]]) -> list[int]:
-    """Return the rank of each box: one below the lowest that leads to it."""
+    """Return the rank of each box: one below the lowest that leads to it.
+
+    What nothing leads to stands right above the first that it leads to.
+    """
     ranks = [0] * count
     waiting = [0] * count
     below: list[list[int]] = [[] for _ in range(count)]
@@ -171,13 +174,16 @@ def _ranks(count: int, down: Sequence[tuple[int, int]]) -> list[int]:
         if tail != head:
             below[tail].append(head)
             waiting[head] += 1
-    ready = [one for one in range(count) if not waiting[one]]
+    first = [one for one in range(count) if not waiting[one]]
+    ready = list(first)
     for one in ready:  # grows as it goes
         for other in below[one]:
             ranks[other] = max(ranks[other], ranks[one] + 1)
             waiting[other] -= 1
             if not waiting[other]:
                 ready.append(other)
+    for one in first:
+        ranks[one] = min((ranks[other] - 1 for other in below[one]), default=0)
     return ranks
 
 

@@ -141,6 +141,27 @@ def test_lost_bytes_come_back(vendor: Vendor) -> None:
         assert look.layout(PUMP, 1) == one_layout()
 
 
+def test_functionaries_of_others_are_known_beside_what_nobody_reads(
+    vendor: Vendor,
+) -> None:
+    """A layout of another tool, with inspections, was listed somehow."""
+    vendor.create_with_pump()
+    value = layout()
+    value["inspect"] = [{"_type": "inspection", "name": "look", "run": ["true"]}]
+    foreign = sign_envelope(PAYLOAD, encode(value), [key("offline")])
+    with edit(vendor) as changes:
+        changes.add_layout(PUMP, one_layout(), serves=npm("^1.0"))
+        work = changes._work
+        path = PUMP.layout_path(2)
+        work.put("acme", path, foreign, custom=None)
+        rule = LayoutRule(number=2, digest=Digest.of(foreign), range=npm("^2.0"))
+        policy = changes.policy(PUMP)
+        changes.set_policy(PUMP, replace(policy, layouts=(*policy.layouts, rule)))
+    with edit(vendor) as look:
+        assert len(look.functionaries(PUMP)) == 3
+        assert "commands for the verifier to run" in warned(look, "layout 2")
+
+
 def test_a_version_is_a_range_and_a_digest_is_none(vendor: Vendor) -> None:
     vendor.create_with_pump()
     with edit(vendor) as changes:

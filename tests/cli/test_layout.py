@@ -140,7 +140,8 @@ def test_yaml_is_built_and_its_mistakes_have_lines(vendor: Vendor) -> None:
             "name the FILE to build, or a",
         ),
         (("a.toml",), "a.toml: no such file, expected a layout in TOML or YAML"),
-        (("a.toml", "--by", "build=a.pub"), "--by and --readme go with --template"),
+        (("a.toml", "--by", "build=a.pub"), "--by, --expires and --readme go with --t"),
+        (("a.toml", "--expires", "9d"), "--by, --expires and --readme go with --templ"),
         (("--template", "other"), "invalid value for '--template'"),
         (
             ("--template", "build-test-package", "--by", "build"),

@@ -170,6 +170,12 @@ def test_each_box_lies_below_what_leads_to_it() -> None:
     assert not second.x <= beside[1].x <= second.x + 50
 
 
+def test_who_signs_stands_above_what_is_signed() -> None:
+    found = place([Size(50, 20)] * 4, [(0, 1), (1, 2), (3, 2)], [0.0] * 3)
+    heights = [corner.y for corner in found.corners]
+    assert heights == [16.0, 88.0, 160.0, 88.0]
+
+
 def test_a_cycle_is_drawn_and_ends() -> None:
     found = place([Size(50, 20)] * 3, [(0, 1), (1, 2), (2, 0), (1, 1)], [0.0, 9, 9, 9])
     assert len({corner.y for corner in found.corners}) == 3
