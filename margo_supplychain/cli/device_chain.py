@@ -28,17 +28,9 @@ STEP: Final = 4  # of the plan, see verify.verifier
 _SHORT: Final = 12
 
 
-def facts_of(report: Report) -> Mapping[str, Any]:
-    """Return what step 4 found; empty when it was not reached."""
-    for step in report.steps:
-        if step.number == STEP:
-            return step.facts
-    return {}
-
-
 def trace_of(report: Report) -> Mapping[str, Any] | None:
     """Return how the chain was judged; None if none was."""
-    found: Mapping[str, Any] | None = facts_of(report).get("trace")
+    found: Mapping[str, Any] | None = report.facts(STEP).get("trace")
     return found
 
 

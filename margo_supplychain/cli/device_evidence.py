@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from margo_supplychain.cli import describe
 from margo_supplychain.cli.device_chain import (
-    facts_of,
+    STEP,
     proof_data,
     provenance_line,
     words,
@@ -51,7 +51,7 @@ class SignedRole(NamedTuple):
 
 def chain_of(report: Report, name: ReleaseName) -> tuple[SignedRole, ...]:
     """Return the roles that decide an application, the deciding one first."""
-    roles = _facts(report, _TRUST)["roles"]
+    roles = report.facts(_TRUST)["roles"]
     found = []
     for role in (name.role, name.publisher, "targets"):
         one = roles.get(role)
@@ -65,7 +65,7 @@ def chain_of(report: Report, name: ReleaseName) -> tuple[SignedRole, ...]:
 def lines_of(release: VerifiedRelease, pin: Pin, *, explain: bool) -> list[str]:
     """Return what `device verify` prints of a verified release."""
     report = release.report
-    root = _facts(report, _TRUST)["roles"]["root"]["version"]
+    root = report.facts(_TRUST)["roles"]["root"]["version"]
     deciding, *above = chain_of(report, release.name)
     keys = ", ".join(one[:_SHORT] for one in deciding.keyids)
     parents = ", ".join([*(one.label for one in above), f"root v{root}"])
@@ -81,7 +81,7 @@ def lines_of(release: VerifiedRelease, pin: Pin, *, explain: bool) -> list[str]:
         lines.append(f"  source      out of reach: {reason}")
     lines += [
         f"  images      {images_text(release)}",
-        f"  provenance  {provenance_line(facts_of(report))}",
+        f"  provenance  {provenance_line(report.facts(STEP))}",
     ]
     if explain:
         lines.extend(f"  {one}" for one in explained(report))
@@ -103,7 +103,7 @@ def explained(report: Report) -> list[str]:
 
 def data_of(release: VerifiedRelease, pin: Pin, store: str) -> dict[str, Any]:
     """Return what `device verify` gives to programs."""
-    trust = _facts(release.report, _TRUST)
+    trust = release.report.facts(_TRUST)
     return {
         "name": str(release.name),
         "version": str(release.version),
@@ -132,7 +132,7 @@ def data_of(release: VerifiedRelease, pin: Pin, store: str) -> dict[str, Any]:
             }
             for one in chain_of(release.report, release.name)
         ],
-        "profile": _facts(release.report, _POLICY)["profile"],
+        "profile": release.report.facts(_POLICY)["profile"],
         "root": trust["roles"]["root"]["version"],
         "timestamp": {
             "version": trust["roles"]["timestamp"]["version"],
@@ -143,14 +143,14 @@ def data_of(release: VerifiedRelease, pin: Pin, store: str) -> dict[str, Any]:
         "reached": trust["reached"],
         "outOfReach": out_of_reach(release.report),
         "freshness": release.freshness.name.lower(),
-        "provenance": proof_data(facts_of(release.report)),
+        "provenance": proof_data(release.report.facts(STEP)),
         "report": release.report.to_dict(),
     }
 
 
 def out_of_reach(report: Report) -> str | None:
     """Return why the source gave no answer; None if it did."""
-    reason: str | None = _facts(report, _TRUST).get("out of reach")
+    reason: str | None = report.facts(_TRUST).get("out of reach")
     return reason
 
 
@@ -202,14 +202,14 @@ def _newest(release: VerifiedRelease, pin: Pin) -> str:
         return head
     reason = pin.why_not(release.newest)
     if reason is None:
-        passed = _facts(release.report, _RESOLUTION)["passed over"]
+        passed = release.report.facts(_RESOLUTION)["passed over"]
         reason = dict(one.split(": ", 1) for one in passed)[str(release.newest)]
     return f"{head} ({release.newest} exists, {reason})"
 
 
 def fresh_text(release: VerifiedRelease) -> str:
     """Return how current the trust metadata is known to be."""
-    trust = _facts(release.report, _TRUST)
+    trust = release.report.facts(_TRUST)
     now = release.report.time
     timestamp = trust["roles"]["timestamp"]
     issued = parse_time(trust["issued"], what="issued")
@@ -223,13 +223,6 @@ def fresh_text(release: VerifiedRelease) -> str:
         text += f"{describe.distance(issued, at=now)}, good for "
         text += describe.remaining(expires - now)
     return text if trust["reached"] else text + _OFFLINE
-
-
-def _facts(report: Report, number: int) -> Mapping[str, Any]:
-    for step in report.steps:
-        if step.number == number:
-            return step.facts
-    return {}
 
 
 def _said(facts: Mapping[str, Any]) -> str:

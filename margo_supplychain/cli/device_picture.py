@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from margo_supplychain.cli.describe import counted
 from margo_supplychain.cli.device_chain import (
-    facts_of,
+    STEP,
     provenance_line,
     trace_of,
     words,
@@ -32,7 +32,8 @@ def picture_of(report: Report) -> Picture:
     if report.verdict != "verified":
         title += f" [{report.code}]"
     if trace is None:
-        said = provenance_line(facts_of(report)) if facts_of(report) else "not reached"
+        facts = report.facts(STEP)
+        said = provenance_line(facts) if facts else "not reached"
         lines = (title, f"provenance: {said}", "no chain of steps was judged")
         kind: Kind = "release" if report.verdict == "verified" else "failed"
         return Picture(

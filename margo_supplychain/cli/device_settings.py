@@ -181,9 +181,12 @@ def render_start(repository: str, policies: Sequence[str]) -> str:
         "# `device init` only appends.\n"
         f"{repository}\n"
         "# The most specific pattern decides; a tie, or no match, denies.\n"
-        '#   require               "signed", "closure-complete" (every image pinned)\n'
+        '#   require               "signed", "closure-complete" (every image pinned),\n'
+        '#                         "provenance" (made by a layout of the publisher)\n'
         '#   max-age               of the timestamp, such as "7d"\n'
         "#   allow-simple-profile  true takes repositories without delegations\n"
+        "# More about how releases are made, and what is said of them:\n"
+        "# docs/reference/formats.md\n"
         f"{''.join(policies)}"
     )
 

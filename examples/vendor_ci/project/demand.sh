@@ -19,6 +19,8 @@ if [ ! -f layout.toml ]; then
     exit
 fi
 [ -f layout.json ] || margo-supplychain layout build layout.toml
+# A desk remembers: whatever the registry shows, nothing is signed on top of an old state.
+[ ! -d .margo-supplychain/state ] || set -- --state .margo-supplychain/state "$@"
 margo-supplychain layout sign layout.json --key offline.key --yes "$@" # read above
 for application in apps/*/; do
     margo-supplychain app policy "acme/$(basename "$application")" \
