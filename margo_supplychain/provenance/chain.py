@@ -203,9 +203,9 @@ def _agreed(
         found, differing = agreement([(one.digest, link) for one, link in good])
         if found is not None:
             made[step.name] = found
+        again = sum(len(one.signers) for one, _ in good) > len(signers)
         # check 4.99: who did the same step says the same
         if differing is not None:
-            again = sum(len(one.signers) for one, _ in good) > len(signers)
             findings.append(_disagree(step, differing, again=again))
         proofs.append(
             StepProof(
