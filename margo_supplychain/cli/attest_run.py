@@ -6,6 +6,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from margo_supplychain.authoring.recording.kept import keep
 from margo_supplychain.authoring.recording.links import SUFFIX, Step, check_step
 from margo_supplychain.authoring.recording.steps import Wishes, attest, check_output
@@ -33,7 +35,8 @@ def attest_step(
     **options: Any,
 ) -> Result:
     """Record a step, running its command if there is one, and write its link."""
-    step, wishes = _step(options), _wishes(command, options)
+    step = _step(options)
+    wishes = _wishes(command, options)._replace(private=_private_files(key))
     with keyring_of(invocation, pin) as keyring:
         # The key opens before the command runs: somebody may have to type.
         signer = keyring.open(key)
@@ -82,6 +85,16 @@ def _wishes(command: tuple[str, ...], options: Mapping[str, Any]) -> Wishes:
         variables=options["variables"],
         release=None if release is None else Path(release),
     )
+
+
+def _private_files(key: str) -> tuple[Path, ...]:
+    """Return the key and the files that open it, as they were typed."""
+    from margo_supplychain.signing.keyring import is_file, path_of
+
+    given = click.get_current_context().params
+    answers = [*given["passphrase_files"], *given["pin_files"]]
+    files = [Path(one.rpartition("=")[2]) for one in answers]
+    return (path_of(key), *files) if is_file(key) else tuple(files)
 
 
 def _lines(

@@ -238,6 +238,18 @@ def test_secrets_of_the_environment(pipeline: Pipeline) -> None:
     )
 
 
+def test_the_digest_of_a_passphrase(pipeline: Pipeline) -> None:
+    """A job records its whole directory; Mallory tries words until the digest fits."""
+    secret = pipeline.place / "passphrase"
+    secret.write_text("correct horse")
+    pipeline.step = pipeline.step._replace(materials=(".",))
+    pipeline.refuses(
+        FormatError,
+        r"^passphrase is a secret of this command, and its digest would become public",
+        private=(secret,),
+    )
+
+
 def test_a_link_takes_the_place_of_another(pipeline: Pipeline) -> None:
     """A second job of the same step must not replace what the first one signed."""
     (pipeline.place / "dist" / "web").write_bytes(b"evil")

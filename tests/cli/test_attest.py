@@ -288,6 +288,17 @@ def test_the_command_can_be_left_out(step: Step) -> None:
     assert step.link["command"] == []
 
 
+@pytest.mark.parametrize("name", ["passphrase", "ci.key"])
+def test_secrets_of_the_command_are_not_recorded(step: Step, name: str) -> None:
+    ran = step.record("--materials", name)
+    assert ran.status == 2
+    assert f"error: {name} is a secret of this command, and its digest would" in ran.err
+    assert f"--exclude {name}" in ran.err
+    assert step.run("--products", name).status == 2
+    assert step.files == []
+    assert step.record("--materials", "ci.pub").status == 0
+
+
 # --- git and releases ----------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ import time
 from bisect import bisect
 from contextlib import ExitStack, suppress
 from itertools import accumulate, pairwise
-from typing import IO, TYPE_CHECKING, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from margo_supplychain.authoring.recording import hashing
 from margo_supplychain.authoring.recording.exclusions import Exclusions
@@ -199,15 +199,11 @@ class _Process:
     def __init__(self, files: Sequence[tuple[str, Identity]], base: Path) -> None:
         self._count = len(files)
         self._process: subprocess.Popen[bytes] | None = None
-        with tempfile.TemporaryFile() as question:
+        with suppress(OSError), tempfile.TemporaryFile() as question:
             question.write(
                 hashing.question((os.fsencode(path), one) for path, one in files)
             )
             question.seek(0)
-            self._start(question, base)
-
-    def _start(self, question: IO[bytes], base: Path) -> None:
-        with suppress(OSError):
             # Isolated: neither the environment nor the directory says what it imports.
             self._process = subprocess.Popen(  # noqa: S603 - this interpreter, our file
                 [sys.executable, "-I", "-S", hashing.__file__],

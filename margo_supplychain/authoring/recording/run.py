@@ -16,6 +16,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, final
@@ -59,20 +60,30 @@ class Ran(NamedTuple):
     stderr: Stream | None = None
 
 
-def run_command(command: Sequence[str], *, keep_streams: bool, output: int = 2) -> Ran:
+def run_command(
+    command: Sequence[str],
+    *,
+    keep_streams: bool,
+    label: str | None = None,
+    output: int | None = None,
+) -> Ran:
     """Run a command to its end, which has to be a success.
 
     Args:
         command: program and arguments; no shell reads them.
         keep_streams: also return what it prints.
-        output: an open descriptor; both streams go there.
+        label: what errors call it, if the command itself should not be shown.
+        output: an open descriptor, in place of standard error; both streams go there.
 
     Raises:
         CommandFailedError: it can't be started, ends with another status than 0 or by
             a signal, or leaves a process behind that holds its streams.
         KeyboardInterrupt: it was interrupted, or somebody asked this process to end.
     """
-    name = shown(shlex.join(command))
+    name = shown(shlex.join(command) if label is None else label)
+    if output is None:
+        # Where the process was started without one, 2 is the number of any file.
+        output = subprocess.DEVNULL if sys.__stderr__ is None else 2
     pipe = subprocess.PIPE if keep_streams else output
     with _forwarded() as asked:
         try:

@@ -12,6 +12,7 @@ Example:
 from __future__ import annotations
 
 import os
+import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
 from margo_supplychain.authoring.recording import links
@@ -46,6 +47,7 @@ class Wishes(NamedTuple):
         variables: names of variables of the environment that it holds.
         release: what a build left; its manifests are products under fixed names. Read
             after the command, which may make it.
+        private: files whose digests must not become public: keys and passphrases.
     """
 
     command: tuple[str, ...] = ()
@@ -53,6 +55,7 @@ class Wishes(NamedTuple):
     keep_streams: bool = False
     variables: tuple[str, ...] = ()
     release: Path | None = None
+    private: tuple[Path, ...] = ()
 
 
 class Attested(NamedTuple):
@@ -94,11 +97,17 @@ def attest(
     check_command(said, secrets)
     chosen = variables(wishes.variables, environment)
     before = links.record_materials(step)
+    _check_private(step, wishes, before.artifacts)
     ran = None
     if wishes.command:
-        ran = run_command(wishes.command, keep_streams=wishes.keep_streams)
+        ran = run_command(
+            wishes.command,
+            keep_streams=wishes.keep_streams,
+            label=without_secrets(shlex.join(wishes.command), secrets),
+        )
         ran = _without(ran, secrets)
     after = links.record_products(step)
+    _check_private(step, wishes, after.artifacts)
     materials, products = before.artifacts, after.artifacts
     if wishes.release is not None:
         from margo_supplychain.authoring.release import Release
@@ -142,6 +151,20 @@ def check_output(step: Step, file: Path) -> None:
                 where=path,
                 hint="--output names another directory, or --exclude "
                 f"'*{links.SUFFIX}' leaves links out",
+            )
+
+
+def _check_private(step: Step, wishes: Wishes, found: links.Artifacts) -> None:
+    """Refuse what a dictionary would open: the public digest of a passphrase."""
+    base = f"{os.path.realpath(step.base)}/"
+    for path in wishes.private:
+        name = os.path.realpath(path).removeprefix(base)
+        if name in found:
+            raise FormatError(
+                f"{shown(name)} is a secret of this command, and its digest would "
+                "become public",
+                where=name,
+                hint=f"keep it elsewhere, or leave it out: --exclude {name}",
             )
 
 

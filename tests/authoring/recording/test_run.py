@@ -34,7 +34,8 @@ def test_what_it_prints_is_passed_on_and_kept(tmp_path: Path) -> None:
             output=file.fileno(),
         )
     assert ran == Ran(0, Stream("out\n", 0), Stream("err\n", 0))
-    assert sorted((tmp_path / "out").read_text().split()) == ["err", "out"]
+    together = (tmp_path / "out").read_text().replace("\n", "")
+    assert together in {"outerr", "errout"}
 
 
 def test_only_the_beginning_is_kept(tmp_path: Path) -> None:
@@ -54,6 +55,20 @@ def test_nobody_has_to_read_it(tmp_path: Path) -> None:
     finally:
         os.close(writer)
     assert ran.stdout == Stream("out\n", 0)
+
+
+def test_without_a_standard_error_nothing_is_written_to_its_number(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "__stderr__", None)
+    for keep in (False, True):
+        run_command(python("print('out')"), keep_streams=keep)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_should_not_be_shown_has_another_name() -> None:
+    with pytest.raises(CommandFailedError, match=r"^a label ended with exit status 1$"):
+        run_command(python("raise SystemExit(1)"), keep_streams=False, label="a label")
 
 
 @pytest.mark.parametrize(
