@@ -5,7 +5,7 @@ itself is fetched for the one that is chosen.
 
 Example:
     >>> ReleaseEntry.parse({"artifact": f"sha256:{'0' * 64}", "profiles": []}, "x")
-    ReleaseEntry(artifact=..., profiles=(), withdrawn=None)
+    ReleaseEntry(artifact=..., profiles=(), withdrawn=None, summaries=())
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from margo_supplychain.formats.record import AttestationReference
 from margo_supplychain.verify import proof
 from margo_supplychain.verify.case import Envelopes
 from margo_supplychain.verify.limits import Limits
-from tests.verify.proving import ANY, PROVEN, PUMP, Yard
+from tests.verify.proving import ANY, PROVEN, PUMP, Yard, demand, signer
 from tests.world.provenance import LINK, Document, envelope, keyid, layout, link, linked
 from tests.world.repository import key
 
@@ -146,10 +146,19 @@ def test_simple_proves_nothing(tmp_path: Path) -> None:
     assert yard.facts() == {"provenance": "none"}
     yard.device.policy = PROVEN + allowed
     refused(yard, "keys-not-disjoint", "targets and targets share a key")
-    yard.policy(provenance="required")
-    yard.serve()
-    with pytest.raises(PolicyError, match="of the profile simple"):
-        yard.verify()
+    asking: list[dict[str, Any]] = [
+        {"provenance": "required"},
+        {
+            "provenance": "none",
+            "attestations": (demand(),),
+            "keys": (signer("attester"),),
+        },
+    ]
+    for policy in asking:
+        yard.policy(**policy)
+        yard.serve()
+        with pytest.raises(PolicyError, match="of the profile simple"):
+            yard.verify()
 
 
 # --- the layout ----------------------------------------------------------------------
