@@ -35,15 +35,9 @@ def require_known_layout(record: ReleaseRecord, policy: PublisherPolicy) -> None
 
     Raises:
         RefusedError: the policy names no such layout, or another one for it, or it
-            demands one; or its attestations are more than devices read.
+            demands one.
     """
     what = f"the record of {record.name} {record.version}"
-    size = sum(one.size for one in record.attestations)
-    if size > LIMITS.attestations:
-        raise RefusedError(
-            f"{what} names attestations of {size} bytes, more than the "
-            f"{LIMITS.attestations} that devices read"
-        )
     if record.layout is None:
         if policy.provenance == "required":
             raise RefusedError(
@@ -80,7 +74,7 @@ def prove_submitted(
     Raises:
         ProvenanceError, AttestationError: a release does not prove what its publisher
             demands; nothing of it is kept.
-        RefusedError: an envelope is nowhere.
+        RefusedError: an envelope is nowhere, or they are more than devices read.
         FetchError: one can't be read.
     """
     brought = {what.digest for what in submission.content}
@@ -95,9 +89,10 @@ def prove_submitted(
             prove_release(walk, held, one.record.name, one.record.version)
         if keep is not None and found:
             keep(found)
-    found = _read(judged.summaries, brought, submission, place)
-    if keep is not None and found:
-        keep(found)
+    for what in judged.summaries:
+        found = _read([what], brought, submission, place)
+        if keep is not None and found:
+            keep(found)
 
 
 def _read(
@@ -108,7 +103,15 @@ def _read(
 ) -> dict[Digest, tuple[Descriptor, bytes]]:
     """Return those envelopes that come along, if all the others are here."""
     found = {}
+    left = LIMITS.attestations
     for what in named:
+        left -= what.size
+        if left < 0:
+            raise RefusedError(
+                "the attestations of one release have more than the "
+                f"{LIMITS.attestations} bytes that devices read",
+                hint="hand it in without those that no policy asks for",
+            )
         if what.digest in brought:
             found[what.digest] = (what, read_envelope(submission.source, what))
         elif not place.keeps(what):

@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, final
 
 from margo_supplychain import threshold
+from margo_supplychain.authoring.attestations import describe as described
 from margo_supplychain.authoring.delegator_fields import CUT_OFF, LEFT, known_left
 from margo_supplychain.authoring.holders import HOLDERS, NOBODY, known_holders
 from margo_supplychain.authoring.state import LIMITS
@@ -28,6 +29,7 @@ from margo_supplychain.errors import FormatError, KeyFormatError, SupplyChainErr
 from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.plain_text import plain, quoted
 from margo_supplychain.formats.publisher_policy import PublisherPolicy
+from margo_supplychain.formats.record import ReleaseRecord
 from margo_supplychain.formats.release_entry import ReleaseEntry
 
 if TYPE_CHECKING:
@@ -264,7 +266,22 @@ class _Comparing:
         if entry is None:
             return Row(self._kind, f"{what}: {_digest(file)}{more}")
         mark = "" if entry.withdrawn is None else f", {_mark(entry)}"
-        return Row(self._kind, f"{what}: {entry.artifact}{mark}{more}")
+        proven = self._proven(file, path)
+        return Row(self._kind, f"{what}: {entry.artifact}{proven}{mark}{more}")
+
+    def _proven(self, file: TargetFile, path: str) -> str:
+        """Return what a new release says that it was made by, as its record has it."""
+        data = self._files.get(path, b"")
+        if file.hashes.get("sha256") != Digest.of(data).hex:
+            return ""
+        try:
+            record = ReleaseRecord.parse(data)
+        except FormatError:
+            return ""
+        said = [] if record.layout is None else [f"by layout {record.layout}"]
+        if record.attestations:
+            said.append(f"with {plain(described(record.attestations))}")
+        return _bounded("".join(f", {one}" for one in said))
 
     def _changed_target(
         self, path: str, old: TargetFile, new: TargetFile
@@ -284,6 +301,11 @@ class _Comparing:
                 yield Row(CHANGED, f"{what}: withdrawn no more (was {_mark(was)})")
             else:
                 yield Row(CHANGED, f"{what}: {_mark(entry)}")
+        if was.summaries != entry.summaries:
+            text = f"summaries {_pins(entry)} (was {_pins(was)})"
+            yield Row(CHANGED, f"{what}: {text}")
+            if old.hashes == new.hashes:
+                return
         if (was.artifact, was.withdrawn) == (entry.artifact, entry.withdrawn):
             yield Row(
                 CHANGED, f"{what}: its record is {_digest(new)} (was {_digest(old)})"
@@ -427,6 +449,10 @@ def _entry(file: TargetFile, path: str) -> ReleaseEntry | None:
         return ReleaseEntry.parse(file.custom, path)
     except FormatError:
         return None
+
+
+def _pins(entry: ReleaseEntry) -> str:
+    return ", ".join(str(one.digest) for one in entry.summaries) or _NONE
 
 
 def _mark(entry: ReleaseEntry) -> str:

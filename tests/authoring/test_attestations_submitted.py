@@ -82,6 +82,9 @@ def record_of(market: Market, version: str) -> Any:
 
 def test_a_layout_and_releases_by_it(market: Proven) -> None:
     name = market.hand_in_proven("1.1.0")
+    shown = preview(market.repository, market.inbox, clock=market.clock)
+    (row,) = shown.taken[0].changes[0].rows
+    assert row.text.endswith(", by layout 1, with links of build, package, test")
     with market.inbox.read(name) as handed:
         types = {one.media_type for one in handed.content}
         assert ATTESTATION in types
@@ -135,6 +138,11 @@ def test_a_summary_for_what_is_published(market: Proven) -> None:
     made = market.release("1.1.0", name=PUMP)
     with market.submit("acme-ci") as edit:
         assert edit.add_release(made, attestations=[data])
+    shown = preview(market.repository, market.inbox, clock=market.clock)
+    (row,) = shown.taken[0].changes[0].rows
+    assert row.text == (
+        f"release acme/pump 1.1.0: summaries {Digest.of(data)} (was none)"
+    )
     assert taken(market.accept()) == ["acme"]
     assert blob_path(market.trust, Digest.of(data)).read_bytes() == data
     with market.repository.edit((), clock=market.clock) as edit:
@@ -187,7 +195,7 @@ def test_attestations_beyond_what_devices_read(
         "margo_supplychain.authoring.acceptance_provenance.LIMITS",
         Limits(attestations=100),
     )
-    refused(market, "names attestations of ")
+    refused(market, "of one release have more than the 100 bytes")
 
 
 def test_a_withdrawn_release_brings_nothing(market: Proven) -> None:
