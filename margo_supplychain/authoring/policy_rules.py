@@ -72,9 +72,9 @@ def _layouts(
         now = standing.get(rule.number)
         if now is None:
             if rule.number not in needless:
+                made = versions(rule.artifacts, listed) or "what was made by it"
                 yield (
-                    f"layout {rule.number} of {name} is dropped: devices refuse what "
-                    "was made by it"
+                    f"layout {rule.number} of {name} is dropped: devices refuse {made}"
                 )
             continue
         lost = [one for one in rule.artifacts if one not in now.artifacts]

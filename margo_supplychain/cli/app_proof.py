@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.digests import Digest
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.pins import Pin
-    from margo_supplychain.formats.publisher_policy import PublisherPolicy
+    from margo_supplychain.formats.publisher_policy import LayoutRule, PublisherPolicy
     from margo_supplychain.formats.versions import Version
     from margo_supplychain.signing.keyring import Keyring
 
@@ -79,6 +79,7 @@ class ProofChanges:
     layout: str | None = None
     serves: Pin | None = None
     layout_expires: Sequence[str] = ()
+    drop_layouts: Sequence[int] = ()
     attestations: Sequence[str] = ()
     attestation_threshold: int | None = None
     builders: Sequence[str] = ()
@@ -187,7 +188,7 @@ class ProofChanges:
         Raises:
             RefusedError: what is not there, or would mean nothing.
         """
-        policy = self._expires(policy)
+        policy = self._dropped(self._expires(policy))
         policy = self._statements(policy, given)
         policy = self._summary(policy, given)
         used = {keyid for rule in policy.attestations for keyid in rule.keyids}
@@ -207,13 +208,7 @@ class ProofChanges:
                         f"--layout-expires {text!r:.80} is not N=DATE"
                     )
                 continue
-            number = int(found[1])
-            rule = policy.layout(number)
-            if rule is None:
-                known = ", ".join(str(one.number) for one in policy.layouts) or "none"
-                raise RefusedError(
-                    f"there is no layout {number}", hint=f"its layouts are {known}"
-                )
+            rule = _listed(policy, int(found[1]))
             end = None if found[2] == NONE else _moment(found[2])
             changed = tuple(
                 replace(one, expires=end) if one is rule else one
@@ -221,6 +216,11 @@ class ProofChanges:
             )
             policy = replace(policy, layouts=changed)
         return policy
+
+    def _dropped(self, policy: PublisherPolicy) -> PublisherPolicy:
+        gone = {_listed(policy, number).number for number in self.drop_layouts}
+        kept = tuple(one for one in policy.layouts if one.number not in gone)
+        return replace(policy, layouts=kept)
 
     def _statements(self, policy: PublisherPolicy, given: GivenKeys) -> PublisherPolicy:
         from margo_supplychain.formats.attestation_rules import AttestationRule
@@ -297,6 +297,21 @@ class ProofChanges:
                 if self.survivors or keyid not in revoked:
                     revoked[keyid] = RevokedFunctionary(key=keyid, survivors=survivors)
         return replace(policy, revoked_functionaries=tuple(revoked.values()))
+
+
+def _listed(policy: PublisherPolicy, number: int) -> LayoutRule:
+    """Return what a policy says of a layout.
+
+    Raises:
+        RefusedError: nothing.
+    """
+    rule = policy.layout(number)
+    if rule is None:
+        known = ", ".join(str(one.number) for one in policy.layouts) or "none"
+        raise RefusedError(
+            f"there is no layout {number}", hint=f"its layouts are {known}"
+        )
+    return rule
 
 
 def _ids(text: str, functionaries: Mapping[str, Key]) -> tuple[str, ...]:
@@ -385,6 +400,14 @@ _OPTIONS: Final = (
         multiple=True,
         metavar="[N=]DATE",
         help="When layout N, or the one given here, ends; N=none: as its file says.",
+    ),
+    click.option(
+        "--drop-layout",
+        "drop_layouts",
+        type=click.IntRange(min=1),
+        multiple=True,
+        metavar="N",
+        help="A layout that serves nothing any more: devices refuse what it made.",
     ),
     click.option(
         "--attestation",

@@ -419,6 +419,9 @@ def test_what_a_change_loosens_is_said() -> None:
     none, dropped = said(demanding, replace(demanding, layouts=(past,)))
     assert "no layout is current: no new release can be published" in none
     assert "layout 1 of acme/pump-monitor is dropped: devices refuse what" in dropped
+    (text,) = said(demanding, replace(demanding, layouts=(one,)))
+    assert text.startswith("layout 2 of acme/pump-monitor is dropped: devices refuse ")
+    assert digest.short in text
     less = replace(past, artifacts=(digest,))
     (text,) = said(demanding, replace(demanding, layouts=(one, less)))
     assert "layout 2 of acme/pump-monitor no longer serves" in text

@@ -44,6 +44,8 @@ def test_add_with_demands(vendor: Vendor) -> None:
         *("--provenance", "required", "--minimum-version", "1.2.0"),
     )
     policy = document["result"]["policy"]
+    (warning,) = document["result"]["warnings"]
+    assert warning.startswith(f"provenance of {NAME} is required, and no layout is cu")
     assert (policy["provenance"], policy["minimumVersion"]) == ("required", "1.2.0")
     vendor.build()
     ran = vendor.sign("release", "publish", "dist")

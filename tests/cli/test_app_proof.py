@@ -139,6 +139,19 @@ def test_a_superseded_layout_is_said_aloud(vendor: Vendor) -> None:
     assert "  layout 2  serves ^1.5\n" in ran.out
 
 
+def test_a_layout_is_dropped_and_comes_back_under_its_number(vendor: Vendor) -> None:
+    given = ("--layout", "layout.json", "--serves", "^1.0")
+    policy(vendor, *given)
+    ran = vendor.must("app", "policy", NAME, "--drop-layout", "1")
+    assert ran.err == (
+        f"note: layout 1 of {NAME} is dropped: devices refuse what was made by it\n"
+    )
+    assert "layout" not in ran.out
+    refused(vendor, "there is no layout 1", "--drop-layout", "1")
+    (rule,) = policy(vendor, *given)["layouts"]
+    assert rule["number"] == 1
+
+
 def test_layouts_that_are_refused(vendor: Vendor) -> None:
     both = "--layout and --serves go together: which versions are made by it?"
     refused(vendor, both, "--layout", "layout.json")
