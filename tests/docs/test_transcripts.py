@@ -64,6 +64,7 @@ def test_a_block_that_begins_with_output_is_refused() -> None:
     [
         ([], []),
         (["key id 4f1a09c2e77b"], ["key id 9c02ab18d4f0"]),
+        (["a.4f1a09c2.link.dsse.json"], ["a.9c02ab18.link.dsse.json"]),
         (["until 2026-11-25"], ["until 2031-01-01"]),
         (["in 4 days"], ["in 3 days"]),
         (["good for 3 d 21 h"], ["good for 23 h"]),

@@ -51,6 +51,7 @@ _RULES: Final = (
     (re.compile(r"\b[0-9a-f]{16}\b"), "<16 hex>"),
     (re.compile(r"\b[0-9a-f]{12}\b"), "<12 hex>"),
     (re.compile(r"\b[0-9a-f]{4}…[0-9a-f]{4}\b"), "<hex>"),
+    (re.compile(r"(?<=\.)[0-9a-f]{8}(?=\.(link\.)?dsse\.json)"), "<8 hex>"),
     (re.compile(r"\b[0-9.]+ (B|kB|MB|GB)\b"), "<size>"),
     (re.compile(r"\b(in )?[0-9]+ (s|min|h|d|days?)\b( [0-9]+ h)?( ago)?"), "<span>"),
     (re.compile(r"\bjust now\b"), "<span>"),
