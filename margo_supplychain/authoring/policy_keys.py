@@ -13,7 +13,7 @@ from margo_supplychain import threshold
 from margo_supplychain.errors import RefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from margo_supplychain.authoring.work import Work
     from margo_supplychain.formats.names import ReleaseName
@@ -79,18 +79,57 @@ def check_policy_keys(
         for one in new.keys
         if one.keyid not in known
     }
+    return [
+        *_check_summary_keys(work, name, old, new, online),
+        *_statement_keys(new, added, online),
+    ]
+
+
+def _check_summary_keys(
+    work: Work,
+    name: ReleaseName,
+    old: PublisherPolicy | None,
+    new: PublisherPolicy,
+    online: frozenset[str],
+) -> list[str]:
+    """Return what is to be said of those who vouch for releases from now on.
+
+    Raises:
+        RefusedError: an online key would.
+    """
     # A key that signed statements before may have become one that vouches.
     before = () if old is None or old.summary is None else old.summary.keyids
-    keys = {one.keyid: one for one in new.keys}
-    for keyid in () if new.summary is None else new.summary.keyids:
-        if keyid in before:
-            continue
-        if threshold.material(keys[keyid].to_key()) in online:
+    vouching = () if new.summary is None else new.summary.keyids
+    materials = {
+        one.keyid: threshold.material(one.to_key())
+        for one in new.keys
+        if one.keyid in vouching and one.keyid not in before
+    }
+    for keyid, material in materials.items():
+        if material in online:
             raise RefusedError(
                 f"key {keyid[:12]} is an online key of this repository: its summaries "
                 "would stand for a chain that it could not prove",
                 hint="let a verifier with a key of its own sign summaries",
             )
+    if not materials:
+        return []
+    from margo_supplychain.authoring.policy_layouts import functionaries_of
+
+    known = {
+        threshold.material(key) for key in functionaries_of(work, name, new).values()
+    }
+    return [
+        f"key {keyid[:12]} is a functionary and signs summaries, which stand for the "
+        "whole chain: whoever steals it needs no other"
+        for keyid, material in materials.items()
+        if material in known
+    ]
+
+
+def _statement_keys(
+    new: PublisherPolicy, added: Mapping[str, str], online: frozenset[str]
+) -> list[str]:
     return [
         f"key {keyid[:12]} that signs {rule.type} is an online key of this repository: "
         "whoever steals it can release and say that, too"

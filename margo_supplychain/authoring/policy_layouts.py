@@ -84,24 +84,40 @@ def add_layout(
 def layout_of(work: Work, name: ReleaseName, number: int) -> bytes:
     """Return a listed layout's envelope; see `Edit.layout`."""
     policy = work.require_policy(name)
-    path = name.layout_path(number)
-    file = work.changes.view(work.offline(name)).targets.get(path)
-    rule = policy.layout(number)
-    if file is None or rule is None:
+    if policy.layout(number) is None:
         known = ", ".join(str(one.number) for one in policy.layouts) or "none"
         raise RefusedError(
             f"{name} has no layout {number}",
             hint=f"layouts of {name}: {known}",
+        )
+    return _read(work, name, number)
+
+
+def _read(work: Work, name: ReleaseName, number: int) -> bytes:
+    path = name.layout_path(number)
+    file = work.changes.view(work.offline(name)).targets.get(path)
+    if file is None:
+        raise RefusedError(
+            f"{work.offline(name)} does not list layout {number} of {name}",
+            hint="list it again, from a backup: app policy --layout FILE --serves "
+            "RANGE",
         )
     return work.read(path, file, limit=LIMITS.layout)
 
 
 def functionaries(work: Work, name: ReleaseName) -> Mapping[str, Key]:
     """Return the keys of all functionaries; see `Edit.functionaries`."""
+    return functionaries_of(work, name, work.require_policy(name))
+
+
+def functionaries_of(
+    work: Work, name: ReleaseName, policy: PublisherPolicy
+) -> Mapping[str, Key]:
+    """Return the keys of all functionaries of a policy's layouts, by key id."""
     found: dict[str, Key] = {}
-    for rule in work.require_policy(name).layouts:
+    for rule in policy.layouts:
         try:
-            data = layout_of(work, name, rule.number)
+            data = _read(work, name, rule.number)
             file = layouts.LayoutFile.parse(data, what=f"layout {rule.number}")
         except SupplyChainError as why:  # a functionary of another is revoked, even so
             work.warnings.append(f"layout {rule.number} of {name} can't be read: {why}")

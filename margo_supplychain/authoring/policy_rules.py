@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.publisher_policy import PublisherPolicy
     from margo_supplychain.verify.resolve import Candidate
 
-_MANY = 5  # names in one line
+_MANY = 20  # names in one line: whoever signs should see each release that stays
 
 
 def changes_said(

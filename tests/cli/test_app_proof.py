@@ -291,6 +291,18 @@ def test_summaries_are_allowed(vendor: Vendor) -> None:
     assert "keys" not in found
 
 
+def test_a_functionary_that_vouches_is_said_aloud(vendor: Vendor) -> None:
+    given = ("--summary-key", "tester.pub", "--summary-max-age", "30d")
+    ran = vendor.must("app", "policy", NAME, *given)
+    assert ran.err == ""
+    vendor.must("app", "policy", NAME, "--summary-key", "none")
+    policy(vendor, "--layout", "layout.json", "--serves", "^1.0")
+    ran = vendor.must("app", "policy", NAME, *given)
+    assert "is a functionary and signs summaries, which stand for the whole" in ran.err
+    ran = vendor.must("app", "policy", NAME, "--summary-max-age", "7d")
+    assert ran.err == ""
+
+
 def test_summaries_that_are_refused(vendor: Vendor) -> None:
     need = "summaries need --summary-key and --summary-max-age: who vouches"
     refused(vendor, need, "--summary-key", "tester.pub")
