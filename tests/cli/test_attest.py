@@ -17,6 +17,7 @@ from margo_supplychain.formats.release_products import release_products
 from tests.cli.attesting import Step, python
 from tests.cli.running import Terminal, environment, run, validate
 from tests.cli.vendor import Vendor
+from tests.softhsm import soft_token
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -404,3 +405,18 @@ def test_signals_reach_the_command_and_nothing_is_left(
 def test_help_says_what_a_failing_command_ends_with() -> None:
     ran = run("attest", "run", "--help")
     assert "or the command failed: no link is written" in ran.out
+
+
+def test_a_key_in_a_token_signs(step: Step, place: Path) -> None:
+    with soft_token(place, "ci") as token:
+        pin = ("--pin-file", str(token.pin_file))
+        made = run(
+            *("key", "generate", "--uri", token.uri("build"), "--out", "token.pub"),
+            *pin,
+        )
+        assert made.status == 0, made.err
+        for key in (token.uri("build"), "token.pub"):
+            ran = step.run("--key", key, *pin)
+            assert ran.status == 0, ran.err
+    assert len(step.files) == 1
+    assert step.link["products"] == {"dist/out": digest("made")}

@@ -105,20 +105,20 @@ class Scanner:
         Raises:
             FormatError: it lies elsewhere.
         """
-        steps = path.split("/")
+        rest = path
         for base in (self._typed, self._base):
             if f"{path}/".startswith(base):
-                steps = path[len(base) :].split("/")
+                rest = path[len(base) :]
                 break
-        else:
-            if path.startswith("/") or ".." in steps:
-                raise FormatError(
-                    f"{shown(path)} does not lie below {shown(self._base)}",
-                    where=path,
-                    hint="run the command where all that it records lies below, and "
-                    "name paths from there, without ..",
-                )
-        return "/".join(one for one in steps if one not in {"", "."})
+        steps = [one for one in rest.split("/") if one not in {"", "."}]
+        if rest.startswith("/") or ".." in steps:
+            raise FormatError(
+                f"{shown(path)} does not lie below {shown(self._base)}",
+                where=path,
+                hint="run the command where all that it records lies below, and name "
+                "paths from there, without ..",
+            )
+        return "/".join(steps)
 
     def _given(self, path: str) -> None:
         name = self.name_of(path)

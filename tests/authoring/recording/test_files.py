@@ -152,11 +152,16 @@ def test_a_base_behind_a_link(tmp_path: Path) -> None:
     assert names(base, str(tmp_path / "real" / "src")) == ["src/a"]
 
 
-@pytest.mark.parametrize("path", ["../x", "/etc/hostname", "src/../../x", "src/.."])
+@pytest.mark.parametrize(
+    "path",
+    ["../x", "/etc/hostname", "src/../../x", "src/..", "{}/src/../../x", "{}-not/x"],
+)
 def test_paths_that_lie_elsewhere(tmp_path: Path, path: str) -> None:
-    write(tmp_path, "src/a")
+    base = tmp_path / "work"
+    for name in ("work/src/a", "x", "work-not/x"):
+        write(tmp_path, name)
     with pytest.raises(FormatError, match="does not lie below"):
-        record_files([path], base=tmp_path)
+        record_files([path.format(base)], base=base)
 
 
 def test_paths_that_are_not_there(tmp_path: Path) -> None:
