@@ -16,10 +16,10 @@ links changes nothing. The steps of the plan (architecture, step 4):
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from margo_supplychain.formats.plain_text import quoted
-from margo_supplychain.formats.release_products import MANIFEST_PRODUCT
+from margo_supplychain.formats.release_products import COMPONENTS, MANIFEST_PRODUCT
 from margo_supplychain.formats.times import format_time
 from margo_supplychain.provenance import stricter
 from margo_supplychain.provenance.agreement import Difference, agreement
@@ -46,9 +46,6 @@ if TYPE_CHECKING:
     from margo_supplychain.provenance.layouts import Layout, LayoutStep
     from margo_supplychain.provenance.rules import ArtifactRule, Side
     from margo_supplychain.provenance.signed_links import Seen
-
-RESERVED: Final = "release/"
-"""Products of the release step below it are the release, and nothing else."""
 
 
 class LinkFile(NamedTuple):
@@ -339,7 +336,7 @@ def _other_release(
         )
     # check 4.100 (instead: extra = []): what the step made for a release is all in it
     extra = [
-        one for one in products if one.startswith(RESERVED) and one not in demanded
+        one for one in products if one.startswith(COMPONENTS) and one not in demanded
     ]
     if extra:
         name = min(extra)
@@ -348,7 +345,7 @@ def _other_release(
             f"step {step} made {quoted(name)}, which the release does not have",
             step=step,
             artifact=name,
-            found=f"{len(extra)} products below {RESERVED} that are not in the release",
+            found=f"{len(extra)} components that are not in the release",
             wanted="links that were recorded for exactly this release",
             stricter=stricter.RELEASE_PRODUCT,
         )

@@ -815,6 +815,10 @@ def test_a_component_that_was_not_made() -> None:
     found = only(pipe.ours())
     assert (found.reason, found.artifact) == ("release-product", name)
     assert "which the release does not have" in found.text
+    # What else lies there is the layout's business.
+    pipe.link("package")["products"].pop(name)
+    pipe.link("package")["products"]["release/notes.txt"] = digest("notes")
+    assert pipe.ours().findings == ()
 
 
 def test_a_release_by_sha512() -> None:
