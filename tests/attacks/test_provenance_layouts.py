@@ -29,6 +29,7 @@ from tests.world.provenance import (
     CLOSED,
     MANIFEST,
     envelope,
+    keyid,
     layout,
     linked,
     step,
@@ -451,6 +452,10 @@ def bare(change: str) -> Json:
         build["threshold"] = 2
     elif change == "threshold that is a truth":
         build["threshold"] = True
+    elif change == "one functionary twice":
+        twin = "ab" * 32
+        said["keys"][twin] = {**said["keys"][keyid("builder")], "keyid": twin}
+        build["pubkeys"].append(twin)
     elif change == "unknown functionary":
         build["pubkeys"] = ["ab" * 32]
     elif change == "no release step":
@@ -460,13 +465,13 @@ def bare(change: str) -> Json:
     elif change == "match from nowhere":
         found[2]["expected_materials"][0][-1] = "biuld"
     elif change == "one name twice":
-        found[1]["name"] = "build"
+        said["steps"].insert(1, {**build, "expected_products": [["ALLOW", "*"]]})
     elif change == "unknown rule":
         found[0]["expected_products"] = [["PERMIT", "*"]]
     elif change == "unknown field":
         said["rootcas"] = {"x": {}}
     elif change == "step outside":
-        found[1]["name"] = "../test"
+        found[1]["name"] = found[2]["expected_materials"][1][-1] = "../test"
     elif change == "no expiry":
         del said["expires"]
     elif change == "no layout":
@@ -483,6 +488,7 @@ def bare(change: str) -> Json:
         ("threshold below zero", "layout-threshold"),
         ("threshold above its keys", "layout-threshold"),
         ("threshold that is a truth", "layout-malformed"),
+        ("one functionary twice", "layout-threshold"),
         ("unknown functionary", "layout-malformed"),
         ("no release step", "layout-malformed"),
         ("two release steps", "layout-malformed"),
@@ -501,6 +507,14 @@ def test_layout_that_proves_nothing(tmp_path: Path, change: str, reason: str) ->
     plant.use_layout(bare(change))
     plant.publish(plant.run("1.1.0"))
     plant.refused(reason, "layout 1|step build")
+
+
+def test_payload_of_another_type_that_is_a_layout(tmp_path: Path) -> None:
+    """The offline key signed these words as something else than in-toto's."""
+    plant = running(tmp_path)
+    plant.use_layout(envelope(layout(), "acme", payload_type="application/json"))
+    plant.publish(plant.run("1.1.0"))
+    plant.refused("payload-type", "application/json")
 
 
 # --- T-236: keys that are not apart --------------------------------------------------

@@ -468,6 +468,17 @@ def test_release_step_without_a_component(tmp_path: Path) -> None:
         assert error.artifact == name
 
 
+def test_release_step_with_a_component_too_many(tmp_path: Path) -> None:
+    """The links are of a release with a component; the record leaves it out."""
+    plant = running(tmp_path)
+    run = plant.run("1.1.0")
+    name = "release/components/stack/web"
+    run.links["package"]["products"][name] = sha256("web")
+    plant.publish(run)
+    error = plant.refused("release-product", name)
+    assert error.artifact == name
+
+
 def test_signature_of_nobody(tmp_path: Path) -> None:
     """An envelope without any signature is not one that is signed by all."""
     plant = running(tmp_path)

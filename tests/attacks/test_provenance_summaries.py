@@ -15,13 +15,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from margo_supplychain.errors import AttestationError, ClockError, PolicyError
-from margo_supplychain.formats.attestation_rules import PolicyKey, SummaryRule
+from margo_supplychain.formats.attestation_rules import (
+    AttestationRule,
+    PolicyKey,
+    SummaryRule,
+)
 from margo_supplychain.formats.pins import Pin
 from margo_supplychain.formats.publisher_policy import RevokedFunctionary
 from margo_supplychain.formats.times import format_time
 from margo_supplychain.signing.keys import public_pem
 from tests.attacks.proven import NAME, PROVEN, PUMP, running
 from tests.world.provenance import (
+    CYCLONEDX,
     SLSA,
     STATEMENT,
     SUMMARY,
@@ -360,6 +365,31 @@ def test_summary_of_a_superseded_layout(tmp_path: Path) -> None:
     plant.policy(layouts=(replace(rule, range=only),))
     plant.serve()
     plant.refused("layout-not-for-release", "layout 1")
+
+
+def test_summary_without_a_statement_that_is_demanded(tmp_path: Path) -> None:
+    """The vendor demands an SBOM as well: the record names one, and the verifier has
+    seen it. Neither an older summary nor a record without one is enough."""
+    plant = small(tmp_path)
+    plant.policy(
+        keys=tuple(PolicyKey.of(key(one).public_key) for one in ("verifier", "ci")),
+        attestations=(AttestationRule(type=CYCLONEDX, keyids=(keyid("ci"),)),),
+    )
+    run = plant.run("1.2.0")
+    sbom = run.statement(CYCLONEDX, {"bomFormat": "CycloneDX"}, "ci")
+    documents = [*run.documents().values(), sbom]
+    record = plant.record(run, documents).to_bytes()
+    blind = said_of(plant, run, record=record)
+    plant.publish(run, documents, summaries=[envelope(blind, "verifier")])
+    plant.unattested("summary-binding", f"no statement of type {CYCLONEDX}")
+    seen = said_of(plant, run, record=record)
+    seen["predicate"]["inputAttestations"].append({"digest": sha256(sbom.data)})
+    plant.publish(run, documents, summaries=[envelope(seen, "verifier")])
+    plant.verified("1.2.0", "summary")
+
+    other = plant.run("1.3.0")
+    publish(plant, other)
+    plant.unattested("missing-attestation", CYCLONEDX)
 
 
 def test_tampered_summary(tmp_path: Path) -> None:
