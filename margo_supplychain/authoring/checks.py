@@ -4,7 +4,7 @@
     2  a device holds the state before the last edit, or the author's memory
     3  every publisher and application has its one role and its policy
     4  every listed release has its record, as its path and entry say, and the
-       attestations that these name; they prove what the publisher demands
+       attestations that these name; they prove what is demanded (`proof_look`)
     5  all content is there, and a device would take it; see `content_look`
 
 The rules are the device's own; what has expired is a problem and no reason to stop.
@@ -15,12 +15,10 @@ reinstates does, whether its mark is gone or not.
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Literal
 
 from margo_supplychain.authoring import rules
-from margo_supplychain.authoring.attested import envelope_problems, named_envelopes
 from margo_supplychain.authoring.delegator_fields import is_awaited, removed_roles
 from margo_supplychain.authoring.directory_place import PREVIOUS
 from margo_supplychain.authoring.duties import clock_ahead
@@ -30,7 +28,7 @@ from margo_supplychain.authoring.place_checks import (
     root_problems,
     tag_problems,
 )
-from margo_supplychain.authoring.rehearsal import prove_record
+from margo_supplychain.authoring.proof_look import ProofLook
 from margo_supplychain.authoring.roles import delegator_of
 from margo_supplychain.authoring.selection import EVERYTHING
 from margo_supplychain.authoring.settings import DIRECTORY
@@ -59,7 +57,7 @@ from margo_supplychain.verify.clock import StoppedClock
 from margo_supplychain.verify.memory import Memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from tuf.api.metadata import Root, Targets
@@ -261,10 +259,11 @@ class _Check(_Follower):
         self, walk: AuthorWalk, found: Sequence[tuple[ReleaseName, Chain]]
     ) -> None:
         """Look at every release: its record, its attestations and its content."""
-        releases = attestations = 0
+        releases = attestations = barred = 0
         can_look = self._begin_content({name.publisher for name, _ in found})
         for name, decided in found:
             policy = offline_role.publisher_policy(walk, decided, name, LIMITS)
+            look = ProofLook(walk, decided, policy, self._shelf)
             for record, one, is_needed in self._records(walk, name, decided):
                 releases += 1
                 if can_look and is_needed:
@@ -272,15 +271,18 @@ class _Check(_Follower):
                     for why in self._content.problems(record):
                         self._problem(why, f"{record.name} {record.version}")
                 self._at = 4
-                if is_needed:
-                    proof = partial(prove_record, walk, decided, policy)
-                    attestations += self._attestations(proof, record, one)
+                for why in look.problems(record, one) if is_needed else ():
+                    self._problem(why, f"{record.name} {record.version}")
                 # Records are read once, and there may be a hundred thousand.
                 walk.accepted_targets.clear()
+            attestations += look.envelopes
+            barred += look.barred
         facts = self._step(4)
         facts["releases"] = releases
         if attestations:
             facts["attestations"] = attestations
+        if barred:
+            facts["barred by later demands"] = barred
 
     def report(self) -> Report:
         """Return what was found."""
@@ -414,25 +416,6 @@ class _Check(_Follower):
                 continue
             is_usable = record.artifact.digest not in withdrawn
             yield record, one, is_usable and self._select.takes(name, one)
-
-    def _attestations(
-        self,
-        prove: Callable[[Source, Candidate, ReleaseRecord], object],
-        record: ReleaseRecord,
-        one: Candidate,
-    ) -> int:
-        """Look at what a release is attested by; return how many envelopes it names."""
-        where = f"{record.name} {record.version}"
-        named = named_envelopes(record, one.entry)
-        problems = list(envelope_problems(self._shelf, named))
-        for why in problems:
-            self._problem(why, where)
-        if not problems:
-            try:
-                prove(self._shelf, one, record)
-            except SupplyChainError as why:
-                self._problem(why, where)
-        return len(named)
 
     def _withdrawn(
         self, walk: AuthorWalk, name: ReleaseName, found: Chain

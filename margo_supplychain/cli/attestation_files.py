@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 ENDING: Final = ".dsse.json"
 MOST: Final = 1_000  # files, as a record names
+MAX_TOGETHER: Final = 256 << 20  # bytes, as devices read
 
 attestation_option = click.option(
     "--attestation",
@@ -37,6 +38,7 @@ def read_attestations(places: Sequence[str]) -> list[bytes]:
     from margo_supplychain.formats.dsse import MAX_ENVELOPE
 
     found: list[bytes] = []
+    left = MAX_TOGETHER
     for path in _files(places):
         if len(found) == MOST:
             raise FormatError(
@@ -44,6 +46,13 @@ def read_attestations(places: Sequence[str]) -> list[bytes]:
                 hint="a release has no more: leave out what no policy asks for",
             )
         data = read_named(path, limit=MAX_ENVELOPE, what="a signed attestation")
+        left -= len(data)
+        if left < 0:
+            raise FormatError(
+                f"--attestation names files of more than {MAX_TOGETHER} bytes together",
+                hint="devices read no more of one release: leave out what no policy "
+                "asks for",
+            )
         found.append(data)
     return found
 

@@ -27,6 +27,7 @@ from margo_supplychain.verify.policy import Policy
 from tests.authoring.proving import (
     ANY,
     allow_summaries,
+    demand,
     device_of,
     links_of,
     make_demanding,
@@ -388,8 +389,44 @@ def test_a_revoked_functionary_makes_no_more_releases(vendor: Vendor) -> None:
     assert vendor.files() == before
 
 
+def test_check_finds_a_layout_that_has_expired(vendor: Vendor) -> None:
+    publish_proven(vendor, "1.0.0")
+    vendor.clock.advance(days=364 * 2)
+    problems = vendor.repository.check(clock=vendor.clock).violations
+    assert "provenance" not in {one.rule for one in problems}
+    vendor.clock.advance(days=10)
+    problems = vendor.repository.check(clock=vendor.clock).violations
+    assert "provenance" in {one.rule for one in problems}
+
+
+def test_check_counts_what_later_demands_bar(tmp_path: Path) -> None:
+    """An older release is barred by its publisher's will, and that is no problem."""
+    vendor = Vendor(tmp_path)
+    vendor.create_with_pump()
+    vendor.publish("1.0.0")
+    with vendor.repository.edit(vendor.keys, clock=vendor.clock) as edit:
+        demand(edit)
+    # Devices have nothing to take.
+    (problem,) = vendor.repository.check(clock=vendor.clock).violations
+    assert "names no layout" in problem.text
+    publish_proven(vendor, "1.1.0")
+    report = vendor.repository.check(clock=vendor.clock)
+    assert report.violations == ()
+    assert report.steps[3].facts["barred by later demands"] == 1
+    # What proves nothing and is newer than all that does, is somebody's mistake.
+    with vendor.repository.edit(vendor.keys, clock=vendor.clock) as edit:
+        policy = edit.policy(PUMP)
+        assert policy is not None
+        edit.set_policy(PUMP, replace(policy, provenance="none"))
+    vendor.publish("1.2.0")
+    with vendor.repository.edit(vendor.keys, clock=vendor.clock) as edit:
+        edit.set_policy(PUMP, policy)
+    (problem,) = vendor.repository.check(clock=vendor.clock).violations
+    assert problem.text.startswith("acme/pump-monitor 1.2.0: ")
+
+
 def test_check_says_what_devices_refuse_by_now(vendor: Vendor) -> None:
-    """The layout's expiry, and whoever was revoked since, are found by a check."""
+    """Whoever was revoked since made all that there is."""
     publish_proven(vendor, "1.0.0")
     with vendor.repository.edit(vendor.keys, clock=vendor.clock) as edit:
         policy = edit.policy(PUMP)

@@ -166,10 +166,14 @@ def test_files_that_are_none(vendor: Vendor, monkeypatch: pytest.MonkeyPatch) ->
     ran = vendor.sign(*publish, "x.dsse.json")
     assert ran.status == 2
     assert "payload type" in ran.err
-    monkeypatch.setattr(attestation_files, "MOST", 2)
+    monkeypatch.setattr(attestation_files, "MAX_TOGETHER", 1_000)
     ran = vendor.sign(*publish, "links")
     assert ran.status == 2
-    assert "--attestation names more than 2 files" in ran.err
+    assert "names files of more than 1000 bytes together" in ran.err
+    monkeypatch.setattr(attestation_files, "MOST", 1)
+    ran = vendor.sign(*publish, "links")
+    assert ran.status == 2
+    assert "--attestation names more than 1 files" in ran.err
 
 
 def test_of_two_releases(vendor: Vendor) -> None:
