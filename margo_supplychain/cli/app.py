@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from margo_supplychain.cli import describe, signing_keys
-from margo_supplychain.cli.app_proof import proof_options
+from margo_supplychain.cli.app_proof_options import proof_options
 from margo_supplychain.cli.arguments import (
     ARTIFACT,
     ARTIFACT_OR_NONE,
