@@ -6,6 +6,7 @@ kinds have a lowest version above any bound, so two alternatives share a version
 if they share one of these.
 
 Example:
+    >>> from margo_supplychain.formats.npm_ranges import parse_range
     >>> overlap(parse_range("^1.2"), parse_range(">=1.9 <3"))
     Version('1.9.0')
 """

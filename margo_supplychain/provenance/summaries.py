@@ -9,6 +9,8 @@ those whose links counted, so that revoking one of them reaches older summaries.
 Pure: whose signatures count, and what time it is, is for `verify` to say.
 
 Example:
+    >>> from margo_supplychain.formats.names import ReleaseName
+    >>> from margo_supplychain.formats.versions import Version
     >>> resource_of(ReleaseName.parse("acme/pump"), Version.parse("1.2.0"))
     'margo-supplychain:acme/pump@1.2.0'
 """
