@@ -5,9 +5,13 @@ each two of them have an algorithm in common for every artifact, and never diffe
 one. Which link comes first changes nothing.
 
 Example:
-    >>> one = Link(name="a", materials={}, products={"p": "00"}, command=())
-    >>> agreement([(Digest.of(b"1"), one)]).difference is None
-    True
+    >>> from margo_supplychain.formats.digests import Digest
+    >>> from margo_supplychain.provenance.links import Link
+    >>> one, other = (
+    ...     Link(name="build", materials={}, products={"pump": digest}, command=())
+    ...     for digest in ("00", "11"))
+    >>> agreement([(Digest.of(b"1"), one), (Digest.of(b"2"), other)]).difference.text
+    'product "pump"'
 """
 
 from __future__ import annotations

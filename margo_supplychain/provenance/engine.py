@@ -6,11 +6,10 @@ refuses what it still finds, REQUIRE refuses what it does not. Unlike in-toto, w
 left at the end is refused. Pure: no state outlives a call, nothing is executed.
 
 Example:
-    >>> allow = ArtifactRule("ALLOW", "src/*")
-    >>> made = Made({}, {"src/a": "00", "b": "11"})
-    >>> [one.text for one in judge("build", "products", [allow], {"build": made})
-    ...     .findings]
-    ['product "b" of step build is accounted for by no rule']
+    >>> from margo_supplychain.provenance.rules import ArtifactRule
+    >>> made = {"build": Made({}, {"bin/pump": "00", "core": "11"})}
+    >>> judge("build", "products", [ArtifactRule("ALLOW", "bin/*")], made).findings[0].text
+    'product "core" of step build is accounted for by no rule'
 """
 
 from __future__ import annotations
