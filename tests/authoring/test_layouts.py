@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from margo_supplychain.authoring import layout_plan, layouts
 from margo_supplychain.authoring.layout_templates import TEMPLATES, render
@@ -284,6 +286,20 @@ def test_limits_of_a_plan() -> None:
         )
     with pytest.raises(FormatError, match="more than the limit of 262144"):
         parse("#" * 300_000)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.sampled_from(["toml", "yaml"]), st.data())
+def test_nothing_but_an_error_of_the_file(form: Form, data: st.DataObject) -> None:
+    text = TOML if form == "toml" else YAML
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(text) - 1))
+        put = data.draw(st.text(alphabet='"[]{}*:-#\n=\\ é9&!|>,', max_size=2))
+        text = text[:at] + put + text[at + 1 :]
+    try:
+        built(text, form)
+    except FormatError as why:
+        assert why.exit_status == 2
 
 
 # --- what no device would take -------------------------------------------------------
