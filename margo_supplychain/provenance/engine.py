@@ -8,7 +8,8 @@ left at the end is refused. Pure: no state outlives a call, nothing is executed.
 Example:
     >>> from margo_supplychain.provenance.rules import ArtifactRule
     >>> made = {"build": Made({}, {"bin/pump": "00", "core": "11"})}
-    >>> judge("build", "products", [ArtifactRule("ALLOW", "bin/*")], made).findings[0].text
+    >>> found = judge("build", "products", [ArtifactRule("ALLOW", "bin/*")], made)
+    >>> found.findings[0].text
     'product "core" of step build is accounted for by no rule'
 """
 
