@@ -245,9 +245,9 @@ def verify(
 
     files = AnswerFiles(explain_to, vsa, read=(options["summary"], options["policy"]))
     request = _request(invocation, name, pin, options)
-    with files.written(invocation):
+    with files.written(invocation) as answers:
         checked = request.verify()
-        files.answer = checked.release.report
+        answers.append(checked.release.report)
     return Result(
         data=data_of(checked.release, request.pin, checked.repository),
         lines=lines_of(checked.release, request.pin, explain=request.explain),

@@ -37,20 +37,20 @@ def trace_of(report: Report) -> Mapping[str, Any] | None:
 def provenance_line(facts: Mapping[str, Any]) -> str:
     """Return what `device verify` says of a proof in one line."""
     tier = facts.get("provenance")
-    if tier == "none":
-        return "none demanded"
-    said = []
+    said = ["none demanded" if tier == "none" else str(tier)]
     if tier == "summary":
-        said.append(f"a summary by {_keys(facts['signers'])}")
-    elif "steps" in facts:
-        said.append(counted(len(facts["steps"]), "step"))
+        said = [f"a summary by {_keys(facts['signers'])}"]
+    elif tier == "full":
         people = len(facts["functionaries"])
-        said.append(counted(people, "functionary", "functionaries"))
+        said = [
+            counted(len(facts["steps"]), "step"),
+            counted(people, "functionary", "functionaries"),
+        ]
     if facts.get("layout") is not None:
         said.append(f"layout {facts['layout']}")
     if facts.get("statements"):
         said.append(counted(len(facts["statements"]), "statement"))
-    return ", ".join(said) or str(tier)
+    return ", ".join(said)
 
 
 def proof_data(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -60,29 +60,27 @@ class AnswerFiles:
             )
         self._explain_to = None if explain_to is None else Path(explain_to)
         self._vsa = None if vsa is None else Path(vsa)
-        self.answer: Report | None = None
 
     @contextmanager
-    def written(self, invocation: Invocation) -> Iterator[None]:
-        """Write the files once the block has ended, with a yes in `answer` or a no.
+    def written(self, invocation: Invocation) -> Iterator[list[Report]]:
+        """Write the files once the block has ended, in a no or with a yes in the list.
 
         Raises:
             RefusedError: of this yes nobody should sign a summary.
             StorageError: a yes can't be written down.
         """
+        answers: list[Report] = []
         try:
-            yield
+            yield answers
         except (VerificationError, InconclusiveError) as error:
-            if error.report is not None:
-                self._write_no(error.report, invocation)
+            self._write_no(error.report, invocation)
             raise
-        if self.answer is None:
-            return
+        (answer,) = answers
         if self._explain_to is not None:
-            write_file(self._explain_to, explained(self.answer, self._explain_to))
+            write_file(self._explain_to, explained(answer, self._explain_to))
         if self._vsa is not None:
             try:
-                data = self.answer.to_vsa()
+                data = answer.to_vsa()
             except ValueError as why:
                 raise RefusedError(
                     f"{self._vsa} is not written: {why}",
@@ -90,12 +88,12 @@ class AnswerFiles:
                 ) from why
             write_file(self._vsa, data)
 
-    def _write_no(self, report: Report, invocation: Invocation) -> None:
+    def _write_no(self, report: Report | None, invocation: Invocation) -> None:
         # A no is said, whatever becomes of its files.
-        if self._explain_to is not None:
+        if report is not None and self._explain_to is not None:
             with _noted(self._explain_to, invocation):
                 write_file(self._explain_to, explained(report, self._explain_to))
-        if self._vsa is not None:
+        if report is not None and self._vsa is not None:
             with _noted(self._vsa, invocation):
                 write_file(self._vsa, report.to_vsa())
 

@@ -43,20 +43,26 @@ class Proven(Plant):
         """Let the publisher's offline key demand something."""
         before = self.world.policies.get(PUMP)
         base = before or PublisherPolicy(epoch=1, provenance="required")
-        made = replace(base, provenance="required", **changes)
+        made = replace(base, **{"provenance": "required", **changes})
         self.world.set_policy(APPLICATION, made)
 
     def made(self, version: str) -> Run:
         return Run(version, self.world.artifact(f"{APPLICATION} {version}".encode()))
 
-    def release_of(self, run: Run, documents: Iterable[Document] | None = None) -> None:
-        """List a release with the links of a run."""
+    def release_of(
+        self,
+        run: Run,
+        documents: Iterable[Document] | None = None,
+        *,
+        layout: int | None = 2,
+    ) -> None:
+        """List a release with the links of a run, or with these documents."""
         named = list(run.documents().values() if documents is None else documents)
         for one in named:
             self.world.add_blob(one.data, ENVELOPE)
         record = replace(
             self.world.record(PUMP, run.version, run.artifact),
-            layout=2,
+            layout=layout,
             attestations=tuple(one.reference() for one in named),
         )
         self.world.list_record(PUMP.role, record)

@@ -9,15 +9,18 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ET
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from margo_supplychain.cli.device_chain import words
 from margo_supplychain.formats.attestation_rules import (
     AttestationRule,
     PolicyKey,
     SummaryRule,
 )
+from margo_supplychain.formats.reports import Report, Step
+from tests.cli.plant import now
 from tests.cli.proven_plant import Proven
 from tests.cli.running import validate
 from tests.world.provenance import CYCLONEDX, PAYLOAD, envelope, keyid
@@ -125,6 +128,27 @@ def test_statements_are_counted(plant: Proven) -> None:
     assert f"  type     {CYCLONEDX}\n" in ran.err
 
 
+def test_statements_alone_may_be_demanded(place: Path) -> None:
+    made = Proven(place)
+    public = PolicyKey.of(key("scanner").public_key)
+    made.demand(
+        provenance="none",
+        layouts=(),
+        keys=(public,),
+        attestations=(AttestationRule(type=CYCLONEDX, keyids=(public.keyid,)),),
+    )
+    run = made.made("1.2.0")
+    bom = run.statement(f"{CYCLONEDX}/v1.6", {"components": []}, "scanner")
+    made.release_of(run, [bom], layout=None)
+    assert made.init().status == 0
+    ran = made.verify("^1.0", "--explain-to", "chain.dot")
+    assert ran.out.splitlines()[-1] == "  provenance  none demanded, 1 statement"
+    assert "none demanded, 1 statement" in (place / "chain.dot").read_text()
+    document = made.verify(json=True).json
+    validate(document, "device-verify")
+    assert document["result"]["provenance"]["layout"] is None
+
+
 # --- no ------------------------------------------------------------------------------
 
 
@@ -223,6 +247,26 @@ def test_another_release_is_shown(plant: Proven) -> None:
     said = 'package did not make "release/manifest" of this release'
     assert f"note: {said}\n" in ran.err
     assert "not made: release/manifest" in (plant.place / "chain.svg").read_text()
+
+
+def test_what_is_too_much_to_say_is_counted() -> None:
+    trace: dict[str, Any] = {
+        "steps": [],
+        "unexpected": [],
+        "edges": [],
+        "release": {"step": "package", "artifact": "sha256:0", "products": []},
+        "findings": [{"reason": "rule", "text": "a rule"}],
+        "more_findings": 7,
+    }
+    step = Step(number=4, title="provenance", outcome="failed", facts={"trace": trace})
+    report = Report(
+        subject="acme/pump 1",
+        verdict="rejected",
+        code="provenance",
+        time=now(),
+        steps=(step,),
+    )
+    assert words(report)[-2:] == ["not proven: a rule", "not proven: 7 more"]
 
 
 # --- summaries -----------------------------------------------------------------------
