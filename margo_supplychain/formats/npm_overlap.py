@@ -20,7 +20,7 @@ from margo_supplychain.formats.npm_ranges import admits
 from margo_supplychain.formats.versions import Version
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from margo_supplychain.formats.npm_ranges import Alternatives, Comparator
 
@@ -44,8 +44,7 @@ def _shared(
 ) -> Version | None:
     both = (*first, *second)
     lower = [(sign, bound) for sign, bound in both if not sign.startswith("<")]
-    named = {bound.numbers for _, bound in both if bound.prerelease}
-    for numbers in (None, *sorted(named)):
+    for numbers in (None, *sorted(_named(first) & _named(second))):
         try:
             lowest = _lowest(lower, numbers)
         except FormatError:
@@ -57,6 +56,10 @@ def _shared(
         ):
             return lowest
     return None
+
+
+def _named(comparators: Iterable[Comparator]) -> set[tuple[int, ...]]:
+    return {bound.numbers for _, bound in comparators if bound.prerelease}
 
 
 def _lowest(

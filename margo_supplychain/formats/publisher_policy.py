@@ -47,7 +47,7 @@ MAX_POLICY: Final = 1 << 20  # bytes
 MAX_EPOCH: Final = 1_000_000
 MAX_LAYOUTS: Final = 1_000
 MAX_LAYOUT_NUMBER: Final = 1_000_000
-MAX_ALTERNATIVES: Final = 128  # of all current ranges: each is compared with each
+MAX_ALTERNATIVES: Final = 64  # of all current ranges: each is compared with each
 MAX_ATTESTATIONS: Final = 64
 MAX_KEYS: Final = 256
 MAX_FUNCTIONARIES: Final = 1_000
@@ -77,6 +77,10 @@ class LayoutRule:
     def __post_init__(self) -> None:
         what = f"layout {self.number}"
         _within(self.number, MAX_LAYOUT_NUMBER, what="number of a layout")
+        if self.digest.algorithm != "sha256":
+            raise MetadataFormatError(
+                f"{what} is named by {self.digest.algorithm}, expected sha256"
+            )
         _digests(self.artifacts, what=f"artifacts of {what}")
         # Neither would be a layout that serves nothing, and could be read as all.
         if (self.range is None) == (not self.artifacts):
