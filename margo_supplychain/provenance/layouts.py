@@ -299,8 +299,11 @@ def _key(keyid: str, fields: Fields) -> Key:
         fields.has("keyid") and fields.text("keyid") != keyid
     ):
         raise _malformed(f"{what} is not listed under its own key id")
-    if fields.has("keyid_hash_algorithms"):
-        fields.items("keyid_hash_algorithms", limit=8)  # of old tools; means nothing
+    # Of old tools; means nothing. Go writes null for none.
+    if fields.has("keyid_hash_algorithms") and (
+        fields.value["keyid_hash_algorithms"] is not None
+    ):
+        fields.items("keyid_hash_algorithms", limit=8)
     kind, scheme = fields.text("keytype"), fields.text("scheme")
     value = fields.object("keyval")
     public = value.text("public")

@@ -77,6 +77,7 @@ def go_writes(layout: Json) -> None:
     layout["steps"][1]["expected_command"] = None
     one_key(layout)["keyid_hash_algorithms"] = ["sha256", "sha512"]
     one_key(layout)["keyval"].update(private="", certificate="")
+    layout["keys"][world.keyid("second")]["keyid_hash_algorithms"] = None
     del layout["readme"]
 
 
