@@ -20,6 +20,7 @@ from margo_supplychain.formats.attestation_rules import (
     SummaryRule,
 )
 from margo_supplychain.formats.reports import Report, Step
+from tests.cli import running
 from tests.cli.plant import now
 from tests.cli.proven_plant import Proven
 from tests.cli.running import validate
@@ -319,6 +320,30 @@ def test_a_summary_is_written_signed_and_taken(plant: Proven) -> None:
     ran = plant.verify("^1.0", "--summary", "summary.json", "--explain-to", "a.svg")
     assert ran.status == 0
     assert "a summary by" in (plant.place / "a.svg").read_text()
+
+
+def test_a_plant_s_own_verifier_signs_one(plant: Proven, secret: str) -> None:
+    """As docs/how-to/device.md says: one device looks, a key signs, others take it."""
+    assert plant.verify("^1.0", "--vsa", "vsa.json").status == 0
+    package = plant.verify(json=True).json["result"]["package"]["digest"]
+    opened = ("--passphrase-file", secret)
+    assert running.run("key", "generate", "site.key", *opened).status == 0
+    signed = running.run(
+        *("attest", "add", "vsa.json", "--subject", package, "--key", "site.key"),
+        *("--output", "out", *opened),
+    )
+    assert signed.status == 0, signed.err
+    (summary,) = (plant.place / "out").iterdir()
+    pem = (plant.place / "site.pub").read_text().strip().replace("\n", "\\n")
+    plant.edit(
+        'require = ["signed"]',
+        'require = ["signed", "provenance"]\nprovenance = "summary"\n'
+        f'summary-keys = ["{pem}"]\nsummary-max-age = "7d"',
+    )
+    assert plant.verify().status == 3
+    ran = plant.verify("^1.0", "--summary", str(summary))
+    assert ran.status == 0, ran.err
+    assert "provenance  a summary by " in ran.out
 
 
 def test_no_summary_is_written_of_a_summary(plant: Proven) -> None:
