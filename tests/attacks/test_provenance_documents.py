@@ -22,6 +22,7 @@ from margo_supplychain.errors import (
     MalformedError,
 )
 from tests.attacks.proven import PUMP, running
+from tests.world import MemorySource
 from tests.world.provenance import (
     CYCLONEDX,
     LINK,
@@ -96,6 +97,24 @@ def test_tampered_on_a_mirror(tmp_path: Path) -> None:
         plant.refused_by(kind, "attestation", newer=False)
     blobs[name] = document.data
     plant.verified("1.1.0")
+
+
+def test_mirror_with_other_bytes(tmp_path: Path) -> None:
+    """Who gives an envelope does not matter: a mirror with other bytes is passed over,
+    and is no reason for a no as long as somebody has the right ones."""
+    plant = running(tmp_path)
+    run = plant.run("1.1.0")
+    plant.publish(run)
+    name = str(run.documents()["test"].what.digest)
+    right = plant.device.source.files.blobs.pop(name)
+    bad, good = (MemorySource(plant.device.source.files.copy()) for _ in range(2))
+    bad.files.blobs[name] = right.replace(b"a", b"b")
+    plant.device.contents = [bad]
+    plant.refused_by(DigestMismatchError, "attestation")
+    good.files.blobs[name] = right
+    plant.device.contents = [bad, good]
+    plant.verified("1.1.0")
+    assert name in bad.asked
 
 
 def cut(sig: str, raw: Json) -> None:
