@@ -587,7 +587,7 @@ def test_record_signed_anew(market: Market) -> None:
 
 
 def test_record_that_nobody_can_judge(market: Market) -> None:
-    """A record names a layout that this version does not look at."""
+    """A record names a layout that no policy has, where none is demanded."""
     record = market.release("1.1.0", name=PUMP).record(market.clock.when, layout=1)
     data = record.to_bytes()
 
@@ -596,7 +596,7 @@ def test_record_that_nobody_can_judge(market: Market) -> None:
 
     file = role(market, PUMP.role, change)
     name = hand_in(market, file, targets={record.path: data})
-    refused(market, name, "names attestations or a layout")
+    refused(market, name, "names layout 1, which its publisher policy does not name")
 
 
 def test_more_withdrawn_than_devices_remember(
