@@ -6,6 +6,7 @@ are taken from it, so that text and JSON can't disagree.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from margo_supplychain.cli import describe
@@ -31,6 +32,9 @@ _TRUST: Final = 1  # steps of the plan, see verify.verifier
 _RESOLUTION: Final = 2
 _POLICY: Final = 5
 _SHORT: Final = 12
+_HEX: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+# Facts that say in other words what is told anyway.
+_FOR_PROGRAMS: Final = frozenset({"functionaries", "key ids"})
 _OFFLINE: Final = "; the source is out of reach, this was accepted before"
 _NO_CLOCK: Final = "; the clock can't be believed, signed times were used"
 
@@ -233,7 +237,7 @@ def _said(facts: Mapping[str, Any]) -> str:
         elif isinstance(value, dict):
             continue  # for programs; a trace has words of its own
         elif isinstance(value, list):
-            if value:
+            if value and name not in _FOR_PROGRAMS:
                 said.append(f"{name} {', '.join(map(_named, value))}")
         elif isinstance(value, bool):
             said.append(f"{name} {'yes' if value else 'no'}")
@@ -246,4 +250,6 @@ def _named(value: Any) -> str:
     """Return what stands for one of a list: a step's name, a statement's type."""
     if isinstance(value, dict):
         return str(value.get("name", value.get("type")))
-    return str(value)
+    text = str(value)
+    # Of several digests or key ids in one line, people compare the beginning.
+    return text[:_SHORT] if _HEX.fullmatch(text) else text

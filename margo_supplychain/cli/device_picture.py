@@ -5,6 +5,7 @@ Made of the trace alone, like everything that `device_chain` says.
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any, Final
 
 from margo_supplychain.cli.describe import counted
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 _RELEASE: Final = "\nrelease"  # no step is called so
 _SHORT: Final = 12
+_RECORD: Final = 3  # step of the plan
+_WIDE: Final = 64  # columns of what went wrong
+_HIGH: Final = 4  # lines of each
 
 
 def picture_of(report: Report) -> Picture:
@@ -64,17 +68,26 @@ def _step(step: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> Box
         }
     )
     lines = [step["name"], f"{len(keys)} of {step['threshold']}: {', '.join(keys)}"]
-    wrong = [one["text"] for one in findings if one.get("step") == step["name"]]
-    rules = len(step["rules"])
-    lines += wrong or [f"{counted(rules, 'rule')}: all hold"]
+    wrong = [one for one in findings if one.get("step") == step["name"]]
+    for one in wrong:
+        lines += _wrapped(one["text"])
+    if not wrong:
+        lines.append(f"{counted(len(step['rules']), 'rule')}: all hold")
     return Box(step["name"], tuple(lines), "failed" if wrong else "step")
 
 
 def _release(report: Report, trace: Mapping[str, Any], title: str) -> Box:
-    wrong = [one["text"] for one in trace["findings"] if one.get("step") is None]
-    lines = [title, trace["release"]["artifact"][: 7 + _SHORT], *wrong]
+    wrong = [one for one in trace["findings"] if one.get("step") is None]
+    which = str(report.facts(_RECORD).get("release", ""))
+    lines = [title, f"{which} {trace['release']['artifact'][: 7 + _SHORT]}".strip()]
+    for one in wrong:
+        lines += _wrapped(one["text"])
     failed = bool(wrong) or report.verdict != "verified"
     return Box(_RELEASE, tuple(lines), "failed" if failed else "release")
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, _WIDE, max_lines=_HIGH, placeholder=" …")
 
 
 def _edge(edge: Mapping[str, Any]) -> Arrow:
