@@ -13,36 +13,33 @@ Example:
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 import tempfile
 import time
-from bisect import bisect
-from contextlib import ExitStack, suppress
-from itertools import accumulate, pairwise
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from margo_supplychain.authoring.recording import hashing
 from margo_supplychain.authoring.recording.exclusions import Exclusions
-from margo_supplychain.authoring.recording.hashing import (
-    CHANGED_AT,
-    SIZE,
-    hash_file,
-)
+from margo_supplychain.authoring.recording.hashing import CHANGED_AT, hash_file
 from margo_supplychain.authoring.recording.problems import shown
 from margo_supplychain.authoring.recording.scanning import Scanner
 from margo_supplychain.errors import ConflictError, FormatError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from margo_supplychain.authoring.recording.hashing import Identity
+    from margo_supplychain.authoring.recording.hashing import Hashed
     from margo_supplychain.authoring.recording.scanning import Scan
 
 MAX_PROCESSES: Final = 8
+_BATCH: Final = 32  # files
 _PER_FILE: Final = 6_000  # ns to open and close one; a byte takes about one more
-_START: Final = 25_000_000  # ns until another process hashes its first file
+_WORTH: Final = 50_000_000  # ns; another process needs a third of it to start
+_SAMPLE: Final = 256  # files whose sizes say how much work there is
 # File systems stamp changes by a clock that stands still for up to 10 ms.
 _GRAIN: Final = 20_000_000  # ns
 _AGAIN: Final = (
@@ -94,56 +91,91 @@ def record_files(
     exclusions = Exclusions(exclude)
     scanner = Scanner(base, exclusions, follow=follow_symlinks)
     before = scanner.scan(paths, tracked=tracked)
-    _settle(before)
-    digests = _hash_all(
-        [
-            (before.links[name][0] if name in before.links else name, one)
-            for name, one in before.files.items()
-        ],
-        base=base,
-    )
+    paths_of = [
+        before.links[name][0] if name in before.links else name for name in before.files
+    ]
+    begun = _clock()
+    found = _hash_all(paths_of, base=base)
+    changed = _hash_again(found, paths_of, base=base, begun=begun)
     again = Scanner(base, Exclusions(exclude), follow=follow_symlinks)
     try:
-        after = again.scan(paths, tracked=tracked)
+        after = again.scan(paths, tracked=tracked, look=True)
     except FormatError as why:
         raise ConflictError(f"changed while it was hashed: {why}", hint=_AGAIN) from why
-    _check_same(before, after, digests)
+    files = dict(zip(before.files, found, strict=True))
+    names = [*files]
+    digests = _same(before, files, after, changed={names[one] for one in changed})
     return Recorded(
-        artifacts={
-            name: {"sha256": digest.hex()}
-            for name, digest in zip(before.files, digests, strict=True)
-        },
+        artifacts={name: {"sha256": one.hex()} for name, one in digests.items()},
         excluded=exclusions.counts(),
         missing=before.missing,
         followed=tuple(before.links),
     )
 
 
-def _settle(scan: Scan) -> None:
-    """Wait until a file that changes from now on can be told from what was seen."""
-    newest = max((one[CHANGED_AT] for one in scan.files.values()), default=0)
-    # The clock that stamps files; nothing is decided by what time it says it is.
-    age = time.clock_gettime_ns(time.CLOCK_REALTIME) - newest
-    if 0 <= age < _GRAIN:
-        time.sleep((_GRAIN - age) / 1e9)
+def _clock() -> int:
+    """Return the time that stamps files; nothing is decided by what time it says."""
+    return time.clock_gettime_ns(time.CLOCK_REALTIME)
 
 
-def _check_same(before: Scan, after: Scan, digests: Sequence[bytes]) -> None:
-    unread = {
-        name for name, digest in zip(before.files, digests, strict=True) if not digest
+def _hash_again(
+    found: Sequence[Hashed | None], paths: Sequence[str], *, base: Path, begun: int
+) -> set[int]:
+    """Hash anew what changed so shortly before that a second change may not show.
+
+    Returns:
+        The numbers of those that have changed.
+    """
+    recent = [
+        number
+        for number, one in enumerate(found)
+        if one is not None and one[1][CHANGED_AT] > begun - _GRAIN
+    ]
+    if not recent:
+        return set()
+    time.sleep(_GRAIN / 1e9)
+    again = _hash_here([paths[number] for number in recent], base)
+    return {
+        number
+        for number, one in zip(recent, again, strict=True)
+        if one != found[number]
     }
-    if not unread and before == after:
-        return
-    changed = unread | set(before.missing) ^ set(after.missing)
-    for one, other in ((before.files, after.files), (before.links, after.links)):
-        changed |= {name for name, _ in one.items() ^ other.items()}
-    if changed == unread and before == after:
-        raise StorageError(
-            f"{_few(changed)} can't be read",
-            path=min(changed),
-            hint="record as who may read it, or leave it out by --exclude",
+
+
+def _same(
+    before: Scan,
+    found: Mapping[str, Hashed | None],
+    after: Scan,
+    *,
+    changed: set[str],
+) -> dict[str, bytes]:
+    """Return the digests, if every file is what it was when it was hashed."""
+    hashed = {name: one for name, one in found.items() if one is not None}
+    changed |= {name for name, _ in before.links.items() ^ after.links.items()}
+    changed |= set(before.missing) ^ set(after.missing)
+    if len(hashed) == len(found) == len(after.files) and not changed:
+        seen = after.files
+        if all(one[1] == seen.get(name) for name, one in hashed.items()):
+            return {name: digest for name, (digest, _) in hashed.items()}
+    raise _refusal(before, hashed, after, changed)
+
+
+def _refusal(
+    before: Scan, hashed: Mapping[str, Hashed], after: Scan, changed: set[str]
+) -> ConflictError | StorageError:
+    unread = before.files.keys() - hashed.keys()
+    changed |= before.files.keys() ^ after.files.keys()
+    changed |= {name for name, one in hashed.items() if one[1] != after.files.get(name)}
+    if not changed:
+        return StorageError(
+            f"{_few(unread)} can't be read",
+            path=min(unread),
+            hint="record as who may read it, let nothing write there meanwhile, or "
+            "leave it out by --exclude",
         )
-    raise ConflictError(f"{_few(changed)} changed while files were hashed", hint=_AGAIN)
+    return ConflictError(
+        f"{_few(changed | unread)} changed while files were hashed", hint=_AGAIN
+    )
 
 
 def _few(names: Collection[str]) -> str:
@@ -154,63 +186,94 @@ def _few(names: Collection[str]) -> str:
 # --- every core ----------------------------------------------------------------------
 
 
-def _hash_all(files: Sequence[tuple[str, Identity]], *, base: Path) -> list[bytes]:
-    """Return the digest of each, in their order; CHANGED where there is none.
+def _hash_all(paths: Sequence[str], *, base: Path) -> list[Hashed | None]:
+    """Return what each file is, in their order; None for what is none any more.
 
     Args:
-        files: paths from `base`, and what was seen there.
+        paths: from `base`.
         base: a directory.
     """
-    costs = [*accumulate(_PER_FILE + one[SIZE] for _, one in files)]
-    total = costs[-1] if costs else 0
-    shares = _shares(total, len(os.sched_getaffinity(0)))
-    # Where the share of each further process begins; ours comes first.
-    cuts = [bisect(costs, cost) for cost in shares] + [len(files)]
-    with ExitStack() as stack:
-        others = [
-            (part, stack.enter_context(_Process(part, base)))
-            for part in (files[start:end] for start, end in pairwise(cuts))
+    with _directory(base) as directory:
+        processes = _processes(paths, directory)
+        if not processes:
+            return [hash_file(path, base=directory) for path in paths]
+        batch = max(
+            min(_BATCH, len(paths) // (16 * (processes + 1))),
+            -(-len(paths) // hashing.MAX_BATCHES),
+        )
+        found: dict[int, Hashed | None] = {}
+        with _work(len(paths), batch) as pipe, ExitStack() as stack:
+            others = [_Process(paths, base, pipe, batch) for _ in range(processes)]
+            for other in others:
+                stack.enter_context(other)
+            for number in hashing.take(pipe, len(paths), batch):
+                found[number] = hash_file(paths[number], base=directory)
+            for other in others:
+                found |= other.answers()
+        # What a process took along when it came to grief.
+        return [
+            found[number] if number in found else hash_file(path, base=directory)
+            for number, path in enumerate(paths)
         ]
-        found = _hash_here(files[: cuts[0]], base)
-        for part, process in others:
-            found += process.answers() or _hash_here(part, base)
-    return found
 
 
-def _shares(total: int, cores: int) -> list[int]:
-    """Return after how much of the work each further process takes over."""
-    processes = max(1, min(cores, MAX_PROCESSES, total // _START))
-    each = (total + (processes - 1) * _START) // processes
-    return [each + number * (each - _START) for number in range(processes - 1)]
+def _hash_here(paths: Sequence[str], base: Path) -> list[Hashed | None]:
+    with _directory(base) as directory:
+        return [hash_file(path, base=directory) for path in paths]
 
 
-def _hash_here(files: Sequence[tuple[str, Identity]], base: Path) -> list[bytes]:
-    descriptor = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+@contextmanager
+def _directory(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return [hash_file(path, one, base=descriptor) for path, one in files]
+        yield descriptor
     finally:
         os.close(descriptor)
 
 
+def _processes(paths: Sequence[str], base: int) -> int:
+    """Return how many more processes are worth their start."""
+    sample = paths[:: max(1, len(paths) // _SAMPLE)]
+    total = 0
+    for path in sample:
+        with suppress(OSError):
+            total += os.stat(path, dir_fd=base, follow_symlinks=False).st_size
+    work = len(paths) * (_PER_FILE + total // max(1, len(sample)))
+    cores = min(len(os.sched_getaffinity(0)), MAX_PROCESSES, len(paths))
+    return max(0, min(cores, work // _WORTH) - 1)
+
+
+@contextmanager
+def _work(count: int, batch: int) -> Iterator[int]:
+    """Give a pipe with the number of every batch; whoever reads one has taken it."""
+    taking, giving = os.pipe()
+    try:
+        try:
+            hashing.fill(giving, count, batch)
+        finally:
+            os.close(giving)
+        yield taking
+    finally:
+        os.close(taking)
+
+
 @final
 class _Process:
-    """Another interpreter that hashes a part, if one can be had."""
+    """Another interpreter that takes part, if one can be had."""
 
-    def __init__(self, files: Sequence[tuple[str, Identity]], base: Path) -> None:
-        self._count = len(files)
+    def __init__(self, paths: Sequence[str], base: Path, pipe: int, batch: int) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        with suppress(OSError), tempfile.TemporaryFile() as question:
-            question.write(
-                hashing.question((os.fsencode(path), one) for path, one in files)
-            )
-            question.seek(0)
+        with suppress(OSError), tempfile.TemporaryFile() as names:
+            names.write(os.fsencode("\0".join(paths)))
+            names.seek(0)
             # Isolated: neither the environment nor the directory says what it imports.
             self._process = subprocess.Popen(  # noqa: S603 - this interpreter, our file
-                [sys.executable, "-I", "-S", hashing.__file__],
+                [sys.executable, "-I", "-S", hashing.__file__, str(pipe), str(batch)],
                 cwd=base,
-                stdin=question,
+                stdin=names,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
+                pass_fds=(pipe,),
             )
 
     def __enter__(self) -> _Process:
@@ -223,11 +286,14 @@ class _Process:
             if self._process.stdout is not None:
                 self._process.stdout.close()
 
-    def answers(self) -> list[bytes]:
-        """Return its digests; none at all if it came to grief."""
+    def answers(self) -> dict[int, Hashed | None]:
+        """Return what it has hashed; nothing if it came to grief."""
         if self._process is None or self._process.stdout is None:
-            return []
+            return {}
         data = self._process.stdout.read()
-        if self._process.wait() != 0 or len(data) != self._count * 33:
-            return []
-        return hashing.answers(data)
+        if self._process.wait() != 0:
+            return {}
+        try:
+            return dict(hashing.answers(data))
+        except struct.error:
+            return {}

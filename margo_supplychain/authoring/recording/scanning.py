@@ -1,8 +1,7 @@
 """Which files there are, under which names, and what each is: looked at, not read.
 
 Names are paths from one place, with `/` between their steps. Every file that is there
-counts, hidden ones too. A scan of the same files at another time is equal if none of
-them has come, gone, moved or changed in between.
+counts, hidden ones too.
 """
 
 from __future__ import annotations
@@ -30,6 +29,9 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.recording.exclusions import Exclusions
     from margo_supplychain.authoring.recording.hashing import Identity
 
+UNSEEN: Final = (0, 0, 0, 0, 0, 0)
+"""In place of the identity of a file that was found and not looked at."""
+
 MAX_FILES: Final = 400_000  # what an envelope that devices take has room for
 _KINDS: Final = {
     stat.S_IFIFO: "a pipe",
@@ -41,10 +43,10 @@ _TRACKED: Final = "--git DIR records the files that git tracks, and the commit"
 
 
 class Scan(NamedTuple):
-    """What was found; two of them can be compared.
+    """What was found.
 
     Args:
-        files: what each is, by name.
+        files: what each is, by name, if that was asked for.
         links: of names that are symbolic links, the path from the same place that
             they lead to, no step of which is a link, and what the link itself is.
         missing: names that git tracks and that are not there.
@@ -75,20 +77,25 @@ class Scanner:
         self._files: dict[str, Identity] = {}
         self._links: dict[str, tuple[str, Identity]] = {}
         self._direct: dict[str, bool] = {}
+        self._look = False
         self._seen = 0
 
-    def scan(self, paths: Sequence[str], *, tracked: Iterable[str] = ()) -> Scan:
-        """Look at all files at and below `paths`, and at those that git tracks.
+    def scan(
+        self, paths: Sequence[str], *, tracked: Iterable[str] = (), look: bool = False
+    ) -> Scan:
+        """Find all files at and below `paths`, and those that git tracks.
 
         Args:
             paths: from `base`, or absolute; each must hold a file.
             tracked: names that may be missing.
+            look: also look at each, which costs more than to find it.
 
         Raises:
             FormatError: a path that is not there, lies elsewhere or holds nothing; a
                 link, a special file, or too many of them.
             StorageError: a directory can't be read.
         """
+        self._look = look
         for path in paths:
             before = self._seen
             self._given(path)
@@ -152,20 +159,21 @@ class Scanner:
         """Add the files of one directory; its directories go to `found`."""
         prefix = f"{directory}/" if directory else ""
         # This loop runs for every file, twice: nothing is looked up in it that needn't.
-        files, identity, is_file = self._files, identity_of, stat.S_ISREG
+        files, identity, look = self._files, identity_of, self._look
         is_excluded = self._exclusions.take if self._exclusions else None
         seen = 0
         for entry in entries:
             name = prefix + entry.name
             if is_excluded is not None and is_excluded(name):
                 continue
-            what = entry.stat(follow_symlinks=False)
-            mode = what.st_mode
-            if is_file(mode):
-                files[name] = identity(what)
+            # A directory says of itself what kind its entries are.
+            if entry.is_file(follow_symlinks=False):
+                files[name] = (
+                    identity(entry.stat(follow_symlinks=False)) if look else UNSEEN
+                )
                 seen += 1
-            elif not stat.S_ISDIR(mode):
-                self._add(name, what)
+            elif not entry.is_dir(follow_symlinks=False):
+                self._add(name, entry.stat(follow_symlinks=False))
             elif entry.name == ".git":
                 text = "changes with every git command"
                 self._problem(name, text, EXCLUDE, _TRACKED)
@@ -213,7 +221,7 @@ class Scanner:
         mode = found.st_mode
         if stat.S_ISREG(mode):
             self._seen += 1
-            self._files[name] = identity_of(found)
+            self._files[name] = identity_of(found) if self._look else UNSEEN
             if len(self._files) > MAX_FILES:
                 _refuse_more()
         elif stat.S_ISLNK(mode):
@@ -240,7 +248,7 @@ class Scanner:
             self._problem(name, text, EXCLUDE)
         elif stat.S_ISREG(found.st_mode):
             self._seen += 1
-            self._files[name] = identity_of(found)
+            self._files[name] = identity_of(found) if self._look else UNSEEN
             self._links[name] = (real[len(self._base) :], link)
         else:
             text = f"is a symbolic link to {target}, which is no regular file"

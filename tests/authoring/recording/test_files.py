@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -59,14 +61,19 @@ def test_sizes(tmp_path: Path, size: int) -> None:
     assert found == {"file": {"sha256": hashlib.sha256(data).hexdigest()}}
 
 
+def busy(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
+    """Let even little work be worth other processes."""
+    monkeypatch.setattr(files, "_WORTH", 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+
+
 def test_other_processes_find_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(100):
+    for number in range(500):
         write(tmp_path, f"src/{number}", b"%d" % number)
     alone = record_files(["src"], base=tmp_path)
-    monkeypatch.setattr(files, "_START", 10_000)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
+    busy(monkeypatch, 4)
     started: list[Sequence[str]] = []
     popen = subprocess.Popen
 
@@ -79,6 +86,27 @@ def test_other_processes_find_the_same(
     assert [one[1:3] for one in started] == [["-I", "-S"]] * 3
 
 
+def test_another_process_takes_its_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(100):
+        write(tmp_path, f"src/{number:02}", b"%d" % number)
+    busy(monkeypatch, 2)
+    here: list[str] = []
+
+    def slow(path: str, *, base: int | None = None) -> Any:
+        if not here:
+            time.sleep(1)  # until the other one has had its turn
+        here.append(path)
+        return hash_file(path, base=base)
+
+    monkeypatch.setattr(files, "hash_file", slow)
+    found = files._hash_all([f"src/{one:02}" for one in range(100)], base=tmp_path)
+    assert len(here) < 100
+    digests = [None if one is None else one[0] for one in found]
+    assert digests == [hashlib.sha256(b"%d" % one).digest() for one in range(100)]
+
+
 @pytest.mark.parametrize("program", ["/no/such/python", "/bin/false", "/bin/echo"])
 def test_where_no_process_can_be_had_this_one_does_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
@@ -86,51 +114,109 @@ def test_where_no_process_can_be_had_this_one_does_it(
     for number in range(50):
         write(tmp_path, f"src/{number}", b"%d" % number)
     alone = record_files(["src"], base=tmp_path)
-    monkeypatch.setattr(files, "_START", 10_000)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    busy(monkeypatch, 2)
     monkeypatch.setattr(sys, "executable", program)
     assert record_files(["src"], base=tmp_path) == alone
 
 
-def test_the_process_says_what_changed(tmp_path: Path) -> None:
+def test_what_a_dead_process_took_along_is_hashed_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(64):
+        write(tmp_path, f"src/{number}", b"%d" % number)
+    alone = record_files(["src"], base=tmp_path)
+    busy(monkeypatch, 2)
+    thief = tmp_path / "thief"
+    thief.write_text('#!/bin/sh\neval "dd bs=4 count=1 <&$4" >/dev/null 2>&1; exit 1\n')
+    thief.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(thief))
+    real = hashing.take
+
+    def late(*arguments: int) -> Any:
+        time.sleep(0.3)
+        return real(*arguments)
+
+    monkeypatch.setattr(hashing, "take", late)
+    assert record_files(["src"], base=tmp_path) == alone
+
+
+def test_the_process_says_what_it_found(tmp_path: Path) -> None:
     path = write(tmp_path, "file")
-    identity = identity_of(path.lstat())
-    gone = b"gone", identity
-    data = hashing.question([(os.fsencode(path), identity), gone])
-    ran = subprocess.run(
-        [sys.executable, "-I", "-S", hashing.__file__],
-        input=data,
-        capture_output=True,
-        check=True,
-    )
-    assert hashing.answers(ran.stdout) == [hashlib.sha256(b"x").digest(), b""]
-    with pytest.raises(ValueError, match="an answer is cut"):
-        hashing.answers(ran.stdout[:-1])
+    pipe, giving = os.pipe()
+    hashing.fill(giving, 2, 1)
+    os.close(giving)
+    with os.fdopen(pipe, "rb"):
+        ran = subprocess.run(
+            [sys.executable, "-I", "-S", hashing.__file__, str(pipe), "1"],
+            cwd=tmp_path,
+            input=b"gone\0file",
+            capture_output=True,
+            check=True,
+            pass_fds=(pipe,),
+        )
+    found = dict(hashing.answers(ran.stdout))
+    assert found == {1: (hashlib.sha256(b"x").digest(), identity_of(path.lstat()))}
+    with pytest.raises(struct.error):
+        dict(hashing.answers(ran.stdout[:-1]))
 
 
 def test_the_process_is_this_function(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import io
-
-    path = write(tmp_path, "file")
-    data = hashing.question([(os.fsencode(path), identity_of(path.lstat()))])
+    for name in ("a", "b", "c"):
+        write(tmp_path, name)
+    monkeypatch.chdir(tmp_path)
     out = io.BytesIO()
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\0gone\0b\0c")))
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out))
-    assert hashing.main() == 0
-    assert hashing.answers(out.getvalue()) == [hashlib.sha256(b"x").digest()]
+    pipe, giving = os.pipe()
+    hashing.fill(giving, 4, 3)
+    os.close(giving)
+    with os.fdopen(pipe, "rb"):
+        assert hashing.main([str(pipe), "3"]) == 0
+    assert dict(hashing.answers(out.getvalue())).keys() == {0, 2, 3}
 
 
-def test_shares_of_processes() -> None:
-    start = files._START
-    assert files._shares(0, 8) == []
-    assert files._shares(2 * start - 1, 8) == []
-    assert files._shares(100 * start, 1) == []
-    # The others start later: each does less, by as much.
-    (first,) = files._shares(3 * start, 2)
-    assert first == 2 * start
-    assert len(files._shares(1000 * start, 64)) == files.MAX_PROCESSES - 1
+@pytest.mark.parametrize("count", [1, 2, 31, 33, 999, 1001, 31_999, 400_000])
+def test_every_batch_fits_into_the_pipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    filled: list[int] = []
+
+    def fill(_: int, count: int, batch: int) -> None:
+        filled.append(len(range(0, count, batch)))
+        raise InterruptedError
+
+    monkeypatch.setattr(files, "_processes", lambda *_: 1)
+    monkeypatch.setattr(hashing, "fill", fill)
+    with pytest.raises(InterruptedError):
+        files._hash_all(["x"] * count, base=tmp_path)
+    assert 0 < filled[0] <= hashing.MAX_BATCHES
+
+
+def test_more_batches_than_a_pipe_holds() -> None:
+    with pytest.raises(ValueError, match="1001 batches, expected up to 1000"):
+        hashing.fill(-1, 1001, 1)
+
+
+def test_how_many_processes_are_worth_their_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "small")
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(4 * files._WORTH)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(3)))
+    with files._directory(tmp_path) as base:
+        assert files._processes([], base) == 0
+        assert files._processes(["small"] * 100, base) == 0
+        assert files._processes(["large"], base) == 0
+        assert files._processes(["large"] * 2, base) == 1
+        assert files._processes(["large"] * 9, base) == 2
+        assert files._processes(["small", "gone"] * 10_000, base) == 1
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+        assert files._processes(["large"] * 100, base) == files.MAX_PROCESSES - 1
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+        assert files._processes(["large"] * 100, base) == 0
 
 
 # --- paths ---------------------------------------------------------------------------
@@ -351,27 +437,24 @@ def test_unreadable_directories(
 # --- changes meanwhile ---------------------------------------------------------------
 
 
-def between(
-    monkeypatch: pytest.MonkeyPatch, act: Callable[[], object], *, after: bool = True
-) -> None:
-    """Let something happen once, right after or before the files are hashed."""
+def between(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Let something happen once, right after the files were hashed."""
     real = files._hash_all
 
-    def hash_all(*arguments: Any, **options: Any) -> list[bytes]:
-        if not after:
-            act()
+    def hash_all(*arguments: Any, **options: Any) -> Any:
         found = real(*arguments, **options)
-        if after:
-            act()
+        act()
         return found
 
     monkeypatch.setattr(files, "_hash_all", hash_all)
 
 
-@pytest.mark.parametrize("after", [True, False])
+@pytest.mark.parametrize("recent", [True, False])
 def test_changes_are_noticed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recent: bool
 ) -> None:
+    if not recent:
+        monkeypatch.setattr(files, "_GRAIN", -(10**12))
     path = write(tmp_path, "src/a", b"one")
     write(tmp_path, "src/b", b"other")
 
@@ -394,7 +477,7 @@ def test_changes_are_noticed(
     ]
     for act in acts:
         with monkeypatch.context() as patch:
-            between(patch, act, after=after)
+            between(patch, act)
             with pytest.raises(ConflictError, match=r"src/a.* changed while"):
                 record_files(["src"], base=tmp_path)
         if path.is_dir():
@@ -442,28 +525,59 @@ def test_a_link_that_leads_elsewhere_is_noticed(
         record_files(["src"], base=tmp_path, follow_symlinks=True)
 
 
-def test_a_file_that_was_just_written_is_waited_for(
+def test_a_file_that_was_just_written_is_hashed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slept: list[float] = []
-    monkeypatch.setattr(time, "sleep", slept.append)
-    path = write(tmp_path, "src/a")
+    path = write(tmp_path, "src/a", b"one")
     stamp = path.stat().st_ctime_ns
-    for age, wanted in ((0, 0.02), (5_000_000, 0.015), (20_000_000, None), (-9, None)):
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    for age, wanted in ((-9, [0.02]), (0, [0.02]), (19_999_999, [0.02]), (10**8, [])):
         monkeypatch.setattr(time, "clock_gettime_ns", lambda _, a=age: stamp + a)
         record_files(["src"], base=tmp_path)
-        assert slept == ([] if wanted is None else [wanted])
+        assert slept == wanted
         slept.clear()
+
+
+def test_a_second_change_that_no_stamp_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, "src/a", b"one")
+    identity = identity_of(path.lstat())
+    # A file system whose clock stands still: nothing but the content tells.
+    for module in (hashing, scanning):
+        monkeypatch.setattr(module, "identity_of", lambda _: identity)
+    monkeypatch.setattr(time, "clock_gettime_ns", lambda _: identity[-1])
+    monkeypatch.setattr(time, "sleep", lambda _: path.write_bytes(b"two"))
+    with pytest.raises(ConflictError, match=r"^src/a changed while files"):
+        record_files(["src"], base=tmp_path)
 
 
 def test_a_file_that_grows_is_not_read_for_ever(tmp_path: Path) -> None:
     path = write(tmp_path, "log", bytes(10))
-    identity = identity_of(path.lstat())
-    for size in (5, _PIECE + 1):
-        wrong = (*identity[:3], size, *identity[4:])
+    for size in (5, 11, _PIECE + 1):
         with path.open("rb") as file:
-            assert hashing._hash(file.fileno(), size) == b""
-        assert hash_file(str(path), wrong) == b""
+            assert hashing._hash(file.fileno(), size) is None
     path.write_bytes(bytes(_PIECE + 10))
     with path.open("rb") as file:
-        assert hashing._hash(file.fileno(), _PIECE + 1) == b""
+        assert hashing._hash(file.fileno(), _PIECE + 1) is None
+
+
+def test_what_can_not_be_hashed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("file")
+    write(tmp_path, "file")
+    for name in ("pipe", "link", "gone", "."):
+        assert hash_file(str(tmp_path / name)) is None
+
+    def refuse(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "read", refuse)
+    assert hash_file(str(tmp_path / "file")) is None
