@@ -294,3 +294,15 @@ def test_what_is_in_the_way(tmp_path: Path) -> None:
     assert (tmp_path / "text").read_text() == "x"
     assert not (tmp_path / "gone").exists()
     assert not [*tmp_path.glob(".tmp-*")]
+
+
+def test_files_that_git_misses_are_counted(tmp_path: Path) -> None:
+    from margo_supplychain.authoring.recording.files import Recorded
+    from margo_supplychain.authoring.recording.links import byproducts_of
+
+    step, nothing = Step("x", base=tmp_path), Recorded({}, {})
+    some = nothing._replace(missing=("a", "b"), followed=("c",))
+    assert byproducts_of(step, materials=some, products=nothing) == {
+        "followed-symlinks": 1,
+        "tracked-but-missing": 2,
+    }
