@@ -303,6 +303,23 @@ def test_a_lost_tag_is_restored(tagged: TaggedVendor) -> None:
     assert tagged.at_registry().check(clock=tagged.clock).violations == ()
 
 
+def test_a_check_that_is_cut_off_is_no_verdict(tagged: TaggedVendor) -> None:
+    """The policy's layout can't be read: nobody says that the release is bad."""
+    publish_there(tagged, "1.0.0")
+    with tagged.at_registry().edit((), clock=tagged.clock) as edit:
+        policy = edit.policy(PUMP)
+    assert policy is not None
+    layout = policy.layouts[0].digest
+
+    def stop(what: str) -> None:
+        if what == f"get {layout}":
+            raise cut_off()
+
+    report = tagged.at_registry(stop).check(clock=tagged.clock)
+    assert report.verdict == "inconclusive"
+    assert "no route" in report.violations[0].text
+
+
 def test_a_summary_that_can_not_be_asked_for(tagged: TaggedVendor) -> None:
     """Whoever does not answer has not said that the summary is gone."""
     with tagged.at_registry().edit(tagged.keys, clock=tagged.clock) as edit:

@@ -11,6 +11,9 @@ import pytest
 
 from margo_supplychain.authoring.accepting import preview
 from margo_supplychain.authoring.attested import named_envelopes
+from margo_supplychain.authoring.prospect import Prospect
+from margo_supplychain.authoring.state import State, load
+from margo_supplychain.authoring.submission_changes import role_changes
 from margo_supplychain.errors import FetchError, ProvenanceError, RefusedError
 from margo_supplychain.formats.digests import Descriptor, Digest
 from margo_supplychain.formats.pins import Pin
@@ -31,7 +34,7 @@ from tests.authoring.proving import (
     listed_by_hand,
     signed_layout,
 )
-from tests.authoring.trust import OPEN
+from tests.authoring.trust import NOW, OPEN
 from tests.world.provenance import envelope
 
 if TYPE_CHECKING:
@@ -289,6 +292,77 @@ def test_one_bad_release_stops_nobody_else(market: Proven) -> None:
     (refusal,) = done.refused
     assert (refusal.publisher, refusal.code) == ("acme", "provenance")
     assert market.newest(LAMP) == "1.1.0"
+
+
+def test_a_record_that_the_operator_lost_is_proven_again(market: Proven) -> None:
+    """Nobody knows any more what it said, so it is judged as if it were new."""
+    market.hand_in_proven("1.1.0")
+    market.accept()
+    known = record_of(market, "1.1.0")
+    digest = Digest.of(known.to_bytes()).hex
+    lost = market.trust / "targets/acme/releases/pump" / f"{digest}.1.1.0"
+    lost.unlink()
+    market.clock.advance(days=1)
+    made = market.release("1.1.0", name=PUMP)
+    for links, layout, why in (
+        (links_of(made)[:1], 1, "has no link"),
+        ([], None, "names no layout, and its publisher policy demands"),
+    ):
+        change, targets, blobs = listed_by_hand(
+            market, made, links=links, layout=layout
+        )
+        hand_in(market, role(market, PUMP.role, change), targets=targets, blobs=blobs)
+        refused(market, why)
+    market.hand_in_proven("1.1.0")
+    assert taken(market.accept()) == ["acme"]
+    assert market.newest_proven() == "1.1.0"
+
+
+def test_a_change_of_record_and_summaries_is_shown(market: Proven) -> None:
+    """Neither hides the other."""
+    market.hand_in_proven("1.1.0")
+    market.accept()
+    made = market.release("1.1.0", name=PUMP)
+    market.clock.advance(days=1)
+    change, targets, blobs = listed_by_hand(market, made)
+    path = PUMP.release_path("1.1.0")
+
+    def add(signed: dict[str, Any]) -> None:
+        pin = {"digest": f"sha256:{'0' * 64}", "size": 10}
+        signed["targets"][path]["custom"]["summaries"] = [pin]
+
+    file = role(market, PUMP.role, all_of(change, add))
+    name = hand_in(market, file, targets=targets, blobs=blobs)
+    with market.inbox.read(name) as handed:
+        prospect = Prospect(state_of(market), market.repository.place, now=NOW)
+        (shown,) = role_changes(handed, prospect)
+    texts = [row.text for row in shown.rows]
+    assert any("1.1.0: summaries sha256:000" in text for text in texts)
+    assert any("1.1.0: its record is sha256 " in text for text in texts)
+
+
+def test_a_record_that_is_none_is_shown_all_the_same(market: Proven) -> None:
+    path = PUMP.release_path("1.1.0")
+    custom = {"artifact": f"sha256:{'0' * 64}", "profiles": []}
+
+    def add(signed: dict[str, Any]) -> None:
+        signed["targets"][path] = entry(b"{}", custom)
+
+    name = hand_in(market, role(market, PUMP.role, add), targets={path: b"{}"})
+    with market.inbox.read(name) as handed:
+        prospect = Prospect(state_of(market), market.repository.place, now=NOW)
+        (shown,) = role_changes(handed, prospect)
+    assert shown.rows[0].text == f"release acme/pump 1.1.0: sha256:{'0' * 64}"
+
+
+def state_of(market: Market) -> State:
+    """Return the verified state that stands."""
+    return load(
+        market.repository.place.source,
+        first_root=market.repository.root,
+        store=None,
+        clock=market.clock,
+    )
 
 
 def test_a_view_keeps_nothing(market: Proven) -> None:

@@ -94,6 +94,18 @@ def test_show(vendor: Vendor) -> None:
     assert shown["summaries"] == []
 
 
+def test_show_of_many(vendor: Vendor) -> None:
+    """A screen holds some of them; JSON has all."""
+    made = run_of(vendor)
+    for number in range(25):
+        one = made.statement(f"https://example.com/check/{number}", {}, "builder")
+        (vendor.place / f"links/{number}.dsse.json").write_bytes(one.data)
+    vendor.must("release", "publish", "dist", "--attestation", "links")
+    shown = run("release", "show", NAME, "1.2.0").out
+    assert shown.count("  attested   https://example.com/check/") == 20
+    assert "  attested   and 8 more\n" in shown
+
+
 def test_a_missing_link(vendor: Vendor) -> None:
     """A packager reads which step, and what would satisfy it; nothing was written."""
     (vendor.place / "links/test.dsse.json").unlink()
