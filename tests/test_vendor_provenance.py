@@ -285,6 +285,24 @@ def test_in_a_registry_that_runs_already(tmp_path: Path) -> None:
     assert len([what for _, what in typed if what.startswith("margo-supply")]) >= 18
 
 
+def test_it_says_what_is_not_installed(tmp_path: Path) -> None:
+    place = tmp_path / "a place"
+    place.mkdir()
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("chmod", "dirname", "env", "mkdir", "mktemp", "rm", "sed", "sh"):
+        (programs / name).symlink_to(str(shutil.which(name)))
+    given = {"PATH": str(programs), "TMPDIR": str(place)}
+    ran = played(tmp_path, **given)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr == "vendor_ci: no git on PATH; on Debian: apt install git\n"
+    (programs / "git").symlink_to(str(shutil.which("git")))
+    ran = played(tmp_path, **given)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr.startswith("vendor_ci: no docker-registry on PATH")
+    assert list(place.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("options", "python", "status", "message"),
     [

@@ -43,11 +43,18 @@ root=$(dirname -- "$examples")
 place=$(mktemp -d "${TMPDIR:-/tmp}/margo-vendor-ci.XXXXXX")
 server= # the registry's process, while it runs
 
+stop_registry() {
+    [ -n "$server" ] || return 0
+    kill "$server" 2>/dev/null || :
+    wait "$server" 2>/dev/null || :
+    server=
+}
+
 finish() {
     status=$?
     trap - EXIT
     cd /
-    [ -z "$server" ] || kill "$server" 2>/dev/null || :
+    stop_registry
     if [ "$keep" = yes ]; then
         echo "kept: $place"
     else
@@ -56,6 +63,7 @@ finish() {
     exit "$status"
 }
 trap finish EXIT
+trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
@@ -143,7 +151,7 @@ registry that runs on this machine with --registry"
 version: 0.1
 log: {level: info}
 storage:
-  filesystem: {rootdirectory: $place/registry/data}
+  filesystem: {rootdirectory: "$place/registry/data"}
 http: {addr: "127.0.0.1:0", secret: of-one-minute}
 END
     # Nothing of the caller's settings may reach it (REGISTRY_…).
@@ -161,13 +169,6 @@ END
         fi
         [ -n "$registry" ] || sleep 0.1
     done
-}
-
-stop_registry() {
-    [ -n "$server" ] || return 0
-    kill "$server"
-    wait "$server" 2>/dev/null || :
-    server=
 }
 
 # Nothing is left that listens there.
