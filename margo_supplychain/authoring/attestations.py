@@ -6,9 +6,12 @@ lies in the release's entry. Nobody's signature is counted here and no rule appl
 that is a device's judgement, see `rehearsal`.
 
 Example:
-    >>> given = sort_out([link, bom], artifact=release.artifact.digest)
+    >>> link = (b'{"payloadType": "application/vnd.in-toto+json", "payload": '
+    ...         b'"eyJfdHlwZSI6ICJsaW5rIiwgIm5hbWUiOiAiYnVpbGQifQ==", '
+    ...         b'"signatures": [{"sig": "AAAA"}]}')
+    >>> given = sort_out([link], artifact=Descriptor.of(b"{}", ATTESTATION).digest)
     >>> [one.reference.step for one in given.pinned]
-    [None, 'build']
+    ['build']
 """
 
 from __future__ import annotations

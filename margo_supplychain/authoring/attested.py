@@ -6,8 +6,9 @@ its digest: as a blob beside the files of a directory, elsewhere under a tag of 
 and who signed it, is not looked at here.
 
 Example:
-    >>> [what.digest.short for what in named_envelopes(record, entry)]
-    ['2c26b46b68ff']
+    >>> from margo_supplychain.formats.digests import Digest
+    >>> attestation_tag(envelope_at(Digest.of(b"{}"), 2).digest)[:14]
+    'a.44136fa355b3'
 """
 
 from __future__ import annotations
