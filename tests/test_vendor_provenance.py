@@ -227,7 +227,7 @@ STORY: Final = [
     "packager$ margo-supplychain attest run --step package",
     "recorded step package\n",
     "published acme/pump-monitor 1.2.0\n",
-    "layout 1: links of build, package, test\n",
+    "proof    layout 1: links of build, package, test\n",
     "error: acme/pump-monitor 1.3.0: step test has no link",
     "[provenance]\n",
     "  step     test\n",

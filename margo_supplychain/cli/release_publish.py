@@ -135,7 +135,7 @@ def _lines(
         rows = [("record ", _record(one, release, now))]
         if one.layout is not None or one.attestations or one.summaries:
             text = proven_text(one.layout, one.attestations, one.summaries)
-            rows.append(("provenance", text))
+            rows.append(("proof  ", text))
         lines += describe.table(rows)
     fresh = (
         f"timestamp v{published.timestamp}, until "

@@ -69,8 +69,7 @@ def test_publish_says_what_proves_it(vendor: Vendor) -> None:
         *("--attestation", "links", "--attestation", bom(vendor)),
     )
     assert (
-        f"  provenance  layout 1: links of build, package, test; {CYCLONEDX}\n"
-        in ran.out
+        f"  proof    layout 1: links of build, package, test; {CYCLONEDX}\n" in ran.out
     )
     ran = vendor.sign("release", "publish", "dist", "--attestation", "links")
     assert ran.status == 2
@@ -218,7 +217,7 @@ def test_adopt(vendor: Vendor) -> None:
     package = bare.documents()["package"].data
     (vendor.place / "links/package.dsse.json").write_bytes(package)
     ran = vendor.must(*adopt, "--attestation", "links")
-    assert "  provenance  layout 1: links of build, package, test\n" in ran.out
+    assert "  proof    layout 1: links of build, package, test\n" in ran.out
 
 
 def test_from_tags_takes_none(vendor: Vendor) -> None:
