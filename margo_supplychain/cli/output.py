@@ -151,7 +151,7 @@ def _place_of(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     others = ((facts.get("trace") or {}).get("findings") or ())[1:]
     rows += [("also", each["text"]) for each in others[:_ALSO]]
     left = len(others) - _ALSO
-    return [*rows, *([("also", f"{left} more: --explain")] if left > 0 else ())]
+    return [*rows, *([("also", f"{left} more")] if left > 0 else ())]
 
 
 def _write_json(document: Mapping[str, Any]) -> None:
