@@ -29,6 +29,7 @@ from margo_supplychain.provenance.engine import (
     Judged,
     Made,
     by_algorithm,
+    has_content,
     judge,
     shown_hashes,
 )
@@ -146,10 +147,12 @@ def verify_chain(
             judged.append((step.name, side, found))
             # check 4.91: what the rules refuse is refused
             findings.extend(found.findings)
-    edges = _merged(one for _, _, found in judged for one in found.edges)
-    joined = _joined(layout, edges)
+    found_edges = [one for _, _, found in judged for one in found.edges]
+    idle = _idle(layout, found_edges, made)
+    edges = _merged(found_edges)
+    joined = _joined(layout, edges) - idle.keys()
     # check 4.92: a step that passed nothing on proves nothing about this release
-    findings.extend(_unconnected(layout, joined, made))
+    findings.extend(_unconnected(layout, joined, made, idle))
     last = made.get(layout.release_step)
     demanded = {**release.products, MANIFEST_PRODUCT: release.artifact}
     if last is not None:
@@ -289,12 +292,53 @@ def _joined(layout: Layout, edges: Iterable[Edge]) -> frozenset[str]:
     return frozenset(found)
 
 
+def _idle(
+    layout: Layout, edges: Iterable[Edge], made: Mapping[str, Made]
+) -> dict[str, str]:
+    """Return steps that made something which went nowhere: step → one product.
+
+    Materials in common are no sign that their links are of one run: two runs start from
+    the same commit. A step that makes nothing is told by what it looked at; one that
+    makes something, by what is taken of it, or what it takes of what others made.
+    """
+    passing = {
+        name
+        for one in edges
+        if one.side == "products"
+        for name in (one.source, one.target)
+    }
+    found = {}
+    for step in layout.steps:
+        links = made.get(step.name)
+        if links is None or step.name in passing or step.name == layout.release_step:
+            continue
+        products = [one for one, what in links.products.items() if has_content(what)]
+        # check 4.102: links of two runs of one commit are not mixed
+        if products:
+            found[step.name] = min(products)
+    return found
+
+
 def _unconnected(
-    layout: Layout, joined: frozenset[str], made: Mapping[str, Made]
+    layout: Layout,
+    joined: frozenset[str],
+    made: Mapping[str, Made],
+    idle: Mapping[str, str],
 ) -> Iterator[Finding]:
     for step in layout.steps:
-        if step.name in made and step.name not in joined:
-            idle = [
+        if step.name in idle:
+            yield Finding(
+                "unconnected",
+                f"nothing that step {step.name} made is part of the release",
+                step=step.name,
+                artifact=idle[step.name],
+                found=f"product {quoted(idle[step.name])}, which no other step took",
+                wanted=f"a MATCH rule WITH PRODUCTS FROM {step.name} that consumes an "
+                "artifact, and links of one run of the pipeline",
+                stricter=stricter.CONNECTED,
+            )
+        elif step.name in made and step.name not in joined:
+            rules = [
                 f'"{rule.text}" of step {other.name}'
                 for other in layout.steps
                 for rule in (*other.materials, *other.products)
@@ -306,8 +350,8 @@ def _unconnected(
                 "unconnected",
                 f"step {step.name} shares no content with the release",
                 step=step.name,
-                found=f"nothing with content for {', '.join(idle[:MOST_SHOWN])}"
-                if idle
+                found=f"nothing with content for {', '.join(rules[:MOST_SHOWN])}"
+                if rules
                 else "no MATCH rule between it and another step",
                 wanted="a MATCH rule that consumes an artifact with content, between "
                 f"it and a step that is joined with step {layout.release_step}",

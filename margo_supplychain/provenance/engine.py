@@ -58,12 +58,14 @@ class Edge(NamedTuple):
 
     Args:
         source, target: the step that is named by a MATCH rule, and the rule's own.
+        side: which of the source's artifacts the rule looked at.
         artifacts: how many, of those with content.
         example: the first of them, by the name that the target has for it.
     """
 
     source: str
     target: str
+    side: Side
     artifacts: int
     example: str
 
@@ -234,17 +236,13 @@ class _Run:
         return made.side(rule.side) if made and rule.side else None
 
     def _join(self, rule: ArtifactRule, names: Collection[str]) -> None:
-        if rule.step is None or rule.step == self.step:
+        if rule.step is None or rule.side is None or rule.step == self.step:
             return
         # check 4.88 (instead: full = names): a file without content joins no steps
-        full = [
-            name
-            for name in names
-            if (found := self.here[name]) != _EMPTY_SHA256
-            and (isinstance(found, str) or _EMPTY.isdisjoint(found))
-        ]
+        full = [name for name in names if has_content(self.here[name])]
         if full:
-            self.edges.append(Edge(rule.step, self.step, len(full), min(full)))
+            edge = Edge(rule.step, self.step, rule.side, len(full), min(full))
+            self.edges.append(edge)
 
     def _modified(self, name: str) -> bool:
         before, after = self.own.materials.get(name), self.own.products.get(name)
@@ -356,6 +354,13 @@ def _passed(rule: ArtifactRule, names: Collection[str] = ()) -> Applied:
 
 def _first(names: Collection[str]) -> tuple[str, ...]:
     return tuple(heapq.nsmallest(MOST_SHOWN, names))
+
+
+def has_content(hashes: Hashes) -> bool:
+    """Say whether an artifact is more than a file without bytes."""
+    if isinstance(hashes, str):
+        return hashes != _EMPTY_SHA256
+    return _EMPTY.isdisjoint(hashes)
 
 
 def shown_hashes(hashes: Hashes) -> str:

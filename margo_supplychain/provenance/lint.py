@@ -111,14 +111,10 @@ def _graph(layout: Layout) -> Iterator[Lint]:
     beside: dict[str, set[str]] = {step.name: {step.name} for step in layout.steps}
     used: set[tuple[str, Side]] = set()
     for step in layout.steps:
-        for rule in (*step.materials, *step.products):
-            if rule.step is None or rule.side is None:
-                continue
-            if rule.step == step.name:
-                continue
-            beside[step.name].add(rule.step)
-            beside.setdefault(rule.step, set()).add(step.name)
-            used.add((rule.step, rule.side))
+        for other, side in _others(step):
+            beside[step.name].add(other)
+            beside.setdefault(other, set()).add(step.name)
+            used.add((other, side))
     joined, waiting = set[str](), [layout.release_step]
     while waiting:
         name = waiting.pop()
@@ -135,10 +131,21 @@ def _graph(layout: Layout) -> Iterator[Lint]:
                 step.name,
             )
         elif (
-            step.name != layout.release_step
-            and (step.name, "products") not in used
-            and any(rule.kind in _CONSUMING for rule in step.products)
+            step.name == layout.release_step
+            or (step.name, "products") in used
+            or not any(rule.kind in _CONSUMING for rule in step.products)
         ):
+            continue
+        elif all(side == "materials" for _, side in _others(step)):
+            yield Lint(
+                "error",
+                "unconnected",
+                f"no MATCH takes what step {step.name} makes, and it takes nothing "
+                "that others make: a release for which it makes something would be "
+                "refused",
+                step.name,
+            )
+        else:
             yield Lint(
                 "warning",
                 "products-unused",
@@ -146,6 +153,13 @@ def _graph(layout: Layout) -> Iterator[Lint]:
                 "what it made may be anything",
                 step.name,
             )
+
+
+def _others(step: LayoutStep) -> Iterator[tuple[str, Side]]:
+    """Yield which lists of which other steps a step's rules compare with."""
+    for rule in (*step.materials, *step.products):
+        if rule.step is not None and rule.side is not None and rule.step != step.name:
+            yield rule.step, rule.side
 
 
 def _list(

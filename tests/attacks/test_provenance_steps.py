@@ -402,6 +402,34 @@ def test_only_an_empty_file_goes_from_step_to_step(tmp_path: Path) -> None:
     plant.refused("unconnected", "build|test")
 
 
+def test_build_of_another_run_of_the_same_commit(tmp_path: Path) -> None:
+    """Tester and packager looked at sources alone, so any build of them would do."""
+    plant = running(tmp_path)
+    found = steps()
+    sources = ["MATCH", "src/*", "WITH", "MATERIALS", "FROM", "build"]
+    for one in found[1:]:
+        one["expected_materials"].insert(0, sources)
+    plant.use_layout(layout(found))
+    run = plant.run("1.1.0")
+    taken = run.links["build"]["materials"]
+    run.links["test"]["materials"] |= taken
+    run.links["package"]["materials"] |= taken
+    plant.publish(run)
+    plant.verified("1.1.0")
+
+    other = plant.run("1.2.0")
+    program = other.links["build"]["products"].keys()
+    other.links["build"]["products"] = dict.fromkeys(program, sha256("mallory"))
+    for name in ("test", "package"):
+        materials = other.links[name]["materials"] | other.links["build"]["materials"]
+        other.links[name]["materials"] = {
+            one: what for one, what in materials.items() if one not in program
+        }
+    plant.publish(other)
+    error = plant.refused("unconnected", "nothing that step build made")
+    assert error.step == "build"
+
+
 def test_step_beside_the_chain(tmp_path: Path) -> None:
     """A review of something else is no review of this release."""
     plant = running(tmp_path)

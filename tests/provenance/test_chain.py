@@ -784,6 +784,29 @@ def test_edges_of_several_rules_are_one() -> None:
     ]
 
 
+def test_products_that_went_nowhere() -> None:
+    """Two runs start from the same sources: those alone tie no link to this run."""
+    pipe = pipeline()
+    sources = ["MATCH", "src/*", "WITH", "MATERIALS", "FROM", "build"]
+    pipe.step("package")["expected_materials"].insert(0, sources)
+    pipe.link("package")["materials"]["src/a.c"] = digest("source")
+    assert pipe.ours().findings == ()
+    pipe.link("package")["materials"].pop("out/a")
+    found = only(pipe.ours())
+    assert (found.reason, found.step, found.artifact) == (
+        "unconnected",
+        "build",
+        "out/a",
+    )
+    assert found.found == 'product "out/a", which no other step took'
+    assert found.stricter == stricter.CONNECTED
+    assert pipe.ours().trace["steps"][0]["connected"] is False
+    assert pipe.theirs() is None
+    # What has no content is nothing that it made.
+    pipe.link("build")["products"]["out/a"] = EMPTY
+    assert pipe.ours().findings == ()
+
+
 def test_another_release() -> None:
     pipe = pipeline()
     other = Digest.of(b"another manifest")

@@ -84,9 +84,23 @@ def test_a_step_that_nothing_joins() -> None:
 def test_products_that_nobody_uses() -> None:
     matched = ["MATCH", "src/*", "WITH", "MATERIALS", "FROM", "build"]
     pipe = with_rules("package", "materials", matched, CLOSED)
-    assert of(pipe) == [("warning", "products-unused")]
+    assert of(pipe) == [("error", "unconnected")]
     pipe.step("build")["expected_products"] = [list(CLOSED)]
     assert of(pipe) == []
+
+
+def test_a_report_that_nobody_takes() -> None:
+    """It is of this release, for its step took what another one made."""
+    pipe = pipeline()
+    taken = ("MATCH", "out/*", "WITH", "PRODUCTS", "FROM", "build")
+    pipe.layout["steps"].insert(
+        1,
+        world.step(
+            "scan", "second", materials=[taken, CLOSED], products=[("CREATE", "*")]
+        ),
+    )
+    assert ("warning", "products-unused") in of(pipe)
+    assert ("error", "unconnected") not in of(pipe)
 
 
 @pytest.mark.parametrize(
