@@ -133,7 +133,7 @@ class Report(NamedTuple):
         passed = self.verdict == "verified"
         policy = found["publisher policy"]
         steps = proof.get("steps", ())
-        keyids = {one for step in steps for one in step["functionaries"]}
+        keyids = {one.lower() for step in steps for one in step["functionaries"]}
         levels = ["SLSA_BUILD_LEVEL_UNEVALUATED"]
         if proof.get("layout") is not None:
             levels.append(PROVEN)

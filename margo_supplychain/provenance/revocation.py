@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from margo_supplychain.threshold import computed_keyids, material
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from securesystemslib.signer import Key
 
@@ -23,7 +23,7 @@ _HASHED: Final = {"keyid_hash_algorithms": ["sha256", "sha512"]}
 
 def revoked_materials(
     keys: Mapping[str, Key],
-    revoked: Mapping[str, frozenset[Digest]],
+    revoked: Mapping[str, Collection[Digest]],
     artifact: Digest,
 ) -> frozenset[str]:
     """Return the materials of those `keys` that count no more for an artifact.
@@ -33,13 +33,41 @@ def revoked_materials(
         revoked: by key id or material: the artifacts for which the key still counts.
         artifact: the one in question.
     """
-    now = {name.lower() for name, spared in revoked.items() if artifact not in spared}
-    found = set[str]()
-    for keyid, key in keys.items():
-        own = material(key)
-        if keyid.lower() in now or not now.isdisjoint(names_of(key)):
-            found.add(own)
-    return frozenset(found)
+    named = _named(revoked, artifact)
+    return frozenset(material(keys[keyid]) for keyid in _lost(keys, named))
+
+
+def revoked_names(
+    keys: Mapping[str, Key],
+    revoked: Mapping[str, Collection[Digest]],
+    artifact: Digest,
+) -> frozenset[str]:
+    """Return all that summaries may call those who count no more, in lower case.
+
+    Args:
+        keys: of the layout that a summary was made by.
+        revoked, artifact: as in `revoked_materials`.
+    """
+    named = _named(revoked, artifact)
+    return named.union(
+        *({keyid.lower(), *names_of(keys[keyid])} for keyid in _lost(keys, named))
+    )
+
+
+def _named(
+    revoked: Mapping[str, Collection[Digest]], artifact: Digest
+) -> frozenset[str]:
+    return frozenset(
+        name.lower() for name, spared in revoked.items() if artifact not in spared
+    )
+
+
+def _lost(keys: Mapping[str, Key], named: frozenset[str]) -> Iterator[str]:
+    """Yield the layout's ids of those who are named."""
+    # Names of keys cost time, and mostly nobody is revoked.
+    for keyid, key in keys.items() if named else ():
+        if keyid.lower() in named or not named.isdisjoint(names_of(key)):
+            yield keyid
 
 
 def names_of(key: Key) -> frozenset[str]:

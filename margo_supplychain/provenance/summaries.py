@@ -52,7 +52,7 @@ class Summary(NamedTuple):
         passed: whether it was found good.
         inputs: `<algorithm>:<hex>` of everything that it was judged by, its policy
             among them: some verifiers name the layout there.
-        functionaries: key ids and materials; None when it does not say.
+        functionaries: key ids and materials in lower case; None when it does not say.
     """
 
     verifier: str
@@ -72,8 +72,8 @@ class Bounds(NamedTuple):
         inputs: digest → what it is, for each further input that it must name.
         statements: for each type that is demanded, the digests of those that the
             record names: one of each type must be an input.
-        revoked: key ids and materials of functionaries who count no more for this
-            artifact.
+        revoked: key ids and materials, in lower case, of functionaries who count no
+            more for this artifact.
     """
 
     artifact: Digest
@@ -217,4 +217,5 @@ def _functionaries(predicate: Mapping[str, Any], what: str) -> frozenset[str] | 
         raise FormatError(
             f"{what} has no list of up to {MAX_FUNCTIONARIES} {FUNCTIONARIES}"
         )
-    return frozenset(found)
+    # A layout may write its ids in capitals; whoever revokes one need not.
+    return frozenset(one.lower() for one in found)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from margo_supplychain.formats.digests import Descriptor
+    from margo_supplychain.formats.dsse import Envelope
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.publisher_policy import LayoutRule, PublisherPolicy
     from margo_supplychain.formats.record import ReleaseRecord
@@ -153,11 +154,13 @@ def _summarised(case: Case) -> Proof:
     from margo_supplychain.verify.attested import demanded, facts_of
     from margo_supplychain.verify.summarised import summarised
 
-    rule = layout_rule(case) if case.wants_chain else None
-    # The file, whose own expiry this replaces, is not read: the summary ends sooner.
-    if rule is not None and rule.expires is not None:
-        require_current(case, rule.number, rule.expires)
-    facts = summarised(case, rule)
+    rule = layout = None
+    if case.wants_chain:
+        rule = layout_rule(case)
+        # The file is read all the same: gone or expired, it serves nobody.
+        layout, _ = _layout(case, rule)
+        require_current(case, rule.number, _expiry(rule, layout))
+    facts = summarised(case, rule, layout)
     # The device's own rules look into statements, which a summary does not hold.
     statements = demanded(case, case.policy.attestations, kinds=case.demand.kinds)
     return Proof(
@@ -295,6 +298,18 @@ def _layout_bytes(case: Case, rule: LayoutRule) -> bytes:
     return data
 
 
+def _layout(case: Case, rule: LayoutRule) -> tuple[Layout, Envelope]:
+    from margo_supplychain.provenance.layouts import read_layout
+
+    what = f"layout {rule.number} of {case.name}"
+    return read_layout(_layout_bytes(case, rule), what=what)
+
+
+def _expiry(rule: LayoutRule, layout: Layout) -> datetime:
+    # The file's bytes never change; a longer life is granted by the policy.
+    return rule.expires if rule.expires is not None else layout.expires
+
+
 def require_current(case: Case, number: int, expires: datetime) -> datetime:
     """Refuse a layout that has expired; return the time that it was judged at.
 
@@ -325,13 +340,10 @@ def require_current(case: Case, number: int, expires: datetime) -> datetime:
 def _chain(case: Case) -> tuple[ChainResult, dict[str, Any]]:
     from margo_supplychain.formats.release_products import release_products
     from margo_supplychain.provenance.chain import ReleaseFacts, verify_chain
-    from margo_supplychain.provenance.layouts import read_layout
 
     rule = layout_rule(case)
-    what = f"layout {rule.number} of {case.name}"
-    layout, envelope = read_layout(_layout_bytes(case, rule), what=what)
-    # The file's bytes never change; a longer life is granted by the policy.
-    expires = rule.expires if rule.expires is not None else layout.expires
+    layout, envelope = _layout(case, rule)
+    expires = _expiry(rule, layout)
     now = require_current(case, rule.number, expires)
     record = case.record
     result = verify_chain(

@@ -1,9 +1,10 @@
 """The second tier of step 4: a verification summary in the place of the full chain.
 
-For devices that can't read a chain of megabytes. Which layout is good for a release is
-judged here all the same; that its links are good is what the summary says. It counts if
-somebody signed it whom the publisher's or the device's policy names, if it is bound to
-this record and layout, and if it is not too old. Of several, the newest decides.
+For devices that can't read a chain of megabytes. Which layout is good for a release,
+and until when, is judged here all the same; that its links are good is what the summary
+says. It counts if somebody signed it whom the publisher's or the device's policy names,
+if it is bound to this record and layout, and if it is not too old. Of several, the
+newest decides.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from margo_supplychain.formats.predicates import SUMMARY
 from margo_supplychain.formats.release_entry import MAX_SUMMARY
 from margo_supplychain.formats.statements import parse_statement
 from margo_supplychain.formats.times import format_time
+from margo_supplychain.provenance.revocation import revoked_names
 from margo_supplychain.provenance.summaries import (
     Bounds,
     Summary,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from margo_supplychain.errors import SupplyChainError
     from margo_supplychain.formats.digests import Digest
     from margo_supplychain.formats.publisher_policy import LayoutRule
+    from margo_supplychain.provenance.layouts import Layout
     from margo_supplychain.verify.case import Case
 
 
@@ -59,18 +62,21 @@ class Counted(NamedTuple):
     max_age: timedelta
 
 
-def summarised(case: Case, rule: LayoutRule | None) -> dict[str, Any]:
+def summarised(
+    case: Case, rule: LayoutRule | None, layout: Layout | None
+) -> dict[str, Any]:
     """Return what a summary proves, as facts for the report.
 
     Args:
         rule: of the layout that the release was made by; None if none is demanded.
+        layout: its file.
 
     Raises:
         AttestationError: there is no summary, or none that counts.
         ClockError: the clock can't tell how old it is.
         FetchError: none that counts could be had.
     """
-    bounds = _bounds(case, rule)
+    bounds = _bounds(case, rule, layout)
     counted: list[Counted] = []
     problems: list[SupplyChainError] = []
     for what, read in _offered(case):
@@ -84,7 +90,8 @@ def summarised(case: Case, rule: LayoutRule | None) -> dict[str, Any]:
         raise next(iter(missing or problems), _missing(case))
     # Of the same second, the one that says no.
     newest = max(
-        counted, key=lambda one: (one.summary.verified, not one.summary.passed)
+        _of_today(case, counted),
+        key=lambda one: (one.summary.verified, not one.summary.passed),
     )
     # check 4.28: a summary may also say no
     if not newest.summary.passed:
@@ -104,7 +111,23 @@ def summarised(case: Case, rule: LayoutRule | None) -> dict[str, Any]:
     }
 
 
-def _bounds(case: Case, rule: LayoutRule | None) -> Bounds:
+def _of_today(case: Case, counted: list[Counted]) -> list[Counted]:
+    """Leave out a yes from the future, unless there is nothing else.
+
+    A verifier whose clock is ahead does not stand in the way of another's word. A no
+    counts whenever it was said.
+    """
+    moment = case.walk.workflow.moment
+    found = [
+        one
+        for one in counted
+        if not one.summary.passed or one.summary.verified - moment.now <= SLACK
+    ]
+    # By a clock that can't be believed, nothing is of the future.
+    return found if found and moment.believable else counted
+
+
+def _bounds(case: Case, rule: LayoutRule | None, layout: Layout | None) -> Bounds:
     record = case.record
     statements: dict[str, frozenset[Digest]] = {}
     for demand in case.policy.attestations:
@@ -128,10 +151,10 @@ def _bounds(case: Case, rule: LayoutRule | None) -> Bounds:
         resource=resource_of(case.name, record.version),
         inputs={} if rule is None else {rule.digest: f"layout {rule.number}"},
         statements=statements,
-        revoked=frozenset(
-            one.key
-            for one in case.policy.revoked_functionaries
-            if record.artifact.digest not in one.survivors
+        revoked=revoked_names(
+            {} if layout is None else layout.keys,
+            {one.key: one.survivors for one in case.policy.revoked_functionaries},
+            record.artifact.digest,
         ),
     )
 

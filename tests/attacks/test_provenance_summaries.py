@@ -8,6 +8,7 @@ device.
 from __future__ import annotations
 
 import base64
+import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -365,6 +366,84 @@ def test_summary_of_a_superseded_layout(tmp_path: Path) -> None:
     plant.policy(layouts=(replace(rule, range=only),))
     plant.serve()
     plant.refused("layout-not-for-release", "layout 1")
+
+
+def test_summary_after_its_layout_has_expired(tmp_path: Path) -> None:
+    """The policy grants a layout no other life than its own file does. When that is
+    over, a summary that still counts is no way around it."""
+    plant = small(tmp_path)
+    plant.use_layout(layout(expires="2026-12-01T00:00:00Z"))
+    run = plant.run("1.2.0")
+    publish(plant, run)
+    plant.verified("1.2.0", "summary")
+    plant.world.clock.advance(days=12)
+    plant.device.clock.advance(days=12)
+    plant.world.touch("targets", "acme", PUMP.role)
+    plant.serve()
+    for policy in (BY_SUMMARY, PROVEN):
+        plant.device.policy = policy
+        plant.refused("layout-expired", "expired 2026-12-01")
+
+
+def test_summary_of_a_layout_that_was_taken_away(tmp_path: Path) -> None:
+    """The offline role lists the layout no more: whoever judged by it judged by
+    nothing."""
+    plant = small(tmp_path)
+    run = plant.run("1.2.0")
+    publish(plant, run)
+    plant.verified("1.2.0", "summary")
+    del plant.world.roles["acme"].targets[PUMP.layout_path(1)]
+    plant.world.touch("acme")
+    plant.serve()
+    for policy in (BY_SUMMARY, PROVEN):
+        plant.device.policy = policy
+        plant.refused("layout-unknown", "which its own policy names")
+
+
+def test_summary_by_somebody_revoked_by_an_id_of_the_layout(tmp_path: Path) -> None:
+    """A layout calls the tester's key by an id of its own, in capitals, and the key is
+    revoked by it. That reaches our own summaries, and those of verifiers who name keys
+    otherwise."""
+    plant = small(tmp_path)
+    said = layout()
+    other = "CD" * 32
+    said["keys"][other] = {**said["keys"].pop(keyid("tester")), "keyid": other}
+    said["steps"][1]["pubkeys"] = [other]
+    plant.use_layout(said)
+    run = plant.run("1.2.0")
+    plant.publish(run)
+    plant.device.policy = PROVEN
+    vsa = json.loads(plant.device.verify().report.to_vsa())
+    plant.device.policy = BY_SUMMARY
+    for names in (
+        vsa["predicate"]["x-functionaries"],
+        [other],
+        [keyid("tester")],
+        [keyid("tester").upper()],
+    ):
+        plant.policy(revoked_functionaries=())
+        vsa["predicate"]["x-functionaries"] = names
+        plant.publish(run, summaries=[envelope(vsa, "verifier")])
+        plant.verified("1.2.0", "summary")
+        plant.policy(revoked_functionaries=(RevokedFunctionary(key=other.lower()),))
+        plant.serve()
+        plant.unattested("revoked", "revoked functionary")
+
+
+def test_summary_of_tomorrow_beside_a_good_one(tmp_path: Path) -> None:
+    """Somebody else's verifier has a clock that is ahead, or its key was stolen: its
+    yes from the future blocks no release. A no is a no, whenever it was said."""
+    plant = small(tmp_path)
+    run = plant.run("1.2.0")
+    ahead = format_time(plant.world.clock.when + 2 * DAY)
+    good = envelope(said_of(plant, run), "verifier")
+    odd = envelope(said_of(plant, run, when=ahead), "verifier")
+    for both in ([good, odd], [odd, good]):
+        plant.publish(run, summaries=both)
+        plant.verified("1.2.0", "summary")
+    failed = said_of(plant, run, when=ahead, verificationResult="FAILED")
+    plant.publish(run, summaries=[good, envelope(failed, "verifier")])
+    plant.unattested("summary-result", "did not pass")
 
 
 def test_summary_without_a_statement_that_is_demanded(tmp_path: Path) -> None:
