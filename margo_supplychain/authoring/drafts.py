@@ -6,10 +6,9 @@ blob that it names by digest is there and intact.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from margo_supplychain.authoring.release import Release
+from margo_supplychain.authoring.release import NO_TIME, Release
 from margo_supplychain.errors import (
     FetchError,
     MetadataFormatError,
@@ -32,8 +31,6 @@ FORMAT: Final = 1
 FILE_NAME: Final = "release.json"
 MAX_DRAFT: Final = 2 * MAX_RECORD
 MAX_WARNINGS: Final = 1_000
-# A build knows no time, or it could not be repeated; publishing sets it.
-_NO_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def draft_bytes(release: Release) -> bytes:
@@ -42,7 +39,7 @@ def draft_bytes(release: Release) -> bytes:
     Raises:
         MetadataFormatError: the record or the draft would be beyond its limits.
     """
-    record = release.record(_NO_TIME)
+    record = release.record(NO_TIME)
     record.to_bytes()  # too much for a record is an error now, not at publication
     inner = record.to_dict()
     del inner["created"]
@@ -78,7 +75,7 @@ def read_draft(output: Path) -> Release | None:
     inner = fields.object("release")
     if inner.has("created"):
         raise MetadataFormatError(f"{what} has a time, and a draft has none")
-    record = ReleaseRecord.from_dict(inner.value | {"created": format_time(_NO_TIME)})
+    record = ReleaseRecord.from_dict(inner.value | {"created": format_time(NO_TIME)})
     elsewhere = fields.list_of("elsewhere", Digest.parse, limit=MAX_WARNINGS)
     warnings = fields.list_of("warnings", _warning, limit=MAX_WARNINGS)
     checksum = fields.text("checksum")

@@ -15,8 +15,8 @@ Example:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC
-from typing import TYPE_CHECKING, BinaryIO, final
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, BinaryIO, Final, final
 
 from margo_supplychain.authoring.contents import read_checked
 from margo_supplychain.formats.closure import walk
@@ -25,7 +25,6 @@ from margo_supplychain.formats.record import ReleaseRecord
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
-    from datetime import datetime
     from pathlib import Path
 
     from margo_supplychain.authoring.place import Progress
@@ -42,6 +41,9 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.versions import Version
     from margo_supplychain.transport.network import Network
     from margo_supplychain.transport.protocols import Source
+
+# A build knows no time, or it could not be repeated; publishing sets it.
+NO_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @final

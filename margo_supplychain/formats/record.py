@@ -71,6 +71,8 @@ MAX_IMAGES: Final = 10_000
 MAX_LOCATIONS: Final = 32
 MAX_ATTESTATIONS: Final = 1_000
 MAX_LAYOUT: Final = 1_000_000
+# What informs, helps to find the content, or proves the rest: not what is released.
+_BESIDE: Final = frozenset({"created", "locations", "layout", "attestations"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +249,18 @@ class ReleaseRecord:
         if self.layout is not None:
             value["layout"] = self.layout
         return value
+
+    def identity(self) -> bytes:
+        """Return what is released, as bytes: the record before it is proven and listed.
+
+        Without `created`, `locations`, `layout` and `attestations`; else as `to_bytes`.
+        The release step of a layout signs the digest of these bytes, so that the online
+        key can't say another version, other images or components than were made.
+        """
+        value = self.to_dict()
+        return strict_json.canonical(
+            {name: one for name, one in value.items() if name not in _BESIDE}
+        )
 
     def to_bytes(self) -> bytes:
         """Return the record's file; the same record always gives the same bytes.

@@ -2,7 +2,8 @@
 
 A layout's release step is the one whose expected products hold `REQUIRE
 release/manifest`. Its links name the release by the digests of its OCI manifests: the
-artifact's own and each component's (docs/adr/0022-provenance.md).
+artifact's own and each component's; and by what its record says of it, for a version,
+and the images that components name, are in no manifest (docs/adr/0022-provenance.md).
 
 Example:
     >>> component_product("helm/v3", "web")
@@ -14,13 +15,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from margo_supplychain.formats.digests import Digest
 
-    from margo_supplychain.formats.digests import Digest
-    from margo_supplychain.formats.release_parts import Component
+if TYPE_CHECKING:
+    from margo_supplychain.formats.record import ReleaseRecord
 
 MANIFEST_PRODUCT: Final = "release/manifest"
+RECORD_PRODUCT: Final = "release/record"
 COMPONENTS: Final = "release/components/"
 
 
@@ -34,15 +35,16 @@ def component_product(profile: str, name: str) -> str:
     return f"{COMPONENTS}{_quoted(profile)}/{_quoted(name)}"
 
 
-def release_products(
-    artifact: Digest, components: Iterable[Component]
-) -> dict[str, Digest]:
+def release_products(record: ReleaseRecord) -> dict[str, Digest]:
     """Return the digest of every product that proves a release, by product name."""
     found = {
         component_product(one.profile, one.name): one.content.digest
-        for one in components
+        for one in record.components
     }
-    return {MANIFEST_PRODUCT: artifact} | found
+    return {
+        MANIFEST_PRODUCT: record.artifact.digest,
+        RECORD_PRODUCT: Digest.of(record.identity()),
+    } | found
 
 
 def _quoted(text: str) -> str:

@@ -19,7 +19,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from margo_supplychain.formats.plain_text import quoted
-from margo_supplychain.formats.release_products import COMPONENTS, MANIFEST_PRODUCT
+from margo_supplychain.formats.release_products import (
+    COMPONENTS,
+    MANIFEST_PRODUCT,
+    RECORD_PRODUCT,
+)
 from margo_supplychain.formats.times import format_time
 from margo_supplychain.provenance import stricter
 from margo_supplychain.provenance.agreement import Difference, agreement
@@ -362,10 +366,42 @@ def _unconnected(
 def _other_release(
     layout: Layout, demanded: Mapping[str, Digest], products: Mapping[str, Hashes]
 ) -> Iterator[Finding]:
+    parts = list(_other_parts(layout, demanded, products))
+    yield from parts
+    wanted = demanded.get(RECORD_PRODUCT)
+    # Where a part differs, what the record says of it differs, too: said once.
+    if parts or wanted is None:
+        return
+    step, hashes = layout.release_step, products.get(RECORD_PRODUCT)
+    # check 4.103: what no manifest says: version, images, names of components
+    if not _is(hashes, wanted):
+        text = (
+            f"step {step} recorded no {quoted(RECORD_PRODUCT)}, so nothing proves the "
+            "release's version, components and images"
+            if hashes is None
+            else "the release's record says something else than what step "
+            f"{step} recorded: another version, other images or components, or "
+            "another type"
+        )
+        yield Finding(
+            "release-product",
+            text,
+            step=step,
+            artifact=RECORD_PRODUCT,
+            found="no such product" if hashes is None else shown_hashes(hashes),
+            wanted=f"{wanted}, which `attest run --release DIST` records of the "
+            "release that is published",
+            stricter=stricter.RELEASE_PRODUCT,
+        )
+
+
+def _other_parts(
+    layout: Layout, demanded: Mapping[str, Digest], products: Mapping[str, Hashes]
+) -> Iterator[Finding]:
     step = layout.release_step
     for name, digest in sorted(demanded.items()):
         hashes = products.get(name)
-        if _is(hashes, digest):
+        if name == RECORD_PRODUCT or _is(hashes, digest):
             continue
         found = "no such product" if hashes is None else shown_hashes(hashes)
         yield Finding(

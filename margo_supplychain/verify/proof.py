@@ -351,7 +351,7 @@ def _chain(case: Case) -> tuple[ChainResult, dict[str, Any]]:
         _links(case),
         ReleaseFacts(
             artifact=record.artifact.digest,
-            products=release_products(record.artifact.digest, record.components),
+            products=release_products(record),
         ),
         now=now,
         expires=expires,

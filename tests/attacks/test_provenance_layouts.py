@@ -300,13 +300,17 @@ def test_record_names_the_layout_of_another_range(tmp_path: Path) -> None:
 
 
 def test_superseded_layout_and_the_bytes_of_before(tmp_path: Path) -> None:
-    """A new version of exactly the old artifact is nothing new: the digest decides."""
+    """Exactly the old artifact is nothing new, by its digest; under which version it
+    comes back is for the release step to say, not for the online key."""
     plant = running(tmp_path)
     old = packaged(plant, "1.0.9")
     superseded(plant, old.artifact.digest)
     again = packaged(plant, "1.1.0")
     again.artifact = old.artifact
     again.links = old.links
+    plant.publish(again)
+    plant.refused("release-product", "another version")
+    again.releases()
     plant.publish(again)
     plant.verified("1.1.0")
 

@@ -71,7 +71,18 @@ def make_demanding(vendor: Vendor) -> Vendor:
 
 def run_of(release: Release) -> Run:
     """Return an honest run of the pipeline that made a release."""
-    return Run(str(release.version), release.artifact)
+    said: dict[str, Any] = {"closure": release.closure}
+    if release.application_version is not None:
+        said["applicationVersion"] = release.application_version
+    return Run(
+        str(release.version),
+        release.artifact,
+        str(release.name),
+        kind=release.artifact_type,
+        components=release.components,
+        images=release.images,
+        **said,
+    )
 
 
 def links_of(release: Release) -> list[bytes]:

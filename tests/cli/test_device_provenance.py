@@ -79,7 +79,7 @@ def test_explained_in_words(plant: Proven) -> None:
     assert told[2] == 'materials  ALLOW src/*  1 artifact, such as "src/pump.c"'
     assert told[3] == "materials  DISALLOW *  holds"
     assert 'build and test have 1 artifact in common, such as "out/pump.wasm"' in told
-    assert told[-1] == "package made this release: 1 product with its digests"
+    assert told[-1] == "package made this release: 2 products with its digests"
     assert "{" not in "".join(lines)
 
 
@@ -100,7 +100,7 @@ def test_explained_as_pictures(plant: Proven) -> None:
         assert plant.verify("^1.0", "--explain-to", name).status == 0
     picture = ET.fromstring((plant.place / "chain.svg").read_bytes())  # noqa: S314 - ours
     said = " ".join(picture.itertext())
-    for text in ("acme/pump-monitor ^1.0: verified", "build", "package", "made 1 prod"):
+    for text in ("acme/pump-monitor ^1.0: verified", "build", "package", "made 2 prod"):
         assert text in said
     dot = (plant.place / "chain.dot").read_text()
     assert '"build" -> "test" [label="1 artifact, such as out/pump.wasm"]' in dot

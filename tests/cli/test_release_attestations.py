@@ -9,16 +9,17 @@ import pytest
 
 from margo_supplychain.authoring.release import Release
 from margo_supplychain.cli import attestation_files
-from margo_supplychain.formats.release_products import (
-    MANIFEST_PRODUCT,
-    release_products,
-)
+from margo_supplychain.formats.oci import MARGO_APPLICATION
+from margo_supplychain.formats.release_products import MANIFEST_PRODUCT
+from tests.authoring.proving import run_of as of_release
 from tests.cli.running import run, run_json
 from tests.cli.vendor import NAME, Vendor, files_below
-from tests.world.provenance import CYCLONEDX, Run, encode, envelope, layout
+from tests.world.provenance import CYCLONEDX, encode, envelope, layout
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.world.provenance import Run
 
 
 @pytest.fixture
@@ -39,13 +40,7 @@ def vendor(place: Path, secret: str) -> Vendor:
 
 def run_of(vendor: Vendor, dist: str = "dist") -> Run:
     """Return an honest run of the pipeline that made what was built."""
-    made = Release.from_build(vendor.place / dist)
-    found = Run(str(made.version), made.artifact)
-    products = release_products(made.artifact.digest, made.components)
-    found.links["package"]["products"] = {
-        name: {"sha256": digest.hex} for name, digest in products.items()
-    }
-    return found
+    return of_release(Release.from_build(vendor.place / dist))
 
 
 def record(vendor: Vendor, dist: str = "dist", links: str = "links") -> None:
@@ -214,6 +209,8 @@ def test_adopt(vendor: Vendor) -> None:
     assert "links that were recorded for exactly this release" in ran.err
     bare = run_of(vendor)
     bare.links["package"]["products"] = {MANIFEST_PRODUCT: {"sha256": digest.hex}}
+    # Nothing is known of its components: the record is another than of what was built.
+    bare.releases(kind=MARGO_APPLICATION, applicationVersion="1.2.0", closure="partial")
     package = bare.documents()["package"].data
     (vendor.place / "links/package.dsse.json").write_bytes(package)
     ran = vendor.must(*adopt, "--attestation", "links")

@@ -99,6 +99,56 @@ def test_record_of_a_bare_artifact_leaves_optional_fields_out() -> None:
     assert bare.profiles() == ()
 
 
+def test_identity_is_all_that_is_released() -> None:
+    # Functionaries sign its digest: another form of these bytes is another `format`.
+    said = json.loads(RECORD.to_bytes())
+    for name in ("created", "locations", "layout", "attestations"):
+        del said[name]
+    data = json.dumps(
+        said, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    ).encode()
+    assert RECORD.identity() == data + b"\n"
+    assert sorted(said) == [
+        *("applicationVersion", "artifact", "closure", "components", "format"),
+        *("images", "name", "publisher", "version"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"created": CREATED + timedelta(days=1)},
+        {"locations": ()},
+        {"layout": None},
+        {"attestations": ()},
+    ],
+)
+def test_identity_without_when_where_and_why(change: dict[str, Any]) -> None:
+    assert replace(RECORD, **change).identity() == RECORD.identity()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": ReleaseName("acme", "pump")},
+        {"version": Version.parse("1.2.0+a2")},
+        {"application_version": None},
+        {"artifact": Descriptor.of(b"other", MANIFEST)},
+        {"artifact_type": None},
+        {"components": ()},
+        {"components": (replace(WEB, repository="oci://registry.example/b/web"),)},
+        {"components": (replace(WEB, revision="2"),)},
+        {"components": (replace(WEB, profile_type="helm"),)},
+        {"images": ()},
+        {"images": (replace(NGINX, digest=Digest.of(b"other")),)},
+        {"images": (replace(NGINX, platforms=()),)},
+        {"closure": "partial"},
+    ],
+)
+def test_identity_of_another_release(change: dict[str, Any]) -> None:
+    assert replace(RECORD, **change).identity() != RECORD.identity()
+
+
 def test_record_bytes_are_the_agreed_ones() -> None:
     # Devices in the field parse this; a change of form is a change of `format`.
     value = json.loads(RECORD.to_bytes())

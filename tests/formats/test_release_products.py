@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from margo_supplychain.errors import ProvenanceError
@@ -13,6 +15,7 @@ from margo_supplychain.formats.release_products import (
     release_products,
 )
 from margo_supplychain.provenance.artifacts import check_names
+from tests.formats.test_record import RECORD
 
 
 def component(profile: str, name: str) -> Component:
@@ -27,14 +30,18 @@ def component(profile: str, name: str) -> Component:
 
 
 def test_products() -> None:
-    artifact = Digest.of(b"artifact")
-    parts = [component("helm-v3", "web"), component("compose", "web")]
-    assert release_products(artifact, parts) == {
-        "release/manifest": artifact,
+    parts = (component("helm-v3", "web"), component("compose", "web"))
+    record = replace(RECORD, components=parts)
+    assert release_products(record) == {
+        "release/manifest": record.artifact.digest,
+        "release/record": Digest.of(record.identity()),
         "release/components/helm-v3/web": parts[0].content.digest,
         "release/components/compose/web": parts[1].content.digest,
     }
-    assert release_products(artifact, []) == {"release/manifest": artifact}
+    assert release_products(replace(RECORD, components=())).keys() == {
+        "release/manifest",
+        "release/record",
+    }
 
 
 @pytest.mark.parametrize(

@@ -844,6 +844,34 @@ def test_a_component_that_was_not_made() -> None:
     assert pipe.ours().findings == ()
 
 
+def test_a_record_that_says_something_else() -> None:
+    pipe = pipeline()
+    what = Digest.of(b"name, version, components, images")
+    demanded = {MANIFEST: ARTIFACT, world.RECORD: what}
+    pipe.release = ReleaseFacts(ARTIFACT, demanded)
+    found = only(pipe.ours())
+    assert (found.reason, found.step) == ("release-product", "package")
+    assert (found.artifact, found.found) == (world.RECORD, "no such product")
+    assert found.text.startswith('step package recorded no "release/record", so')
+    assert found.wanted is not None
+    assert found.wanted.startswith(f"{what}, which `attest run --release DIST`")
+    assert found.stricter == stricter.RELEASE_PRODUCT
+    assert pipe.ours().trace["release"]["products"][0]["name"] == world.RECORD
+    assert pipe.theirs() is None
+    pipe.link("package")["products"][world.RECORD] = digest("another version")
+    found = only(pipe.ours())
+    assert "says something else than what step package recorded" in found.text
+    assert str(found.found).startswith("sha256:")
+    pipe.link("package")["products"][world.RECORD] = {"sha256": what.hex}
+    assert pipe.ours().findings == ()
+    # What is another release altogether is said once, by its cause.
+    pipe.release = ReleaseFacts(Digest.of(b"other"), demanded)
+    pipe.link("package")["products"].pop(world.RECORD)
+    assert only(pipe.ours()).artifact == MANIFEST
+    rows = pipe.ours().trace["release"]["products"]
+    assert [one["outcome"] for one in rows] == ["failed", "failed"]
+
+
 def test_a_release_by_sha512() -> None:
     pipe = pipeline()
     pipe.release = ReleaseFacts(Digest("sha512", "ab" * 64), {})

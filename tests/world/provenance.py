@@ -5,7 +5,7 @@ judged by an independent hand, and Mallory may write whatever she likes.
 
     build     src/*  →  out/pump.wasm                        signed by `builder`
     test      out/*  →  report/tests.json                    signed by `tester`
-    package   out/*, report/*  →  release/manifest           signed by `packager`
+    package   out/*, report/*  →  release/manifest, record   signed by `packager`
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from margo_supplychain.formats.digests import Descriptor
 from margo_supplychain.formats.record import AttestationReference
-from tests.world.repository import key
+from tests.world.repository import GENERIC, key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from margo_supplychain.formats.record import Component, Image
 
     Json = dict[str, Any]
 
@@ -36,6 +38,7 @@ PAYLOAD: Final = "application/vnd.in-toto+json"
 ENVELOPE: Final = "application/vnd.dsse.envelope.v1+json"
 EXPIRES: Final = "2028-11-21T10:00:00Z"
 MANIFEST: Final = "release/manifest"
+RECORD: Final = "release/record"
 
 
 class Document(NamedTuple):
@@ -242,13 +245,21 @@ class Run:
     Args:
         version: sources, program and report differ from version to version.
         artifact: the manifest that was released.
+        name: of the application.
+        said: what else the record says, as `releases` takes it.
 
     Attributes:
         links: payload by step; Mallory changes them where she holds a key.
         signers: whose keys sign each step's links.
     """
 
-    def __init__(self, version: str, artifact: Descriptor) -> None:
+    def __init__(
+        self,
+        version: str,
+        artifact: Descriptor,
+        name: str = "acme/pump-monitor",
+        **said: Any,
+    ) -> None:
         source = {"src/pump.c": sha256(f"source {version}")}
         program = {"out/pump.wasm": sha256(f"program {version}")}
         report = {"report/tests.json": sha256(f"report {version}")}
@@ -263,11 +274,74 @@ class Run:
                 products={MANIFEST: {"sha256": artifact.digest.hex}},
             ),
         }
+        self.name = name
+        self.releases(**said)
         self.signers: dict[str, tuple[str, ...]] = {
             "build": ("builder",),
             "test": ("tester",),
             "package": ("packager",),
         }
+
+    def releases(
+        self,
+        *,
+        kind: str | None = GENERIC,
+        components: Iterable[Component] = (),
+        images: Iterable[Image] = (),
+        **said: Any,
+    ) -> None:
+        """Let the last step record this release: its components, and what it is.
+
+        Args:
+            kind: `artifactType`.
+            components: all of them.
+            images: all of them.
+            said: other fields of the record, as JSON.
+        """
+        named, listed = list(components), list(images)
+        self.links["package"]["products"] |= {
+            f"release/components/{one.profile}/{one.name}": {
+                "sha256": one.content.digest.hex
+            }
+            for one in named
+        }
+        publisher, name = self.name.split("/")
+        artifact = _described(self.artifact)
+        if kind is not None:
+            artifact["artifactType"] = kind
+        record = {
+            "format": 1,
+            "publisher": publisher,
+            "name": name,
+            "version": self.version,
+            "artifact": artifact,
+            "components": [
+                {
+                    "name": one.name,
+                    "profile": one.profile,
+                    "profileType": one.profile_type,
+                    "repository": one.repository,
+                    "revision": one.revision,
+                    **_described(one.content),
+                }
+                for one in named
+            ],
+            "images": [
+                {
+                    "component": one.component,
+                    "reference": one.reference,
+                    "platforms": list(one.platforms),
+                    **({} if one.digest is None else {"digest": str(one.digest)}),
+                }
+                for one in listed
+            ],
+            "closure": "complete",
+            **said,
+        }
+        text = json.dumps(
+            record, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        )
+        self.links["package"]["products"][RECORD] = sha256(text + "\n")
 
     def copy(self) -> Run:
         return copy.deepcopy(self)
@@ -297,6 +371,14 @@ class Run:
             "predicate": predicate,
             **changes,
         }
+
+
+def _described(what: Descriptor) -> Json:
+    return {
+        "mediaType": what.media_type,
+        "digest": str(what.digest),
+        "size": what.size,
+    }
 
 
 def linked(

@@ -140,16 +140,17 @@ def record_products(step: Step) -> Recorded:
 
 
 def release_artifacts(release: Release) -> tuple[Artifacts, Artifacts]:
-    """Return the materials and products that name a release by its manifests.
+    """Return the materials and products that name a release.
 
-    Components of others lie elsewhere: no step of this vendor made them, so they enter
-    as materials as well.
+    Its manifests, and what its record will say of it but for when and where it is
+    published, and by what it is proven. Components of others lie elsewhere: no step of
+    this vendor made them, so they enter as materials as well.
     """
+    from margo_supplychain.authoring.release import NO_TIME
+
     products = {
         name: {digest.algorithm: digest.hex}
-        for name, digest in fixed_names(
-            release.artifact.digest, release.components
-        ).items()
+        for name, digest in fixed_names(release.record(NO_TIME)).items()
     }
     materials = {
         name: products[name]

@@ -110,7 +110,7 @@ class Pipeline:
             keys={one.keyid: one for one in keys.values()},
             expires=EXPIRES,
         )
-        products = release_products(release.artifact.digest, release.components)
+        products = release_products(release.record(NOW))
         return verify_chain(
             parse_layout(payload, what="layout"),
             self.links,
