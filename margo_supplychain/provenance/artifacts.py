@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from hashlib import blake2b
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -30,6 +31,9 @@ MAX_NAME: Final = 4096  # characters, PATH_MAX of Linux
 # NAME_MAX of Linux, for steps of names beyond ASCII: what sorts combining characters
 # takes time that grows with the square of their number.
 MAX_STEP: Final = 255
+# One letter of three bytes may stand for 18; names of people and of machines don't.
+_MOST_GROWTH: Final = 3  # characters in plain letters for each of a name
+_FREE_GROWTH: Final = 32
 
 _HEX: Final = re.compile(r"[0-9a-f]+", re.ASCII)
 _HEX_DIGITS: Final = b"0123456789abcdef"
@@ -118,22 +122,34 @@ def check_look_alikes(names: Collection[str], *, what: str) -> None:
     Of names in ASCII, `README` and `readme` are two files: only what is not ASCII can
     pass for something else.
 
+    Refused as well is a name that grows beyond measure when it is folded.
+
     Raises:
-        ProvenanceError: `artifact-name`, about the first such pair.
+        ProvenanceError: `artifact-name`, about the first such pair or name.
     """
-    strange = [one for one in names if not one.isascii()]
-    if not strange:
-        return
-    folded = {_folded(one) for one in strange}
-    seen: dict[str, str] = {}
+    seen: dict[bytes, str] = {}
+    in_ascii: dict[str, str] = {}
     for name in names:
-        key = name.lower() if name.isascii() else _folded(name)
-        if key not in folded:
+        if name.isascii():
             continue
-        other = seen.setdefault(key, name)
+        folded = _folded(name)
+        # check 4.58: what is compared is no larger than what was signed
+        if len(folded) > _MOST_GROWTH * len(name) + _FREE_GROWTH:
+            _refuse_name(name, f"has {len(folded)} characters in plain letters", what)
+        # Of a hundred thousand, the folds would take more memory than their links.
+        digest = blake2b(folded.encode(), digest_size=16).digest()
+        other = seen.setdefault(digest, name)
         # check 4.45: no name passes for another
-        if other != name and not (other.isascii() and name.isascii()):
+        if other != name:
             _refuse_name(name, f"looks like {ascii(other)[:160]}", what)
+        if folded.isascii():
+            in_ascii[folded] = name
+    for name in names if in_ascii else ():
+        # check 4.59: nor for a plain one
+        if name.isascii() and name.lower() in in_ascii:
+            _refuse_name(
+                in_ascii[name.lower()], f"looks like {ascii(name)[:160]}", what
+            )
 
 
 def _folded(name: str) -> str:

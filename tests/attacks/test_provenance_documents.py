@@ -298,6 +298,25 @@ def test_names_that_look_alike(tmp_path: Path, pair: tuple[str, str]) -> None:
     plant.refused("artifact-name", "step test|link")
 
 
+def test_names_that_grow(tmp_path: Path) -> None:
+    """One letter stands for eighteen: comparing such names would take twenty times the
+    memory of their link, on every device."""
+    plant = running(tmp_path)
+    found = steps()
+    found[1]["expected_products"].insert(1, ["ALLOW", "*"])
+    plant.use_layout(layout(found))
+    run = plant.run("1.1.0")
+    run.links["test"]["products"]["odd/\ufdfa"] = sha256("x")
+    plant.publish(run)
+    plant.verified("1.1.0")
+
+    other = plant.run("1.2.0")
+    other.links["test"]["products"]["odd/" + "\ufdfa" * 200] = sha256("mallory")
+    plant.publish(other)
+    error = plant.refused("artifact-name", "step test|link")
+    assert "3604 characters in plain letters" in str(error)
+
+
 # --- T-240: digests that prove nothing -----------------------------------------------
 
 

@@ -65,3 +65,20 @@ def test_look_alikes(names: list[str]) -> None:
             check_look_alikes(names, what="it")
     else:
         check_look_alikes(names, what="it")
+
+
+def test_names_do_not_grow_when_they_are_compared() -> None:
+    """One letter may stand for 18; links of such names would take 20 times theirs."""
+    for fine in ("\ufdfa.txt", "\ufdfa" * 2, "\u2026" * 255, "\ufb01" * 255):
+        check_look_alikes([fine, "plain"], what="it")
+    with pytest.raises(ProvenanceError, match="has 54 characters in plain") as caught:
+        check_look_alikes(["plain", "\ufdfa" * 3], what="it")
+    assert caught.value.reason == "artifact-name"
+    assert caught.value.artifact == "\ufdfa" * 3
+
+
+def test_what_a_look_alike_looks_like_is_said() -> None:
+    with pytest.raises(ProvenanceError, match=r"'\\uff41', which looks like 'A'"):
+        check_look_alikes(["A", "b", "\uff41"], what="it")
+    with pytest.raises(ProvenanceError, match=r"'\\xe9', which looks like '\\xc9'"):
+        check_look_alikes(["\xc9", "b", "\xe9"], what="it")
