@@ -372,27 +372,33 @@ def _other_release(
     # Where a part differs, what the record says of it differs, too: said once.
     if parts or wanted is None:
         return
-    step, hashes = layout.release_step, products.get(RECORD_PRODUCT)
+    hashes = products.get(RECORD_PRODUCT)
     # check 4.103: what no manifest says: version, images, names of components
     if not _is(hashes, wanted):
+        yield _other_record(layout.release_step, wanted, hashes)
+
+
+def _other_record(step: str, wanted: Digest, hashes: Hashes | None) -> Finding:
+    if hashes is None:
         text = (
             f"step {step} recorded no {quoted(RECORD_PRODUCT)}, so nothing proves the "
             "release's version, components and images"
-            if hashes is None
-            else "the release's record says something else than what step "
-            f"{step} recorded: another version, other images or components, or "
-            "another type"
         )
-        yield Finding(
-            "release-product",
-            text,
-            step=step,
-            artifact=RECORD_PRODUCT,
-            found="no such product" if hashes is None else shown_hashes(hashes),
-            wanted=f"{wanted}, which `attest run --release DIST` records of the "
-            "release that is published",
-            stricter=stricter.RELEASE_PRODUCT,
+    else:
+        text = (
+            f"the release's record says something else than what step {step} recorded: "
+            "another version, other images or components, or another type"
         )
+    return Finding(
+        "release-product",
+        text,
+        step=step,
+        artifact=RECORD_PRODUCT,
+        found="no such product" if hashes is None else shown_hashes(hashes),
+        wanted=f"{wanted}, which `attest run --release DIST` records of the release "
+        "that is published",
+        stricter=stricter.RELEASE_PRODUCT,
+    )
 
 
 def _other_parts(
