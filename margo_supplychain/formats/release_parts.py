@@ -81,7 +81,7 @@ class Image:
 
     Args:
         component: name of the component, or of the release for a bare artifact.
-        reference: exactly as the component names it.
+        reference: exactly as the component names it; a digest in it is `digest`.
         digest: its manifest or index; None when it is not pinned.
         platforms: such as `linux/arm64`; empty when unknown.
     """
@@ -102,6 +102,14 @@ class Image:
         for platform in self.platforms:
             reference(platform, what=f"platform of image {self.reference}", limit=100)
         unique(self.platforms, what=f"platforms of image {self.reference}")
+        # Runtimes go by the digest in the reference: nothing else may be signed. Of
+        # two algorithms nobody can tell whether they name the same bytes.
+        _, at, own = self.reference.partition("@")
+        if at and self.digest is not None and own != str(self.digest):
+            raise MetadataFormatError(
+                f"image {self.reference} of {self.component} names another digest "
+                f"than is signed for it: {self.digest}"
+            )
 
     @classmethod
     def parse(cls, fields: Fields) -> Self:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from margo_supplychain.errors import MetadataFormatError
 from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.record import Image
 from margo_supplychain.formats.versions import Version
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.record import Component
 
 REFERENCE = "registry.example/acme/images/pump-web:1.1.0"
+PINNED = f"{REFERENCE}@{Digest.of(b'good')}"
 COMPLETE = PROVEN.replace(b'"provenance"', b'"provenance", "closure-complete"')
 
 
@@ -65,6 +67,17 @@ def test_other_images(tmp_path: Path, images: tuple[Image, ...]) -> None:
     error = plant.refused("release-product", "other images or components")
     assert error.artifact == RECORD
     plant.publish(run, components=(web,), images=(image("good"),))
+    plant.verified("1.1.0")
+
+
+def test_image_pinned_twice(tmp_path: Path) -> None:
+    """The reference holds its digest, and the record another one beside it."""
+    plant = running(tmp_path)
+    run, web = with_web(plant)
+    run.releases(components=[web], images=[image("good", PINNED)])
+    with pytest.raises(MetadataFormatError, match="names another digest"):
+        plant.publish(run, components=(web,), images=(image("of Mallory", PINNED),))
+    plant.publish(run, components=(web,), images=(image("good", PINNED),))
     plant.verified("1.1.0")
 
 

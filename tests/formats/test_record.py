@@ -149,6 +149,29 @@ def test_identity_of_another_release(change: dict[str, Any]) -> None:
     assert replace(RECORD, **change).identity() != RECORD.identity()
 
 
+@pytest.mark.parametrize(
+    "own",
+    [
+        f"@{Digest.of(b'other')}",
+        f"@sha512:{'ab' * 64}",
+        f":1.27@{Digest.of(b'nginx')}@{Digest.of(b'other')}",
+        f"@{Digest.of(b'nginx')}x",
+        f"@{str(Digest.of(b'nginx')).upper()}",
+        "@",
+    ],
+)
+def test_image_whose_reference_names_another_digest(own: str) -> None:
+    with pytest.raises(MetadataFormatError, match="names another digest than is"):
+        replace(NGINX, reference=f"docker.io/library/nginx{own}")
+
+
+def test_image_whose_reference_names_its_digest() -> None:
+    for digest in (Digest.of(b"nginx"), Digest("sha512", "ab" * 64), None):
+        own = digest or Digest.of(b"nginx")
+        one = replace(NGINX, reference=f"nginx:1.27@{own}", digest=digest)
+        assert one.digest == digest
+
+
 def test_record_bytes_are_the_agreed_ones() -> None:
     # Devices in the field parse this; a change of form is a change of `format`.
     value = json.loads(RECORD.to_bytes())

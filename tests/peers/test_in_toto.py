@@ -23,7 +23,7 @@ from margo_supplychain.provenance.in_toto_models import (
 from margo_supplychain.signing.envelopes import sign_envelope
 from tests.attacks.proven import running
 from tests.peers.intoto_clients import ALGORITHMS, PythonInToto, person
-from tests.world.provenance import LINK, MANIFEST, Document, sha256, steps
+from tests.world.provenance import LINK, MANIFEST, RECORD, Document, sha256, steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -180,6 +180,7 @@ def worked(directory: Path, plant: Plant, version: str) -> Run:
         "out/pump.wasm": f"program {version}".encode(),
         "report/tests.json": f"report {version}".encode(),
         MANIFEST: plant.world.files.blobs[str(run.artifact.digest)],
+        RECORD: run.identity,
     }
     for name, data in content.items():
         path = directory / name

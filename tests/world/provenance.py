@@ -250,6 +250,7 @@ class Run:
 
     Attributes:
         links: payload by step; Mallory changes them where she holds a key.
+        identity: what the last step recorded that the record says.
         signers: whose keys sign each step's links.
     """
 
@@ -341,7 +342,8 @@ class Run:
         text = json.dumps(
             record, sort_keys=True, separators=(",", ":"), ensure_ascii=False
         )
-        self.links["package"]["products"][RECORD] = sha256(text + "\n")
+        self.identity = f"{text}\n".encode()
+        self.links["package"]["products"][RECORD] = sha256(self.identity)
 
     def copy(self) -> Run:
         return copy.deepcopy(self)
