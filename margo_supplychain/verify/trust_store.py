@@ -20,6 +20,7 @@ import itertools
 import os
 from contextlib import suppress
 from dataclasses import replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self, final
 
 from margo_supplychain.errors import (
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 
 MEMORY_FILES: Final = ("memory-a", "memory-b")
 LOCK_TIMEOUT: Final = 30.0  # seconds; a commit takes milliseconds
-# Small verified files that are kept, the newest first.
+# Small verified files that are kept, the newest first; and as many envelopes.
 MAX_COPIES: Final = 512
 MAX_COPIES_SIZE: Final = 64 << 20  # bytes
 # In a directory of their own: links of a large build would push policies out.
@@ -92,9 +93,11 @@ class _State(Protocol):
 
     def copy(self, name: str) -> bytes | None: ...
 
-    def attestation(self, digest: Digest) -> bytes | None: ...
+    def attestation(self, name: ReleaseName, digest: Digest) -> bytes | None: ...
 
-    def keep_attestations(self, found: Mapping[Digest, bytes]) -> None: ...
+    def keep_attestations(
+        self, name: ReleaseName, found: Mapping[Digest, bytes]
+    ) -> None: ...
 
     def commit(
         self,
@@ -242,13 +245,15 @@ class TrustStore:
         """Keep copies of small verified files by sha256; no safety hangs on them."""
         self._state.commit(lambda _: None, {}, targets)
 
-    def attestation(self, digest: Digest) -> bytes | None:
-        """Return the unverified copy of an envelope."""
-        return self._state.attestation(digest)
+    def attestation(self, name: ReleaseName, digest: Digest) -> bytes | None:
+        """Return the unverified copy of an envelope of an application."""
+        return self._state.attestation(name, digest)
 
-    def keep_attestations(self, found: Mapping[Digest, bytes]) -> None:
-        """Keep copies of envelopes that proved something; no safety hangs on them."""
-        self._state.keep_attestations(found)
+    def keep_attestations(
+        self, name: ReleaseName, found: Mapping[Digest, bytes]
+    ) -> None:
+        """Keep copies of envelopes that a yes was about; no safety hangs on them."""
+        self._state.keep_attestations(name, found)
 
     def update(self, change: Callable[[Memory], Memory]) -> Memory:
         """Change the memory as it is under the lock."""
@@ -351,16 +356,18 @@ class DiskState:
         except (FileNotFoundError, StorageError):
             return None
 
-    def attestation(self, digest: Digest) -> bytes | None:
+    def attestation(self, name: ReleaseName, digest: Digest) -> bytes | None:
         """Return a copy, or None when it is not there or can't be read."""
-        path = self._directory / "attestations" / digest.hex
+        path = self._directory / "attestations" / _envelope_name(name, digest)
         try:
             return read_file(path, limit=MAX_ATTESTATIONS_SIZE)
         except (FileNotFoundError, StorageError):
             return None
 
-    def keep_attestations(self, found: Mapping[Digest, bytes]) -> None:
-        """Write copies; the oldest give way. A disk that refuses costs a download."""
+    def keep_attestations(
+        self, name: ReleaseName, found: Mapping[Digest, bytes]
+    ) -> None:
+        """Write copies; others give way. A disk that refuses costs a download."""
         directory = self._directory / "attestations"
         with (
             suppress(StorageError),
@@ -369,7 +376,8 @@ class DiskState:
             make_directory(directory, mode=0o700)
             clean_temporary(directory)
             for digest, data in found.items():
-                write_file(directory / digest.hex, data, mode=0o600)
+                path = directory / _envelope_name(name, digest)
+                write_file(path, data, mode=0o600)
             _prune(directory, MAX_ATTESTATIONS_SIZE)
 
     def _path(self, name: str) -> Path:
@@ -411,14 +419,38 @@ class DiskState:
             _prune(directory, MAX_COPIES_SIZE)
 
 
+def _envelope_name(name: ReleaseName, digest: Digest) -> str:
+    # The name itself may be too long for a file.
+    owner = sha256(str(name).encode()).hexdigest()[:16]
+    return f"{digest.hex}.{owner}"
+
+
 def _prune(directory: Path, most: int) -> None:
+    """Remove what is too much: of the application that has the most, the oldest.
+
+    What one application's key lists takes no room from another, which may be asked for
+    where there is no network.
+    """
     found = [(one.lstat(), one) for one in directory.iterdir()]
     found.sort(key=lambda one: one[0].st_mtime_ns, reverse=True)
-    size = 0
-    for count, (status, path) in enumerate(found, start=1):
-        size += status.st_size
-        if count > MAX_COPIES or size > most:
-            remove_file(path)
+    kept: dict[str, list[tuple[int, Path]]] = {}
+    sizes: dict[str, int] = {}
+    for status, path in found:
+        kept.setdefault(path.suffix, []).append((status.st_size, path))
+        sizes[path.suffix] = sizes.get(path.suffix, 0) + status.st_size
+    counts = {owner: len(copies) for owner, copies in kept.items()}
+    while True:
+        if sum(sizes.values()) > most:
+            share = sizes
+        elif sum(counts.values()) > MAX_COPIES:
+            share = counts
+        else:
+            return
+        owner = max(share, key=share.__getitem__)
+        size, path = kept[owner].pop()
+        sizes[owner] -= size
+        counts[owner] -= 1
+        remove_file(path)
 
 
 class _Volatile:
@@ -434,12 +466,14 @@ class _Volatile:
     def copy(self, name: str) -> bytes | None:
         return self._copies.get(name)
 
-    def attestation(self, digest: Digest) -> bytes | None:
-        del digest
+    def attestation(self, name: ReleaseName, digest: Digest) -> bytes | None:
+        del name, digest
         return None
 
-    def keep_attestations(self, found: Mapping[Digest, bytes]) -> None:
-        del found  # large, and asked for once: the process ends with the question
+    def keep_attestations(
+        self, name: ReleaseName, found: Mapping[Digest, bytes]
+    ) -> None:
+        del name, found  # large, and asked for once: the process ends with the question
 
     def commit(
         self,

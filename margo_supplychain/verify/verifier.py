@@ -401,7 +401,8 @@ class Verifier:
         sources = list(self._content.sources(record.locations))
         # Who was out of reach a moment ago is waited for last.
         sources.insert(len(sources) if walk.offline else 0, self._source)
-        envelopes = EnvelopeSource(sources, self._store.attestation, budget)
+        copies = partial(self._store.attestation, record.name)
+        envelopes = EnvelopeSource(sources, copies, budget)
         try:
             proof = prove(read=envelopes.read)
         except ProvenanceError as why:
@@ -410,7 +411,7 @@ class Verifier:
             raise
         self._keep_copies(walk.accepted_targets)  # the layout is among them
         if envelopes.fresh:
-            self._store.keep_attestations(envelopes.fresh)
+            self._store.keep_attestations(record.name, envelopes.fresh)
         facts.update(proof.facts)
         return proof
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,9 +16,12 @@ from margo_supplychain.errors import (
     PolicyError,
     ProvenanceError,
 )
+from margo_supplychain.formats.names import ReleaseName
 from margo_supplychain.formats.predicates import CYCLONEDX
+from margo_supplychain.formats.publisher_policy import PublisherPolicy
 from tests.attacks.standing import refused
 from tests.verify.proving import (
+    ANY,
     NAME,
     PROVEN,
     PUMP,
@@ -28,7 +32,7 @@ from tests.verify.proving import (
     takes,
 )
 from tests.world.device import SIGNED
-from tests.world.provenance import Document, envelope, layout
+from tests.world.provenance import ENVELOPE, Document, Run, envelope, layout
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,6 +155,43 @@ def test_large_envelopes_push_no_policy_out(
     assert yard.device.version() == "1.1.0"
     yard.device.source.down = True
     assert yard.device.version() == "1.1.0"
+
+
+def test_envelopes_of_one_application_push_out_no_others(tmp_path: Path) -> None:
+    """Mallory has the online key of another application on the same device. Its record
+    names more, and larger, statements than a device keeps: pump-monitor's own copies
+    stay, and without a network the device goes on."""
+    yard = running(tmp_path)
+    valve = ReleaseName.parse("acme/valve")
+    yard.world.add_application(str(valve))
+    rule = PublisherPolicy(
+        epoch=1,
+        provenance="none",
+        keys=(signer("attester"),),
+        attestations=(demand(FREE),),
+    )
+    yard.world.set_policy(str(valve), rule)
+    made = Run("1.0.0", yard.world.artifact(b"valve"))
+    said = made.statement(FREE, {}, "attester")
+    junk = [Document(FREE, None, b"%d" % n) for n in range(600)]
+    large = [Document(FREE, None, bytes([n]) * (16 << 20)) for n in range(4)]
+
+    def released(documents: list[Document]) -> str:
+        for one in documents:
+            yard.world.add_blob(one.data, ENVELOPE)
+        record = replace(
+            yard.world.record(valve, "1.0.0", made.artifact),
+            attestations=tuple(one.reference() for one in documents),
+        )
+        yard.world.list_record(yard.world.deciding_role(valve), record)
+        yard.serve()
+        return yard.device.verifier.verify(valve, ANY).report.verdict
+
+    for documents in ([said], [said, *junk], [*large, said]):
+        assert released(documents) == "verified"
+        yard.device.source.down = True
+        assert yard.facts()["provenance"] == "full"
+        yard.device.source.down = False
 
 
 # --- T-203: the lower tier is asked for ----------------------------------------------

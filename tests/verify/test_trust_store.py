@@ -20,6 +20,7 @@ from margo_supplychain.errors import (
     ThresholdError,
 )
 from margo_supplychain.formats.digests import Digest
+from margo_supplychain.formats.names import ReleaseName
 from margo_supplychain.storage.durable import read_file
 from margo_supplychain.storage.lock import DirectoryLock
 from margo_supplychain.verify import trust_store
@@ -28,10 +29,11 @@ from margo_supplychain.verify.trust_store import MEMORY_FILES, DiskState, TrustS
 from tests.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 ACME = frozenset({"acme"})
+PUMP, VALVE, PRESS = (ReleaseName.parse(f"acme/{one}") for one in ("a", "b", "c"))
 
 
 @pytest.fixture(scope="module")
@@ -370,15 +372,17 @@ def test_envelopes_are_kept_beside_other_copies(
 ) -> None:
     data = b"an envelope"
     digest = Digest.of(data)
-    assert store.attestation(digest) is None
-    store.keep_attestations({digest: data})
-    assert TrustStore.open(tmp_path / "store").attestation(digest) == data
+    assert store.attestation(PUMP, digest) is None
+    store.keep_attestations(PUMP, {digest: data})
+    assert TrustStore.open(tmp_path / "store").attestation(PUMP, digest) == data
     assert store.copy(digest.hex) is None
     kept = tmp_path / "store/attestations"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o700
-    (kept / digest.hex).unlink()
-    (kept / digest.hex).mkdir()
-    assert store.attestation(digest) is None
+    assert store.attestation(VALVE, digest) is None
+    (copy,) = kept.iterdir()
+    copy.unlink()
+    copy.mkdir()
+    assert store.attestation(PUMP, digest) is None
 
 
 def test_the_oldest_envelopes_go(
@@ -387,10 +391,47 @@ def test_the_oldest_envelopes_go(
     monkeypatch.setattr(trust_store, "MAX_ATTESTATIONS_SIZE", 25)
     found = {Digest.of(bytes([n]) * 10): bytes([n]) * 10 for n in range(3)}
     for number, (digest, data) in enumerate(found.items()):
-        store.keep_attestations({digest: data})
-        os.utime(tmp_path / "store/attestations" / digest.hex, (number, number))
-    store.keep_attestations({})
-    assert [store.attestation(one) is not None for one in found] == [False, True, True]
+        store.keep_attestations(PUMP, {digest: data})
+        (copy,) = (tmp_path / "store/attestations").glob(f"{digest.hex}*")
+        os.utime(copy, (number, number))
+    store.keep_attestations(PUMP, {})
+    assert kept_of(store, PUMP, found) == [False, True, True]
+
+
+def kept_of(
+    store: TrustStore, name: ReleaseName, found: Iterable[Digest]
+) -> list[bool]:
+    return [store.attestation(name, one) is not None for one in found]
+
+
+def envelopes(size: int, count: int, first: int = 0) -> dict[Digest, bytes]:
+    found = [bytes([one]) * size for one in range(first, first + count)]
+    return {Digest.of(data): data for data in found}
+
+
+def test_an_application_takes_no_room_from_another(
+    tmp_path: Path, store: TrustStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trust_store, "MAX_ATTESTATIONS_SIZE", 100)
+    monkeypatch.setattr(trust_store, "MAX_COPIES", 8)
+    mine = envelopes(20, 2)
+    store.keep_attestations(VALVE, mine)
+    for copy in (tmp_path / "store/attestations").iterdir():
+        os.utime(copy, (1, 1))  # the oldest of all
+    # Too many of them, then too large: they push each other out.
+    tiny = envelopes(1, 9, first=10)
+    store.keep_attestations(PUMP, tiny)
+    assert kept_of(store, VALVE, mine) == [True, True]
+    assert sum(kept_of(store, PUMP, tiny)) == 6
+    large = envelopes(30, 8, first=20)
+    store.keep_attestations(PUMP, large)
+    assert kept_of(store, VALVE, mine) == [True, True]
+    left = [*kept_of(store, PUMP, tiny), *kept_of(store, PUMP, large)]
+    assert sum(left[9:]) <= 2
+    # One more application takes room from whoever has the most.
+    store.keep_attestations(PRESS, envelopes(20, 1))
+    assert kept_of(store, VALVE, mine) == [True, True]
+    assert kept_of(store, PRESS, envelopes(20, 1)) == [True]
 
 
 def test_a_disk_that_takes_no_envelopes_is_no_error(
@@ -401,12 +442,12 @@ def test_a_disk_that_takes_no_envelopes_is_no_error(
 
     monkeypatch.setattr(trust_store, "write_file", full)
     digest = Digest.of(b"data")
-    store.keep_attestations({digest: b"data"})
-    assert store.attestation(digest) is None
+    store.keep_attestations(PUMP, {digest: b"data"})
+    assert store.attestation(PUMP, digest) is None
 
 
 def test_a_store_without_a_disk_keeps_no_envelopes(root: bytes) -> None:
     store = TrustStore.unsafe_without_memory(root=root)
     digest = Digest.of(b"data")
-    store.keep_attestations({digest: b"data"})
-    assert store.attestation(digest) is None
+    store.keep_attestations(PUMP, {digest: b"data"})
+    assert store.attestation(PUMP, digest) is None
