@@ -8,11 +8,11 @@ that count must meet the rule's builders and sources.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from margo_supplychain.errors import AttestationError, FormatError
 from margo_supplychain.formats.dsse import Envelope, is_in_toto
-from margo_supplychain.formats.plain_text import quoted
+from margo_supplychain.formats.plain_text import plain, quoted
 from margo_supplychain.formats.predicates import kind_of
 from margo_supplychain.formats.statements import Statement, parse_statement
 from margo_supplychain.threshold import distinct_signers
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from margo_supplychain.verify.case import Case
 
 # Links are for the layout to demand; summaries name the record, so it can't name them.
-_NO_STATEMENTS = frozenset({"link", "summary"})
+_NO_STATEMENTS: Final = frozenset({"link", "summary"})
+_MOST_SHOWN: Final = 500  # characters of a builder, source or digest in errors
 
 
 class ProvenStatement(NamedTuple):
@@ -35,7 +36,7 @@ class ProvenStatement(NamedTuple):
     Args:
         type: of its predicate.
         kind: what such a predicate is; None for a type that has no rules.
-        statement: what it says.
+        statement: what it says; nothing where no rule of the device looks at it.
         digest: of its envelope.
         signers: material of the keys that signed it.
     """
@@ -45,6 +46,16 @@ class ProvenStatement(NamedTuple):
     statement: Statement
     digest: Digest
     signers: frozenset[str]
+
+    def kept_for(self, kinds: frozenset[str]) -> Self:
+        """Return it without its predicate, unless a rule of the device may look at it.
+
+        A list of components of 30 MB may take half a gigabyte once it is parsed.
+        """
+        # Rules can't ask for what has no kind.
+        if self.kind is None or self.kind in kinds:
+            return self
+        return self._replace(statement=self.statement._replace(predicate={}))
 
 
 def demanded(
@@ -86,9 +97,7 @@ def demanded(
         # check 4.15: and at least one of them counts
         if problems and not counted and kinds is None:
             raise problems[0]
-        for one in counted:
-            _require_origin(case, rule, one)
-            found[one.digest] = one
+        found.update((one.digest, one) for one in counted)
     return tuple(found.values())
 
 
@@ -104,12 +113,20 @@ def facts_of(one: ProvenStatement) -> dict[str, Any]:
 def _counted(
     case: Case, rule: AttestationRule, named: Iterable[AttestationReference]
 ) -> tuple[list[ProvenStatement], list[AttestationError]]:
+    """Return statements that count, and why others don't.
+
+    Raises:
+        AttestationError: one that counts has another builder or source.
+    """
     counted, problems = [], []
-    for one in named:
+    for reference in named:
         try:
-            counted.append(_read(case, rule, one))
+            found = _read(case, rule, reference)
         except AttestationError as why:
             problems.append(why)
+            continue
+        _require_origin(case, rule, found)
+        counted.append(found.kept_for(case.demand.kinds))
     return counted, problems
 
 
@@ -188,7 +205,15 @@ def _read(
 
 def _subject(statement: Statement) -> str:
     first = statement.subjects[0].digests
-    return ", ".join(f"{name}:{value}" for name, value in list(first.items())[:4])
+    # Of an algorithm that nobody knows, a digest may be of any length.
+    return ", ".join(
+        _shown(f"{name}:{value}") for name, value in list(first.items())[:4]
+    )
+
+
+def _shown(text: str) -> str:
+    """Return what a document says, as a fact of an error."""
+    return text if len(text) <= _MOST_SHOWN and text.isprintable() else plain(text)
 
 
 def _require_origin(
@@ -239,6 +264,6 @@ def _other_origin(
         f"{said}, its publisher allows {', '.join(wanted)}",
         reason="statement-rule",
         type_=statement.type,
-        found=found if found is not None else "none",
+        found="none" if found is None else _shown(found),
         wanted=", ".join(wanted),
     )

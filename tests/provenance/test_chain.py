@@ -369,7 +369,7 @@ def test_functionaries_who_each_agree_with_the_first_alone() -> None:
 
 def test_more_ways_of_writing_than_are_compared() -> None:
     pipe = pipeline()
-    names = [f"builder {number}" for number in range(9)]
+    names = [f"builder {number}" for number in range(12)]
     keys = world.layout([], functionaries=names)["keys"]
     pipe.layout["keys"] |= keys
     pipe.step("build")["pubkeys"] += list(keys)
@@ -380,6 +380,8 @@ def test_more_ways_of_writing_than_are_compared() -> None:
     found = pipe.ours().findings[0]
     assert found.reason == "links-disagree"
     assert "in more than 8 ways" in found.text
+    # The rest is not compared with all others.
+    assert found.found == "9 ways"
 
 
 # --- revocation ----------------------------------------------------------------------

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from margo_supplychain.errors import AttestationError, FetchError
-from margo_supplychain.formats.predicates import CYCLONEDX
+from margo_supplychain.formats.digests import Digest
+from margo_supplychain.formats.predicates import CYCLONEDX, kind_of
+from margo_supplychain.formats.statements import Statement
+from margo_supplychain.verify.attested import ProvenStatement
 from tests.verify.proving import SLSA, Yard, demand, signer
 from tests.world.provenance import Document, envelope, keyid
 from tests.world.repository import key
@@ -136,6 +139,41 @@ def test_about_something_else(yard: Yard) -> None:
     publish(yard, "attester", subject=[other])
     error = refused(yard, "subject", "is about something else")
     assert error.found == f"sha256:{'0' * 64}, sha512:{'1' * 128}"
+
+
+def test_texts_of_documents_are_bounded_in_errors(yard: Yard) -> None:
+    odd = {"name": "x", "digest": {"blake" * 9_000: "1\n" * 9_000}}
+    publish(yard, "attester", subject=[odd])
+    error = refused(yard, "subject", "is about something else")
+    assert error.found is not None
+    assert error.found.startswith("blakeblake")
+    assert "63001 characters" in error.found
+    assert len(error.found) < 200
+
+    asks(yard, demand(builders=(BUILDER,)), "attester")
+    long = {"runDetails": {"builder": {"id": "https://" + "x" * 9_000}}}
+    publish(yard, "attester", said_of_it=long)
+    error = refused(yard, "statement-rule", "names the builder")
+    assert error.found is not None
+    assert "9008 characters" in error.found
+    assert len(error.found) < 200
+
+
+def test_only_what_rules_look_at_is_kept(yard: Yard) -> None:
+    """What was parsed may be twenty times as large as its text."""
+    said = Statement((), SLSA, {"large": 1})
+    kind = kind_of(SLSA)
+    assert kind is not None
+    found = ProvenStatement(SLSA, kind, said, Digest.of(b""), frozenset({"a"}))
+    assert found.kept_for(frozenset({kind, "review"})) is found
+    kept = found.kept_for(frozenset({"review"}))
+    assert kept == found._replace(statement=Statement((), SLSA, {}))
+    # A rule can't ask for a type that has no kind.
+    other = found._replace(kind=None)
+    assert other.kept_for(frozenset()) is other
+    publish(yard, "attester")
+    (facts,) = yard.facts()["statements"]
+    assert facts["type"] == SLSA
 
 
 def test_what_does_not_count_takes_nothing_away(yard: Yard) -> None:
