@@ -1,7 +1,9 @@
 """`release.json`: what a build found out, kept beside the blobs until publication.
 
 The draft is deterministic and unsigned. Whoever opens it gets a release only if every
-blob that it names by digest is there and intact.
+blob that it names by digest is there and intact. `release adopt --write-release` writes
+one alone, for the release step to record: its artifact lies elsewhere, and adopting
+finds out again what it says.
 """
 
 from __future__ import annotations
@@ -69,7 +71,24 @@ def read_draft(output: Path) -> Release | None:
         data = read_file(output / FILE_NAME, limit=MAX_DRAFT)
     except FileNotFoundError:
         return None
-    what = f"{output / FILE_NAME}"
+    return _parse(data, f"{output / FILE_NAME}", output)
+
+
+def read_adopted(file: Path) -> Release:
+    """Read what `release adopt --write-release` wrote; nothing it names is looked at.
+
+    Raises:
+        MetadataFormatError: it is none, or was changed since.
+        StorageError: it can't be read.
+    """
+    try:
+        data = read_file(file, limit=MAX_DRAFT)
+    except FileNotFoundError as why:
+        raise StorageError(f"{file} is not there", path=str(file)) from why
+    return _parse(data, f"{file}", file.parent)
+
+
+def _parse(data: bytes, what: str, place: Path) -> Release:
     fields = Fields(strict_json.parse(data, what=what, limit=MAX_DRAFT), what=what)
     check_format(fields, FORMAT)
     inner = fields.object("release")
@@ -97,7 +116,7 @@ def read_draft(output: Path) -> Release | None:
         closure=record.closure,
         warnings=warnings,
         elsewhere=frozenset(elsewhere),
-        source=DirectorySource(output),
+        source=DirectorySource(place),
     )
 
 

@@ -94,7 +94,8 @@ def _recorded(command: Callable[..., Result]) -> Callable[..., Result]:
     @click.option(
         "--release",
         metavar="DIST",
-        help="The step makes this release: what `release build` left.",
+        help="The step makes this release: what `release build` left, or a file of "
+        "`release adopt --write-release`.",
     )
     @click.option(
         "--exclude",
@@ -130,7 +131,7 @@ def _recorded(command: Callable[..., Result]) -> Callable[..., Result]:
             "attest run --step package --materials dist --release out --key k -- make",
         ],
         exits=[0, 1, 2, 3, 4, 6],
-        follow="release publish out --attestation build.4f1a09c2.link.dsse.json",
+        follow="release publish out --attestation links",
         also="or the command failed: no link is written",
     ),
 )
@@ -165,7 +166,7 @@ def run(invocation: Invocation, **options: Any) -> Result:
             "attest record --step package --materials dist --release out --key ci.key",
         ],
         exits=[0, 2, 3, 4, 6],
-        follow="release publish out --attestation review.4f1a09c2.link.dsse.json",
+        follow="release publish out --attestation links",
     )
 )
 @_recorded
@@ -184,7 +185,7 @@ def record(invocation: Invocation, **options: Any) -> Result:
             "attest add summary.json --release dist --key site.key",
         ],
         exits=[0, 2, 3, 4, 6],
-        follow="release publish dist --attestation cyclonedx.4f1a09c2.dsse.json",
+        follow="release publish dist --attestation links",
     )
 )
 @click.argument("file", metavar="FILE")
@@ -226,7 +227,7 @@ def add(invocation: Invocation, **options: Any) -> Result:
             "--format json attest show cyclonedx.4f1a09c2.dsse.json",
         ],
         exits=[0, 2, 4],
-        follow="release publish dist --attestation FILE",
+        follow="release publish dist --attestation links",
     )
 )
 @click.argument("file", metavar="FILE")

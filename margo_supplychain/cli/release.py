@@ -125,6 +125,11 @@ def build(
     metavar="FILE",
     help="With --from-tags and --version: write a components.lock, to review.",
 )
+@click.option(
+    "--write-release",
+    metavar="FILE",
+    help="Sign nothing: write what it is, for `attest run --release FILE`.",
+)
 @_location_option
 @attestation_option
 @signs

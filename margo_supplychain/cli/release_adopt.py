@@ -10,6 +10,7 @@ import click
 from margo_supplychain.cli import describe
 from margo_supplychain.cli.arguments import DIGEST_HINT, typed
 from margo_supplychain.cli.attestation_files import read_attestations
+from margo_supplychain.cli.author import warn
 from margo_supplychain.cli.failures import PROGRAM
 from margo_supplychain.cli.output import Result
 from margo_supplychain.cli.progress import progress
@@ -41,8 +42,11 @@ def adopt_one(
     partial: bool,
     locations: tuple[str, ...],
     attestations: tuple[str, ...],
+    write_release: str | None,
 ) -> Result:
     """Adopt what a reference names by digest, and publish it.
+
+    With `write_release`, write what would be published instead.
 
     Raises:
         RefusedError: a package's components have no digest, and nobody said that it
@@ -78,7 +82,32 @@ def adopt_one(
         )
     if adopted.unpinned and not partial:
         raise _unpinned(adopted, place, name, version)
+    if write_release is not None:
+        return _write_release(author, adopted, write_release, given)
     return publish_releases(author, [adopted], given)
+
+
+def _write_release(
+    author: Author, adopted: Release, file: str, attestations: Sequence[bytes]
+) -> Result:
+    from margo_supplychain.authoring.drafts import draft_bytes
+    from margo_supplychain.cli.release_describe import release_data
+    from margo_supplychain.storage.durable import write_new_file
+
+    if attestations or author.submission is not None:
+        raise click.UsageError(
+            "--write-release signs nothing: it takes neither --attestation nor --submit"
+        )
+    write_new_file(Path(file), draft_bytes(adopted))
+    warn(author.invocation, adopted.warnings)
+    follow = f"{PROGRAM} attest record --step STEP --release {file}"
+    return Result(
+        data=release_data(adopted, file),
+        lines=[
+            f"wrote {file}: {adopted.name} {adopted.version}; nothing is signed",
+            f"next: {follow}, then adopt it with --attestation",
+        ],
+    )
 
 
 def _unpinned(

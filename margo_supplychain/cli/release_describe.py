@@ -53,7 +53,12 @@ def describe_build(
         *describe.table(rows),
         f"next: {follow} {output}",
     ]
-    record = {
+    return Result(data=release_data(release, output), lines=lines)
+
+
+def release_data(release: Release, output: str) -> dict[str, Any]:
+    """Return a release that is not signed yet, and where it was written, for JSON."""
+    return {
         "name": str(release.name),
         "version": str(release.version),
         "applicationVersion": release.application_version,
@@ -69,7 +74,6 @@ def describe_build(
         "warnings": list(release.warnings),
         "output": output,
     }
-    return Result(data=record, lines=lines)
 
 
 def images_text(images: Iterable[Image], closure: str) -> str:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from margo_supplychain.authoring.release import Release
+from margo_supplychain.authoring.drafts import read_adopted
+from margo_supplychain.authoring.release import NO_TIME, Release
 from margo_supplychain.cli import attestation_files
+from margo_supplychain.errors import StorageError
 from margo_supplychain.formats.oci import MARGO_APPLICATION
-from margo_supplychain.formats.release_products import MANIFEST_PRODUCT
+from margo_supplychain.formats.release_products import (
+    MANIFEST_PRODUCT,
+    release_products,
+)
 from tests.authoring.proving import run_of as of_release
 from tests.cli.running import run, run_json
 from tests.cli.vendor import NAME, Vendor, files_below
-from tests.world.provenance import CYCLONEDX, encode, envelope, layout
+from tests.world.provenance import CYCLONEDX, encode, envelope, layout, payload_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.world.provenance import Run
 
 
@@ -215,6 +219,63 @@ def test_adopt(vendor: Vendor) -> None:
     (vendor.place / "links/package.dsse.json").write_bytes(package)
     ran = vendor.must(*adopt, "--attestation", "links")
     assert "  proof    layout 1: links of build, package, test\n" in ran.out
+
+
+def test_adopt_what_a_step_recorded(vendor: Vendor) -> None:
+    """The release step records what will be adopted, before anybody signs it."""
+    digest = Release.from_build(vendor.place / "dist").artifact.digest
+    (vendor.place / "images.lock").write_text("format = 1\n")
+    adopt = (
+        *("release", "adopt", f"dist@{digest}", "--name", NAME, "--version", "1.2.0"),
+        *("--partial", "--images-lock", "images.lock"),
+    )
+    written = run_json("release-build", *adopt, "--write-release", "x.json")["result"]
+    assert (written["output"], written["closure"]) == ("x.json", "partial")
+    ran = run(*adopt, "--write-release", "x.json")
+    assert ran.status == 0
+    assert f"wrote x.json: {NAME} 1.2.0; nothing is signed\n" in ran.out
+    ran = run(*adopt, "--write-release", "x.json", "--attestation", "links")
+    assert ran.status == 2
+    assert "takes neither --attestation nor --submit" in ran.err
+    wanted = release_products(read_adopted(vendor.place / "x.json").record(NO_TIME))
+    ran = vendor.sign(
+        *("attest", "record", "--step", "package", "--release", "x.json"),
+        *("--key", "ci.key", "--output", "recorded"),
+    )
+    assert ran.status == 0, ran.err
+    (file,) = (vendor.place / "recorded").iterdir()
+    said = payload_of(file.read_bytes())
+    assert said["products"] == {
+        name: {"sha256": one.hex} for name, one in wanted.items()
+    }
+    # The pipeline's own functionary says the same, and it is published.
+    made = run_of(vendor)
+    made.links["package"]["products"] = said["products"]
+    package = made.documents()["package"].data
+    (vendor.place / "links/package.dsse.json").write_bytes(package)
+    # Under another version it is another release.
+    other = [part if part != "1.2.0" else "1.3.0" for part in adopt]
+    ran = vendor.sign(*other, "--attestation", "links")
+    assert ran.status == 3
+    assert "another version, other images" in ran.err
+    vendor.must(*adopt, "--attestation", "links")
+
+
+def test_what_will_be_adopted_is_not_edited(vendor: Vendor) -> None:
+    digest = Release.from_build(vendor.place / "dist").artifact.digest
+    adopt = ("release", "adopt", f"dist@{digest}", "--name", NAME, "--partial")
+    assert run(*adopt, "--version", "1.2.0", "--write-release", "x.json").status == 0
+    path = vendor.place / "x.json"
+    path.write_text(path.read_text().replace("1.2.0", "9.9.9"))
+    record = ("attest", "record", "--step", "package", "--key", "ci.key")
+    ran = vendor.sign(*record, "--release", "x.json")
+    assert ran.status == 2
+    assert "x.json was changed since it was built" in ran.err
+    ran = vendor.sign(*record, "--release", "y.json")
+    assert ran.status == 2
+    assert "y.json holds no release.json" in ran.err
+    with pytest.raises(StorageError, match=r"y\.json is not there"):
+        read_adopted(Path("y.json"))
 
 
 def test_from_tags_takes_none(vendor: Vendor) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from margo_supplychain.authoring.recording.files import Recorded
     from margo_supplychain.authoring.recording.links import Step
+    from margo_supplychain.authoring.release import Release
 
 
 class Wishes(NamedTuple):
@@ -45,8 +46,9 @@ class Wishes(NamedTuple):
         keep_command: whether the link says what was run.
         keep_streams: whether it says what that printed.
         variables: names of variables of the environment that it holds.
-        release: what a build left; its manifests are products under fixed names. Read
-            after the command, which may make it.
+        release: what a build left, or the file of one that will be adopted; what it is
+            becomes products under fixed names. Read after the command, which may make
+            it.
         private: files whose digests must not become public: keys and passphrases.
     """
 
@@ -110,9 +112,7 @@ def attest(
     _check_private(step, wishes, after.artifacts)
     materials, products = before.artifacts, after.artifacts
     if wishes.release is not None:
-        from margo_supplychain.authoring.release import Release
-
-        release = Release.from_build(wishes.release)
+        release = _release(wishes.release)
         of_others, made = links.release_artifacts(release)
         materials = links.joined(materials, of_others)
         products = links.joined(products, made)
@@ -128,6 +128,13 @@ def attest(
     )
     notes = [*_notes(step, before, after), *_secret_notes(wishes.variables)]
     return Attested(payload, len(materials), len(products), tuple(notes))
+
+
+def _release(place: Path) -> Release:
+    from margo_supplychain.authoring.drafts import read_adopted
+    from margo_supplychain.authoring.release import Release
+
+    return read_adopted(place) if place.is_file() else Release.from_build(place)
 
 
 def check_output(step: Step, file: Path) -> None:
