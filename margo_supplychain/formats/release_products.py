@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MANIFEST_PRODUCT: Final = "release/manifest"
 RECORD_PRODUCT: Final = "release/record"
 COMPONENTS: Final = "release/components/"
+DIRTY: Final = "git/dirty"
+"""A material that says: the working tree held something else than its commit."""
 
 
 def component_product(profile: str, name: str) -> str:

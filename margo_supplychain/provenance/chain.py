@@ -41,6 +41,7 @@ from margo_supplychain.provenance.findings import Finding
 from margo_supplychain.provenance.revocation import revoked_materials
 from margo_supplychain.provenance.signed_links import look, some
 from margo_supplychain.provenance.trace import MOST_FINDINGS, MOST_PRODUCTS, trace_of
+from margo_supplychain.threshold import material
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -203,7 +204,7 @@ def _agreed(
             signers.update(one.signers)
         # check 4.98: as many distinct keys as the layout demands
         if len(signers) < step.threshold:
-            findings.append(_too_few(step, mine, signers))
+            findings.append(_too_few(layout, step, mine, signers))
         found, differing = agreement([(one.digest, link) for one, link in good])
         if found is not None:
             made[step.name] = found
@@ -223,11 +224,17 @@ def _agreed(
 
 
 def _too_few(
-    step: LayoutStep, mine: Sequence[Seen], signers: Mapping[str, str]
+    layout: Layout, step: LayoutStep, mine: Sequence[Seen], signers: Mapping[str, str]
 ) -> Finding:
     gone = sorted({keyid for one in mine for keyid in one.revoked})
-    left = [keyid for keyid in step.keyids if keyid not in gone]
-    need = "1 link" if step.threshold == 1 else f"{step.threshold} links by several"
+    left = [
+        keyid
+        for keyid in step.keyids
+        if keyid not in gone and material(layout.keys[keyid]) not in signers
+    ]
+    lack = step.threshold - len(signers)
+    more = " more" if signers else ""
+    need = f"1{more} link" if lack == 1 else f"{lack}{more} links by several"
     wanted = f"{need} of {some(left) or 'nobody else'}"
     if not mine:
         return Finding(
@@ -240,6 +247,9 @@ def _too_few(
     text = (
         f"step {step.name} was done by {len(signers)} of {step.threshold} functionaries"
     )
+    found = f"good links by {len(signers)} distinct key{'s'[: len(signers) != 1]}"
+    if signers:
+        found += f": {some(sorted(signers.values()))}"
     if gone:
         text += f"; {some(gone)} is revoked"
         wanted += ", or this artifact among those that survive the revocation"
@@ -247,7 +257,7 @@ def _too_few(
         "revoked" if gone else "threshold",
         text,
         step=step.name,
-        found=f"good links by {len(signers)} distinct key{'s'[: len(signers) != 1]}",
+        found=found,
         wanted=wanted,
         stricter=stricter.REVOKED if gone else None,
     )

@@ -17,23 +17,28 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from itertools import compress, filterfalse
+from itertools import compress, filterfalse, islice
 from operator import eq
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from margo_supplychain.formats.plain_text import quoted
+from margo_supplychain.formats.release_products import DIRTY, MANIFEST_PRODUCT
 from margo_supplychain.provenance import stricter
 from margo_supplychain.provenance.artifacts import same
 from margo_supplychain.provenance.findings import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from margo_supplychain.provenance.artifacts import Hashes
     from margo_supplychain.provenance.rules import ArtifactRule, Side
 
 MOST_SHOWN: Final = 10  # artifacts of a rule
 _REASONS_SHOWN: Final = 3
+_CLEAN: Final = (
+    "a working tree as its commit has it: commit or remove the changes, and record "
+    "the step again"
+)
 # Digests of no bytes at all: such a file is in every pipeline, and joins nothing.
 _EMPTY_SHA256: Final = hashlib.sha256(b"").hexdigest()
 _EMPTY: Final = frozenset(
@@ -180,6 +185,8 @@ class _Run:
         else:
             found = f"no such {kind}"
             wanted = f"a {kind} {shown} in each link of step {self.step}"
+            if name == MANIFEST_PRODUCT:
+                wanted += ", which `attest run --release DIST` records"
         self._failed(rule, (name,), found, wanted)
         # check 4.69: what is required is there
         self.findings.append(
@@ -258,7 +265,7 @@ class _Run:
             if rule is None
             else f'disallowed by "{rule.text}"'
         )
-        reasons = self._reasons(first, number)
+        reasons = [*islice(self._reasons(first, number), _REASONS_SHOWN)]
         found = "; ".join(one for one, _ in reasons)
         if found:
             text += f": {found}"
@@ -269,6 +276,9 @@ class _Run:
             (one for _, one in reasons if one),
             f"a rule{above} that accounts for it, or step {self.step} without it",
         )
+        # No rule should let it pass: then anything might have been built.
+        if first == DIRTY and not reasons:
+            wanted = _CLEAN
         self._failed(rule, names, found or what, wanted)
         self.findings.append(
             Finding(
@@ -301,12 +311,11 @@ class _Run:
             )
         )
 
-    def _reasons(self, name: str, number: int) -> list[tuple[str, str]]:
-        """Return why the rules above, where they are about it, did not consume it.
+    def _reasons(self, name: str, number: int) -> Iterator[tuple[str, str]]:
+        """Yield why the rules above, where they are about it, did not consume it.
 
         With what would satisfy each of them, where a rule can tell.
         """
-        reasons = []
         for rule in self.rules[:number]:
             if rule.kind in ("REQUIRE", "DISALLOW") or not rule.select([name]):
                 continue
@@ -315,8 +324,7 @@ class _Run:
                 if rule.kind == "MATCH"
                 else (f"does not take it: {self._unchanged(rule, name)}", "")
             )
-            reasons.append((f'"{rule.text}" {why}', wanted))
-        return reasons[:_REASONS_SHOWN]
+            yield f'"{rule.text}" {why}', wanted
 
     def _no_match(self, rule: ArtifactRule, name: str) -> tuple[str, str]:
         there = self._there(rule)
@@ -328,6 +336,13 @@ class _Run:
         other = there.get(partner)
         if other is None:
             found = f"finds no {quoted(partner)} in {what}"
+            renamed = self._renamed(name, there)
+            if renamed is not None:
+                return (
+                    f"{found}, where the same content is {quoted(renamed)}",
+                    f"{quoted(partner)} in {what}: was the directory renamed, or was "
+                    "one of the commands run elsewhere",
+                )
             return found, f"{quoted(partner)} in {what}, or step {self.step} without it"
         here = shown_hashes(self.here[name])
         wanted = (
@@ -335,6 +350,15 @@ class _Run:
             "nobody changed it in between"
         )
         return f"finds {shown_hashes(other)} in {what}, here it is {here}", wanted
+
+    def _renamed(self, name: str, there: Mapping[str, Hashes]) -> str | None:
+        """Return by which name another step has what is `name` here, if it does."""
+        here = self.here[name]
+        if not has_content(here):
+            return None
+        return min(
+            (one for one, what in there.items() if same(here, what)), default=None
+        )
 
     def _unchanged(self, rule: ArtifactRule, name: str) -> str:
         if rule.kind == "CREATE":

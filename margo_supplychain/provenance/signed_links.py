@@ -153,7 +153,8 @@ def _link(
         # Only to say whose it is: a few are enough.
         few = signatures[:FEW_SIGNATURES]
         others = distinct_signers(envelope.pae, few, layout.keys)
-        return _refused(file, _by_another(layout, step, what, others))
+        named = [quoted(one.keyid)[1:-1] for one in envelope.signatures if one.keyid]
+        return _refused(file, _by_another(layout, step, what, others, named))
     # check 4.96 (instead: valid = signers): a functionary who is revoked counts no more
     valid = {one: keyid for one, keyid in signers.items() if one not in lost}
     gone = tuple(keyid for one, keyid in signers.items() if one not in valid)
@@ -173,13 +174,29 @@ def _link(
 
 
 def _by_another(
-    layout: Layout, step: LayoutStep, what: str, signers: Mapping[str, str]
+    layout: Layout,
+    step: LayoutStep,
+    what: str,
+    signers: Mapping[str, str],
+    named: Sequence[str],
 ) -> Finding:
     wanted = f"a signature by a functionary of step {step.name}: {some(step.keyids)}"
     if not signers:
+        # Key ids are what the envelope says: they decide nothing, and help to mend it.
+        known = sorted(set(named) & layout.keys.keys())
+        strange = sorted(set(named) - layout.keys.keys())
+        if strange and not known:
+            text = f"says key {some(strange)}, which is no functionary of the layout"
+        elif known:
+            text = (
+                f"says key {some(known)}, whose signature does not fit: the link was "
+                "changed after it was signed, or signed with another key"
+            )
+        else:
+            text = "has no valid signature by a key of the layout"
         return Finding(
             "signature",
-            f"{what} has no valid signature by a key of the layout",
+            f"{what} {text}",
             step=step.name,
             found="no valid signature",
             wanted=wanted,

@@ -155,8 +155,28 @@ def test_a_link_with_a_signature_of_nobody() -> None:
         "a signature by a functionary of step build: "
         f"{world.keyid('builder')[:12]}, {world.keyid('second')[:12]}"
     )
+    assert found.findings[0].text.endswith(
+        f"says key {world.keyid('builder')[:12]}, whose signature does not fit: the "
+        "link was changed after it was signed, or signed with another key"
+    )
+
+
+def test_a_link_by_somebody_whom_the_layout_does_not_name() -> None:
+    pipe = pipeline()
     pipe.sign("build", "mallory")
-    assert pipe.ours().findings[0].reason == "signature"
+    found = pipe.ours().findings[0]
+    assert found.reason == "signature"
+    # Who has left is not said to have changed anything.
+    assert found.text.endswith(
+        f"says key {world.keyid('mallory')[:12]}, which is no functionary of the layout"
+    )
+    build, package = pipe.files()
+
+    def nameless(raw: dict[str, Any]) -> None:
+        raw["signatures"][0]["keyid"] = ""
+
+    found = pipe.ours(files=[reopened(build, nameless), package]).findings[0]
+    assert found.text.endswith("has no valid signature by a key of the layout")
 
 
 def test_a_link_by_the_functionary_of_another_step() -> None:
@@ -311,9 +331,9 @@ def test_one_of_two_functionaries() -> None:
     found = only(pipe.ours())
     assert found.reason == "threshold"
     assert found.text == "step build was done by 1 of 2 functionaries"
-    assert found.found == "good links by 1 distinct key"
-    assert found.wanted is not None
-    assert found.wanted.startswith("2 links by several of ")
+    first, second = (world.keyid(one)[:12] for one in ("builder", "second"))
+    assert found.found == f"good links by 1 distinct key: {first}"
+    assert found.wanted == f"1 more link of {second}"
     # Twice by one is by one: another link, another signature, the same key.
     again = {**pipe.link("build"), "byproducts": {"x": 1}}
     pipe.links.append(("build", again, ("builder",)))
@@ -523,6 +543,56 @@ def test_another_content_says_what_each_step_has() -> None:
     )
     assert found.wanted is not None
     assert found.wanted.startswith("the same content in both: links of one run")
+
+
+def test_a_directory_that_was_renamed_is_told() -> None:
+    pipe = pipeline()
+    materials = pipe.link("package")["materials"]
+    materials["bin/a"] = materials.pop("out/a")
+    pipe.step("package")["expected_materials"].insert(
+        0, ["MATCH", "bin/*", "WITH", "PRODUCTS", "FROM", "build"]
+    )
+    found = pipe.ours().findings[0]
+    assert found.found == (
+        '"MATCH bin/* WITH PRODUCTS FROM build" finds no "bin/a" in the products of '
+        'step build, where the same content is "out/a"'
+    )
+    assert found.wanted == (
+        '"bin/a" in the products of step build: was the directory renamed, or was one '
+        "of the commands run elsewhere"
+    )
+    # An empty file is everywhere: nothing was renamed.
+    pipe.link("package")["materials"]["bin/a"] = digest("")
+    pipe.link("build")["products"]["out/empty"] = digest("")
+    found = next(one for one in pipe.ours().findings if one.step == "package")
+    assert found.wanted is not None
+    assert found.wanted.endswith("or step package without it")
+
+
+@pytest.mark.parametrize("refusing", [["DISALLOW", "git/dirty"], None])
+def test_a_dirty_tree_is_cleaned_and_no_rule_loosened(
+    refusing: list[str] | None,
+) -> None:
+    pipe = pipeline()
+    pipe.link("build")["materials"]["git/dirty"] = digest("M core")
+    rules = [["ALLOW", "src/*"]] if refusing is None else [refusing, ["ALLOW", "*"]]
+    pipe.step("build")["expected_materials"] = rules
+    found = only(pipe.ours())
+    assert found.artifact == "git/dirty"
+    assert found.wanted == (
+        "a working tree as its commit has it: commit or remove the changes, and "
+        "record the step again"
+    )
+
+
+def test_a_release_that_was_not_recorded_says_how() -> None:
+    pipe = pipeline()
+    del pipe.link("package")["products"]["release/manifest"]
+    found = next(one for one in pipe.ours().findings if one.reason == "rule")
+    assert found.wanted == (
+        'a product "release/manifest" in each link of step package, which '
+        "`attest run --release DIST` records"
+    )
 
 
 def judged(

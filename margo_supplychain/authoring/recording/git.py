@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from margo_supplychain.authoring.recording.problems import shown
 from margo_supplychain.errors import FormatError
+from margo_supplychain.formats.release_products import DIRTY
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
 COMMIT: Final = "git/commit"
-DIRTY: Final = "git/dirty"
 _HINT: Final = (
     "give --git a directory inside a working tree with a commit, below the current "
     "directory"
