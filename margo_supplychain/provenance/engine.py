@@ -338,11 +338,11 @@ class _Run:
             found = f"finds no {quoted(partner)} in {what}"
             renamed = self._renamed(name, there)
             if renamed is not None:
-                return (
-                    f"{found}, where the same content is {quoted(renamed)}",
+                wanted = (
                     f"{quoted(partner)} in {what}: was the directory renamed, or was "
-                    "one of the commands run elsewhere",
+                    "one of the commands run elsewhere"
                 )
+                return f"{found}, where the same content is {quoted(renamed)}", wanted
             return found, f"{quoted(partner)} in {what}, or step {self.step} without it"
         here = shown_hashes(self.here[name])
         wanted = (
