@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from margo_supplychain.authoring import rules, summaries
-from margo_supplychain.authoring.attestations import sort_out
+from margo_supplychain.authoring.attestations import describe, sort_out
 from margo_supplychain.authoring.policies import void_marks
 from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.authoring.work import Attested, NewRelease
@@ -56,6 +56,7 @@ def add_release(
         layout=rules.layout_of(release, policy, has_links=given.has_links),
         attestations=given.references,
     )
+    work.warnings.extend(rules.never_proven(record, policy))
     for part in release.parts():
         what = part.descriptor
         work.staged.blobs[what.digest] = (what, _opener(release, what))
@@ -167,8 +168,9 @@ def _list_again(
         raise rules.other_bytes(name, existing.version, release.version)
     if known is not None and given.pinned and given.references != known.attestations:
         if _kinds(given.references) != _kinds(known.attestations):
+            has = describe(known.attestations) or "none"
             raise RefusedError(
-                f"{what} exists with other attestations",
+                f"{what} exists with other attestations: its record has {has}",
                 hint="a record never changes: raise the version; a verification "
                 "summary can be added by itself",
             )

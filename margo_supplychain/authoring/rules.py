@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # Devices read the whole list; about 300 bytes each.
 MANY_RELEASES: Final = 2_000
+_MANY: Final = 5  # names in one line
 
 
 def same_release(one: ReleaseRecord, other: ReleaseRecord) -> bool:
@@ -136,15 +137,36 @@ def layout_of(
     found = policy.layout_for(release.version, release.artifact.digest)
     if found is not None:
         return found.number
-    if policy.provenance == "required":
-        text = f"no layout of {release.name} serves {release.version}"
-    else:
+    current = [
+        f"layout {one.number} serves {one.range}"
+        for one in policy.layouts
+        if one.range is not None
+    ]
+    text = f"no layout of {release.name} serves {release.version}"
+    if current:
+        text += f": {', '.join(current[-_MANY:])}"
+    elif policy.provenance != "required":
         text = f"no layout of {release.name} says what its links must prove"
     raise RefusedError(
         text,
         hint="list one with the offline key: margo-supplychain app policy "
         f"{release.name} --layout FILE --serves RANGE",
     )
+
+
+def never_proven(record: ReleaseRecord, policy: PublisherPolicy) -> list[str]:
+    """Say of a new release that it leaves out what a layout is there for.
+
+    Args:
+        record: the release's.
+        policy: its publisher policy, which does not demand provenance yet.
+    """
+    rule = policy.layout_for(record.version, record.artifact.digest)
+    if rule is None or record.layout is not None:
+        return []
+    text = f"layout {rule.number} serves {record.version} of {record.name}, but no "
+    text += "links come with it, and a record never changes: devices that demand "
+    return [f"{text}provenance will refuse it"]
 
 
 def is_barred(policy: PublisherPolicy, version: Version) -> bool:

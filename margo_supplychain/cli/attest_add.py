@@ -60,7 +60,8 @@ def add_document(
         ("file", f"{path}" if is_new else f"{path}, which said so already"),
     ]
     place = shlex.quote(release) if release is not None else "DIST"
-    follow = f"release publish {place} --attestation {shlex.quote(str(path))}"
+    # Not this file alone: a record never changes, and links lie beside it.
+    follow = f"release publish {place} --attestation {shlex.quote(output)}"
     return Result(
         data={
             "file": str(path),

@@ -59,7 +59,10 @@ def attest_step(
             "command": list(said),
             "notes": list(made.notes),
         },
-        lines=_lines(made, step.name, file, keyid, said, is_new=is_new),
+        lines=[
+            *_lines(made, step.name, file, keyid, said, is_new=is_new),
+            _next(wishes.release, output, file),
+        ],
     )
 
 
@@ -118,5 +121,15 @@ def _lines(
     return [
         f"recorded step {step}",
         *describe.table(rows),
-        f"next: margo-supplychain attest show {shlex.quote(str(file))}",
     ]
+
+
+def _next(release: Path | None, output: str, file: Path) -> str:
+    """Return what follows: a release is published with the links of all steps."""
+    # What will be adopted is no DIST: it is named by where it lies.
+    if release is None or release.is_file():
+        follow = f"attest show {shlex.quote(str(file))}"
+    else:
+        follow = f"release publish {shlex.quote(str(release))} --attestation "
+        follow += shlex.quote(output)
+    return f"next: margo-supplychain {follow}"

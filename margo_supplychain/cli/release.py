@@ -10,7 +10,8 @@ import click
 from margo_supplychain.cli.arguments import RELEASE_NAME, VERSION
 from margo_supplychain.cli.attestation_files import (
     attestation_option,
-    read_attestations,
+    given_attestations,
+    require_outputs,
 )
 from margo_supplychain.cli.author import Author, is_url, reads, signs, warn
 from margo_supplychain.cli.handing import hands_in, note_option, out_option, submits
@@ -190,6 +191,7 @@ def publish(
     from margo_supplychain.authoring.release import Release
     from margo_supplychain.cli.release_publish import publish_releases
 
+    require_outputs(outputs)
     *built, last = dict.fromkeys(outputs)
     if is_url(last):
         author = author.at(last)
@@ -199,9 +201,9 @@ def publish(
         raise click.UsageError(
             f"{last} is a repository: which DIST is published there?"
         )
-    given = read_attestations(attestations)
-    releases = [Release.from_build(Path(one)) for one in built]
-    return publish_releases(author, releases, given)
+    with given_attestations(attestations) as given:
+        releases = [Release.from_build(Path(one)) for one in built]
+        return publish_releases(author, releases, given)
 
 
 @release.command(
@@ -239,9 +241,10 @@ def submit(
     """
     from margo_supplychain.cli.release_submit import submit_outputs
 
+    require_outputs(outputs)
     author = hands_in(author, inbox, out=out, note=note)
-    given = read_attestations(attestations)
-    return submit_outputs(author, tuple(dict.fromkeys(outputs)), given)
+    with given_attestations(attestations) as given:
+        return submit_outputs(author, tuple(dict.fromkeys(outputs)), given)
 
 
 @release.command(

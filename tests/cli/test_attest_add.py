@@ -66,7 +66,7 @@ def test_a_document_is_bound_to_the_release(vendor: Vendor, release: Release) ->
         f"  about   acme/pump-monitor 1.2.0  sha256:{release.artifact.digest.short}",
         f"  signed  by {keyid[:12]}",
         f"  file    {file}",
-        f"next: margo-supplychain release publish dist --attestation {file}",
+        "next: margo-supplychain release publish dist --attestation .",
     ]
     assert said(vendor.place / file) == {
         "_type": STATEMENT,

@@ -1,0 +1,121 @@
+"""What a newcomer reads where links are forgotten, mislaid or not good enough."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from margo_supplychain.authoring.release import Release
+from tests.authoring.proving import run_of as of_release
+from tests.cli.vendor import NAME, Vendor
+from tests.world.provenance import CYCLONEDX, encode, layout
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.world.provenance import Run
+
+PUBLISH = ("release", "publish", "dist")
+
+
+@pytest.fixture
+def vendor(place: Path, secret: str) -> Vendor:
+    """Return a vendor who tries a layout out: it serves releases below 1.5.0."""
+    found = Vendor(place, secret)
+    found.application()
+    (place / "layout.json").write_bytes(encode(layout()))
+    found.must("layout", "sign", "layout.json", "--key", "offline.key", "--yes")
+    found.must("app", "policy", NAME, "--layout", "layout.json", "--serves", "<1.5.0")
+    found.build()
+    record(found)
+    return found
+
+
+def run_of(vendor: Vendor, dist: str = "dist") -> Run:
+    """Return an honest run of the pipeline that made what was built."""
+    return of_release(Release.from_build(vendor.place / dist))
+
+
+def record(vendor: Vendor, dist: str = "dist", links: str = "links") -> None:
+    """Write the links of that run into a directory."""
+    directory = vendor.place / links
+    directory.mkdir(exist_ok=True)
+    for name, one in run_of(vendor, dist).documents().items():
+        (directory / f"{name}.dsse.json").write_bytes(one.data)
+
+
+def test_forgotten_links_are_said_at_once(vendor: Vendor) -> None:
+    ran = vendor.must(*PUBLISH)
+    assert (
+        "note: layout 1 serves 1.2.0 of acme/pump-monitor, but no links come with it, "
+        "and a record never changes: devices that demand provenance will refuse it"
+    ) in ran.err
+    ran = vendor.sign(*PUBLISH, "--attestation", "links")
+    assert ran.status == 2
+    assert "1.2.0 exists with other attestations: its record has none" in ran.err
+
+
+def test_other_attestations_are_named(vendor: Vendor) -> None:
+    ran = vendor.must(*PUBLISH, "--attestation", "links")
+    assert "no links come with it" not in ran.err
+    bom = run_of(vendor).statement(CYCLONEDX, {}, "builder").data
+    (vendor.place / "links/bom.dsse.json").write_bytes(bom)
+    ran = vendor.sign(*PUBLISH, "--attestation", "links")
+    assert ran.status == 2
+    assert "its record has links of build, package, test" in ran.err
+
+
+def test_a_version_in_no_range(vendor: Vendor) -> None:
+    vendor.build("1.6.0", "dist-2")
+    record(vendor, "dist-2", "links-2")
+    ran = vendor.sign("release", "publish", "dist-2", "--attestation", "links-2")
+    assert ran.status == 2
+    assert (
+        "no layout of acme/pump-monitor serves 1.6.0: layout 1 serves <1.5.0" in ran.err
+    )
+
+
+def test_what_a_shell_makes_of_a_star(vendor: Vendor) -> None:
+    ran = vendor.sign(*PUBLISH, "--attestation", "links/a.dsse.json", "b.dsse.json")
+    assert ran.status == 2
+    assert "b.dsse.json is no DIST but an attestation: give --attestation a" in ran.err
+    ran = vendor.sign(*PUBLISH, "--attestation", "nolinks")
+    assert ran.status == 2
+    assert "nolinks: no such file or directory, expected signed attest" in ran.err
+
+
+def test_a_bad_link_is_named_by_its_file(vendor: Vendor) -> None:
+    link = vendor.place / "links/test.dsse.json"
+    said = json.loads(link.read_text())
+    sig = said["signatures"][0]["sig"]
+    said["signatures"][0]["sig"] = ("A" if sig[0] != "A" else "B") + sig[1:]
+    link.write_text(json.dumps(said))
+    ran = vendor.sign(*PUBLISH, "--attestation", "links")
+    assert ran.status == 3
+    assert "hint: look at links/test.dsse.json; nothing was written" in ran.err
+    # A rule that fails is about a step, whose links are named.
+    made = run_of(vendor)
+    made.links["test"]["products"]["other"] = {"sha256": "0" * 64}
+    link.write_bytes(made.documents()["test"].data)
+    ran = vendor.sign(*PUBLISH, "--attestation", "links")
+    assert ran.status == 3
+    assert "hint: look at links/test.dsse.json; nothing was written" in ran.err
+
+
+def test_what_follows_names_the_directory(vendor: Vendor) -> None:
+    key = ("--key", "ci.key", "--output", "links")
+    (vendor.place / "bom.json").write_text(
+        '{"bomFormat": "CycloneDX", "specVersion": "1.6"}'
+    )
+    add = ("attest", "add", "bom.json", "--type", "cyclonedx", "--release", "dist")
+    ran = vendor.must(*add, *key)
+    assert "next: margo-supplychain release publish dist --attestation links\n" in (
+        ran.out
+    )
+    record = ("attest", "record", "--step", "package")
+    ran = vendor.must(*record, "--release", "dist", *key)
+    assert "next: margo-supplychain release publish dist --attestation links\n" in (
+        ran.out
+    )
