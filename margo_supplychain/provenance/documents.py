@@ -5,12 +5,9 @@ not what its type says is an error, never an answer: nothing is dropped that mig
 said no.
 
 Formats: SLSA provenance 1 and 0.2 (https://slsa.dev/spec/v1.1/provenance,
-https://slsa.dev/provenance/v0.2), CycloneDX 1 (https://cyclonedx.org/specification),
+https://slsa.dev/provenance/v0.2; `provenance.sources`), CycloneDX 1 (https://cyclonedx.org/specification),
 SPDX 2 and 3 (https://spdx.github.io/spdx-spec), OpenVEX and CSAF (`provenance.vex`).
 
-Example:
-    >>> repository("git+https://github.com/acme/pump.git@refs/tags/v1")
-    'https://github.com/acme/pump'
 """
 
 from __future__ import annotations
@@ -32,16 +29,19 @@ from margo_supplychain.provenance.foreign_json import (
     text_in,
     texts_in,
 )
+from margo_supplychain.provenance.parts import Parts
+from margo_supplychain.provenance.sources import repository, sources_of
 from margo_supplychain.provenance.vex import (
     Claim,
     Vulnerability,
     cyclonedx,
     openvex,
+    require_few,
     resolved,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from datetime import datetime
 
     from margo_supplychain.formats.digests import Digest
@@ -60,17 +60,12 @@ __all__ = [
 
 # https://github.com/CycloneDX/cyclonedx-property-taxonomy/blob/main/cdx/lifecycle.md
 _END_OF_SUPPORT: Final = "cdx:lifecycle:milestone:endOfSupport"
-# What build types call the repository that a build was started from: SLSA's own
-# example, GitLab's, GitHub's workflow, Google's, and older ones.
-_PARAMETERS: Final = (
-    "repository",
-    "source",
-    "workflow",
-    "buildConfigSource",
-    "configSource",
-)
-_GIT: Final = "git+"
 _SPDX_DOCUMENT: Final = "SPDXRef-DOCUMENT"
+_READERS: Final[Mapping[str | None, Callable[[Statement, Parts], Iterator[Claim]]]] = {
+    "vex-openvex": openvex,
+    "vex-csaf": csaf,
+    "sbom-cyclonedx": cyclonedx,
+}
 
 
 class Sbom(NamedTuple):
@@ -100,67 +95,6 @@ def builder_of(statement: Statement) -> str | None:
         return None
     builder = object_in(predicate, "builder", what=what)
     return text_in(builder, "id", what=f"{what}.builder") or None
-
-
-def sources_of(statement: Statement) -> tuple[str, ...]:
-    """Return every source repository that a build took part from, sorted.
-
-    Each as `repository` writes it: where the build was started from, and what it took
-    from git besides. Empty for a statement that names none.
-
-    Raises:
-        StatementFormatError: provenance with fields of another type than SLSA says.
-    """
-    what, predicate = "provenance", statement.predicate
-    found: list[str] = []
-    if statement.predicate_type == PROVENANCE:
-        definition = object_in(predicate, "buildDefinition", what=what)
-        parameters = object_in(definition, "externalParameters", what=what)
-        found += (
-            uri for name in _PARAMETERS for uri in _named(parameters.get(name), what)
-        )
-        taken = objects_in(definition, "resolvedDependencies", what=what)
-    elif statement.predicate_type == PROVENANCE_V02:
-        invocation = object_in(predicate, "invocation", what=what)
-        config = object_in(invocation, "configSource", what=what)
-        found.append(text_in(config, "uri", what=f"{what}.configSource"))
-        taken = objects_in(predicate, "materials", what=what)
-    else:
-        return ()
-    found += (text_in(one, "uri", what=what) for one in taken if _is_git(one, what))
-    return tuple(sorted({repository(one) for one in found if one}))
-
-
-def _named(value: object, what: str) -> Iterator[str]:
-    if isinstance(value, str) and "://" in value:
-        yield value
-    elif isinstance(value, dict):
-        yield text_in(value, "repository", what=what)
-        yield text_in(value, "uri", what=what)
-
-
-def _is_git(value: Mapping[str, Any], what: str) -> bool:
-    uri = text_in(value, "uri", what=what)
-    digests = object_in(value, "digest", what=what)
-    # in-toto's DigestSet: `gitCommit`; `sha1` is what older tools write for a commit.
-    is_commit = "gitCommit" in digests or "sha1" in digests
-    return uri.startswith(_GIT) or (is_commit and not uri.startswith("pkg:"))
-
-
-def repository(uri: str) -> str:
-    """Return a repository's address as rules compare it.
-
-    Without `git+`, without `@<revision>`, `#<revision>`, a query, `.git` and a slash at
-    the end, and with scheme and host in lower case (SPDX's and pip's `git+` URLs).
-    """
-    plain = uri.strip().removeprefix(_GIT).partition("#")[0].partition("?")[0]
-    scheme, colon, rest = plain.partition("://")
-    host, slash, path = rest.partition("/")
-    if not colon or not slash:
-        return plain
-    # A revision may hold slashes: refs/heads/main.
-    path = path.partition("@")[0].rstrip("/").removesuffix(".git").rstrip("/")
-    return f"{scheme.lower()}://{host.lower()}/{path}"
 
 
 def sbom_of(statement: Statement) -> Sbom | None:
@@ -211,7 +145,10 @@ def _packages(elements: Collection[Any]) -> list[Any]:
 
 
 def vulnerabilities(
-    statements: Iterable[Statement], digests: Collection[Digest]
+    statements: Iterable[Statement],
+    digests: Collection[Digest],
+    *,
+    latest: datetime | None = None,
 ) -> tuple[Vulnerability, ...]:
     """Return what all statements together say of vulnerabilities in a release.
 
@@ -219,22 +156,21 @@ def vulnerabilities(
 
     Args:
         statements: whose authors count for this release.
-        digests: what the release is: its artifact, and its components if these count.
+        digests: what the release is: its artifact, components and images.
+        latest: what is said as of a later time is no news yet; None for any time.
 
     Raises:
         StatementFormatError: a document that is not what its type says, says
-            `not_affected` without a reason, or says nothing about this release.
+            `not_affected` without a reason, says nothing about this release, or that
+            something is affected of which nobody can tell what it is.
     """
     claims: list[Claim] = []
     for one in statements:
-        kind = kind_of(one.predicate_type)
-        if kind == "vex-openvex":
-            claims += openvex(one, digests)
-        elif kind == "vex-csaf":
-            claims += csaf(one, digests)
-        elif kind == "sbom-cyclonedx":
-            claims += cyclonedx(one, digests)
-    return resolved(claims)
+        read = _READERS.get(kind_of(one.predicate_type))
+        for claim in () if read is None else read(one, Parts(one, digests)):
+            claims.append(claim)
+            require_few(claims)
+    return resolved(claims, latest=latest)
 
 
 def support_end(statement: Statement) -> datetime | None:

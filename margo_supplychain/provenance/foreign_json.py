@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from margo_supplychain.errors import StatementFormatError
@@ -23,6 +24,17 @@ _MOMENT: Final = re.compile(
     rf"{_DATE}{_TIME}(?:[Zz]|[+-][0-9]{{2}}:[0-9]{{2}})", re.ASCII
 )
 _DAY: Final = re.compile(_DATE, re.ASCII)
+# What people and tools write where they have nothing to say, in its letters alone; the
+# last is what go-vex and vexctl write.
+_NOTHING: Final = frozenset(
+    {
+        *("", "no", "none", "null", "nil", "na", "notavailable", "notapplicable"),
+        *("nothing", "unknown", "tbd", "tba", "todo", "undefined", "unspecified"),
+        *("noneavailable", "nofix", "nofixplanned", "noaction", "nomitigation"),
+        "noactionstatementprovided",
+    }
+)
+_LONGEST_NOTHING: Final = max(map(len, _NOTHING))
 
 
 def object_in(value: Mapping[str, Any], name: str, *, what: str) -> Mapping[str, Any]:
@@ -91,6 +103,14 @@ def text_in(value: Mapping[str, Any], name: str, *, what: str) -> str:
     if not isinstance(found, str):
         raise StatementFormatError(f"{what}.{name} is no text")
     return found.strip()
+
+
+def says(text: str) -> bool:
+    """Say whether a text says anything: blanks, signs and `none` do not."""
+    letters = (one for one in text if one.isalnum())
+    # One more than the longest tells that it is longer.
+    beginning = "".join(islice(letters, _LONGEST_NOTHING + 1))
+    return beginning.casefold() not in _NOTHING
 
 
 def moment_in(value: Mapping[str, Any], name: str, *, what: str) -> datetime | None:

@@ -7,7 +7,9 @@ claim holds; of two of one time, the worse. Vulnerabilities are told apart by th
 id: an alias that nobody follows leaves a claim standing, and never hides one.
 
 A document whose claims are all about other products is refused: it was attested to for
-this release, and what it says of it nobody could tell.
+this release, and what it says of it nobody could tell. So is one by which something is
+affected that could be this release (`provenance.parts`): bad news is not passed over.
+What is said as of a time to come overrules nothing that is bad, and is marked.
 """
 
 from __future__ import annotations
@@ -22,23 +24,22 @@ from margo_supplychain.provenance.foreign_json import (
     moment_in,
     object_in,
     objects_in,
+    says,
     text_in,
     texts_in,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sized
     from datetime import datetime
 
-    from margo_supplychain.formats.digests import Digest
     from margo_supplychain.formats.statements import Statement
+    from margo_supplychain.provenance.parts import Parts
 
 Status = Literal["not_affected", "fixed", "under_investigation", "affected"]
 """From harmless to bad, in the words of the VEX working group."""
 
 _STATUSES: Final[tuple[Status, ...]] = get_args(Status)
-# What go-vex and vexctl write where nobody said anything.
-_NO_ACTION: Final = "no action statement provided"
 _CYCLONEDX: Final[Mapping[str, Status]] = {
     "resolved": "fixed",
     "resolved_with_pedigree": "fixed",
@@ -49,6 +50,7 @@ _CYCLONEDX: Final[Mapping[str, Status]] = {
 }
 _RESPONSES: Final = frozenset({"update", "rollback", "workaround_available"})
 _HASHES: Final = {"sha-256": "sha256", "sha-384": "sha384", "sha-512": "sha512"}
+MAX_CLAIMS: Final = 1 << 18  # of all documents about one release
 
 
 class Claim(NamedTuple):
@@ -80,6 +82,7 @@ class Vulnerability(NamedTuple):
         since: since when it holds without interruption, as far as documents say.
         has_mitigation: whether the latest document says what to do about it.
         products: digests of what it holds for, sorted.
+        ahead: the latest time to come that a document gives; None if all have been.
     """
 
     id: str
@@ -87,29 +90,66 @@ class Vulnerability(NamedTuple):
     since: datetime
     has_mitigation: bool
     products: tuple[str, ...]
+    ahead: datetime | None = None
 
 
-def resolved(claims: Iterable[Claim]) -> tuple[Vulnerability, ...]:
+def require_few(claims: Sized) -> None:
+    """Refuse more claims than anybody makes about one release.
+
+    Raises:
+        StatementFormatError: there are more.
+    """
+    if len(claims) > MAX_CLAIMS:
+        raise StatementFormatError(
+            "the documents say more of vulnerabilities in this release than "
+            f"{MAX_CLAIMS} things"
+        )
+
+
+def resolved(
+    claims: Iterable[Claim], *, latest: datetime | None = None
+) -> tuple[Vulnerability, ...]:
     """Return what holds of each vulnerability, sorted by id.
 
     Args:
         claims: of all documents, in any order.
+        latest: what is said as of a later time is no news yet; None for any time.
     """
     series: dict[tuple[str, str], list[Claim]] = {}
     for claim in claims:
         series.setdefault((claim.id, claim.product), []).append(claim)
-    found: dict[tuple[str, Status, datetime, bool], list[str]] = {}
+    found: dict[tuple[str, Status, datetime, bool, datetime | None], list[str]] = {}
     for (name, product), each in series.items():
-        found.setdefault((name, *_latest(each)), []).append(product)
+        ahead = _ahead(each, latest)
+        # check 4.38 (instead: said = each): what is good as of tomorrow is not news
+        said = [one for one in each if not _is_early(one, latest)] or each
+        found.setdefault((name, *_latest(said), ahead), []).append(product)
     return tuple(
         sorted(
             (
-                Vulnerability(name, status, since, mitigated, tuple(sorted(products)))
-                for (name, status, since, mitigated), products in found.items()
+                Vulnerability(
+                    name, status, since, mitigated, tuple(sorted(products)), ahead
+                )
+                for (name, status, since, mitigated, ahead), products in found.items()
             ),
             key=attrgetter("id", "products"),
         )
     )
+
+
+def _ahead(claims: Iterable[Claim], latest: datetime | None) -> datetime | None:
+    times = [
+        time
+        for one in claims
+        for time in (one.updated, *((one.since,) if one.status == "affected" else ()))
+        if latest is not None and time > latest
+    ]
+    return max(times, default=None)
+
+
+def _is_early(claim: Claim, latest: datetime | None) -> bool:
+    is_bad = claim.status == "affected"
+    return latest is not None and claim.updated > latest and not is_bad
 
 
 def _latest(claims: list[Claim]) -> tuple[Status, datetime, bool]:
@@ -127,64 +167,47 @@ def _latest(claims: list[Claim]) -> tuple[Status, datetime, bool]:
     return status, min(one.since for one in lasting), mitigated
 
 
-def subjects_of(
-    statement: Statement, digests: Collection[Digest]
-) -> dict[str, frozenset[str]]:
-    """Return which of `digests` a statement is about, and by what names."""
-    found: dict[str, set[str]] = {}
-    for one in statement.subjects:
-        for digest in digests:
-            if one.digests.get(digest.algorithm) == digest.hex:
-                found.setdefault(str(digest), set()).add(one.name)
-    return {product: frozenset(names - {"", "_"}) for product, names in found.items()}
-
-
-def openvex(statement: Statement, digests: Collection[Digest]) -> list[Claim]:
-    """Return the claims of an OpenVEX document about products of `digests`.
+def openvex(statement: Statement, parts: Parts) -> Iterator[Claim]:
+    """Yield the claims of an OpenVEX document about parts of a release.
 
     Statements without products are about the subjects (OpenVEX, ATTESTING.md); those
-    that name products are about those subjects that are among them, by name or digest.
+    that name products are about those.
 
     Raises:
-        StatementFormatError: not OpenVEX, or no statement is about any of `digests`.
+        StatementFormatError: not OpenVEX; no statement is about any part, or one says
+            that something is affected of which nobody can tell what it is.
     """
     what = "the OpenVEX document"
     document = statement.predicate
     context = text_in(document, "@context", what=what)
     if not context.startswith("https://openvex.dev/ns"):
         raise StatementFormatError(f"{what} has the @context {context!r:.80}")
-    subjects = subjects_of(statement, digests)
-    claims: list[Claim] = []
     statements = objects_in(document, "statements", what=what)
+    if document.get("statements") is None:
+        raise StatementFormatError(f"{what} has no list of statements")
+    default = _openvex_times(document, what)
+    is_about_it = False
     for number, one in enumerate(statements):
         place = f"{what}.statements[{number}]"
-        times = (_openvex_times(one, place), _openvex_times(document, what))
-        known = [each for each in times if each is not None]
-        if not known:
+        times = _openvex_times(one, place) or default
+        if times is None:
             raise StatementFormatError(
                 f"{place} has no timestamp, nor has its document"
             )
-        since, updated = known[0]
+        since, updated = times
         status = _openvex_status(one, place)
-        action = text_in(one, "action_statement", what=place).lower().rstrip(".")
-        claims += (
-            Claim(
-                id=_openvex_id(one, place),
-                product=product,
-                status=status,
-                since=since,
-                updated=updated,
-                has_mitigation=action not in ("", _NO_ACTION),
-            )
-            for product in _openvex_products(one, subjects, place)
-        )
+        name = _openvex_id(one, place)
+        mitigated = says(text_in(one, "action_statement", what=place))
+        found = _openvex_products(one, parts, place, is_bad=status == "affected")
+        is_about_it = is_about_it or bool(found)
+        for product in parts.named(found):
+            yield Claim(name, product, status, since, updated, mitigated)
     # check 4.50: what is said of other products is no news about this one
-    if statements and not claims:
+    if statements and not is_about_it:
         raise StatementFormatError(
             f"{what} says nothing about this release: no product of it has the "
             "release's digest or is called like the attestation's subject"
         )
-    return claims
 
 
 def _openvex_times(
@@ -212,7 +235,7 @@ def _openvex_status(value: Mapping[str, Any], what: str) -> Status:
     found = text_in(value, "status", what=what)
     reason = text_in(value, "justification", what=what)
     impact = text_in(value, "impact_statement", what=what)
-    return checked_status(found, has_reason=bool(reason or impact), what=what)
+    return checked_status(found, has_reason=says(reason) or says(impact), what=what)
 
 
 def checked_status(found: str, *, has_reason: bool, what: str) -> Status:
@@ -235,54 +258,43 @@ def checked_status(found: str, *, has_reason: bool, what: str) -> Status:
 
 
 def _openvex_products(
-    value: Mapping[str, Any], subjects: Mapping[str, frozenset[str]], what: str
-) -> list[str]:
+    value: Mapping[str, Any], parts: Parts, what: str, *, is_bad: bool
+) -> int:
+    """Return which parts of the release a statement is about."""
     products = list_in(value, "products", what=what)
     if not products:
-        return [*subjects]
-    named: set[str] = set()
+        return parts.subjects
+    place = f"{what}.products"
+    found = 0
     for one in products:
         # OpenVEX before 0.2 has identifiers alone.
-        named |= {one} if isinstance(one, str) else _openvex_names(one, what)
-    return [
-        product
-        for product, names in subjects.items()
-        if any(same_product(one, product, names) for one in named)
+        names, hashes = (
+            ([one.strip()], []) if isinstance(one, str) else _ids(one, place)
+        )
+        placed = parts.place(names, hashes=hashes, what=place)
+        if is_bad:
+            name = max((*names, *hashes), key=len)
+            parts.require_placed(placed, name=name, what=place)
+        found |= placed.parts
+    return found
+
+
+def _ids(value: object, place: str) -> tuple[list[str], list[str]]:
+    """Return a product's identifiers and hashes."""
+    if not isinstance(value, dict):
+        raise StatementFormatError(f"{place} holds what is no product")
+    identifiers = object_in(value, "identifiers", what=place)
+    hashes = object_in(value, "hashes", what=place)
+    names = [text_in(identifiers, kind, what=place) for kind in identifiers]
+    return [text_in(value, "@id", what=place), *names], [
+        f"{_HASHES[kind]}:{text_in(hashes, kind, what=place)}"
+        for kind in _HASHES
+        if kind in hashes
     ]
 
 
-def _openvex_names(value: object, what: str) -> set[str]:
-    if not isinstance(value, dict):
-        raise StatementFormatError(f"{what}.products holds what is no product")
-    place = f"{what}.products"
-    identifiers = object_in(value, "identifiers", what=place)
-    hashes = object_in(value, "hashes", what=place)
-    return {
-        text_in(value, "@id", what=place),
-        *(text_in(identifiers, kind, what=place) for kind in identifiers),
-        *(
-            f"{_HASHES[kind]}:{text_in(hashes, kind, what=place).lower()}"
-            for kind in _HASHES
-            if kind in hashes
-        ),
-    }
-
-
-def same_product(name: str, product: str, names: Collection[str]) -> bool:
-    """Say whether an identifier is of a product.
-
-    Args:
-        name: unverified: a name, a digest, or a package URL with a digest as version.
-        product: digest of the product.
-        names: what the statement calls it.
-    """
-    # Package URLs of the type `oci` have the digest as version, percent-encoded.
-    version = name.partition("?")[0].rpartition("@")[2].replace("%3A", ":")
-    return name in names or product in (name, version.replace("%3a", ":"))
-
-
-def cyclonedx(statement: Statement, digests: Collection[Digest]) -> list[Claim]:
-    """Return what a CycloneDX BOM says of vulnerabilities; all of it is the subject's.
+def cyclonedx(statement: Statement, parts: Parts) -> Iterator[Claim]:
+    """Yield what a CycloneDX BOM says of vulnerabilities; all of it is the subject's.
 
     What has no analysis, as scanners list it, is under investigation until somebody
     says anything else, be it long ago: a fresh scan must not hide what is known.
@@ -294,8 +306,6 @@ def cyclonedx(statement: Statement, digests: Collection[Digest]) -> list[Claim]:
     document = statement.predicate
     metadata = object_in(document, "metadata", what=what)
     written = moment_in(metadata, "timestamp", what=f"{what}.metadata")
-    products = [*subjects_of(statement, digests)]
-    claims: list[Claim] = []
     for number, one in enumerate(objects_in(document, "vulnerabilities", what=what)):
         place = f"{what}.vulnerabilities[{number}]"
         name = text_in(one, "id", what=place)
@@ -313,18 +323,9 @@ def cyclonedx(statement: Statement, digests: Collection[Digest]) -> list[Claim]:
         as_of = updated if analysis.get("state") else EARLIEST
         status = _cyclonedx_status(analysis, place)
         mitigated = _cyclonedx_mitigation(one, analysis, place)
-        claims += (
-            Claim(
-                id=name,
-                product=product,
-                status=status,
-                since=min(known, default=EARLIEST),
-                updated=as_of,
-                has_mitigation=mitigated,
-            )
-            for product in products
-        )
-    return claims
+        since = min(known, default=EARLIEST)
+        for product in parts.named(parts.subjects):
+            yield Claim(name, product, status, since, as_of, mitigated)
 
 
 def _cyclonedx_status(analysis: Mapping[str, Any], what: str) -> Status:
@@ -332,7 +333,7 @@ def _cyclonedx_status(analysis: Mapping[str, Any], what: str) -> Status:
     reason = text_in(analysis, "justification", what=what)
     detail = text_in(analysis, "detail", what=what)
     status = _CYCLONEDX.get(state or "in_triage", state)
-    return checked_status(status, has_reason=bool(reason or detail), what=what)
+    return checked_status(status, has_reason=says(reason) or says(detail), what=what)
 
 
 def _cyclonedx_mitigation(
@@ -341,6 +342,6 @@ def _cyclonedx_mitigation(
     responses = texts_in(analysis, "response", what=what)
     return bool(
         _RESPONSES.intersection(responses)
-        or text_in(value, "workaround", what=what)
-        or text_in(value, "recommendation", what=what)
+        or says(text_in(value, "workaround", what=what))
+        or says(text_in(value, "recommendation", what=what))
     )

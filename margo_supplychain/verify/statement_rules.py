@@ -23,17 +23,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from margo_supplychain.errors import FormatError
-from margo_supplychain.formats.plain_text import quoted
+from margo_supplychain.formats.plain_text import plain, quoted
 from margo_supplychain.formats.reports import Violation
-from margo_supplychain.formats.times import format_time, parse_span
+from margo_supplychain.formats.times import EARLIEST, format_time, parse_span
+from margo_supplychain.verify.clock import SLACK
 from margo_supplychain.verify.policy import ProvenanceDemand
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from securesystemslib.signer import Key
 
+    from margo_supplychain.formats.digests import Digest
+    from margo_supplychain.formats.record import ReleaseRecord
     from margo_supplychain.verify.attested import ProvenStatement
     from margo_supplychain.verify.policy import Facts, Rule
 
@@ -132,6 +135,9 @@ class Sbom(NamedTuple):
         # check 5.25: leaving it out is no way around it
         if not sboms:
             return _no(self.id, f"no statement that counts is {_either(self.kinds)}")
+        # check 5.31: nor is leaving out what it is made of
+        if not any(one is not None and one.components for one in sboms):
+            return _no(self.id, "no statement that counts lists a component")
         return ()
 
 
@@ -150,28 +156,38 @@ class VexMaxAge(NamedTuple):
             one.statement
             for one in _statements(facts, _VEX | _CYCLONEDX)
             # A list of components is no word about vulnerabilities.
-            if one.kind in _VEX or "vulnerabilities" in one.statement.predicate
+            if one.kind in _VEX
+            or one.statement.predicate.get("vulnerabilities") is not None
         ]
         # check 5.26: nothing said is not nothing found
         if not found:
             return _no(self.id, "no statement that counts speaks of vulnerabilities")
-        open_ones = [
-            one
-            for one in vulnerabilities(found, [facts.record.artifact.digest])
-            if one.status == "affected" and not one.has_mitigation
-        ]
-        return tuple(
+        known = vulnerabilities(found, _parts(facts.record), latest=_latest(facts))
+        violations = [
             violation
-            for one in open_ones
+            for one in known
+            if one.status == "affected" and not one.has_mitigation
             for violation in _since(
                 facts,
                 self.id,
                 one.since,
                 self.limit,
-                f"{one.id} affects it without mitigation since "
+                f"{plain(one.id)} affects it without mitigation since "
                 f"{format_time(one.since)}, at most {self.limit} allowed",
             )
-        )
+        ]
+        ahead = [
+            Violation(
+                rule=self.id,
+                text=f"{self.id}: what is said of {plain(one.id)} holds as of "
+                f"{format_time(one.ahead)}, which is still to come",
+                inconclusive=True,
+            )
+            for one in known
+            if one.ahead is not None
+        ]
+        # check 5.32 (instead: ahead = []): what holds from tomorrow decides nothing
+        return _few(self.id, violations) + _few(self.id, ahead)
 
 
 class Supported(NamedTuple):
@@ -230,6 +246,34 @@ def _statements(facts: Facts, kinds: frozenset[str]) -> list[ProvenStatement]:
     if facts.proof is None:
         return []
     return [one for one in facts.proof.statements if one.kind in kinds]
+
+
+def _few(rule: str, violations: Sequence[Violation]) -> tuple[Violation, ...]:
+    """Return the first violations, worst first, and how many more there are."""
+    first = sorted(violations, key=lambda one: one.inconclusive)
+    if len(first) > MAX_SHOWN:
+        more = len(first) - MAX_SHOWN
+        unclear = first[MAX_SHOWN].inconclusive
+        text = f"{rule}: and {more} more like these"
+        rest = Violation(rule=rule, text=text, inconclusive=unclear)
+        first = [*first[:MAX_SHOWN], rest]
+    return tuple(first)
+
+
+def _parts(record: ReleaseRecord) -> list[Digest]:
+    """Return everything that a release is made of, by digest."""
+    images = [one.digest for one in record.images if one.digest is not None]
+    components = [one.content.digest for one in record.components]
+    return [record.artifact.digest, *components, *images]
+
+
+def _latest(facts: Facts) -> datetime:
+    """Return the latest time as of which anything can be known by now."""
+    moment = facts.moment
+    if moment is None:
+        return EARLIEST
+    now = moment.now if moment.believable else moment.floor
+    return EARLIEST if now is None else now + SLACK
 
 
 def _since(

@@ -92,15 +92,22 @@ PUMP = "https://github.com/acme/pump"
         v1(parameters={"workflow": ".github/a.yml", "repository": PUMP}),
         v1(parameters={"buildConfigSource": {"repository": PUMP, "path": "c.yaml"}}),
         v1(parameters={"configSource": {"uri": f"{PUMP}#refs/heads/main:dir"}}),
-        v1(parameters={"source": {"uri": PUMP}, "configSource": 1, "workflow": None}),
+        v1(parameters={"source": {"uri": PUMP}, "configSource": {}, "workflow": None}),
+        v1(parameters={"source": {"url": PUMP}, "workflow": {"path": "a", "ref": "b"}}),
+        v1(parameters={"sourceToBuild": {"repository": PUMP, "dir": "x"}}),
+        v1(parameters={"inputs": {"gitUrl": [{"deep": PUMP}], "site": "https://x.y"}}),
+        v1(parameters={"any": f" {PUMP}.git ", "report": "https://x.y/z", "n": 1}),
+        v1(parameters={"source": PUMP, "image": "alpine@sha256:0"}),
+        v02(config={"uri": PUMP}),
+        v1(taken=[{"downloadLocation": f"GIT+{PUMP}.git@v1", "digest": {}}]),
         v1(taken=[{"uri": f"git+{PUMP}@refs/heads/a@b"}, {"uri": "pkg:pypi/a"}]),
         v1(taken=[{"uri": PUMP, "digest": {"gitCommit": "ab" * 20}}]),
         v1(
             taken=[
                 {"uri": PUMP, "digest": {"sha1": "ab" * 20}},
                 {"uri": "pkg:docker/x", "digest": {"sha1": "ab" * 20}},
-                {"uri": "https://example.com/x.tar.gz", "digest": {"sha256": HEX}},
-                {"digest": {"gitCommit": "ab" * 20}},
+                {"uri": "PKG:npm/%40scope/x@1?arch=any", "digest": {"sha512": HEX}},
+                {"uri": "oci://registry.example/x:1", "digest": {"sha256": HEX}},
             ]
         ),
         v02(config={"uri": f"git+{PUMP}@refs/tags/v1.2", "entryPoint": "a.yml"}),
@@ -124,10 +131,92 @@ def test_every_source_counts() -> None:
     )
     both = v02(config={"uri": PUMP}, taken=[{"uri": "git+https://example.com/evil"}])
     assert sources_of(both) == ("https://example.com/evil", PUMP)
+    hidden = v02(config={"uri": PUMP})
+    hidden.predicate["invocation"]["parameters"] = {"repo": "https://example.com/evil"}
+    assert sources_of(hidden) == ("https://example.com/evil", PUMP)
+
+
+@pytest.mark.parametrize(
+    ("uri", "digest", "expected"),
+    [
+        ("git://example.com/evil.git", {}, "git://example.com/evil"),
+        ("ssh://git@x.example/evil", {"sha256": HEX}, "ssh://git@x.example/evil"),
+        ("GIT+https://x.example/evil.git", {"gitTree": "0"}, "https://x.example/evil"),
+        ("https://x.example/a.tar.gz", {"sha256": HEX}, "https://x.example/a.tar.gz"),
+        ("git@x.example:evil.git", {"sha256": HEX}, "git@x.example:evil.git"),
+        ("file:///tmp/evil", {}, "file:///tmp/evil"),
+        ("evil", {}, "evil"),
+        ("pkg:github/evil/pump@v1", {}, "pkg:github/evil/pump"),
+        ("pkg:/generic/evil@1?x=y#z", {}, "pkg:/generic/evil"),
+        ("pkg:npm/evil@1", {"gitCommit": "0"}, "pkg:npm/evil"),
+        (
+            "pkg:npm/x@1?vcs_url=git%2Bhttps://x.example/evil.git%40v1&download_url=",
+            {},
+            "https://x.example/evil",
+        ),
+    ],
+)
+def test_whatever_a_build_took_is_a_source(
+    uri: str, digest: dict[str, str], expected: str
+) -> None:
+    good = {"uri": f"git+{PUMP}", "digest": {"gitCommit": "0"}}
+    statement = v1(taken=[good, {"uri": uri, "digest": digest}])
+    assert sources_of(statement) == tuple(sorted([expected, PUMP]))
+
+
+@pytest.mark.parametrize("name", ["repository", "source", "workflow", "configSource"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "git@x.example:evil/pump.git",
+        "x.example:evil/pump",
+        "ssh://x.example/evil",
+        "evil/pump/.github/workflows/a.yml@main",
+        "evil/pump",
+        "/evil/a.yml",
+        "acme/pump.yml2",
+        {"repository": "evil/pump"},
+        {"repository": "https://github.com/acme/pump", "git": {"x": "ssh://evil"}},
+    ],
+)
+def test_parameter_that_names_another_source(name: str, value: Any) -> None:
+    statement = v1(parameters={name: value}, taken=[{"uri": f"git+{PUMP}"}])
+    assert set(sources_of(statement)) > {PUMP}
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        f"git+{PUMP}@/../../evil/pump.git@refs/heads/main",
+        f"git+{PUMP}@/%2e%2E/evil",
+        f"git+{PUMP}@..",
+        f"git+{PUMP}@v1#../../evil",
+        f"git+{PUMP}@v1?x=/../evil",
+        f"git+{PUMP}@v1/./x",
+        f"git+{PUMP}/@evil/pump",
+        f"git+{PUMP}@v1%2fx",
+        f"git+{PUMP}@v1%5cx",
+        f"git+{PUMP}@v1%252e",
+        f"git+{PUMP}@.\\.",
+        f"git+{PUMP}@v1\t.",
+        f"git+{PUMP}@v1%0a",
+        "https://github.com/acme/pump@/../../evil/pump.git",
+        "git@github.com:../evil",
+    ],
+)
+def test_source_that_may_be_another_one(uri: str) -> None:
+    for statement in (
+        v1(taken=[{"uri": uri}]),
+        v1(parameters={"source": uri}),
+        v1(parameters={"repository": {"url": uri}}),
+        v02(config={"uri": uri}),
+    ):
+        with pytest.raises(StatementFormatError, match="may be another one than it lo"):
+            sources_of(statement)
 
 
 def test_no_source() -> None:
-    for statement in (v1(), v02(), v1(parameters={}, taken=[{}]), v02(taken=[])):
+    for statement in (v1(), v02(), v1(parameters={"source": " "}), v02(taken=[])):
         assert sources_of(statement) == ()
 
 
@@ -139,7 +228,13 @@ def test_no_source() -> None:
         (v1(taken=["x"]), "resolvedDependencies holds what is no object"),
         (v1(taken=[{"uri": 1}]), "provenance.uri is no text"),
         (v1(taken=[{"uri": "x", "digest": []}]), "provenance.digest is no object"),
-        (v1(parameters={"source": {"uri": 1}}), "provenance.uri is no text"),
+        (v1(parameters={"source": {"uri": 1}}), "provenance.source.uri is no text"),
+        (v1(parameters={"source": [PUMP]}), "source is neither text nor an object"),
+        (v1(parameters={"workflow": 1}), "workflow is neither text nor an object"),
+        (v1(parameters={"source": {"git": 1}}), "source has no repository, uri or url"),
+        (v02(config={"digest": {"sha1": "0"}}), "configSource has no repository"),
+        (v1(taken=[{}]), "something was taken, and not from where"),
+        (v1(taken=[{"digest": {"gitCommit": "0"}}]), "taken, and not from where"),
         (v02(config=[]), "provenance.configSource is no object"),
         (v02(config={"uri": []}), "provenance.configSource.uri is no text"),
         (v02(taken={}), "provenance.materials is no list"),
@@ -159,6 +254,11 @@ def test_provenance_that_cant_be_read(statement: Statement, problem: str) -> Non
         (f"git+{PUMP}@refs/heads/a@b", PUMP),
         (f"{PUMP}.git#main:sub", PUMP),
         (f"{PUMP}?ref=main", PUMP),
+        (f"{PUMP}?ref=main&r=evil&", f"{PUMP}?r=evil"),
+        (f"{PUMP}@v1", f"{PUMP}@v1"),
+        ("https://example.com/@acme/pump", "https://example.com/@acme/pump"),
+        (f"GIT+{PUMP}.git@v1", PUMP),
+        ("pkg:github/acme/pump@v1?x=y", "pkg:github/acme/pump"),
         ("HTTPS://GitHub.com/Acme/Pump", "https://github.com/Acme/Pump"),
         ("git+ssh://git@Host:22/a/b.git@v1", "ssh://git@host:22/a/b"),
         ("git+file:///srv/a.git", "file:///srv/a"),

@@ -82,6 +82,11 @@ def test_openvex(status: str) -> None:
         ({"action_statement": "  "}, False),
         ({"action_statement": "No action statement provided"}, False),
         ({"action_statement": "no action statement provided."}, False),
+        ({"action_statement": "None"}, False),
+        ({"action_statement": "n/a"}, False),
+        ({"action_statement": "\u200b"}, False),
+        ({"action_statement": "-- ! --"}, False),
+        ({"action_statement": "none of the ports may be open: close 80"}, True),
         ({}, False),
     ],
 )
@@ -104,13 +109,19 @@ def test_openvex_names_of_vulnerabilities() -> None:
         None,
         [],
         [{"@id": "pump"}],
-        ["pump", "else"],
-        [{"@id": "else"}, {"identifiers": {"purl": "pump"}}],
+        [" pump ", f"pkg:oci/x@{OTHER}"],
+        [{"@id": str(OTHER)}, {"identifiers": {"purl": "pump"}}],
         [{"hashes": {"sha-256": OURS.hex}}],
         [{"hashes": {"md5": "x", "sha-256": OURS.hex.upper()}}],
         [{"@id": f"pkg:oci/pump@sha256%3A{OURS.hex}?repository_url=x&tag=1"}],
         [{"@id": f"pkg:oci/pump@sha256%3a{OURS.hex}"}],
         [{"@id": f"pkg:oci/pump@{OURS}"}],
+        [{"@id": OURS.hex}],
+        [{"@id": f"pkg:oci/pump@sha256%3A{OURS.hex.upper()}"}],
+        [{"@id": f"pkg:oci/pump@SHA256:{OURS.hex}#sub/path"}],
+        [{"@id": f"pkg:oci/pump@1.0?checksum=sha256:{OURS.hex}"}],
+        [{"@id": f"registry.example/acme/pump@{OURS}"}],
+        [{"@id": "pump", "hashes": {"sha-256": OTHER.hex}}],
         [{"@id": str(OURS), "subcomponents": [{"@id": "pkg:pypi/x"}]}],
     ],
 )
@@ -122,13 +133,11 @@ def test_openvex_products(products: Any) -> None:
     "products",
     [
         [{"@id": "else"}],
-        [{}],
-        [{"@id": ""}],
-        ["_"],
         [{"hashes": {"sha-256": OTHER.hex}}],
-        [{"hashes": {"sha-512": OURS.hex}}],
         [{"@id": f"pkg:oci/pump@sha256%3A{OTHER.hex}"}],
-        [{"@id": OURS.hex}],
+        [{"@id": f"pkg:oci/pump@sha256%3A{'0' * 64}"}, "else"],
+        [{"@id": f"registry.example/acme/pump:1@SHA256:{'AB' * 32}"}],
+        [f"sha256:{'0' * 64}"],
     ],
 )
 def test_openvex_about_other_products(products: Any) -> None:
@@ -139,6 +148,63 @@ def test_openvex_about_other_products(products: Any) -> None:
     assert found(openvex(affected, fixed, subjects=subjects)) == (holds("fixed"),)
     with pytest.raises(StatementFormatError, match="says nothing about this release"):
         found(openvex(affected, subjects=subjects))
+
+
+@pytest.mark.parametrize(
+    "products",
+    [
+        [{}],
+        [{"@id": ""}],
+        ["_"],
+        ["PUMP"],
+        ["pump", "unknown"],
+        [{"hashes": {"sha-512": OTHER.hex}}],
+        [{"hashes": {"sha-256": "0" * 64}}],
+        [{"@id": "pkg:oci/pump@1.1.0"}],
+        [{"@id": "pkg:oci/pump@1.1.0?checksum=sha256:" + "0" * 64}],
+        [{"@id": f"pkg:oci/pump@sha512:{OTHER.hex * 2}"}],
+        [{"@id": f"pkg:oci/pump@sha256:{OTHER.hex}00"}],
+        [{"@id": f"pkg:oci/pump@sha256:{OTHER.hex[:-1]}"}],
+    ],
+)
+def test_openvex_about_what_nobody_can_tell(products: Any) -> None:
+    """Bad news of it is refused; good news is none about this release."""
+    subjects = (subject(OURS, "pump"), subject(OTHER, "else"), subject(PART, "_"))
+    known = claim("fixed", products=[{"@id": "pump"}])
+    with pytest.raises(StatementFormatError, match="which could be a part of this rel"):
+        found(openvex(known, claim(products=products), subjects=subjects))
+    if "pump" not in products:
+        good = claim("not_affected", products=products)
+        assert found(openvex(known, good, subjects=subjects)) == (holds("fixed"),)
+
+
+@pytest.mark.parametrize(
+    "product",
+    [
+        {"@id": "pump", "identifiers": {"purl": f"pkg:oci/pump@{OTHER}"}},
+        {"@id": "pump", "hashes": {"sha-256": PART.hex}},
+    ],
+)
+@pytest.mark.parametrize("status", ["affected", "fixed"])
+def test_openvex_product_with_anothers_digest(
+    product: dict[str, Any], status: str
+) -> None:
+    with pytest.raises(StatementFormatError, match="has the digest of something else"):
+        found(openvex(claim(status, products=[product])))
+
+
+def test_openvex_about_a_part_that_is_no_subject() -> None:
+    one = openvex(claim(products=[{"@id": f"pkg:oci/web@{PART}"}]))
+    assert found(one) == (holds("affected", None, False, PART),)
+
+
+def test_openvex_without_a_list_of_statements() -> None:
+    for one in (openvex(statements=None), openvex()):
+        value = dict(one.predicate)
+        if value["statements"] is not None:
+            del value["statements"]
+        with pytest.raises(StatementFormatError, match="has no list of statements"):
+            found(one._replace(predicate=value))
 
 
 def test_openvex_without_statements_says_that_nothing_is_known() -> None:
@@ -249,6 +315,29 @@ def test_the_latest_holds(
         assert found(*map(openvex, order)) == (holds(status, day(since)),)
 
 
+@pytest.mark.parametrize(
+    ("series", "expected"),
+    [
+        # What is good as of a time to come overrules nothing.
+        ([("affected", 1), ("fixed", 9)], ("affected", 1, 9)),
+        ([("affected", 1), ("under_investigation", 9)], ("affected", 1, 9)),
+        ([("fixed", 1), ("affected", 9)], ("affected", 9, 9)),
+        ([("affected", 1), ("affected", 9)], ("affected", 1, 9)),
+        ([("fixed", 9)], ("fixed", 9, 9)),
+        ([("affected", 8), ("fixed", 9)], ("affected", 8, 9)),
+        ([("affected", 1), ("fixed", 5)], ("fixed", 5, None)),
+    ],
+)
+def test_what_is_said_as_of_a_time_to_come(
+    series: list[tuple[str, int]], expected: tuple[str, int, int | None]
+) -> None:
+    statement = openvex(*(claim(one, timestamp=at(number)) for one, number in series))
+    (one,) = vulnerabilities([statement], DIGESTS, latest=day(5))
+    status, since, ahead = expected
+    assert (one.status, one.since) == (status, day(since))
+    assert one.ahead == (None if ahead is None else day(ahead))
+
+
 def test_update_of_an_older_statement_is_newer() -> None:
     updated = claim("affected", timestamp=at(1), last_updated=at(9))
     fixed = claim("fixed", timestamp=at(5))
@@ -293,6 +382,14 @@ def product(number: int, **helper: Any) -> dict[str, Any]:
     if helper:
         value["product_identification_helper"] = helper
     return value
+
+
+def related(part: str, whole: str, made: int) -> dict[str, Any]:
+    return {
+        "product_reference": part,
+        "relates_to_product_reference": whole,
+        "full_product_name": product(made),
+    }
 
 
 OUR_HASH = [
@@ -381,12 +478,14 @@ def test_csaf_not_affected_without_a_reason(reason: dict[str, Any]) -> None:
         ("mitigation", ["P2", "P1"], True),
         ("vendor_fix", None, True),
         ("vendor_fix", ["P2"], False),
+        ("mitigation: none", ["P1"], False),
         ("none_available", ["P1"], False),
         ("no_fix_planned", ["P1"], False),
     ],
 )
 def test_csaf_mitigation(category: str, ids: list[str] | None, expected: bool) -> None:
-    remedy = {"category": category, "details": "x", "product_ids": ids}
+    category, _, details = category.partition(": ")
+    remedy = {"category": category, "details": details or "x", "product_ids": ids}
     one = listed(remediations=[remedy])
     assert found(csaf(one)) == (holds(mitigated=expected),)
 
@@ -438,10 +537,31 @@ def test_csaf_products(tree: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "tree",
     [
-        {},
+        {"full_product_names": [product(1, purl=f"pkg:oci/p@{OTHER}"), product(2)]},
+        {"full_product_names": [product(1, purl=f"pkg:oci/p@{OTHER}")]},
+        {
+            "full_product_names": [product(3, purl=f"pkg:oci/p@{OTHER}"), product(4)],
+            "relationships": [
+                related("P4", "P3", 5),
+                related("P9", "P5", 1),
+                related("P9", "P1", 5),
+            ],
+        },
+    ],
+)
+def test_csaf_about_other_products(tree: dict[str, Any]) -> None:
+    with pytest.raises(StatementFormatError, match="says nothing about this release"):
+        found(csaf(listed(), tree=tree))
+    more = {**tree, "branches": [{"product": product(7, hashes=OUR_HASH)}]}
+    both = csaf(listed(), listed("fixed", "P7"), tree=more)
+    assert found(both) == (holds("fixed"),)
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
         {"full_product_names": [product(1), product(2)]},
         {"full_product_names": [product(1, cpe="cpe:/a:x"), product(2)]},
-        {"full_product_names": [product(1, purl=f"pkg:oci/p@{OTHER}"), product(2)]},
         {"full_product_names": [product(2, hashes=OUR_HASH), product(1)]},
         {
             "full_product_names": [
@@ -452,18 +572,138 @@ def test_csaf_products(tree: dict[str, Any]) -> None:
                 product(2),
             ]
         },
+        {
+            "full_product_names": [product(3, purl=f"pkg:oci/p@{OTHER}"), product(4)],
+            "relationships": [related("P3", "P4", 1)],
+        },
     ],
 )
-def test_csaf_about_other_products(tree: dict[str, Any]) -> None:
-    with pytest.raises(StatementFormatError, match="says nothing about this release"):
+def test_csaf_about_what_nobody_can_tell(tree: dict[str, Any]) -> None:
+    with pytest.raises(StatementFormatError, match='"P1" is affected, which could be'):
         found(csaf(listed(), tree=tree))
+
+
+def test_csaf_about_what_the_tree_does_not_have() -> None:
+    fixed = {"cve": "CVE-1", "product_status": {"fixed": ["P1"]}}
+    for name in ("P9", "p1", "P1 ", "", "CSAFPID-9"):
+        for status in ("known_affected", "fixed", "recommended"):
+            with pytest.raises(StatementFormatError, match="tree does not have"):
+                found(csaf(fixed, listed(status, name)))
+    with pytest.raises(StatementFormatError, match='names the product "P1", which the'):
+        found(csaf(listed(), tree={}))
+
+
+def test_csaf_status_that_is_none() -> None:
+    fixed = {"cve": "CVE-1", "product_status": {"fixed": ["P1"]}}
+    for name in ("known_affected ", "Known_Affected", "affected", ""):
+        with pytest.raises(StatementFormatError, match="which is none"):
+            found(csaf(fixed, listed(name)))
+    both = {"known_affected": ["P1"], "recommended": ["P2"]}
+    assert found(csaf(listed(product_status=both))) == (holds(),)
+
+
+def test_csaf_product_of_a_relationship_has_identifiers() -> None:
+    made = related("P2", "P9", 1)
+    made["full_product_name"] = product(1, hashes=OUR_HASH)
+    tree = {"full_product_names": [product(2), product(3)], "relationships": [made]}
+    assert found(csaf(listed(), tree=tree)) == (holds(),)
+
+
+def test_csaf_relationships_and_groups_without_a_name_join_nothing() -> None:
+    nameless = {"product_reference": "P1", "relates_to_product_reference": "P2"}
+    tree = {
+        "full_product_names": [product(1, hashes=OUR_HASH), {"name": "nobody"}],
+        "relationships": [nameless],
+    }
+    assert found(csaf(listed(), tree=tree)) == (holds(),)
 
 
 def test_csaf_with_one_product_and_two_subjects_is_about_neither() -> None:
     subjects = (subject(OURS), subject(PART))
     tree = {"full_product_names": [product(1)]}
-    with pytest.raises(StatementFormatError, match="says nothing about this release"):
+    with pytest.raises(StatementFormatError, match="which could be a part of this rel"):
         found(csaf(listed(), tree=tree, subjects=subjects))
+    with pytest.raises(StatementFormatError, match="says nothing about this release"):
+        found(csaf(listed("fixed"), tree=tree, subjects=subjects))
+
+
+def test_csaf_of_two_parts_of_which_one_has_a_remedy() -> None:
+    web = [{"file_hashes": [{"algorithm": "SHA256", "value": PART.hex.upper()}]}]
+    tree = {
+        "full_product_names": [product(1, hashes=OUR_HASH), product(2, hashes=web)],
+        "product_groups": [
+            {"group_id": "G", "product_ids": ["P1"]},
+            {"group_id": "G", "product_ids": ["P9"]},
+        ],
+    }
+    remedy = {"category": "mitigation", "details": "off", "group_ids": ["G", "H"]}
+    one = listed("known_affected", "P1", "P2", remediations=[remedy])
+    assert found(csaf(one, tree=tree)) == tuple(
+        sorted(
+            [holds(mitigated=True), holds("affected", None, False, PART)],
+            key=lambda one: one.products,
+        )
+    )
+    flag = {"flags": [{"label": "component_not_present", "product_ids": ["P1"]}]}
+    with pytest.raises(StatementFormatError, match="not_affected without a justific"):
+        found(csaf(listed("known_not_affected", "P1", "P2", **flag), tree=tree))
+
+
+def test_csaf_without_a_list_of_vulnerabilities() -> None:
+    for value in ({**csaf().predicate, "vulnerabilities": None}, {}):
+        predicate = value or {
+            name: one for name, one in csaf().predicate.items() if name[0] != "v"
+        }
+        with pytest.raises(StatementFormatError, match="no list of vulnerabilities"):
+            found(csaf()._replace(predicate=predicate))
+
+
+# --- large documents -----------------------------------------------------------------
+
+
+def test_csaf_chain_of_products_is_followed_once() -> None:
+    """Of 100,000 products each is made of the one that is listed behind it."""
+    count = 100_000
+    chain = [related(f"P{one}", "", one + 1) for one in range(1, count)]
+    names = [product(1, hashes=OUR_HASH)]
+    tree = {"full_product_names": names, "relationships": chain[::-1]}
+    assert found(csaf(listed("known_affected", f"P{count}"), tree=tree)) == (holds(),)
+
+
+def test_csaf_products_with_too_many_ways() -> None:
+    """Each of many parts goes all the way by itself."""
+    parts = [Digest.of(bytes([one])) for one in range(100)]
+    names = [
+        product(one, purl=f"pkg:oci/p@{part}") for one, part in enumerate(parts, 1)
+    ]
+    steps = [related(f"P{one}", "", one - 1) for one in range(2, 101)]
+    loop = [related(f"P{one}", f"P{one + 1000}", one % 2000 + 1) for one in range(2000)]
+    tree = {"full_product_names": names, "relationships": steps + loop}
+    with pytest.raises(StatementFormatError, match="more ways from product to product"):
+        vulnerabilities([csaf(listed(), tree=tree)], parts)
+
+
+def test_csaf_flag_that_names_a_large_group_often() -> None:
+    count = 20_000
+    others = [f"P{one}" for one in range(2, count)]
+    tree = {
+        "full_product_names": [product(1, hashes=OUR_HASH), product(2)],
+        "product_groups": [{"group_id": "G", "product_ids": others}],
+    }
+    flag = {"label": "component_not_present", "group_ids": ["G"] * count}
+    with pytest.raises(StatementFormatError, match="not_affected without a justific"):
+        found(csaf(listed("known_not_affected", flags=[flag]), tree=tree))
+
+
+def test_documents_that_say_more_than_anybody_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("margo_supplychain.provenance.vex.MAX_CLAIMS", 3)
+    subjects = (subject(OURS, "pump"), subject(PART, "web"))
+    one = openvex(claim(), subjects=subjects)
+    assert len(found(openvex(claim()), one)) == 1
+    with pytest.raises(StatementFormatError, match="release than 3 things"):
+        found(one, one)
 
 
 def test_csaf_without_vulnerabilities_says_that_nothing_is_known() -> None:

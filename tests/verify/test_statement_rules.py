@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,6 +19,7 @@ from margo_supplychain.formats.predicates import (
     SPDX,
     kind_of,
 )
+from margo_supplychain.formats.release_parts import Component, Image
 from margo_supplychain.formats.statements import Statement, Subject
 from margo_supplychain.verify.attested import ProvenStatement
 from margo_supplychain.verify.clock import Moment
@@ -31,6 +33,7 @@ from margo_supplychain.verify.statement_rules import (
     Source,
     Supported,
     VexMaxAge,
+    _few,
 )
 from tests.verify.proving import (
     NAME,
@@ -168,8 +171,13 @@ def test_source() -> None:
 
 def test_sbom() -> None:
     one, both = Sbom.of(("cyclonedx",)), Sbom.of(("cyclonedx", "spdx"))
-    spdx = said(f"{SPDX}/v2.3", {"spdxVersion": "SPDX-2.3"})
-    assert one.violations(about(bom())) == ()
+    spdx = said(f"{SPDX}/v2.3", {"spdxVersion": "SPDX-2.3", "packages": [{}]})
+    full = bom(components=[{"name": "lib"}])
+    assert one.violations(about(full)) == ()
+    assert one.violations(about(bom(), full)) == ()
+    assert texts(one.violations(about(bom(), bom(components=None)))) == [
+        "sbom: no statement that counts lists a component"
+    ]
     assert both.violations(about(spdx)) == ()
     assert texts(one.violations(about(spdx, built()))) == [
         "sbom: no statement that counts is cyclonedx"
@@ -184,7 +192,7 @@ def test_a_document_that_is_none_says_nothing_good() -> None:
     rule = Read(Sbom.of(("cyclonedx",)))
     (found,) = texts(rule.violations(about(said(CYCLONEDX, {}))))
     assert found.startswith("sbom: the CycloneDX document has no bomFormat")
-    assert rule.violations(about(bom())) == ()
+    assert rule.violations(about(bom(components=[{}]))) == ()
 
 
 # --- VEX -----------------------------------------------------------------------------
@@ -214,9 +222,99 @@ def test_nothing_said_is_not_nothing_found() -> None:
             "vex-max-age: no statement that counts speaks of vulnerabilities"
         ]
     assert rule.violations(about(bom(vulnerabilities=[]))) == ()
+    (found,) = texts(rule.violations(about(bom(vulnerabilities=None))))
+    assert found.endswith("speaks of vulnerabilities")
+    others: tuple[Any, ...] = ({}, "", 0, False)
+    for odd in others:
+        (found,) = texts(Read(rule).violations(about(bom(vulnerabilities=odd))))
+        assert found.endswith("vulnerabilities is no list")
     analysis = {"state": "exploitable", "firstIssued": "2026-01-01T00:00:00Z"}
     worse = bom(vulnerabilities=[{"id": "CVE-2026-0002", "analysis": analysis}])
     assert "CVE-2026-0002" in texts(rule.violations(about(worse)))[0]
+
+
+def test_parts_of_the_release_count() -> None:
+    """The artifact, its components and its images; whoever the subjects are."""
+    web, image = Digest.of(b"web"), Digest.of(b"image")
+    known = about()
+    component = Component(
+        name="web",
+        profile="a",
+        profile_type="helm",
+        repository="oci://registry.example/web",
+        revision="1.0.0",
+        content=Descriptor(media_type=MANIFEST, digest=web, size=3),
+    )
+    images = (
+        Image(component="web", reference="x:1", digest=image),
+        Image(component="web", reference="x:2", digest=None),
+    )
+    record = replace(
+        known.record, components=(component,), images=images, closure="partial"
+    )
+    rule = VexMaxAge(DAY)
+    for digest in (web, image):
+        one = vex(products=[{"@id": f"pkg:oci/x@{digest}"}])
+        other = vex("fixed")
+        found = rule.violations(about(one, other)._replace(record=record))
+        assert "CVE-2026-0001 affects it" in texts(found)[0]
+
+
+def test_what_holds_from_tomorrow_decides_nothing() -> None:
+    rule = VexMaxAge(30 * DAY)
+    for later in (vex(since="2099-01-01"), vex("fixed", since="2099-01-01")):
+        (found,) = rule.violations(about(later))
+        assert found.inconclusive
+        assert found.text == (
+            "vex-max-age: what is said of CVE-2026-0001 holds as of "
+            "2099-01-01T00:00:00Z, which is still to come"
+        )
+    # It overrules nothing that is known today.
+    no, unclear = rule.violations(
+        about(vex(since="2026-01-01"), vex("fixed", since="2099-01-01"))
+    )
+    assert (no.inconclusive, unclear.inconclusive) == (False, True)
+    assert "since 2026-01-01T00:00:00Z" in no.text
+    # A clock may be a little behind.
+    soon = vex("fixed", timestamp="2026-11-21T10:59:00Z")
+    assert rule.violations(about(soon)) == ()
+    for moment in (BEHIND, ABSURD):
+        assert rule.violations(about(vex("fixed"), moment=moment)) == ()
+        late = vex("fixed", since="2027-01-01")
+        (found,) = rule.violations(about(late, moment=moment))
+        assert found.inconclusive
+
+
+@pytest.mark.parametrize("moment", [None, Moment(NOW - 365 * DAY)])
+def test_nothing_is_good_without_any_time(moment: Moment | None) -> None:
+    proof = Proof("full", 1, None, (vex("fixed"),), {})
+    (found,) = VexMaxAge(DAY).violations(facts(proof=proof, moment=moment))
+    assert found.inconclusive
+
+
+def test_many_vulnerabilities_make_few_lines() -> None:
+    def many(count: int, since: str = "2026-01-01") -> Any:
+        one = vex(since=since)
+        (claim,) = one.statement.predicate["statements"]
+        names = [{"name": f"CVE-2026-{number:07}"} for number in range(count)]
+        named = [{**claim, "vulnerability": name} for name in names]
+        one.statement.predicate["statements"][:] = named
+        return one
+
+    rule = VexMaxAge(30 * DAY)
+    assert len(rule.violations(about(many(5)))) == 5
+    found = texts(rule.violations(about(many(20_000))))
+    assert len(found) == 6
+    assert found[-1] == "vex-max-age: and 19995 more like these"
+    later = rule.violations(about(many(7, "2099-01-01")))
+    assert [one.inconclusive for one in later] == [True] * 6
+    (found_,) = texts(
+        rule.violations(about(vex(since="2026-01-01", vulnerability="C" * 8_000_000)))
+    )
+    assert len(found_) < 300
+    # Those that are a no come first.
+    mixed = _few("vex-max-age", [*later, *rule.violations(about(many(2)))])
+    assert [one.inconclusive for one in mixed] == [False, False, *[True] * 4]
 
 
 # --- support -------------------------------------------------------------------------
@@ -393,7 +491,7 @@ def test_rules_look_at_statements_that_count(tmp_path: Path) -> None:
         provenance="none", keys=(signer("attester"),), attestations=(demand(CYCLONEDX),)
     )
     run = yard.run("1.0.0")
-    predicate = dict(ending("2027-01-01").statement.predicate)
+    predicate = dict(ending("2027-01-01").statement.predicate, components=[{}])
     yard.publish(run, [run.statement(CYCLONEDX, predicate, "attester")])
     yard.device.policy = SIGNED + b'supported = true\nsbom = ["cyclonedx"]\n'
     (found,) = yard.facts()["statements"]
