@@ -47,7 +47,8 @@ class NewRecord(NamedTuple):
         record: of it.
         is_withdrawn: it came with its mark; no device takes it.
         is_barred: its mark is gone, and the policy bars it all the same, for now.
-        proves: it must prove what its publisher demands, since nobody knows it yet.
+        proves: it must prove what its publisher demands: nobody has looked at it yet,
+            or devices take it from now on.
         envelopes: attestations that it names.
     """
 
@@ -97,6 +98,8 @@ class ApplicationJudgement:
         self._old = (
             {} if old is None else {one.path: one for one in resolve.listed(old, name)}
         )
+        # Withdrawn by the list that stands, and usable all the same.
+        self._void = _void(_readable_policy(before, name), self._role_version)
         self.new: list[NewRecord] = []
         self.summaries: list[Descriptor] = []
 
@@ -123,7 +126,8 @@ class ApplicationJudgement:
             if known is None:
                 self._check_new(one, policy, others)
             elif self._check_unchanged(known, one, policy):
-                self._check_reinstated(one, policy, others)
+                is_usable = known.artifact in self._void
+                self._check_reinstated(one, policy, others, is_usable=is_usable)
             self._check_mark(known, one, listed, policy)
         if len(listed) > rules.MANY_RELEASES:
             self.warnings.append(
@@ -247,18 +251,30 @@ class ApplicationJudgement:
         return True
 
     def _check_reinstated(
-        self, one: Candidate, policy: PublisherPolicy, same: list[Candidate]
+        self,
+        one: Candidate,
+        policy: PublisherPolicy,
+        same: list[Candidate],
+        *,
+        is_usable: bool,
     ) -> None:
         """Judge what devices may install again as if it were new.
 
-        It may have come with its mark, when nobody looked at its content.
+        It may have come with its mark, when nobody looked at its content, nor at how it
+        was made. What was usable before was proven when its policy came: later demands
+        bar it on devices, and no list has to withdraw it again.
         """
         record = artifact.fetch_record(self._after.walk, self._name, one, LIMITS)
-        is_barred = rules.is_barred(policy, one.version)
-        if not is_barred:
-            rules.check_release(record, policy, same, role_version=self._role_version)
-        envelopes = named_envelopes(record, one.entry)
-        self.new.append(NewRecord(record, is_barred=is_barred, envelopes=envelopes))
+        self.new.append(
+            _again(
+                record,
+                one,
+                policy,
+                same,
+                role_version=self._role_version,
+                is_usable=is_usable,
+            )
+        )
 
     def _check_record(
         self, known: Candidate, one: Candidate, policy: PublisherPolicy
@@ -363,18 +379,45 @@ def reinstated(
         if entry.artifact not in void - known:
             continue
         record = artifact.fetch_record(after.walk, name, one, LIMITS)
-        is_barred = rules.is_barred(policy, one.version)
-        if not is_barred:
-            same = [
-                other
-                for other in listed
-                if other is not one and other.artifact == entry.artifact
-            ]
-            rules.check_release(
-                record, policy, same, role_version=after.version(name.role)
-            )
-        envelopes = named_envelopes(record, entry)
-        yield NewRecord(record, is_barred=is_barred, envelopes=envelopes)
+        same = [
+            other
+            for other in listed
+            if other is not one and other.artifact == entry.artifact
+        ]
+        yield _again(record, one, policy, same, role_version=after.version(name.role))
+
+
+def _again(
+    record: ReleaseRecord,
+    one: Candidate,
+    policy: PublisherPolicy,
+    same: list[Candidate],
+    *,
+    role_version: int,
+    is_usable: bool = False,
+) -> NewRecord:
+    """Return what devices may install again, if they would.
+
+    Args:
+        record: the release's.
+        one: as it is listed.
+        policy: of its publisher.
+        same: others with its artifact.
+        role_version: of the role that lists it.
+        is_usable: devices take it already, though it is marked.
+    """
+    is_barred = rules.is_barred(policy, one.version)
+    proves = not (is_barred or is_usable)
+    if not is_barred:
+        rules.check_release(record, policy, same, role_version=role_version)
+    if proves:
+        require_known_layout(record, policy)
+    return NewRecord(
+        record,
+        is_barred=is_barred,
+        proves=proves,
+        envelopes=named_envelopes(record, one.entry),
+    )
 
 
 def _void(policy: PublisherPolicy | None, role_version: int) -> frozenset[Digest]:

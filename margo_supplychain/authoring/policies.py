@@ -69,6 +69,8 @@ def replace_policy(
     if old is not None:
         usable -= _usable_again(work, name, old)
     _expect(work, name, usable)
+    if usable:
+        work.proving.setdefault(name, set()).update(usable)
     return True
 
 

@@ -11,9 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from margo_supplychain.errors import ProvenanceError
 from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.pins import Pin
-from margo_supplychain.formats.publisher_policy import LayoutRule
+from margo_supplychain.formats.publisher_policy import (
+    LayoutRule,
+    Reinstatement,
+    RevokedFunctionary,
+)
 from margo_supplychain.formats.versions import Version
 from tests.attacks.forging import (
     all_of,
@@ -35,6 +40,7 @@ from tests.authoring.proving import (
 )
 from tests.authoring.trust import OPEN, key
 from tests.world.provenance import reopened, steps
+from tests.world.repository import key as world_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -234,6 +240,87 @@ def test_envelope_that_does_not_come_along(market: Market) -> None:
     file = role(market, PUMP.role, change)
     name = hand_in(market, file, targets=targets, blobs=blobs[1:])
     refused(market, name, "is named, and neither comes along nor lies in")
+
+
+def come_withdrawn(market: Market, made: Release, **options: Any) -> list[bytes]:
+    """Have a release taken that came with its mark; return its envelopes and content.
+
+    No device takes it, so nobody asks what it proves.
+    """
+    change, targets, blobs = listed_by_hand(market, made, **options)
+    path = PUMP.release_path(str(made.version))
+    mark = {"reason": "x", "since": "2026-11-21T10:00:00Z"}
+
+    def withdraw(signed: dict[str, Any]) -> None:
+        signed["targets"][path]["custom"]["withdrawn"] = mark
+
+    file = role(market, PUMP.role, all_of(change, withdraw))
+    hand_in(market, file, targets=targets, blobs=blobs)
+    assert market.accept().refused == ()
+    return blobs
+
+
+def reinstating(market: Market, made: Release) -> PublisherPolicy:
+    """Return the policy that lets devices take a release that came withdrawn."""
+    again = Reinstatement(artifact=made.artifact.digest, up_to=2)
+    return replace(policy_of(market), reinstated=(again,))
+
+
+@pytest.mark.parametrize("drops_mark", [False, True])
+@pytest.mark.parametrize(
+    ("layout", "reason", "code"),
+    [
+        (1, "step test has no link", "provenance"),
+        (7, "names layout 7, which its publisher policy does not name", "refused"),
+        (None, "names no layout, and its publisher policy demands", "refused"),
+    ],
+)
+def test_unproven_release_that_was_withdrawn(
+    market: Market, layout: int | None, reason: str, code: str, *, drops_mark: bool
+) -> None:
+    """It came with its mark, so nobody looked at how it was made; then the mark is made
+    void, by the policy alone or dropped from the list as well. Devices would refuse
+    what would be newest."""
+    made = market.release("1.1.0", name=PUMP)
+    links = links_of(made)[:1] if layout else []
+    blobs = come_withdrawn(market, made, layout=layout, links=links)
+    change, targets = set_policy(PUMP, reinstating(market, made))
+    files = [role(market, "acme", change)]
+    path = PUMP.release_path("1.1.0")
+
+    def drop(signed: dict[str, Any]) -> None:
+        del signed["targets"][path]["custom"]["withdrawn"]
+
+    if drops_mark:
+        files.append(role(market, PUMP.role, drop))
+    name = hand_in(market, *files, targets=targets, blobs=blobs)
+    refused(market, name, reason, code=code)
+
+
+def test_proven_release_that_was_withdrawn(market: Market) -> None:
+    """The same with all its links comes back; later demands, that it does not meet, are
+    no reason to refuse the lists that still have it."""
+    made = market.release("1.1.0", name=PUMP)
+    blobs = come_withdrawn(market, made)
+    change, targets = set_policy(PUMP, reinstating(market, made))
+    hand_in(market, role(market, "acme", change), targets=targets, blobs=blobs)
+    assert market.accept().refused == ()
+    device = device_of(market)
+    assert str(device.verify(PUMP, ANY).version) == "1.1.0"
+    builder = world_key("builder").public_key.keyid
+    gone = RevokedFunctionary(key=builder)
+    policy = replace(policy_of(market), revoked_functionaries=(gone,))
+    change, targets = set_policy(PUMP, policy)
+    hand_in(market, role(market, "acme", change), targets=targets)
+    assert market.accept().refused == ()
+    with pytest.raises(ProvenanceError):
+        device.verify(PUMP, ANY)
+
+    def drop(signed: dict[str, Any]) -> None:
+        del signed["targets"][PUMP.release_path("1.1.0")]["custom"]["withdrawn"]
+
+    hand_in(market, role(market, PUMP.role, drop))
+    assert market.accept().refused == ()
 
 
 # --- T-218: what is listed already ---------------------------------------------------

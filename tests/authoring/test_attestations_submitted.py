@@ -17,7 +17,7 @@ from margo_supplychain.authoring.submission_changes import role_changes
 from margo_supplychain.errors import FetchError, ProvenanceError, RefusedError
 from margo_supplychain.formats.digests import Descriptor, Digest
 from margo_supplychain.formats.pins import Pin
-from margo_supplychain.formats.publisher_policy import LayoutRule
+from margo_supplychain.formats.publisher_policy import LayoutRule, Reinstatement
 from margo_supplychain.formats.registry_form import ATTESTATION
 from margo_supplychain.formats.versions import Version
 from margo_supplychain.storage.content_store import blob_path
@@ -270,8 +270,15 @@ def test_reinstated_with_its_envelopes(market: Proven) -> None:
     gone = record_of(market, "1.2.0").attestations[0].digest
     data = blob_path(market.trust, gone).read_bytes()
     blob_path(market.trust, gone).unlink()
-    with market.submit("acme") as edit:
+    # The publisher is told before anything is handed in, and the operator looks again.
+    with pytest.raises(FetchError), market.submit("acme") as edit:
         edit.reinstate(PUMP, Version.parse("1.2.0"))
+    again = Reinstatement(artifact=record_of(market, "1.2.0").artifact.digest, up_to=4)
+    with market.repository.edit((), clock=market.clock) as edit:
+        policy = edit.policy(PUMP)
+    assert policy is not None
+    change, targets = set_policy(PUMP, replace(policy, reinstated=(again,)))
+    hand_in(market, role(market, "acme", change), targets=targets)
     refused(market, "is named, and neither comes along nor lies in")
     blob_path(market.trust, gone).write_bytes(data)
     with market.submit("acme") as edit:
