@@ -13,7 +13,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from margo_supplychain.formats.release_products import MANIFEST_PRODUCT
+from margo_supplychain.formats.release_products import (
+    MANIFEST_PRODUCT,
+    RECORD_PRODUCT,
+)
 from margo_supplychain.formats.times import format_time
 from margo_supplychain.threshold import material
 
@@ -272,18 +275,30 @@ def _require(
 
 
 def _release(layout: Layout) -> Iterator[Lint]:
+    # Devices demand both of the release step: a layout that refuses one proves nothing.
     for step in layout.steps:
-        if step.name == layout.release_step and not any(
-            one.kind in _CONSUMING and one.select([MANIFEST_PRODUCT])
-            for one in step.products
-        ):
-            yield Lint(
-                "error",
-                "release-unexplained",
-                f"step {step.name} requires {MANIFEST_PRODUCT}, and no rule accounts "
-                "for it: add CREATE release/*",
-                step.name,
-            )
+        if step.name != layout.release_step:
+            continue
+        for name in (MANIFEST_PRODUCT, RECORD_PRODUCT):
+            if not _accounted(step, name):
+                yield Lint(
+                    "error",
+                    "release-unexplained",
+                    f"step {step.name} makes {name}, and no rule accounts for it: add "
+                    "CREATE release/*",
+                    step.name,
+                )
+                break
+
+
+def _accounted(step: LayoutStep, name: str) -> bool:
+    """Say whether a rule consumes a product before one refuses it."""
+    for one in step.products:
+        if one.kind == "DISALLOW" and one.select([name]):
+            return False
+        if one.kind in _CONSUMING and one.select([name]):
+            return True
+    return False
 
 
 def _closes(rule: ArtifactRule) -> bool:

@@ -146,6 +146,16 @@ def test_require_after_what_consumes_it() -> None:
 def test_a_manifest_that_no_rule_accounts_for() -> None:
     pipe = with_rules("package", "products", ["REQUIRE", MANIFEST], CLOSED)
     assert of(pipe) == [("error", "release-unexplained")]
+    rules: list[list[str]] = [["REQUIRE", MANIFEST], ["CREATE", MANIFEST]]
+    pipe = with_rules("package", "products", *rules, CLOSED)
+    assert of(pipe) == [("error", "release-unexplained")]
+    (found,) = lint(pipe.parsed(), support_until=None)
+    assert found.text.startswith("step package makes release/record, and no rule")
+    pipe = with_rules("package", "products", *rules, ["CREATE", world.RECORD], CLOSED)
+    assert of(pipe) == []
+    refused = ["DISALLOW", "release/r*"]
+    pipe = with_rules("package", "products", refused, *rules, ["CREATE", world.RECORD])
+    assert ("error", "release-unexplained") in of(pipe)
 
 
 def test_what_no_rule_is_about_and_what_stands_for_itself() -> None:
