@@ -229,7 +229,7 @@ STORY: Final = [
     "published acme/pump-monitor 1.2.0\n",
     "proof    layout 1: links of build, package, test\n",
     "error: acme/pump-monitor 1.3.0: step test has no link",
-    "[provenance]\n",
+    "[provenance: missing-step]\n",
     "  step     test\n",
     "(exit status 3)\n",
 ]

@@ -129,7 +129,11 @@ def is_terminal(stream: TextIO | None) -> bool:
 def _failure_lines(failure: Failure) -> list[str]:
     # When there are several problems, each is an error of its own.
     problems = failure.facts.get("problems") or (failure.message,)
-    lines = [f"error: {each} [{failure.code}]" for each in problems]
+    slug = failure.code
+    if slug in _WITH_PLACE and failure.facts.get("reason"):
+        # Many things are wrong in these two ways: errors.md lists them by reason.
+        slug += f": {failure.facts['reason']}"
+    lines = [f"error: {each} [{slug}]" for each in problems]
     details = [tuple(each) for each in failure.facts.get("candidates", ())]
     if failure.code in _WITH_PLACE:
         details += _place_of(failure.facts)

@@ -162,6 +162,12 @@ def _refuse_other_forms(raw: Mapping[str, Any], what: str) -> None:
             f"{what} is a sigstore bundle, expected the DSSE envelope in it",
             hint="take the value of its field dsseEnvelope",
         )
+    if "_type" in raw:
+        raise EnvelopeFormatError(
+            f"{what} is not signed: it is a bare document of in-toto, expected a DSSE "
+            "envelope with it",
+            hint="let `attest add` sign it; links are signed by `attest run`",
+        )
 
 
 def _signatures(value: object, what: str) -> tuple[EnvelopeSignature, ...]:

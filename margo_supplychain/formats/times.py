@@ -5,6 +5,8 @@ Example:
     '2026-11-21T10:00:00Z'
     >>> parse_span("36h", what="example")
     datetime.timedelta(days=1, seconds=43200)
+    >>> format_span(timedelta(hours=36))
+    '1 day 12 hours'
 """
 
 from __future__ import annotations
@@ -64,3 +66,14 @@ def parse_span(
     if span > LONGEST_SPAN:
         raise error(f"{what} is {text}, expected a time up to {LONGEST_SPAN.days}d")
     return span
+
+
+def format_span(span: timedelta) -> str:
+    """Return a span as people read it, cut to whole seconds: `1 day 12 hours`."""
+    left = int(span.total_seconds())
+    said = []
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)):
+        count, left = divmod(left, length)
+        if count:
+            said.append(f"{count} {unit}{'s'[: count != 1]}")
+    return " ".join(said) or "0 seconds"

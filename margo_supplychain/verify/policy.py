@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, Sel
 
 from margo_supplychain.errors import FormatError, PolicyError
 from margo_supplychain.formats.reports import Violation
-from margo_supplychain.formats.times import parse_span
+from margo_supplychain.formats.times import format_span, parse_span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -156,10 +156,14 @@ class MaxAge(NamedTuple):
     def violations(self, facts: Facts) -> tuple[Violation, ...]:
         """Return a violation if the timestamp is older, or its age unknown."""
         if facts.age is None:
-            text = f"age unknown, at most {self.limit} allowed: the clock can't tell"
+            limit = format_span(self.limit)
+            text = f"age unknown, at most {limit} allowed: the clock can't tell"
             return (Violation(rule=self.id, text=text, inconclusive=True),)
         if facts.age > self.limit:
-            text = f"the timestamp is {facts.age} old, at most {self.limit} allowed"
+            text = (
+                f"the timestamp is {format_span(facts.age)} old, at most "
+                f"{format_span(self.limit)} allowed"
+            )
             return (Violation(rule=self.id, text=text),)
         return ()
 

@@ -329,6 +329,8 @@ def require_current(case: Case, number: int, expires: datetime) -> datetime:
             found=f"expired {format_time(expires)}",
             wanted="a later expiry in the publisher's policy, or a release by a "
             "newer layout",
+            hint="ask the publisher to prolong the layout; its releases are proven "
+            "again then",
         ) from why
     # A clock from the far future says nothing; by what is signed, it is not expired.
     return moment.floor if moment.absurd and moment.floor is not None else moment.now

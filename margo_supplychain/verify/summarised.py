@@ -24,7 +24,7 @@ from margo_supplychain.formats.plain_text import quoted
 from margo_supplychain.formats.predicates import SUMMARY
 from margo_supplychain.formats.release_entry import MAX_SUMMARY
 from margo_supplychain.formats.statements import parse_statement
-from margo_supplychain.formats.times import format_time
+from margo_supplychain.formats.times import format_span, format_time
 from margo_supplychain.provenance.revocation import revoked_names
 from margo_supplychain.provenance.summaries import (
     Bounds,
@@ -96,7 +96,7 @@ def summarised(
     # check 4.28: a summary may also say no
     if not newest.summary.passed:
         raise AttestationError(
-            f"{newest.what} says that the release did not pass",
+            f"{newest.what} says that the release did not pass{_void(counted)}",
             reason="summary-result",
             type_=SUMMARY,
             found="not passed",
@@ -109,6 +109,16 @@ def summarised(
         "verifier": newest.summary.verifier,
         "verified": format_time(newest.summary.verified),
     }
+
+
+def _void(counted: list[Counted]) -> str:
+    """Say of those that say yes that they don't count."""
+    void = [one for one in counted if one.summary.passed]
+    if not void:
+        return ""
+    of = format_time(max(one.summary.verified for one in void))
+    which = f"{void[0].what} of {of} says" if len(void) == 1 else f"{len(void)} say"
+    return f"; {which} that it passed, and the newest decides"
 
 
 def _of_today(case: Case, counted: list[Counted]) -> list[Counted]:
@@ -189,7 +199,10 @@ def _counted(
     try:
         envelope = Envelope.parse(read(), what=what, limit=MAX_SUMMARY)
     except FormatError as why:
-        raise AttestationError(str(why), reason="envelope", type_=SUMMARY) from why
+        own = why.hint if why.hint != why.default_hint else None
+        raise AttestationError(
+            str(why), reason="envelope", type_=SUMMARY, hint=own
+        ) from why
     # check 4.30: a signature over another type of payload says something else
     if not is_in_toto(envelope.payload_type):
         raise AttestationError(
@@ -264,11 +277,11 @@ def _require_young(case: Case, counted: Counted) -> None:
     if known is not None and known - verified > counted.max_age:
         raise AttestationError(
             f"{counted.what} is of {format_time(verified)}, older than "
-            f"{counted.max_age}",
+            f"{format_span(counted.max_age)}",
             reason="summary-age",
             type_=SUMMARY,
             found=format_time(verified),
-            wanted=f"at most {counted.max_age} old",
+            wanted=f"at most {format_span(counted.max_age)} old",
             hint="ask for a newer summary",
         )
     # check 4.34: a clock that can't be believed proves no age, nor does one that is

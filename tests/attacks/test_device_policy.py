@@ -172,9 +172,7 @@ def test_timestamp_older_than_the_owner_allows(tmp_path: Path) -> None:
     device.clock.advance(hours=36)
     assert device.version() == "1.0.0"
     device.clock.advance(seconds=1)
-    with refused(
-        device, PolicyError, "policy", match="at most 1 day, 12:00:00 allowed"
-    ):
+    with refused(device, PolicyError, "policy", match="at most 1 day 12 hours allowed"):
         device.verify()
     device.source.down = True
     with refused(device, PolicyError, "policy", match="the timestamp is"):

@@ -125,7 +125,7 @@ def test_statements_are_counted(plant: Proven) -> None:
     plant.release_of(plant.made("1.4.0"))
     ran = plant.verify()
     assert ran.status == 3
-    assert "[attestation]" in ran.err
+    assert "[attestation: missing-attestation]" in ran.err
     assert f"  type     {CYCLONEDX}\n" in ran.err
 
 
@@ -159,7 +159,7 @@ def test_a_refusal_names_step_rule_artifact_found_and_wanted(plant: Proven) -> N
     assert (ran.status, ran.out) == (3, "rejected acme/pump-monitor ^1.0\n")
     lines = ran.err.splitlines()
     assert lines[0].startswith("error: acme/pump-monitor 1.3.0: material ")
-    assert lines[0].endswith(" [provenance]")
+    assert lines[0].endswith(" [provenance: rule]")
     rows = dict(one.split(maxsplit=1) for one in lines[1:-1])
     assert rows["step"] == "test"
     assert rows["rule"] == "DISALLOW *"
@@ -236,7 +236,7 @@ def test_an_unexpected_link_is_shown(plant: Proven) -> None:
     ran = plant.verify("^1.0", "--explain")
     assert ran.status == 3
     assert 'note:   "deploy", which is no step of the layout\n' in ran.err
-    assert "[provenance]" in ran.err
+    assert "[provenance: unexpected-link]" in ran.err
 
 
 def test_another_release_is_shown(plant: Proven) -> None:

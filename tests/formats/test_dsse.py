@@ -111,6 +111,7 @@ def test_what_is_no_envelope(changes: dict[str, Any], problem: str) -> None:
     [
         (b'{"signed":{},"signatures":[]}', "older form of metadata", "--use-dsse"),
         (b'{"mediaType":"x","dsseEnvelope":{}}', "is a sigstore bundle", "its field"),
+        (b'{"_type":"https://in-toto.io/Statement/v1"}', "is not signed", "attest add"),
     ],
 )
 def test_other_forms(data: bytes, problem: str, hint: str) -> None:

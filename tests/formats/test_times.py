@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from margo_supplychain.errors import FormatError, MetadataFormatError
-from margo_supplychain.formats.times import LONGEST_SPAN, parse_span
+from margo_supplychain.formats.times import LONGEST_SPAN, format_span, parse_span
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,19 @@ def test_spans(text: str, span: timedelta) -> None:
 def test_what_is_no_span(text: object) -> None:
     with pytest.raises(FormatError, match=r"x is .*, expected a time such as 14d"):
         parse_span(text, what="x")
+
+
+@pytest.mark.parametrize(
+    ("span", "said"),
+    [
+        (timedelta(), "0 seconds"),
+        (timedelta(days=30), "30 days"),
+        (timedelta(hours=36, microseconds=5), "1 day 12 hours"),
+        (timedelta(minutes=61, seconds=1), "1 hour 1 minute 1 second"),
+    ],
+)
+def test_spans_are_said(span: timedelta, said: str) -> None:
+    assert format_span(span) == said
 
 
 @pytest.mark.parametrize("text", ["3651d", "315360001s", "999999999d"])

@@ -229,6 +229,7 @@ def test_layout_that_has_expired(yard: Yard) -> None:
         yard, "layout-expired", "layout 1 of acme/pump-monitor expired 2026"
     )
     assert error.found == "expired 2026-12-01T00:00:00Z"
+    assert str(error.hint).startswith("ask the publisher to prolong the layout")
     # Its bytes never change; the policy grants it a longer life, or a shorter one.
     yard.layout(1, data, range=ANY, expires=datetime(2027, 6, 1, tzinfo=UTC))
     yard.serve()

@@ -325,9 +325,13 @@ def test_the_newest_decides(site: Site) -> None:
     site.offer(no)
     assert site.facts(site.summary(timeVerified=later))["verified"] == later
     # Of the same second, the one that says no.
-    refused(site, site.summary(), "summary-result", "did not pass")
+    refused(site, site.summary(), "summary-result", "did not pass; the summary of ")
     site.offer(late_no)
-    refused(site, site.summary(), "summary-result", "did not pass")
+    void = "2026-11-21T10:00:00Z says that it passed, and the newest decides"
+    refused(site, site.summary(), "summary-result", f"did not pass; .* of {void}")
+    site.offer(late_no, site.summary())
+    again = site.summary(timeVerified="2026-11-21T09:00:00Z")
+    refused(site, again, "summary-result", "did not pass; 2 say that it passed, and")
 
 
 def test_functionaries_that_were_revoked_since(site: Site) -> None:
@@ -440,6 +444,12 @@ def test_a_listed_summary_that_nobody_has(site: Site) -> None:
 )
 def test_no_envelope(site: Site, data: bytes, match: str) -> None:
     refused(site, data, "envelope", match)
+
+
+def test_a_summary_that_nobody_signed_says_what_to_do(site: Site) -> None:
+    bare = b'{"_type": "https://in-toto.io/Statement/v1", "subject": []}'
+    error = refused(site, bare, "envelope", "is not signed: it is a bare document")
+    assert error.hint.startswith("let `attest add` sign it")
 
 
 def test_another_payload_type(site: Site) -> None:
