@@ -133,7 +133,7 @@ def check_look_alikes(names: Collection[str], *, what: str) -> None:
         if name.isascii():
             continue
         folded = _folded(name)
-        # check 4.58: what is compared is no larger than what was signed
+        # check 4.58: what is compared is not many times as long as the name
         if len(folded) > _MOST_GROWTH * len(name) + _FREE_GROWTH:
             _refuse_name(name, f"has {len(folded)} characters in plain letters", what)
         # Of a hundred thousand, the folds would take more memory than their links.
@@ -145,7 +145,7 @@ def check_look_alikes(names: Collection[str], *, what: str) -> None:
         if folded.isascii():
             in_ascii[folded] = name
     for name in names if in_ascii else ():
-        # check 4.59: nor for a plain one
+        # check 4.59: a name in ASCII has no look-alike beyond it
         if name.isascii() and name.lower() in in_ascii:
             _refuse_name(
                 in_ascii[name.lower()], f"looks like {ascii(name)[:160]}", what
