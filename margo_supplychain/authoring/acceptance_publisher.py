@@ -21,6 +21,7 @@ from margo_supplychain.authoring import (
     delegator_room,
     rules,
 )
+from margo_supplychain.authoring.layouts import require_own_ids
 from margo_supplychain.authoring.roles import signers_of
 from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.errors import (
@@ -350,4 +351,5 @@ class PublisherJudgement:
             )
         path = one.name.layout_path(one.number)
         data = self._after.walk.target(path, file, limit=MAX_LAYOUT)
-        read_layout(data, what=path)
+        layout, _ = read_layout(data, what=path)
+        require_own_ids(layout, path)

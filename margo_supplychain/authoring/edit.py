@@ -351,9 +351,10 @@ class Edit:
         """
         return policy_layouts.layout_of(self._work, name, number)
 
-    def functionaries(self, name: ReleaseName) -> Mapping[str, Key]:
-        """Return the keys of all functionaries of an application, by key id.
+    def functionaries(self, name: ReleaseName) -> tuple[Key, ...]:
+        """Return the keys of all functionaries of an application.
 
+        Each has the id that a layout calls it by: a key may come more than once.
         A layout that can't be read is left out, and said to be.
         """
         return policy_layouts.functionaries(self._work, name)

@@ -29,6 +29,8 @@ from margo_supplychain.provenance.layouts import (
     parse_layout,
     read_layout,
 )
+from margo_supplychain.provenance.revocation import names_of
+from margo_supplychain.threshold import computed_keyids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -60,8 +62,9 @@ class LayoutFile:
         """Parse the unverified bytes of a file.
 
         Raises:
-            FormatError: neither a layout nor an envelope with one; or one that no
-                device would take, such as one with inspections.
+            FormatError: neither a layout nor an envelope with one; one that no device
+                would take, such as one with inspections; or one that lists a key under
+                an id that is not its own.
         """
         value = strict_json.parse(
             data, what=what, limit=MAX_LAYOUT, error=MetadataFormatError
@@ -74,10 +77,12 @@ class LayoutFile:
         with _said_of_a_file():
             if "payloadType" in value:
                 layout, envelope = read_layout(data, what=what)
-                return cls(layout=layout, payload=envelope.payload, envelope=envelope)
-            return cls(
-                layout=parse_layout(data, what=what), payload=data, envelope=None
-            )
+                found = cls(layout=layout, payload=envelope.payload, envelope=envelope)
+            else:
+                layout = parse_layout(data, what=what)
+                found = cls(layout=layout, payload=data, envelope=None)
+        require_own_ids(layout, what)
+        return found
 
     @classmethod
     def build(cls, plan: LayoutPlan, *, what: str) -> Self:
@@ -179,6 +184,23 @@ def check(
             f"the layout proves nothing: {'; '.join(errors)}", hint=_HINT
         )
     return [one.text for one in found]
+
+
+def require_own_ids(layout: Layout, what: str) -> None:
+    """Refuse keys under ids of others: people compare ids, and devices take the keys.
+
+    Raises:
+        MetadataFormatError: an id is a mere label.
+    """
+    for keyid, key in layout.keys.items():
+        if keyid.lower() not in names_of(key):
+            own = computed_keyids(key)[0]
+            raise MetadataFormatError(
+                f"{what} lists key {own[:12]} as {keyid[:12]}, which is not its id: "
+                "whoever compares ids would take it for another key",
+                hint="build it anew of the functionaries' own .pub files, and ask "
+                "whoever made it why: nothing was changed",
+            )
 
 
 @contextmanager

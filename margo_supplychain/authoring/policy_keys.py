@@ -116,9 +116,7 @@ def _check_summary_keys(
         return []
     from margo_supplychain.authoring.policy_layouts import functionaries_of
 
-    known = {
-        threshold.material(key) for key in functionaries_of(work, name, new).values()
-    }
+    known = {threshold.material(key) for key in functionaries_of(work, name, new)}
     return [
         f"key {keyid[:12]} is a functionary and signs summaries, which stand for the "
         "whole chain: whoever steals it needs no other"

@@ -29,9 +29,11 @@ from margo_supplychain.formats.pins import Pin
 from margo_supplychain.formats.publisher_policy import LayoutRule
 from margo_supplychain.formats.record import ReleaseRecord
 from margo_supplychain.formats.times import format_time
+from margo_supplychain.provenance.layouts import read_layout
+from margo_supplychain.threshold import material
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from datetime import datetime
 
     from securesystemslib.signer import Key
@@ -105,25 +107,30 @@ def _read(work: Work, name: ReleaseName, number: int) -> bytes:
     return work.read(path, file, limit=LIMITS.layout)
 
 
-def functionaries(work: Work, name: ReleaseName) -> Mapping[str, Key]:
+def functionaries(work: Work, name: ReleaseName) -> tuple[Key, ...]:
     """Return the keys of all functionaries; see `Edit.functionaries`."""
     return functionaries_of(work, name, work.require_policy(name))
 
 
 def functionaries_of(
     work: Work, name: ReleaseName, policy: PublisherPolicy
-) -> Mapping[str, Key]:
-    """Return the keys of all functionaries of a policy's layouts, by key id."""
-    found: dict[str, Key] = {}
+) -> tuple[Key, ...]:
+    """Return the keys of all functionaries of a policy's layouts.
+
+    Each has the id that a layout calls it by. One id may be of several keys, and one
+    key have several: whoever is revoked by an id is revoked with all of them.
+    """
+    found: dict[tuple[str, str], Key] = {}
     for rule in policy.layouts:
         try:
             data = _read(work, name, rule.number)
-            file = layouts.LayoutFile.parse(data, what=f"layout {rule.number}")
+            layout, _ = read_layout(data, what=f"layout {rule.number}")
         except SupplyChainError as why:  # a functionary of another is revoked, even so
             work.warnings.append(f"layout {rule.number} of {name} can't be read: {why}")
             continue
-        found.update(file.layout.keys)
-    return found
+        for keyid, key in layout.keys.items():
+            found.setdefault((keyid, material(key)), key)
+    return tuple(found.values())
 
 
 def _again(

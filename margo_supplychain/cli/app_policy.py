@@ -109,7 +109,7 @@ class PolicyChanges:
                 policy,
                 given,
                 _digests(releases, self.proof.survivors, name),
-                edit.functionaries(name) if self.proof.revoked else {},
+                edit.functionaries(name) if self.proof.revoked else (),
             )
         return edit.set_policy(name, policy) or changed
 

@@ -173,7 +173,7 @@ class ProofChanges:
         policy: PublisherPolicy,
         given: GivenKeys,
         survivors: tuple[Digest, ...],
-        functionaries: Mapping[str, Key],
+        functionaries: Sequence[Key],
     ) -> PublisherPolicy:
         """Return a policy with all that is asked for, but a new layout.
 
@@ -181,7 +181,7 @@ class ProofChanges:
             policy: as it stands.
             given: from `read_keys`.
             survivors: artifacts of `--survivor`.
-            functionaries: of the application's layouts, by key id.
+            functionaries: of the application's layouts.
 
         Raises:
             RefusedError: what is not there, or would mean nothing.
@@ -285,7 +285,7 @@ class ProofChanges:
         policy: PublisherPolicy,
         given: GivenKeys,
         survivors: tuple[Digest, ...],
-        functionaries: Mapping[str, Key],
+        functionaries: Sequence[Key],
     ) -> PublisherPolicy:
         from margo_supplychain.formats.publisher_policy import RevokedFunctionary
 
@@ -312,26 +312,25 @@ def _listed(policy: PublisherPolicy, number: int) -> LayoutRule:
     return rule
 
 
-def _ids(text: str, functionaries: Mapping[str, Key]) -> tuple[str, ...]:
+def _ids(text: str, functionaries: Sequence[Key]) -> tuple[str, ...]:
     """Return the ids of the functionary whose key id begins so: its own and material.
+
+    Where layouts call several keys by one id, all of them are meant.
 
     Raises:
         RefusedError: no layout names such a key, or several.
     """
     from margo_supplychain.threshold import material
 
-    found = {
-        material(key): keyid
-        for keyid, key in functionaries.items()
-        if keyid.startswith(text)
-    }
-    if len(found) == 1:
-        ((key, keyid),) = found.items()
-        return (key,) if len(keyid) != 64 else (keyid, key)
-    if not found and len(text) == 64:
+    meant = [one for one in functionaries if one.keyid.startswith(text)]
+    found = {material(one): one.keyid for one in meant}
+    ids = dict.fromkeys(one.keyid for one in meant)
+    if meant and 1 in (len(found), len(ids)):
+        return (*(one for one in ids if len(one) == 64), *found)
+    if not meant and len(text) == 64:
         return (text,)  # of a layout that is gone: its id is all that is left
-    problem = "no functionary's key id begins" if not found else "several key ids begin"
-    known = ", ".join(one[:12] for one in functionaries) or "none"
+    problem = "no functionary's key id begins" if not meant else "several key ids begin"
+    known = ", ".join(dict.fromkeys(one.keyid[:12] for one in functionaries)) or "none"
     raise RefusedError(
         f"{problem} with {text}", hint=f"functionaries of the layouts here: {known}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -20,10 +21,12 @@ from margo_supplychain.errors import (
     MetadataFormatError,
     RefusedError,
 )
+from margo_supplychain.formats import canonical_json
 from margo_supplychain.formats.dsse import PAYLOAD
 from margo_supplychain.provenance.lint import lint
 from margo_supplychain.signing.envelopes import sign_envelope
 from margo_supplychain.signing.keys import parse_public_key, public_pem
+from margo_supplychain.threshold import material
 from tests.authoring.trust import NOW, key
 
 if TYPE_CHECKING:
@@ -449,3 +452,46 @@ def test_templates_need_somebody_for_each_step() -> None:
         filled("build-test-package", by={"review": ["a.pub"]})
     with pytest.raises(FormatError, match="not printable"):
         filled("build-test-package", by={"test": ["a\n.pub"]})
+
+
+# --- ids of keys ---------------------------------------------------------------------
+
+
+def relabelled(keyid: str, name: str = "builder") -> bytes:
+    """Return a layout that calls a key, which another may have taken, by some id."""
+    value = json.loads(built().payload)
+    old = key("builder").public_key.keyid
+    entry = value["keys"].pop(old)
+    entry["keyval"] = {"public": key(name).public_key.keyval["public"]}
+    value["keys"][keyid] = {**entry, "keyid": keyid}
+    for step in value["steps"]:
+        step["pubkeys"] = [keyid if one == old else one for one in step["pubkeys"]]
+    return json.dumps(value).encode()
+
+
+@pytest.mark.parametrize("name", ["builder", "mallory"])
+def test_an_id_is_its_keys_own(name: str) -> None:
+    """Else two layouts read alike, and are by other functionaries."""
+    shown = key("builder").public_key.keyid if name == "mallory" else "ab" * 32
+    data = relabelled(shown, name)
+    own = key(name).public_key.keyid[:12]
+    for each in (data, sign_envelope(PAYLOAD, data, [key("offline")])):
+        with pytest.raises(
+            MetadataFormatError,
+            match=f"^l lists key {own} as {shown[:12]}, which is not its id: ",
+        ):
+            layouts.LayoutFile.parse(each, what="l")
+
+
+def test_ids_of_other_tools_are_taken() -> None:
+    public = key("builder").public_key
+    form = {
+        "keyid_hash_algorithms": ["sha256", "sha512"],
+        "keytype": public.keytype,
+        "keyval": {"public": public.keyval["public"].strip()},
+        "scheme": public.scheme,
+    }
+    go = hashlib.sha256(canonical_json.encode(form)).hexdigest()
+    for keyid in (go, go.upper(), material(public)):
+        found = layouts.LayoutFile.parse(relabelled(keyid), what="l")
+        assert keyid in found.layout.keys

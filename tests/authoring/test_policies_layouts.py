@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from margo_supplychain.authoring import policy_rules
+from margo_supplychain.cli.app_proof import GivenKeys, ProofChanges
 from margo_supplychain.errors import (
     DigestMismatchError,
     FormatError,
@@ -44,7 +45,7 @@ from tests.authoring.proving import (
     signed_layout,
 )
 from tests.authoring.trust import OPEN, PUMP, Vendor, key
-from tests.world.provenance import encode, layout
+from tests.world.provenance import encode, keyid, layout
 from tests.world.repository import key as world_key
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def test_lost_bytes_come_back(vendor: Vendor) -> None:
     with edit(vendor) as look:
         with pytest.raises((DigestMismatchError, VerificationError)):
             look.layout(PUMP, 1)
-        assert look.functionaries(PUMP) == {}
+        assert look.functionaries(PUMP) == ()
         assert "can't be read" in warned(look, "layout 1")
     with edit(vendor) as changes:
         assert changes.add_layout(PUMP, one_layout(), serves=ANY) == 1
@@ -160,6 +161,42 @@ def test_functionaries_of_others_are_known_beside_what_nobody_reads(
     with edit(vendor) as look:
         assert len(look.functionaries(PUMP)) == 3
         assert "commands for the verifier to run" in warned(look, "layout 2")
+
+
+def test_one_id_of_two_keys_revokes_both(vendor: Vendor) -> None:
+    """Layouts of other tools, or of before, may have been listed with labels."""
+    label = "ab" * 32
+    vendor.create_with_pump()
+    with edit(vendor) as changes:
+        rules = []
+        for number, by in enumerate(("builder", "mallory"), start=1):
+            value = layout()
+            old = keyid("builder")
+            held = {**value["keys"].pop(old), "keyid": label}
+            held["keyval"] = world_key(by).public_key.to_dict()["keyval"]
+            value["keys"][label] = held
+            for step in value["steps"]:
+                step["pubkeys"] = [
+                    label if one == old else one for one in step["pubkeys"]
+                ]
+            data = sign_envelope(PAYLOAD, encode(value), [key("offline")])
+            serves = npm(f"^{number}.0")
+            with pytest.raises(FormatError, match="which is not its id"):
+                changes.add_layout(PUMP, data, serves=serves)
+            changes._work.put("acme", PUMP.layout_path(number), data, custom=None)
+            rules.append(
+                LayoutRule(number=number, digest=Digest.of(data), range=serves)
+            )
+        changes.set_policy(PUMP, replace(OPEN, layouts=tuple(rules)))
+        asked = ProofChanges(revoked=(label[:12],))
+        given = GivenKeys({}, (), {label[:12]: None})
+        policy = changes.policy(PUMP)
+        assert policy is not None
+        done = asked.applied(policy, given, (), changes.functionaries(PUMP))
+    assert [one.key for one in done.revoked_functionaries] == [
+        label,
+        *(material(world_key(one).public_key) for one in ("builder", "mallory")),
+    ]
 
 
 def test_a_version_is_a_range_and_a_digest_is_none(vendor: Vendor) -> None:
