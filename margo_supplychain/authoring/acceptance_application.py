@@ -286,7 +286,9 @@ class ApplicationJudgement:
                 known.path, known.file, limit=LIMITS.record
             )
             is_same = rules.same_release(ReleaseRecord.parse(data), new)
-        except (FetchError, VerificationError, FormatError):
+        except (FetchError, VerificationError, FormatError) as why:
+            if isinstance(why, FetchError) and not why.missing:
+                raise  # perhaps it is there, and says something else
             # It was damaged or lost; the entries are compared all the same. What it
             # said of its provenance nobody knows, so it is proven as if it were new.
             if one.entry is not None and one.entry.withdrawn is None:

@@ -193,6 +193,13 @@ def _list_again(
         work.put(role, record.path, record.to_bytes(), custom=custom)
         work.applications.add(name)
         work.warnings.append(f"the record of {what} was damaged or lost: signed anew")
+        if entry.summaries:
+            work.warnings.append(
+                f"{what} names no verification summary any more: those that it had "
+                f"({len(entry.summaries)}) were about the record that is gone; verify "
+                "it again (device verify --vsa FILE), sign that, and publish it with "
+                "the summary"
+            )
         if entry.withdrawn is None:
             work.proving.setdefault(name, set()).add(release.version)
         _stage(work, release, given.pinned)
@@ -201,11 +208,17 @@ def _list_again(
 
 
 def _known(work: Work, existing: Candidate) -> ReleaseRecord | None:
-    """Return the record of a listed release; None if it was damaged or lost."""
+    """Return the record of a listed release; None if it was damaged or lost.
+
+    Raises:
+        FetchError: nobody knows, for its place gave no answer.
+    """
     try:
         data = work.read(existing.path, existing.file, limit=LIMITS.record)
         return ReleaseRecord.parse(data)
-    except (FetchError, VerificationError):
+    except (FetchError, VerificationError) as why:
+        if isinstance(why, FetchError) and not why.missing:
+            raise
         return None
 
 
@@ -213,10 +226,11 @@ def _record_anew(work: Work, release: Release, given: Given) -> ReleaseRecord:
     """Return the record of a release that lost it, with what is given now.
 
     Raises:
-        RefusedError: devices demand attestations, and those that it named are unknown.
+        RefusedError: devices may demand attestations, and those that it named are
+            unknown.
     """
     policy = work.require_policy(release.name)
-    if not given.pinned and _demands(policy):
+    if _lacks(given, policy, release):
         raise RefusedError(
             f"the record of {release.name} {release.version} was damaged or lost, and "
             "with it which attestations it named",
@@ -230,8 +244,18 @@ def _record_anew(work: Work, release: Release, given: Given) -> ReleaseRecord:
     )
 
 
-def _demands(policy: PublisherPolicy) -> bool:
-    return policy.provenance == "required" or bool(policy.attestations)
+def _lacks(given: Given, policy: PublisherPolicy, release: Release) -> bool:
+    """Say whether what the lost record may have named is not given again.
+
+    Where a layout serves the release, its links may have proven it: some device's owner
+    demands that, whether the publisher does or not.
+    """
+    if policy.attestations and not given.pinned:
+        return True
+    layout = policy.layout_for(release.version, release.artifact.digest)
+    return not given.has_links and (
+        policy.provenance == "required" or layout is not None
+    )
 
 
 def _restore(work: Work, release: Release, given: Given) -> None:

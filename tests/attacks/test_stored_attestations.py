@@ -15,6 +15,7 @@ from margo_supplychain.errors import (
     DigestMismatchError,
     FetchError,
     LengthMismatchError,
+    RefusedError,
     SupplyChainError,
 )
 from margo_supplychain.formats.digests import Digest
@@ -27,7 +28,7 @@ from margo_supplychain.formats.registry_form import (
 from margo_supplychain.formats.versions import Version
 from margo_supplychain.verify.trust_store import MEMORY_FILES, TrustStore
 from margo_supplychain.verify.verifier import Verifier
-from tests.authoring.proving import ANY, PROVEN, demand, links_of
+from tests.authoring.proving import ANY, PROVEN, demand, links_of, signed_layout
 from tests.authoring.tagged import TRUST, EveryRepository, TaggedVendor
 from tests.authoring.trust import PUMP, key
 
@@ -150,6 +151,48 @@ def test_tag_is_dropped_so_that_a_clean_up_takes_it(plant: Plant) -> None:
     plant.publish("1.0.0")
     assert attestation_tag(gone.digest) in trust.tags
     assert vendor.at_registry().check(clock=vendor.clock).violations == ()
+
+
+@pytest.mark.parametrize("demands", [True, False])
+def test_record_is_not_answered_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, demands: bool
+) -> None:
+    """Whoever sits between the pipeline and the registry answers 503 for one record, so
+    that the release is signed anew: with other links or none, and without its summary.
+    No answer is no loss; and what is lost for good is proven again or not signed."""
+    vendor = TaggedVendor.moved(tmp_path / "vendor", monkeypatch)
+    with vendor.at_registry().edit(vendor.keys, clock=vendor.clock) as edit:
+        if demands:
+            demand(edit)
+        else:
+            edit.add_layout(PUMP, signed_layout(), serves=ANY)
+    plant = Plant(vendor, tmp_path / "device")
+    with vendor.at_registry().edit((), clock=vendor.clock) as edit:
+        record = edit.record(PUMP, Version.parse("1.0.0")).to_bytes()
+    mine = Digest.of(record)
+    asked: list[str] = []
+
+    def busy(what: str) -> None:
+        if what.startswith("get") and mine.hex in what:
+            asked.append(what)
+            raise FetchError("the registry answers 503", url=TRUST, status=503)
+
+    before = vendor.registry.copy()
+    vendor.clock.advance(seconds=30)
+    made = vendor.release("1.0.0")
+    for given in (links_of(made), []):
+        with pytest.raises(FetchError, match="503"):
+            vendor.publish_there(made, before=busy, attestations=given)
+    assert asked
+    assert vendor.registry.at(TRUST) == before.at(TRUST)
+    assert plant.verify() == "1.0.0"
+    assert not vendor.publish_there(made, attestations=links_of(made)).changed
+    for data in (vendor.registry.at(TRUST).blobs, vendor.registry.at(TRUST).manifests):
+        data.pop(str(mine), None)
+    with pytest.raises(RefusedError, match="with it which attestations it named"):
+        vendor.publish_there(made)
+    plant.publish("1.0.0")
+    assert plant.verify() == "1.0.0"
 
 
 # --- T-214: swapped ------------------------------------------------------------------

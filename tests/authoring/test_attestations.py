@@ -573,6 +573,26 @@ def test_a_lost_record_of_what_is_withdrawn(summarising: Vendor) -> None:
     assert len(record(vendor).attestations) == 1
 
 
+def test_a_lost_record_where_nothing_is_demanded_yet(tmp_path: Path) -> None:
+    """A layout serves it, and some device's owner demands what its links proved."""
+    vendor = Vendor(tmp_path)
+    vendor.create_with_pump()
+    with vendor.repository.edit(vendor.keys, clock=vendor.clock) as edit:
+        edit.add_layout(PUMP, signed_layout(), serves=ANY)
+    publish_proven(vendor, "1.0.0")
+    known = record(vendor)
+    digest = Digest.of(known.to_bytes()).hex
+    (vendor.trust / "targets/acme/releases/pump-monitor" / f"{digest}.1.0.0").unlink()
+    run = run_of(vendor.release("1.0.0"))
+    statement = run.statement("https://example.com/x", {}, "attester").data
+    for given in ([], [statement]):
+        with pytest.raises(RefusedError, match="with it which attestations"):
+            publish_proven(vendor, "1.0.0", given)
+    publish_proven(vendor, "1.0.0")
+    assert record(vendor).layout == known.layout == 1
+    device_of(vendor).verify(PUMP, ANY)
+
+
 def test_a_summary_where_the_policy_names_no_verifier(vendor: Vendor) -> None:
     """A device's own policy may name one."""
     publish_proven(vendor, "1.0.0")
@@ -597,7 +617,10 @@ def test_a_record_signed_anew_drops_its_summaries(summarising: Vendor) -> None:
     digest = Digest.of(record(vendor).to_bytes()).hex
     (vendor.trust / "targets/acme/releases/pump-monitor" / f"{digest}.1.0.0").unlink()
     vendor.clock.advance(days=1)
-    publish_proven(vendor, "1.0.0")
+    done = publish_proven(vendor, "1.0.0")
+    assert any(
+        "1.0.0 names no verification summary any" in one for one in done.warnings
+    )
     assert entry(vendor).summaries == ()
     assert vendor.repository.check(clock=vendor.clock).violations == ()
 

@@ -325,6 +325,28 @@ def test_a_record_that_the_operator_lost_is_proven_again(market: Proven) -> None
     assert market.newest_proven() == "1.1.0"
 
 
+def test_a_record_that_gives_no_answer_is_not_lost(market: Proven) -> None:
+    """Perhaps it is there and says something else: nothing is compared with nothing."""
+    market.hand_in_proven("1.1.0")
+    market.accept()
+    digest = Digest.of(record_of(market, "1.1.0").to_bytes()).hex
+    path = market.trust / "targets/acme/releases/pump" / f"{digest}.1.1.0"
+    kept = path.read_bytes()
+    market.clock.advance(days=1)
+    made = market.release("1.1.0", name=PUMP)
+    change, targets, blobs = listed_by_hand(market, made)
+    hand_in(market, role(market, PUMP.role, change), targets=targets, blobs=blobs)
+    path.unlink()
+    path.mkdir()  # it can't be read
+    done = market.accept()
+    assert done.taken == ()
+    (refusal,) = done.refused
+    assert refusal.code == "fetch"
+    path.rmdir()
+    path.write_bytes(kept)
+    assert taken(market.accept()) == ["acme"]
+
+
 def test_a_change_of_record_and_summaries_is_shown(market: Proven) -> None:
     """Neither hides the other."""
     market.hand_in_proven("1.1.0")
