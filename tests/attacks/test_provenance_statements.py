@@ -362,6 +362,84 @@ def test_built_by_or_from_somebody_else(
         plant.unattested("statement-rule", "allows")
 
 
+# --- T-194: another source that looks like ours, or like none ------------------------
+
+SOURCE_POLICY = f"""
+[policy."*/*"]
+require = ["signed", "provenance"]
+source = ["{SOURCE}"]
+""".encode()
+EVIL = "git.mallory.example/pump.git"
+GIT = {"gitCommit": "0" * 40}
+DEPENDENCIES: dict[str, Json] = {
+    "up behind the revision": {"uri": f"{SOURCE}@/../../evil/pump.git@refs/heads/main"},
+    "up, encoded": {"uri": f"{SOURCE}@/%2e%2e/evil/pump.git"},
+    "git without a commit": {"uri": f"git://{EVIL}", "digest": {}},
+    "ssh with sha256": {"uri": f"ssh://git@{EVIL}", "digest": sha256("x")},
+    "capitals and a tree": {"uri": f"GIT+https://{EVIL}", "digest": {"gitTree": "0"}},
+    "scp": {"uri": "git@git.mallory.example:pump.git"},
+    "a tarball": {"uri": "https://mallory.example/x.tar.gz", "digest": sha256("x")},
+    "a package that is a repository": {"uri": "pkg:github/mallory/pump@v1"},
+    "no address": {"name": "pump", "digest": GIT},
+    "another address to load it": {"uri": SOURCE, "downloadLocation": f"git://{EVIL}"},
+}
+PARAMETERS: dict[str, Json] = {
+    "scp as a parameter": {"repository": "git@git.mallory.example:pump.git"},
+    "scp, deeper": {"workflow": {"repository": "git@git.mallory.example:pump.git"}},
+    "a list": {"source": [f"https://{EVIL}"]},
+    "url": {"source": {"url": f"https://{EVIL}"}},
+    "an object of another shape": {"source": {"where": f"https://{EVIL}"}},
+    "another name": {"sourceToBuild": {"repository": "https://mallory.example/pump"}},
+    "any name": {"gitRepo": "https://mallory.example/pump"},
+    "no name at all": {"x": [{"y": f"https://{EVIL}"}]},
+    "up as a parameter": {
+        "source": "https://git.acme.example/pump@/../../evil/pump.git"
+    },
+}
+
+
+UNREADABLE = {
+    "up behind the revision",
+    "up, encoded",
+    "no address",
+    "a list",
+    "an object of another shape",
+    "up as a parameter",
+}
+
+
+@pytest.mark.parametrize("trick", [*DEPENDENCIES, *PARAMETERS])
+@pytest.mark.parametrize("who", ["publisher", "owner"])
+def test_source_that_looks_like_ours_or_like_none(
+    tmp_path: Path, trick: str, who: str
+) -> None:
+    """Beside the honest source, the statement names another in a way that a hasty
+    reader takes for the same, or passes over: by whoever's rule, it is not allowed."""
+    plant = running(tmp_path)
+    rule: Json = {"sources": (SOURCE,)} if who == "publisher" else {}
+    demand(plant, SLSA, signers=("provenance-ci",), **rule)
+    if who == "owner":
+        plant.device.policy = SOURCE_POLICY
+    run = plant.run("1.1.0")
+    honest = slsa(BUILDER, f"{SOURCE}@refs/heads/main")
+    publish(plant, run, run.statement(SLSA, honest, "provenance-ci"))
+    plant.verified("1.1.0")
+
+    other = plant.run("1.2.0")
+    said = slsa(BUILDER, f"{SOURCE}@refs/heads/main")
+    definition = said["buildDefinition"]
+    if trick in DEPENDENCIES:
+        taken = {"digest": GIT, **DEPENDENCIES[trick]}
+        definition["resolvedDependencies"].append(taken)
+    definition["externalParameters"] = PARAMETERS.get(trick, {})
+    publish(plant, other, other.statement(SLSA, said, "provenance-ci"))
+    if who == "owner":
+        plant.refused_by(PolicyError, "source: ")
+    else:
+        reason = "envelope" if trick in UNREADABLE else "statement-rule"
+        plant.unattested(reason, "provenance|source")
+
+
 VEX_POLICY = b"""
 [policy."*/*"]
 require = ["signed", "provenance"]
@@ -434,7 +512,11 @@ def test_no_sbom_for_a_device_that_asks(tmp_path: Path) -> None:
     demand(plant, CYCLONEDX, signers=("sbom-ci",))
     run = plant.run("1.3.0")
     bom = {"bomFormat": "CycloneDX", "specVersion": "1.6"}
-    publish(plant, run, run.statement(CYCLONEDX, bom, "sbom-ci"))
+    for empty in (bom, {**bom, "components": []}):
+        publish(plant, run, run.statement(CYCLONEDX, empty, "sbom-ci"))
+        plant.refused_by(PolicyError, "sbom: no statement that counts lists")
+    full = {**bom, "components": [{"type": "library", "name": "x"}]}
+    publish(plant, run, run.statement(CYCLONEDX, full, "sbom-ci"))
     plant.verified("1.3.0")
 
 

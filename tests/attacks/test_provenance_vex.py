@@ -7,13 +7,19 @@ beside them with the application's stolen key, and the vendor is careless at tim
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
-from margo_supplychain.errors import PolicyError
+import pytest
+
+from margo_supplychain.errors import ClockError, PolicyError
 from margo_supplychain.formats.attestation_rules import AttestationRule, PolicyKey
+from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.predicates import CSAF
+from margo_supplychain.formats.release_parts import Image
 from tests.attacks.proven import running
-from tests.world.provenance import CYCLONEDX, OPENVEX, keyid
+from tests.attacks.test_provenance_steps import component
+from tests.world.provenance import CYCLONEDX, MANIFEST, OPENVEX, keyid
 from tests.world.repository import key
 
 if TYPE_CHECKING:
@@ -63,7 +69,7 @@ def watched(tmp_path: Path) -> Plant:
     return plant
 
 
-def publish(plant: Plant, run: Run, *more: Document) -> None:
+def publish(plant: Plant, run: Run, *more: Document, **record: Any) -> None:
     """Publish a run with a statement of each type that the publisher demands."""
     types = {one.type for one in more}
     bom = {"bomFormat": "CycloneDX", "specVersion": "1.6"}
@@ -73,7 +79,7 @@ def publish(plant: Plant, run: Run, *more: Document) -> None:
         for one, value in empty.items()
         if one not in types
     ]
-    plant.publish(run, [*run.documents().values(), *more, *filled])
+    plant.publish(run, [*run.documents().values(), *more, *filled], **record)
 
 
 def csaf(*vulnerable: Json, **product: Any) -> Json:
@@ -154,5 +160,240 @@ def test_news_about_another_product(tmp_path: Path) -> None:
     elsewhere = claim("affected", products=[other])
     nothing = "says nothing about this release"
     refused(plant, (OPENVEX, vex(elsewhere)), match=nothing)
-    affected = {"cve": CVE, "product_status": {"known_affected": ["P2"]}}
-    refused(plant, (CSAF, csaf(affected)), match=nothing)
+    affected = {"cve": CVE, "product_status": {"known_affected": ["P1"]}}
+    helper = {"purl": f"pkg:oci/pump@sha256%3A{'00' * 32}"}
+    said = csaf(affected, product_identification_helper=helper)
+    refused(plant, (CSAF, said), match=nothing)
+
+
+# --- T-191: bad news that is passed over ---------------------------------------------
+
+
+def other(status: str = "fixed", **more: Any) -> Json:
+    """A word about another vulnerability, so that the document says something."""
+    return {"vulnerability": {"name": "CVE-2026-0002"}, "status": status, **more}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pkg:oci/pump@sha256%3A{upper}",
+        "pkg:oci/pump@sha256%3A{hex}#chart",
+        "pkg:oci/pump@sha256:{hex}?tag=1.2.0",
+        "registry.example/acme/pump@sha256:{upper}",
+        "registry.example/acme/pump:1.2.0@sha256:{hex}",
+        "sha256:{upper}",
+        "{hex}",
+    ],
+)
+def test_affected_by_a_digest_in_other_clothes(tmp_path: Path, name: str) -> None:
+    """The release's own digest, as other tools write it, beside a harmless claim."""
+    plant = watched(tmp_path)
+    run = plant.run("1.2.0")
+    digest = run.artifact.digest.hex
+    product = {"@id": name.format(hex=digest, upper=digest.upper())}
+    said = vex(other(), claim("affected", products=[product]))
+    publish(plant, run, run.statement(OPENVEX, said, "psirt"))
+    plant.refused_by(PolicyError, CVE)
+    good = vex(other(), claim("fixed", products=[product]))
+    publish(plant, run, run.statement(OPENVEX, good, "psirt"))
+    plant.verified("1.2.0")
+
+
+@pytest.mark.parametrize(
+    "products",
+    [
+        [{"@id": "pkg:oci/pump-monitor@1.2.0"}],
+        [{"@id": "pkg:oci/pump-monitor"}],
+        [{"@id": MANIFEST.upper()}],
+        [{"hashes": {"sha-512": "0" * 128}}],
+        [{"@id": MANIFEST}, {"@id": "the web part"}],
+        [{}],
+    ],
+)
+def test_affected_by_a_name_that_nobody_knows(
+    tmp_path: Path, products: list[Json]
+) -> None:
+    """It may be this release, or a part of it: what can't be told is no yes, whatever
+    else the document says."""
+    plant = watched(tmp_path)
+    said = vex(other(), claim("affected", products=products))
+    refused(plant, (OPENVEX, said), match="could be a part of this release")
+
+
+def test_affected_before_this_release(tmp_path: Path) -> None:
+    """Another release, by its digest, is no part of this one: the usual document about
+    several releases is taken for what it says of this."""
+    plant = watched(tmp_path)
+    run = plant.run("1.2.0")
+    ours = {"@id": f"pkg:oci/pump@{run.artifact.digest}"}
+    theirs = {"@id": f"pkg:oci/pump@sha256%3A{'00' * 32}"}
+    said = vex(claim("affected", products=[theirs]), claim("fixed", products=[ours]))
+    publish(plant, run, run.statement(OPENVEX, said, "psirt"))
+    plant.verified("1.2.0")
+
+
+@pytest.mark.parametrize("of", ["component", "image"])
+def test_affected_part_of_the_release(tmp_path: Path, of: str) -> None:
+    """The chart or the image is affected; of the package nobody says so."""
+    plant = watched(tmp_path)
+    run = plant.run("1.2.0")
+    content = plant.world.artifact(b"web 1.2.0")
+    web = component("web", content)
+    image = Image(component="web", reference="x.example/y:1", digest=Digest.of(b"y"))
+    run.releases(components=[web], images=[image])
+    digest = content.digest if of == "component" else image.digest
+    part = {"@id": f"pkg:oci/web@{digest}"}
+    for status in ("affected", "fixed"):
+        said = vex(other(), claim(status, products=[part]))
+        publish(
+            plant,
+            run,
+            run.statement(OPENVEX, said, "psirt"),
+            components=(web,),
+            images=(image,),
+        )
+        if status == "affected":
+            plant.refused_by(PolicyError, CVE)
+    plant.verified("1.2.0")
+
+
+@pytest.mark.parametrize(
+    ("status", "ids", "match"),
+    [
+        ("known_affected ", ["P1"], "which is none"),
+        ("Known_Affected", ["P1"], "which is none"),
+        ("affected", ["P1"], "which is none"),
+        ("known_affected", ["P1 "], "product tree does not have"),
+        ("known_affected", ["p1"], "product tree does not have"),
+        ("known_affected", ["P1", "CSAFPID-9"], "product tree does not have"),
+    ],
+)
+def test_affected_in_an_advisory_that_is_misspelt(
+    tmp_path: Path, status: str, ids: list[str], match: str
+) -> None:
+    """Beside a good entry of the same document."""
+    plant = watched(tmp_path)
+    good = {"cve": "CVE-2026-0002", "product_status": {"fixed": ["P1"]}}
+    bad = {"cve": CVE, "product_status": {status: ids}}
+    refused(plant, (CSAF, csaf(good, bad)), match=match)
+
+
+def test_affected_product_of_an_advisory_that_nobody_knows(tmp_path: Path) -> None:
+    """The tree has the release, and something of which it has a name alone."""
+    plant = watched(tmp_path)
+    said = csaf({"cve": CVE, "product_status": {"known_affected": ["P2"]}})
+    said["product_tree"]["full_product_names"] = [
+        {"product_id": "P1", "name": MANIFEST},
+        {"product_id": "P2", "name": "pump 1.2.0"},
+    ]
+    refused(plant, (CSAF, said), match="could be a part of this release")
+
+
+# --- T-192: words that say nothing, and times that never come ------------------------
+
+
+def only(plant: Plant, run: Run, type_: str, predicate: Json) -> None:
+    """Publish a run whose one statement about vulnerabilities is this."""
+    plant.policy(
+        attestations=(AttestationRule(type=type_, keyids=(keyid("psirt"),)),),
+    )
+    said = run.statement(type_, predicate, "psirt")
+    plant.publish(run, [*run.documents().values(), said])
+
+
+@pytest.mark.parametrize(
+    ("type_", "predicate", "match"),
+    [
+        (CYCLONEDX, {"vulnerabilities": None}, "speaks of vulnerabilities"),
+        (CYCLONEDX, {"vulnerabilities": {}}, "is no list"),
+        (OPENVEX, {"statements": None}, "has no list of statements"),
+        (CSAF, {"vulnerabilities": None}, "has no list of vulnerabilities"),
+    ],
+)
+def test_document_that_does_not_speak(
+    tmp_path: Path, type_: str, predicate: Json, match: str
+) -> None:
+    """A list that is not there is no empty list."""
+    plant = watched(tmp_path)
+    bom = {"bomFormat": "CycloneDX", "specVersion": "1.6"}
+    whole = {CYCLONEDX: bom, OPENVEX: vex(), CSAF: csaf()}[type_]
+    run = plant.run("1.2.0")
+    only(plant, run, type_, {**whole, **predicate})
+    plant.refused_by(PolicyError, match)
+    only(plant, run, type_, {**whole, **{name: [] for name in predicate}})
+    plant.verified("1.2.0")
+
+
+@pytest.mark.parametrize(
+    "action", ["none", "N/A", "None.", "\u200b", "-", "no fix", "?"]
+)
+def test_mitigation_in_empty_words(tmp_path: Path, action: str) -> None:
+    plant = watched(tmp_path)
+    refused(plant, (OPENVEX, vex(claim("affected", action_statement=action))))
+
+
+def test_times_to_come(tmp_path: Path) -> None:
+    """What is affected since 2099 is never old, and what is fixed as of 2099 is never
+    overruled: the one decides nothing, and the other overrules nothing."""
+    plant = watched(tmp_path)
+    late = "2099-01-01T00:00:00Z"
+    run = plant.run("1.2.0")
+    for status in ("affected", "fixed"):
+        only(plant, run, OPENVEX, vex(claim(status, timestamp=late)))
+        error = plant.refused_by(ClockError, "which is still to come")
+        assert error.report is not None
+        assert error.report.verdict == "inconclusive"
+    both = vex(claim("affected"), claim("fixed", timestamp=late))
+    only(plant, run, OPENVEX, both)
+    plant.refused_by(PolicyError, f"{CVE} affects it without mitigation since 2026-09")
+
+
+# --- T-193: documents that take for ever, or whose refusal does ----------------------
+
+
+def test_advisory_whose_products_are_a_chain(tmp_path: Path) -> None:
+    """Each product is made of one that is listed behind it; and a flag names a large
+    group many times. Neither takes longer than reading does."""
+    plant = watched(tmp_path)
+    said = csaf({"cve": CVE, "product_status": {"known_affected": ["P30000"]}})
+    said["product_tree"]["relationships"] = [
+        {
+            "product_reference": f"P{one - 1}",
+            "relates_to_product_reference": "",
+            "full_product_name": {"product_id": f"P{one}"},
+        }
+        for one in range(30_000, 1, -1)
+    ]
+    group = {"group_id": "G", "product_ids": [f"P{one}" for one in range(2, 30_000)]}
+    said["product_tree"]["product_groups"] = [group]
+    remedy = {"category": "mitigation", "details": "x", "group_ids": ["G"] * 30_000}
+    said["vulnerabilities"][0]["remediations"] = [remedy]
+    before = time.process_time()
+    run = plant.run("1.2.0")
+    only(plant, run, CSAF, said)
+    plant.verified("1.2.0")
+    # The square of it takes minutes.
+    assert time.process_time() - before < 15
+    remedy["group_ids"] = ["H"]
+    only(plant, run, CSAF, said)
+    plant.refused_by(PolicyError, CVE, newer=True)
+
+
+def test_refusal_of_any_length(tmp_path: Path) -> None:
+    """A document about 5,000 open vulnerabilities, one with a name of a megabyte, fills
+    neither a screen nor a log."""
+    plant = watched(tmp_path)
+    many = [
+        {"vulnerability": {"name": f"CVE-2026-{one:07}"}, "status": "affected"}
+        for one in range(5_000)
+    ]
+    long = {"vulnerability": {"name": "C" * (1 << 20)}, "status": "affected"}
+    run = plant.run("1.2.0")
+    only(plant, run, OPENVEX, vex(*many, long))
+    error = plant.refused_by(PolicyError, "4996 more")
+    assert error.report is not None
+    assert len(str(error)) < 2_000
+    assert len(error.report.to_json()) < 20_000
+    only(plant, run, OPENVEX, vex(long))
+    assert len(str(plant.refused_by(PolicyError, "1048576 characters"))) < 1_000
