@@ -299,15 +299,17 @@ class PublisherJudgement:
         # What the role lists afterwards: a policy may speak of what comes with it.
         said = self._after.standing(name.role)
         listed = () if said is None else resolve.listed(said, name)
+        old = self._old_policy(name)
         rules.check_policy(
             name,
-            self._old_policy(name),
+            old,
             new,
             profile="standard",
             listed=listed,
             role_version=self._before.version(name.role),
         )
         self.warnings += rules.policy_warnings(name, new, listed)
+        self.warnings += rules.unserved(name, old, new, listed)
 
     def _require_layouts(self) -> None:
         """Refuse a policy that names what is not listed: devices would look for it."""

@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from margo_supplychain.authoring import policy_keys, policy_rules, rules
+from margo_supplychain.authoring import (
+    policy_effects,
+    policy_keys,
+    policy_rules,
+    rules,
+)
 from margo_supplychain.errors import FetchError, RefusedError, VerificationError
 from margo_supplychain.formats.publisher_policy import FORMAT, Reinstatement
 
@@ -58,6 +63,7 @@ def replace_policy(
     said = [
         *rules.policy_warnings(name, policy, listed),
         *policy_rules.changes_said(name, old, policy, listed, needless=needless),
+        *policy_effects.refused_since(work, name, old, policy),
         *of_keys,
     ]
     # One edit may change a policy twice: what follows of it all is said once.

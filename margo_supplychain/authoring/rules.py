@@ -202,18 +202,6 @@ def policy_warnings(
     """Return what follows from a policy that its author may not have meant."""
     found = []
     minimum = policy.minimum_version
-    if policy.provenance == "required":
-        bare = [
-            str(one.version)
-            for one in listed
-            if policy.layout_for(one.version, one.artifact) is None
-        ]
-        if bare:
-            found.append(
-                f"devices refuse {', '.join(bare[:5])}"
-                + (f" and {len(bare) - 5} more" if len(bare) > 5 else "")
-                + f" of {name} from now on: no layout serves them"
-            )
     if minimum is not None and listed and listed[0].version < minimum:
         found.append(
             f"the minimum {minimum} bars every listed release of {name}: the newest is "
@@ -232,6 +220,39 @@ def policy_warnings(
             "version can't be taken back by a new one"
         )
     return found
+
+
+def unserved(
+    name: ReleaseName,
+    old: PublisherPolicy | None,
+    new: PublisherPolicy,
+    listed: Sequence[Candidate],
+) -> list[str]:
+    """Say which releases have no layout since a change, where records aren't at hand.
+
+    Args:
+        name: the application.
+        old: the policy before, if there is one.
+        new: what follows it.
+        listed: what the application's role lists.
+    """
+
+    def bare(policy: PublisherPolicy | None) -> list[Candidate]:
+        if policy is None or policy.provenance != "required":
+            return []
+        return [
+            one
+            for one in listed
+            if policy.layout_for(one.version, one.artifact) is None
+        ]
+
+    before = bare(old)
+    found = [str(one.version) for one in bare(new) if one not in before]
+    if not found:
+        return []
+    more = f" and {len(found) - _MANY} more" if len(found) > _MANY else ""
+    names = ", ".join(found[:_MANY]) + more
+    return [f"devices refuse {names} of {name} from now on: no layout serves them"]
 
 
 def is_reinstated(policy: PublisherPolicy, artifact: Digest, role_version: int) -> bool:

@@ -27,7 +27,9 @@ def vendor(place: Path, secret: str) -> Vendor:
     found.application()
     (place / "layout.json").write_bytes(encode(layout()))
     found.must("layout", "sign", "layout.json", "--key", "offline.key", "--yes")
-    found.must("app", "policy", NAME, "--layout", "layout.json", "--serves", "<1.5.0")
+    found.must(
+        "app", "policy", NAME, "--layout", "layout.json", "--serves", "<1.5.0", "--yes"
+    )
     found.build()
     record(found)
     return found
@@ -119,3 +121,85 @@ def test_what_follows_names_the_directory(vendor: Vendor) -> None:
     assert "next: margo-supplychain release publish dist --attestation links\n" in (
         ran.out
     )
+
+
+# --- what devices refuse from now on -------------------------------------------------
+
+
+def policy(vendor: Vendor, *options: str) -> list[str]:
+    """Change the policy; return what is noted."""
+    ran = vendor.must("app", "policy", NAME, *options)
+    return [
+        line.removeprefix("note: ")
+        for line in ran.err.splitlines()
+        if line.startswith("note: ")
+    ]
+
+
+@pytest.fixture
+def two(vendor: Vendor) -> Vendor:
+    """Return one with 1.2.0 and its links, and 1.3.0 without any."""
+    vendor.must(*PUBLISH, "--attestation", "links")
+    vendor.publish("1.3.0")
+    return vendor
+
+
+def test_what_a_demand_bars_is_said_when_it_is_made(two: Vendor) -> None:
+    bars = (
+        "devices refuse 1.3.0 of acme/pump-monitor from now on: published without links"
+    )
+    assert policy(two, "--provenance", "required") == [bars]
+    # It was so before: the next change says what that one does.
+    assert bars not in policy(two, "--minimum-version", "1.1.0")
+
+
+def test_statements_that_are_missing_or_do_not_count(vendor: Vendor) -> None:
+    bom = run_of(vendor).statement(CYCLONEDX, {}, "builder").data
+    (vendor.place / "links/bom.dsse.json").write_bytes(bom)
+    vendor.must(*PUBLISH, "--attestation", "links")
+    vendor.publish("1.3.0")
+    found = policy(vendor, "--attestation", "cyclonedx=offline.pub")
+    missing, uncounted = [one for one in found if one.startswith("devices refuse")]
+    assert missing == (
+        "devices refuse 1.3.0 of acme/pump-monitor from now on: no "
+        "https://cyclonedx.org/bom was published with it"
+    )
+    assert uncounted == (
+        "devices refuse 1.2.0 of acme/pump-monitor from now on: no "
+        "https://cyclonedx.org/bom of it counts"
+    )
+    found = policy(vendor, "--attestation", "cyclonedx=ci.pub")
+    assert [one for one in found if one.startswith("devices refuse")] == []
+
+
+def test_a_revocation_names_what_falls_with_it(two: Vendor) -> None:
+    keyid = json.loads((two.place / "links/test.dsse.json").read_text())["signatures"][
+        0
+    ]["keyid"]
+    falls = (
+        "devices that demand provenance refuse 1.2.0 of acme/pump-monitor from now on: "
+        "a revoked functionary did a step"
+    )
+    revoke = ("--revoke-functionary", keyid)
+    assert falls not in policy(two, *revoke, "--survivor", "1.2.0")
+    assert falls in policy(two, *revoke, "--survivor", "none")
+    found = policy(two, "--provenance", "required")
+    assert (
+        "devices refuse 1.2.0 of acme/pump-monitor from now on: a revoked functionary "
+        "did a step"
+    ) in found
+
+
+def test_a_layout_that_goes_or_ends(two: Vendor) -> None:
+    ended = "devices that demand provenance refuse 1.2.0 of acme/pump-monitor from now "
+    ended += "on: layout 1 "
+    assert f"{ended}ended 2020-01-01" in policy(two, "--layout-expires", "1=2020-01-01")
+    assert not any(ended in one for one in policy(two, "--layout-expires", "1=none"))
+    gone = policy(two, "--drop-layout", "1")
+    assert f"{ended.removesuffix(' ')}, by which it was made, is gone" in gone
+    assert "devices refuse 1.3.0, 1.2.0 of acme/pump-monitor" not in gone
+    assert [
+        one.partition(" of ")[0]
+        for one in policy(two, "--provenance", "required")
+        if one.startswith("devices refuse")
+    ] == ["devices refuse 1.3.0", "devices refuse 1.2.0"]
