@@ -66,9 +66,16 @@ class LayoutFile:
                 would take, such as one with inspections; or one that lists a key under
                 an id that is not its own.
         """
-        value = strict_json.parse(
-            data, what=what, limit=MAX_LAYOUT, error=MetadataFormatError
-        )
+        try:
+            value = strict_json.parse(
+                data, what=what, limit=MAX_LAYOUT, error=MetadataFormatError
+            )
+        except MetadataFormatError as why:
+            if not data.lstrip().startswith(b"{"):
+                why.hint = (
+                    "name what `layout build` made of the plan: layout build FILE"
+                )
+            raise
         if "signed" in value:
             raise MetadataFormatError(
                 f"{what} is of in-toto's older form, which has no exact bytes to sign",
@@ -171,18 +178,20 @@ def check(
         until: until when the releases that it serves are supported, if that is known.
 
     Raises:
-        RefusedError: it proves nothing.
+        RefusedError: it proves nothing, or ends before their support.
     """
     from margo_supplychain.provenance.lint import lint
 
     if expires is not None:
         layout = layout._replace(expires=expires)
     found = lint(layout, support_until=until)
-    errors = [one.text for one in found if one.severity == "error"]
+    errors = [one for one in found if one.severity == "error"]
     if errors:
-        raise RefusedError(
-            f"the layout proves nothing: {'; '.join(errors)}", hint=_HINT
-        )
+        text = "; ".join(one.text for one in errors)
+        # One that ends too early proves all that it should, until then.
+        if any(one.reason != "expires-early" for one in errors):
+            text = f"the layout proves nothing: {text}"
+        raise RefusedError(text, hint=_HINT)
     return [one.text for one in found]
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from margo_supplychain.authoring.release import Release
 from tests.authoring.proving import run_of as of_release
+from tests.cli.running import run
 from tests.cli.vendor import NAME, Vendor
 from tests.world.provenance import CYCLONEDX, encode, layout
 
@@ -203,3 +204,38 @@ def test_a_layout_that_goes_or_ends(two: Vendor) -> None:
         for one in policy(two, "--provenance", "required")
         if one.startswith("devices refuse")
     ] == ["devices refuse 1.3.0", "devices refuse 1.2.0"]
+
+
+# --- layouts -------------------------------------------------------------------------
+
+
+def test_a_plan_is_no_layout_yet(vendor: Vendor) -> None:
+    for name in ("builder", "other"):
+        vendor.key(f"{name}.key")
+    ran = run(
+        *("layout", "build", "--template", "two-builders-agree"),
+        *("--by", "build=builder.pub,other.pub", "--by", "package=ci.pub"),
+    )
+    assert ran.status == 0, ran.err
+    hint = "hint: name what `layout build` made of the plan: layout build FILE\n"
+    assert hint in run("layout", "show", "layout.toml").err
+    assert hint in vendor.sign("layout", "sign", "layout.toml", "--yes").err
+    given = ("--layout", "layout.toml", "--serves", "^2.0")
+    assert hint in vendor.sign("app", "policy", NAME, *given).err
+
+
+def test_a_layout_that_ends_before_its_releases(vendor: Vendor) -> None:
+    vendor.key("builder.key")
+    run(
+        *("layout", "build", "--template", "build-test-package"),
+        *("--by", "build=builder.pub", "--by", "test=ci.pub", "--by", "package=ci.pub"),
+    )
+    path = vendor.place / "layout.toml"
+    text = path.read_text()
+    path.write_text(
+        text.replace("expires =", 'supported-until = "2099-01-01"\nexpires =')
+    )
+    ran = run("layout", "build", "layout.toml")
+    assert ran.status == 2
+    assert ran.err.startswith("error: the layout expires at ")
+    assert "before the support of its releases ends at 2099-01-01" in ran.err
