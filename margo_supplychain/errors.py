@@ -533,7 +533,10 @@ class PolicyError(VerificationError):
     """
 
     code = "policy"
-    default_hint = "the device owner's policy decides: see device.toml"
+    default_hint = (
+        "ask the publisher for a release that meets it; the device's owner may change "
+        "device.toml"
+    )
 
     def __init__(
         self,

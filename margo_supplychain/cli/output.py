@@ -140,7 +140,12 @@ def _failure_lines(failure: Failure) -> list[str]:
     violations = failure.facts.get("violations", ())
     if failure.report is not None:
         violations = failure.report.violations
-    details += [(each.rule, each.text) for each in violations]
+    # What the message says is not said twice.
+    details += [
+        (each.rule, each.text)
+        for each in violations
+        if each.text not in failure.message
+    ]
     width = max((len(name) for name, _ in details), default=0)
     lines += [f"  {name:<{width}}   {text}" for name, text in details]
     if failure.hint:

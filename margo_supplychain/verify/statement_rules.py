@@ -24,8 +24,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from margo_supplychain.errors import FormatError
 from margo_supplychain.formats.plain_text import plain, quoted
+from margo_supplychain.formats.predicates import kind_of
 from margo_supplychain.formats.reports import Violation
-from margo_supplychain.formats.times import EARLIEST, format_time, parse_span
+from margo_supplychain.formats.times import (
+    EARLIEST,
+    format_span,
+    format_time,
+    parse_span,
+)
 from margo_supplychain.verify.clock import SLACK
 from margo_supplychain.verify.policy import ProvenanceDemand
 
@@ -77,7 +83,8 @@ class Builder(NamedTuple):
         found = _statements(facts, _PROVENANCE)
         # check 5.21: somebody says who built it
         if not found:
-            return _no(self.id, "no statement that counts names a builder")
+            why = f"no statement that counts names a builder{_allowed(self.names)}"
+            return _no(self.id, why + _whether(facts, _PROVENANCE))
         others = [
             one
             for one in (builder_of(each.statement) for each in found)
@@ -104,7 +111,8 @@ class Source(NamedTuple):
         sources = [sources_of(each.statement) for each in found]
         # check 5.23: somebody says what it was built from, in every statement
         if not all(sources) or not sources:
-            return _no(self.id, "no statement that counts names a source")
+            why = f"no statement that counts names a source{_allowed(self.names)}"
+            return _no(self.id, why + _whether(facts, _PROVENANCE))
         allowed = {repository(one) for one in self.names}
         others = [one for each in sources for one in each if one not in allowed]
         # check 5.24: and nobody says that it was something else
@@ -134,7 +142,8 @@ class Sbom(NamedTuple):
         sboms = [sbom_of(one.statement) for one in statements]
         # check 5.25: leaving it out is no way around it
         if not sboms:
-            return _no(self.id, f"no statement that counts is {_either(self.kinds)}")
+            why = f"no statement that counts is {_either(self.kinds)}"
+            return _no(self.id, why + _whether(facts, self.demands.kinds))
         # check 5.31: nor is leaving out what it is made of
         if not any(one is not None and one.components for one in sboms):
             return _no(self.id, "no statement that counts lists a component")
@@ -161,7 +170,8 @@ class VexMaxAge(NamedTuple):
         ]
         # check 5.26: nothing said is not nothing found
         if not found:
-            return _no(self.id, "no statement that counts speaks of vulnerabilities")
+            why = "no statement that counts speaks of vulnerabilities"
+            return _no(self.id, why + _whether(facts, self.demands.kinds))
         known = vulnerabilities(found, _parts(facts.record), latest=_latest(facts))
         violations = [
             violation
@@ -173,13 +183,13 @@ class VexMaxAge(NamedTuple):
                 one.since,
                 self.limit,
                 f"{plain(one.id)} affects it without mitigation since "
-                f"{format_time(one.since)}, at most {self.limit} allowed",
+                f"{format_time(one.since)}, at most {format_span(self.limit)} allowed",
             )
         ]
         ahead = [
             Violation(
                 rule=self.id,
-                text=f"{self.id}: what is said of {plain(one.id)} holds as of "
+                text=f"what is said of {plain(one.id)} holds as of "
                 f"{format_time(one.ahead)}, which is still to come",
                 inconclusive=True,
             )
@@ -207,7 +217,8 @@ class Supported(NamedTuple):
         ]
         # check 5.27: support without an end is support that nobody promised
         if not ends:
-            return _no(self.id, "no statement that counts says when support ends")
+            why = "no statement that counts says when support ends"
+            return _no(self.id, why + _whether(facts, _CYCLONEDX))
         end = min(ends)
         return _since(
             facts, self.id, end, None, f"its support ended {format_time(end)}"
@@ -239,7 +250,7 @@ class Read(NamedTuple):
 
 
 def _no(rule: str, text: str) -> tuple[Violation, ...]:
-    return (Violation(rule=rule, text=f"{rule}: {text}"),)
+    return (Violation(rule=rule, text=text),)
 
 
 def _statements(facts: Facts, kinds: frozenset[str]) -> list[ProvenStatement]:
@@ -248,13 +259,25 @@ def _statements(facts: Facts, kinds: frozenset[str]) -> list[ProvenStatement]:
     return [one for one in facts.proof.statements if one.kind in kinds]
 
 
+def _whether(facts: Facts, kinds: frozenset[str]) -> str:
+    """Say whose doing it is that nothing counts: is there any that might?"""
+    if _statements(facts, kinds):
+        return ""
+    if any(kind_of(one.type) in kinds for one in facts.record.attestations):
+        return (
+            "; the release has one, and the publisher's policy names nobody whose "
+            "statements of its type count"
+        )
+    return "; the release has none"
+
+
 def _few(rule: str, violations: Sequence[Violation]) -> tuple[Violation, ...]:
     """Return the first violations, worst first, and how many more there are."""
     first = sorted(violations, key=lambda one: one.inconclusive)
     if len(first) > MAX_SHOWN:
         more = len(first) - MAX_SHOWN
         unclear = first[MAX_SHOWN].inconclusive
-        text = f"{rule}: and {more} more like these"
+        text = f"and {more} more like these"
         rest = Violation(rule=rule, text=text, inconclusive=unclear)
         first = [*first[:MAX_SHOWN], rest]
     return tuple(first)
@@ -291,7 +314,7 @@ def _since(
         return (
             Violation(
                 rule=rule,
-                text=f"{rule}: the clock can't tell whether {text}",
+                text=f"the clock can't tell whether {text}",
                 inconclusive=True,
             ),
         )

@@ -419,7 +419,7 @@ class Verifier:
         violations = judge(self._policy, facts)
         if not violations:
             return
-        text = "; ".join(one.text for one in violations)
+        text = "; ".join(f"{one.rule}: {one.text}" for one in violations)
         # check 5.10: what can't be judged is not "no", and never "yes"
         if all(one.inconclusive for one in violations):
             raise ClockError(f"{facts.name} {facts.record.version}: {text}")

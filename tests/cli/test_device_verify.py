@@ -272,7 +272,7 @@ def test_failures(
     lines = ran.err.splitlines()
     assert lines[0].startswith("error: ")
     assert message in lines[0]
-    assert lines[0].endswith(f" [{code}]")
+    assert lines[0].endswith((f" [{code}]", f" [{code}: no-layout]"))
     assert lines[-1].startswith("hint: ")
     document = rejected(plant, "verify", APPLICATION, "--pin", "^1.0", status=status)
     assert document["error"]["code"] == code
@@ -458,7 +458,7 @@ def test_simple_profile_must_be_allowed(place: Path) -> None:
     assert plant.init().status == 0
     ran = plant.verify()
     assert ran.status == 3
-    assert "  allow-simple-profile   the repository has the profile simple" in ran.err
+    assert " allow-simple-profile: the repository has the profile simple" in ran.err
     document = rejected(plant, "verify", APPLICATION, "--pin", "^1.0")
     assert document["report"]["violations"][0]["rule"] == "allow-simple-profile"
     plant.edit('["signed"]', '["signed"]\nallow-simple-profile = true')
