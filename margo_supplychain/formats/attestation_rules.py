@@ -116,7 +116,7 @@ class AttestationRule:
         threshold: how many distinct keys must.
         builders: identities of builders, one of which must have built; for SLSA
             provenance, empty for any.
-        sources: repositories, one of which it must be built from; likewise.
+        sources: all that it may be built from; likewise.
     """
 
     type: str
