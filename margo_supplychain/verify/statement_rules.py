@@ -83,8 +83,12 @@ class Builder(NamedTuple):
         found = _statements(facts, _PROVENANCE)
         # check 5.21: somebody says who built it
         if not found:
-            why = f"no statement that counts names a builder{_allowed(self.names)}"
-            return _no(self.id, why + _whether(facts, _PROVENANCE))
+            return _missing(
+                self.id,
+                facts,
+                _PROVENANCE,
+                f"no statement that counts names a builder{_allowed(self.names)}",
+            )
         others = [
             one
             for one in (builder_of(each.statement) for each in found)
@@ -111,8 +115,12 @@ class Source(NamedTuple):
         sources = [sources_of(each.statement) for each in found]
         # check 5.23: somebody says what it was built from, in every statement
         if not all(sources) or not sources:
-            why = f"no statement that counts names a source{_allowed(self.names)}"
-            return _no(self.id, why + _whether(facts, _PROVENANCE))
+            return _missing(
+                self.id,
+                facts,
+                _PROVENANCE,
+                f"no statement that counts names a source{_allowed(self.names)}",
+            )
         allowed = {repository(one) for one in self.names}
         others = [one for each in sources for one in each if one not in allowed]
         # check 5.24: and nobody says that it was something else
@@ -142,8 +150,12 @@ class Sbom(NamedTuple):
         sboms = [sbom_of(one.statement) for one in statements]
         # check 5.25: leaving it out is no way around it
         if not sboms:
-            why = f"no statement that counts is {_either(self.kinds)}"
-            return _no(self.id, why + _whether(facts, self.demands.kinds))
+            return _missing(
+                self.id,
+                facts,
+                self.demands.kinds,
+                f"no statement that counts is {_either(self.kinds)}",
+            )
         # check 5.31: nor is leaving out what it is made of
         if not any(one is not None and one.components for one in sboms):
             return _no(self.id, "no statement that counts lists a component")
@@ -170,8 +182,12 @@ class VexMaxAge(NamedTuple):
         ]
         # check 5.26: nothing said is not nothing found
         if not found:
-            why = "no statement that counts speaks of vulnerabilities"
-            return _no(self.id, why + _whether(facts, self.demands.kinds))
+            return _missing(
+                self.id,
+                facts,
+                self.demands.kinds,
+                "no statement that counts speaks of vulnerabilities",
+            )
         known = vulnerabilities(found, _parts(facts.record), latest=_latest(facts))
         violations = [
             violation
@@ -217,8 +233,12 @@ class Supported(NamedTuple):
         ]
         # check 5.27: support without an end is support that nobody promised
         if not ends:
-            why = "no statement that counts says when support ends"
-            return _no(self.id, why + _whether(facts, _CYCLONEDX))
+            return _missing(
+                self.id,
+                facts,
+                _CYCLONEDX,
+                "no statement that counts says when support ends",
+            )
         end = min(ends)
         return _since(
             facts, self.id, end, None, f"its support ended {format_time(end)}"
@@ -257,6 +277,12 @@ def _statements(facts: Facts, kinds: frozenset[str]) -> list[ProvenStatement]:
     if facts.proof is None:
         return []
     return [one for one in facts.proof.statements if one.kind in kinds]
+
+
+def _missing(
+    rule: str, facts: Facts, kinds: frozenset[str], text: str
+) -> tuple[Violation, ...]:
+    return _no(rule, text + _whether(facts, kinds))
 
 
 def _whether(facts: Facts, kinds: frozenset[str]) -> str:
