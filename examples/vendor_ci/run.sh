@@ -293,7 +293,7 @@ run layout sign layout.json --key offline.key --passphrase-file passphrase --yes
 
 part "From here on devices demand it, whatever the CI's key says."
 run app policy acme/pump-monitor --provenance required --layout layout.json \
-    --serves '>=1.2.0' --passphrase-file passphrase
+    --serves '>=1.2.0' --passphrase-file passphrase --yes
 run repo push "$trust"
 sed "s|^repo = .*|repo = \"$trust\"|" margo-supplychain.toml >settings
 mv settings margo-supplychain.toml

@@ -25,6 +25,8 @@ from margo_supplychain.errors import (
 )
 from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.fields import moment
+from margo_supplychain.formats.npm_overlap import left_over
+from margo_supplychain.formats.npm_ranges import parse_range
 from margo_supplychain.formats.pins import Pin
 from margo_supplychain.formats.publisher_policy import LayoutRule
 from margo_supplychain.formats.record import ReleaseRecord
@@ -33,7 +35,7 @@ from margo_supplychain.provenance.layouts import read_layout
 from margo_supplychain.threshold import material
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from securesystemslib.signer import Key
@@ -63,11 +65,11 @@ def add_layout(
     policy = work.require_policy(name)
     serves = _range(serves)
     file = layouts.LayoutFile.parse(envelope, what="the layout")
-    _require_signed(work, name, file)
+    digest = Digest.of(envelope)
+    _require_signed(work, name, file, digest)
     _require_time(work, file.layout, expires)
     work.warnings.extend(layouts.check(file.layout, expires=expires))
     policy_keys.check_functionaries(work, name, file.layout)
-    digest = Digest.of(envelope)
     for rule in policy.layouts:
         if (rule.digest, rule.range) == (digest, serves):
             return _again(work, name, policy, rule, envelope, expires)
@@ -224,7 +226,32 @@ def _superseded(
             f"superseded by layout {number}: it serves "
             f"{policy_rules.versions(made, work.listed(name))} and nothing new"
         )
+    _warn_of_gaps(work, name, policy, kept, serves)
     return kept, needless
+
+
+def _warn_of_gaps(
+    work: Work,
+    name: ReleaseName,
+    policy: PublisherPolicy,
+    kept: Sequence[LayoutRule],
+    serves: Pin,
+) -> None:
+    """Say which versions had a layout, and have none any more."""
+    current = [serves, *(one.range for one in kept if one.range is not None)]
+    served = [parse_range(one.text) for one in current]
+    for rule in policy.layouts:
+        if rule.range is None or rule.range in current:
+            continue
+        missing = left_over(parse_range(rule.range.text), served)
+        if missing is None:
+            continue
+        work.warnings.append(
+            f"what is in {rule.range} and not in {serves}, from {missing} "
+            f"of {name} on, has no layout now, so no links can be published with it: "
+            f"if it shall have one, list the file of layout {rule.number} again, with "
+            "a --serves that ends where the other begins"
+        )
 
 
 def _made_by(work: Work, name: ReleaseName, rule: LayoutRule) -> Iterator[Digest]:
@@ -253,25 +280,29 @@ def _names(work: Work, one: Candidate, number: int) -> bool:
         return True
 
 
-def _require_signed(work: Work, name: ReleaseName, file: layouts.LayoutFile) -> None:
-    """Refuse what nobody has signed; say what other tools may refuse.
+def _require_signed(
+    work: Work, name: ReleaseName, file: layouts.LayoutFile, digest: Digest
+) -> None:
+    """Refuse what the publisher's holders have not signed, each shown what it says.
+
+    What their role lists for this application, they have agreed to: its bytes come
+    back, or get another range, also when the keys have changed since.
 
     Raises:
-        RefusedError: it has no signature.
+        RefusedError: it has too few of their signatures.
     """
     who = work.changes.require_who(work.offline(name))
-    if file.envelope is None:
-        raise RefusedError(
-            "nobody has signed the layout",
-            hint=f"sign it with the key of {who.role}: margo-supplychain layout sign "
-            "FILE",
-        )
+    start = name.layout_path(1).removesuffix("1.json")
+    for path, known in work.changes.view(work.offline(name)).targets.items():
+        if path.startswith(start) and known.hashes.get("sha256") == digest.hex:
+            return
     signed = file.signers(who.keys)
     if len(signed) < who.threshold:
-        work.warnings.append(
+        raise RefusedError(
             f"the layout is signed by {len(signed)} of {who.threshold} keys of "
-            f"{who.role}: other in-toto tools may refuse it; devices go by what "
-            f"{who.role} lists"
+            f"{who.role}",
+            hint="whoever holds its keys reads and signs it: margo-supplychain layout "
+            "sign FILE",
         )
 
 

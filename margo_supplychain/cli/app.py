@@ -17,11 +17,13 @@ from margo_supplychain.cli.arguments import (
     VERSION_OR_NONE,
 )
 from margo_supplychain.cli.author import Author, edit_data, reads, signed_line, signs
+from margo_supplychain.cli.confirming import confirm, yes_option
 from margo_supplychain.cli.handing import submits
 from margo_supplychain.cli.options import epilog
 from margo_supplychain.cli.output import Result
 from margo_supplychain.cli.repo_status import who
 from margo_supplychain.cli.role_keys import each_once, owner_option, role_keys
+from margo_supplychain.cli.root_describe import tell
 from margo_supplychain.cli.signing_keys import threshold_of
 
 if TYPE_CHECKING:
@@ -164,9 +166,10 @@ def add(
 )
 @_provenance_option
 @proof_options
+@yes_option("With --layout: list it without asking, you have read it.")
 @signs
 @submits
-def policy(author: Author, *, name: ReleaseName, **options: Any) -> Result:
+def policy(author: Author, *, name: ReleaseName, yes: bool, **options: Any) -> Result:
     """Change what the publisher demands of an application; show it without options."""
     from margo_supplychain.cli.app_policy import PolicyChanges, require_policy
 
@@ -176,8 +179,17 @@ def policy(author: Author, *, name: ReleaseName, **options: Any) -> Result:
         with author.look() as edit:
             require_policy(edit, name)
         return _result(edit, name, changed=False, lines=[str(name)], follow=None)
+    layout = changes.proof.read_layout()
+    if layout is not None:
+        from margo_supplychain.cli.layout_describe import words
+
+        # Whoever signed it knew of no application: this is what its releases must do.
+        tell(author.invocation, words(layout[1]), yes=yes)
+        confirm(f"demand this of {name} {changes.proof.serves}?", yes=yes)
     with author.keyring() as keyring:
         given = changes.proof.read_keys(keyring)
+        if layout is not None:
+            given = given._replace(layout=layout[0])
         with author.edit_with(keyring, *_KEYS) as edit:
             changed = changes.apply(edit, name, given)
     verb = "changed" if changed else "unchanged"

@@ -76,7 +76,7 @@ class PolicyChanges:
         Args:
             edit: where.
             name: whose policy.
-            given: the public keys that `proof` names.
+            given: the public keys and the layout that `proof` names.
 
         Raises:
             RefusedError: no such application or release, or a rule against it.
@@ -88,7 +88,7 @@ class PolicyChanges:
                 changed = edit.reinstate(name, version) or changed
         if self.proof.layout is not None:
             before = edit.policy(name)
-            self.proof.apply_layout(edit, name)
+            self.proof.apply_layout(edit, name, given)
             changed = edit.policy(name) != before or changed
         policy = self._standing(edit, name)
         if self.epoch is not None:

@@ -19,7 +19,7 @@ import click
 from margo_supplychain.cli.arguments import NONE
 from margo_supplychain.cli.files import read_named
 from margo_supplychain.cli.signing_keys import read_public
-from margo_supplychain.errors import FormatError, RefusedError
+from margo_supplychain.errors import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from securesystemslib.signer import Key
 
     from margo_supplychain.authoring.edit import Edit
+    from margo_supplychain.authoring.layouts import LayoutFile
     from margo_supplychain.formats.attestation_rules import AttestationRule, PolicyKey
     from margo_supplychain.formats.digests import Digest
     from margo_supplychain.formats.names import ReleaseName
@@ -63,11 +64,13 @@ class GivenKeys(NamedTuple):
         summary: of those who sign summaries.
         revoked: as typed → the ids under which the functionary's links count no more;
             None for a key id, which the layouts are asked for.
+        layout: the file of `--layout`, exactly as somebody has looked at it.
     """
 
     attestations: Mapping[str, Sequence[Key]]
     summary: Sequence[Key]
     revoked: Mapping[str, tuple[str, ...] | None]
+    layout: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +106,8 @@ class ProofChanges:
             raise click.UsageError(
                 "--layout and --serves go together: which versions are made by it?"
             )
+        if self.layout and sum("=" not in one for one in self.layout_expires) > 1:
+            raise click.UsageError("--layout-expires is given twice for one layout")
         if self.survivors and not self.revoked:
             raise click.UsageError("--survivor goes with --revoke-functionary")
         if self.attestation_threshold is not None and not self.attestations:
@@ -146,27 +151,45 @@ class ProofChanges:
             revoked=revoked,
         )
 
-    def apply_layout(self, edit: Edit, name: ReleaseName) -> int | None:
+    def read_layout(self) -> tuple[bytes, LayoutFile] | None:
+        """Read the layout that is given, once: what is shown is what is listed.
+
+        Returns:
+            Its exact bytes, and what they say.
+
+        Raises:
+            FormatError: there is no such file, or it is no layout that devices take.
+            RefusedError: it has no signature at all.
+        """
+        if self.layout is None:
+            return None
+        from margo_supplychain.authoring.layouts import LayoutFile
+        from margo_supplychain.provenance.layouts import MAX_LAYOUT
+
+        path = Path(self.layout)
+        data = read_named(path, limit=MAX_LAYOUT, what="a signed layout")
+        found = LayoutFile.parse(data, what=str(path))
+        if found.envelope is None:
+            raise RefusedError(
+                f"nobody has signed {path}",
+                hint="whoever holds a key of the publisher reads and signs it: "
+                f"margo-supplychain layout sign {path}",
+            )
+        return data, found
+
+    def apply_layout(
+        self, edit: Edit, name: ReleaseName, given: GivenKeys
+    ) -> int | None:
         """List the layout that is given, in an edit; return its number.
 
         Raises:
             RefusedError, FormatError: as `Edit.add_layout`.
         """
-        if self.layout is None or self.serves is None:
+        if given.layout is None or self.serves is None:
             return None
-        from margo_supplychain.provenance.layouts import MAX_LAYOUT
-
-        path = Path(self.layout)
-        data = read_named(path, limit=MAX_LAYOUT, what="a signed layout")
         bare = [one for one in self.layout_expires if "=" not in one]
-        if len(bare) > 1:
-            raise click.UsageError("--layout-expires is given twice for one layout")
         expires = _moment(bare[0]) if bare else None
-        try:
-            return edit.add_layout(name, data, serves=self.serves, expires=expires)
-        except FormatError as why:
-            why.args = (f"{path}: {why}",)
-            raise
+        return edit.add_layout(name, given.layout, serves=self.serves, expires=expires)
 
     def applied(
         self,

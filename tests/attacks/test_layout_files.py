@@ -28,6 +28,7 @@ from tests.authoring.proving import (
 )
 from tests.authoring.trust import OPEN, PUMP, Vendor, key
 from tests.cli.running import PASSPHRASE, run
+from tests.cli.vendor import NAME, files_below
 from tests.cli.vendor import Vendor as Holder
 from tests.world.provenance import encode, layout
 
@@ -39,6 +40,8 @@ BY: Final = (
     *("--by", "build=builder.pub", "--by", "test=tester.pub"),
     *("--by", "package=packer.pub"),
 )
+
+PUBLISHER: Final = ("--key", "a.key", "--key", "b.key", "--key", "ci.key")
 
 
 @pytest.fixture
@@ -155,6 +158,39 @@ def test_layout_that_has_more_to_it_than_is_shown(holder: Holder) -> None:
         assert not (holder.place / "x").exists()
 
 
+def test_layout_by_other_keys_than_it_shows(holder: Holder) -> None:
+    """Mallory keeps each id that people compare, and puts her key behind one."""
+    path = holder.place / "layout.json"
+    good = path.read_bytes()
+    shown = run("layout", "show", "layout.json").out
+    builder = holder.key_id("builder.key")
+    assert builder[:12] in shown
+    mallory = LayoutFile.parse(good, what="it").layout.keys[holder.key_id("tester.key")]
+
+    def swap(value: Any) -> None:
+        value["keys"][builder]["keyval"]["public"] = mallory.keyval["public"]
+        for step in value["steps"]:
+            step["pubkeys"] = [builder]
+
+    for signed in (False, True):
+        if signed:
+            path.write_bytes(good)
+            sign = ("layout", "sign", "layout.json", "--key", "a.key", "--yes")
+            assert holder.sign(*sign).status in (0, 5)
+        changed(path, swap)
+        before = path.read_bytes()
+        for arguments in (
+            ("layout", "show", "layout.json"),
+            ("layout", "sign", "layout.json", "--key", "b.key", "--yes"),
+        ):
+            ran = holder.sign(*arguments) if "sign" in arguments else run(*arguments)
+            assert (ran.status, ran.out) == (2, "")
+            assert f"as {builder[:12]}, which is not its id" in ran.err
+        assert path.read_bytes() == before
+    path.write_bytes(good)
+    assert run("layout", "show", "layout.json").out == shown
+
+
 # --- T-211: demands that the online key can meet alone -------------------------------
 
 
@@ -238,6 +274,30 @@ def test_layout_that_is_changed_between_two_signatures(holder: Holder) -> None:
     assert key_id in {one.keyid for one in found.envelope.signatures}
     ran = run("layout", "show", "layout.json", "--publisher", "acme")
     assert "signed: 1 of 2 of acme\n" in ran.out
+
+
+def test_layout_that_no_holder_has_signed(holder: Holder) -> None:
+    """Mallory's own layout, or one that one of two has signed, is handed in to list."""
+    holder.must("app", "add", NAME, "--release-key", "ci.pub", *PUBLISHER)
+    sign = ("layout", "sign", "layout.json", "--publisher", "acme", "--yes")
+    demand = ("app", "policy", NAME, "--layout", "layout.json", "--serves", "^1.0")
+    good = (holder.place / "layout.json").read_bytes()
+    trust = files_below(holder.place / "trust")
+    for by, count in (("tester.key", 0), ("a.key", 1)):
+        (holder.place / "layout.json").write_bytes(good)
+        assert holder.sign(*sign, "--key", by).status == 5
+        ran = holder.sign(*demand, *PUBLISHER, "--yes")
+        assert ran.status == 2
+        # It is shown to whoever would list it, and is refused all the same.
+        assert "step build\n" in ran.err
+        assert f"the layout is signed by {count} of 2 keys of acme" in ran.err
+        assert files_below(holder.place / "trust") == trust
+    assert holder.sign(*sign, "--key", "b.key").status == 0
+    # Also then somebody must say that this is what they want here.
+    assert holder.sign(*demand, *PUBLISHER).status == 2
+    assert files_below(holder.place / "trust") == trust
+    ran = holder.must(*demand, *PUBLISHER, "--yes")
+    assert "  layout 1  serves ^1.0\n" in ran.out
 
 
 def test_number_that_becomes_another_layout(tmp_path: Path) -> None:

@@ -230,7 +230,11 @@ def test_what_is_no_layout_of_a_publisher(vendor: Vendor) -> None:
         assert caught.value.exit_status == 2
         assert vendor.files() == before
 
-    refused(encode(layout()), "nobody has signed the layout")
+    refused(encode(layout()), "the layout is signed by 0 of 1 keys of acme")
+    refused(
+        sign_envelope(PAYLOAD, encode(layout()), [key("somebody")]),
+        "the layout is signed by 0 of 1 keys of acme",
+    )
     refused(b"{}", "the layout")
     refused(signed_layout(expires="2020-01-01T00:00:00Z"), "the layout expired 2020-01")
     refused(
@@ -286,13 +290,17 @@ def test_the_profile_simple_has_none(vendor: Vendor) -> None:
         changes.add_layout(PUMP, one_layout(), serves=ANY)
 
 
-def test_other_signatures_are_said_and_decide_nothing(vendor: Vendor) -> None:
+def test_what_is_listed_needs_no_new_signature(vendor: Vendor) -> None:
+    """The publisher's key has changed since: the bytes that it agreed to are these."""
     vendor.create_with_pump()
-    data = sign_envelope(PAYLOAD, encode(layout()), [key("somebody")])
+    data = sign_envelope(PAYLOAD, encode(layout()), [key("before")])
     with edit(vendor) as changes:
-        changes.add_layout(PUMP, data, serves=ANY)
-        said = warned(changes, "is signed by")
-    assert said.startswith("the layout is signed by 0 of 1 keys of acme: other in-toto")
+        changes._work.put("acme", PUMP.layout_path(1), data, custom=None)
+        rule = LayoutRule(number=1, digest=Digest.of(data), range=npm("^1.0"))
+        changes.set_policy(PUMP, replace(OPEN, layouts=(rule,)))
+    with edit(vendor) as changes:
+        assert changes.add_layout(PUMP, data, serves=npm("^1.0")) == 1
+        assert changes.add_layout(PUMP, data, serves=npm("^2.0")) == 2
 
 
 # --- superseding ---------------------------------------------------------------------

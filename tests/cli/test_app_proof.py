@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from margo_supplychain.authoring.layouts import LayoutFile
 from margo_supplychain.authoring.recording.documents import KINDS
 from margo_supplychain.cli import app_proof
+from margo_supplychain.cli.layout_describe import words
 from margo_supplychain.formats.predicates import kind_of
 from margo_supplychain.signing import keys
 from margo_supplychain.threshold import material
@@ -18,6 +20,7 @@ from tests.cli.vendor import NAME, Vendor, date, files_below
 if TYPE_CHECKING:
     from pathlib import Path
 
+TO_STRANGE = ("unsigned.json", "--out", "strange.json")
 CYCLONEDX = "https://cyclonedx.org/bom"
 BY = (
     *("--by", "build=builder.pub", "--by", "test=tester.pub"),
@@ -60,6 +63,12 @@ def refused(vendor: Vendor, message: str, *options: str) -> str:
     return ran.err
 
 
+def shown_of(vendor: Vendor) -> str:
+    """Return `layout.json` in words."""
+    file = LayoutFile.parse((vendor.place / "layout.json").read_bytes(), what="it")
+    return "".join(f"{line}\n" for line in words(file))
+
+
 def ids_of(vendor: Vendor, name: str) -> list[str]:
     """Return the ids under which a functionary is revoked."""
     path = vendor.place / f"{name}.pub"
@@ -73,9 +82,10 @@ def ids_of(vendor: Vendor, name: str) -> list[str]:
 def test_a_layout_is_demanded(vendor: Vendor) -> None:
     ran = vendor.must(
         *("app", "policy", NAME, "--provenance", "required"),
-        *("--layout", "layout.json", "--serves", "^1.0"),
+        *("--layout", "layout.json", "--serves", "^1.0", "--yes"),
     )
-    assert ran.err == ""
+    # Whoever lists it is shown what is demanded from now on.
+    assert ran.err == shown_of(vendor)
     assert ran.out == (
         f"changed the policy of {NAME}\n"
         "  policy    epoch 1, provenance required\n"
@@ -84,7 +94,16 @@ def test_a_layout_is_demanded(vendor: Vendor) -> None:
         f"next: margo-supplychain app show {NAME}\n"
     )
     ran = vendor.must(
-        *("app", "policy", NAME, "--layout", "layout.json", "--serves", "^1.0"),
+        *(
+            "app",
+            "policy",
+            NAME,
+            "--layout",
+            "layout.json",
+            "--serves",
+            "^1.0",
+            "--yes",
+        ),
     )
     assert ran.out.startswith(f"unchanged the policy of {NAME}\n")
     document = run_json("app-show", "app", "show", NAME)
@@ -100,7 +119,7 @@ def test_a_layout_is_demanded(vendor: Vendor) -> None:
 
 
 def test_when_a_layout_ends(vendor: Vendor) -> None:
-    given = ("--layout", "layout.json", "--serves", "^1.0")
+    given = ("--layout", "layout.json", "--serves", "^1.0", "--yes")
     found = policy(vendor, *given, "--layout-expires", "2030-01-01")
     assert found["layouts"][0]["expires"] == "2030-01-01T00:00:00Z"
     ran = vendor.must("app", "policy", NAME, "--layout-expires", "1=2031-01-01")
@@ -128,11 +147,20 @@ def test_when_a_layout_ends(vendor: Vendor) -> None:
 
 
 def test_a_superseded_layout_is_said_aloud(vendor: Vendor) -> None:
-    policy(vendor, "--layout", "layout.json", "--serves", "^1.0")
+    policy(vendor, "--layout", "layout.json", "--serves", "^1.0", "--yes")
     ran = vendor.must(
-        *("app", "policy", NAME, "--layout", "layout.json", "--serves", "^1.5"),
+        *(
+            "app",
+            "policy",
+            NAME,
+            "--layout",
+            "layout.json",
+            "--serves",
+            "^1.5",
+            "--yes",
+        ),
     )
-    assert ran.err == (
+    assert ran.err == shown_of(vendor) + (
         f"note: layout 1 of {NAME}, which served ^1.0, is dropped: layout 2 takes its "
         "place, and nothing was made by it\n"
     )
@@ -140,7 +168,7 @@ def test_a_superseded_layout_is_said_aloud(vendor: Vendor) -> None:
 
 
 def test_a_layout_is_dropped_and_comes_back_under_its_number(vendor: Vendor) -> None:
-    given = ("--layout", "layout.json", "--serves", "^1.0")
+    given = ("--layout", "layout.json", "--serves", "^1.0", "--yes")
     policy(vendor, *given)
     ran = vendor.must("app", "policy", NAME, "--drop-layout", "1")
     assert ran.err == (
@@ -156,17 +184,33 @@ def test_layouts_that_are_refused(vendor: Vendor) -> None:
     both = "--layout and --serves go together: which versions are made by it?"
     refused(vendor, both, "--layout", "layout.json")
     refused(vendor, both, "--serves", "^1.0")
+    ran = run("layout", "build", "layout.toml", "--out", "unsigned.json")
+    assert ran.status == 0
     serve = ("--serves", "^1.0")
     refused(vendor, "absent.json: no such file", "--layout", "absent.json", *serve)
-    refused(vendor, "layout.toml: ", "--layout", "layout.toml", *serve)
+    refused(vendor, "layout.toml is not JSON", "--layout", "layout.toml", *serve)
+    # Nobody is asked here, and nobody said that they have read it.
+    ran = vendor.sign("app", "policy", NAME, "--layout", "layout.json", *serve)
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err.startswith(shown_of(vendor))
+    assert "error: there is no terminal to ask for confirmation" in ran.err
+    document = run_json("app-show", "app", "show", NAME)
+    assert document["result"]["layouts"] == []
+    # Listed by a stranger's signature alone, it would be nobody's word.
+    vendor.sign("layout", "sign", *TO_STRANGE, "--key", "builder.key", "--yes")
+    ran = vendor.sign(
+        "app", "policy", NAME, "--layout", "strange.json", *serve, "--yes"
+    )
+    assert ran.status == 2
+    assert "error: the layout is signed by 0 of 1 keys of acme [refused]" in ran.err
     refused(
         vendor,
         "invalid value for '--serves': ",
-        *("--layout", "layout.json", "--serves", "1.0.0@sha256:00"),
+        *("--layout", "layout.json", "--serves", "1.0.0@sha256:00", "--yes"),
     )
-    ran = run("layout", "build", "layout.toml", "--out", "unsigned.json")
-    assert ran.status == 0
-    refused(vendor, "nobody has signed", "--layout", "unsigned.json", *serve)
+    refused(
+        vendor, "nobody has signed unsigned.json", "--layout", "unsigned.json", *serve
+    )
 
 
 # --- statements ----------------------------------------------------------------------
@@ -296,7 +340,7 @@ def test_a_functionary_that_vouches_is_said_aloud(vendor: Vendor) -> None:
     ran = vendor.must("app", "policy", NAME, *given)
     assert ran.err == ""
     vendor.must("app", "policy", NAME, "--summary-key", "none")
-    policy(vendor, "--layout", "layout.json", "--serves", "^1.0")
+    policy(vendor, "--layout", "layout.json", "--serves", "^1.0", "--yes")
     ran = vendor.must("app", "policy", NAME, *given)
     assert "is a functionary and signs summaries, which stand for the whole" in ran.err
     ran = vendor.must("app", "policy", NAME, "--summary-max-age", "7d")
@@ -325,7 +369,7 @@ def test_summaries_that_are_refused(vendor: Vendor) -> None:
 
 def test_a_functionary_is_revoked(vendor: Vendor) -> None:
     vendor.publish("1.0.0")
-    policy(vendor, "--layout", "layout.json", "--serves", "^2.0")
+    policy(vendor, "--layout", "layout.json", "--serves", "^2.0", "--yes")
     ran = vendor.must(
         *("app", "policy", NAME, "--revoke-functionary", "tester.pub"),
         *("--survivor", "1.0.0"),
@@ -374,7 +418,7 @@ def test_functionaries_that_are_refused(vendor: Vendor) -> None:
 
 
 def test_a_lost_policy_with_layouts_is_given_in_full(vendor: Vendor) -> None:
-    policy(vendor, "--layout", "layout.json", "--serves", "^1.0")
+    policy(vendor, "--layout", "layout.json", "--serves", "^1.0", "--yes")
     (vendor.place / "first.json").write_bytes(
         (vendor.place / "layout.json").read_bytes()
     )
@@ -384,16 +428,16 @@ def test_a_lost_policy_with_layouts_is_given_in_full(vendor: Vendor) -> None:
     assert found["layouts"] == []
     # The same bytes get their number back, which records name; no other ones do.
     vendor.must("layout", "sign", "layout.json", "--key", "builder.key", "--yes")
-    found = policy(vendor, "--layout", "layout.json", "--serves", "^2.0")
+    found = policy(vendor, "--layout", "layout.json", "--serves", "^2.0", "--yes")
     assert [one["number"] for one in found["layouts"]] == [2]
-    found = policy(vendor, "--layout", "first.json", "--serves", "^1.0")
+    found = policy(vendor, "--layout", "first.json", "--serves", "^1.0", "--yes")
     assert [one["number"] for one in found["layouts"]] == [2, 1]
 
 
 def test_a_layout_that_ends_is_a_duty(vendor: Vendor) -> None:
     policy(
         vendor,
-        *("--layout", "layout.json", "--serves", "^1.0"),
+        *("--layout", "layout.json", "--serves", "^1.0", "--yes"),
         *("--layout-expires", f"{date(3)}"),
     )
     ran = run("repo", "status")

@@ -479,13 +479,17 @@ def test_show_what_a_publisher_lists(vendor: Vendor) -> None:
     assert ran.err.startswith(f"error: {NAME} has no layout [refused]\nhint: list one")
     built(vendor)
     vendor.must("layout", "sign", "layout.json", "--yes")
-    vendor.must("app", "policy", NAME, "--layout", "layout.json", "--serves", "^1.0")
+    vendor.must(
+        "app", "policy", NAME, "--layout", "layout.json", "--serves", "^1.0", "--yes"
+    )
     ran = run("layout", "show", "--app", NAME)
     assert ran.out.startswith(f"layout 1 of {NAME}: serves ^1.0\nlayout: 3 steps, ")
     assert ran.out.endswith(
         f"signed: 1 of 1 of acme\nnext: margo-supplychain app show {NAME}\n"
     )
-    vendor.must("app", "policy", NAME, "--layout", "layout.json", "--serves", "^2.0")
+    vendor.must(
+        "app", "policy", NAME, "--layout", "layout.json", "--serves", "^2.0", "--yes"
+    )
     ran = run("layout", "show", "--app", NAME)
     assert ran.status == 2
     assert ran.err.startswith(f"error: {NAME} has 2 layouts: 1, 2 ")

@@ -35,7 +35,7 @@ def vendor(place: Path, secret: str) -> Vendor:
     found.must("layout", "sign", "layout.json", "--key", "offline.key", "--yes")
     found.must(
         *("app", "policy", NAME, "--provenance", "required"),
-        *("--layout", "layout.json", "--serves", "*"),
+        *("--layout", "layout.json", "--serves", "*", "--yes"),
     )
     found.build()
     record(found)

@@ -24,5 +24,5 @@ fi
 margo-supplychain layout sign layout.json --key offline.key --yes "$@" # read above
 for application in apps/*/; do
     margo-supplychain app policy "acme/$(basename "$application")" \
-        --provenance required --layout layout.json --serves '>=0.0.0' "$@"
+        --provenance required --layout layout.json --serves '>=0.0.0' --yes "$@"
 done
