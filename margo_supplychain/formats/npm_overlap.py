@@ -1,5 +1,7 @@
 """Whether two npm ranges share a version: exact, and never says "no" wrongly.
 
+And what one has that others lack.
+
 A range is a union of alternatives, an alternative an interval of SemVer's order, of
 which it takes the final versions, and the pre-releases of what a comparator names. Both
 kinds have a lowest version above any bound, so two alternatives share a version exactly
@@ -36,6 +38,27 @@ def overlap(one: Alternatives, other: Alternatives) -> Version | None:
             found = _shared(first, second)
             if found is not None:
                 return found
+    return None
+
+
+def left_over(one: Alternatives, others: Sequence[Alternatives]) -> Version | None:
+    """Return the lowest final version that a range admits, and none of the others.
+
+    What is left over begins where an alternative of the one begins, or behind the end
+    of one of the others.
+    """
+    found = {(0, 0, 0)}
+    for alternatives in (one, *others):
+        for _, bound in (each for part in alternatives for each in part):
+            major, minor, patch = bound.numbers
+            found |= {(major, minor, patch), (major, minor, patch + 1)}
+    for numbers in sorted(found):
+        try:
+            version = Version.parse(".".join(map(str, numbers)))
+        except FormatError:
+            continue  # beyond what a version can be
+        if admits(one, version) and not any(admits(each, version) for each in others):
+            return version
     return None
 
 

@@ -206,6 +206,22 @@ def test_a_layout_that_goes_or_ends(two: Vendor) -> None:
     ] == ["devices refuse 1.3.0", "devices refuse 1.2.0"]
 
 
+def test_versions_that_lose_their_layout(vendor: Vendor) -> None:
+    (vendor.place / "second.json").write_bytes(encode(layout(readme="second")))
+    vendor.must("layout", "sign", "second.json", "--key", "offline.key", "--yes")
+    given = ("--layout", "second.json", "--serves")
+    found = policy(vendor, *given, "^1.2", "--yes")
+    (gap,) = [one for one in found if "has no layout now" in one]
+    assert gap == (
+        "what is in <1.5.0 and not in ^1.2, from 0.0.0 of acme/pump-monitor on, has no "
+        "layout now, so no links can be published with it: if it shall have one, list "
+        "the file of layout 1 again, with a --serves that ends where the other begins"
+    )
+    # All that was served before is served by it.
+    again = policy(vendor, *given, ">=1.0.0", "--yes")
+    assert not any("has no layout now" in one for one in again)
+
+
 # --- layouts -------------------------------------------------------------------------
 
 

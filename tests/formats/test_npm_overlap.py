@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from margo_supplychain.formats.npm_overlap import overlap
+from margo_supplychain.formats.npm_overlap import left_over, overlap
 from margo_supplychain.formats.npm_ranges import admits, parse_range
 from margo_supplychain.formats.pins import Pin
 from margo_supplychain.formats.versions import Version
@@ -95,3 +95,24 @@ def test_pins_overlap_as_ranges_do() -> None:
     for first, second in ((one, exact), (exact, one)):
         with pytest.raises(ValueError, match="an exact pin"):
             first.overlaps(second)
+
+
+@pytest.mark.parametrize(
+    ("one", "others", "left"),
+    [
+        (">=1.2.0", [">=2.0.0"], "1.2.0"),
+        (">=1.2.0", [">=1.0.0"], None),
+        ("^1", ["^1.0"], None),
+        ("^1", ["^1.3"], "1.0.0"),
+        (">=1.2.0", ["<=1.9.9", "^2"], "1.9.10"),
+        (">=1.2.0", ["<2", "^2"], "3.0.0"),
+        (">1.2.0 <=1.2.1", ["1.2.1"], None),
+        ("*", [">0.0.0"], "0.0.0"),
+        # Pre-releases alone are no versions that people miss.
+        (">=1.0.0-a <1.0.0", [">=1.0.0"], None),
+        (f"<={(1 << 53) - 1}.0.0", [f"<=1.0.{(1 << 53) - 1}"], f"{(1 << 53) - 1}.0.0"),
+    ],
+)
+def test_what_others_leave_over(one: str, others: list[str], left: str | None) -> None:
+    found = left_over(parse_range(one), [parse_range(each) for each in others])
+    assert (None if found is None else str(found)) == left
