@@ -187,7 +187,8 @@ def _holds(
     work: Work, name: ReleaseName, policy: PublisherPolicy, one: _Listed
 ) -> bool:
     """Say whether a device proves a release by a policy, as far as all can be read."""
-    from margo_supplychain.verify.proof import ProvenanceDemand, prove
+    from margo_supplychain.verify.policy import ProvenanceDemand
+    from margo_supplychain.verify.proof import prove
 
     walk = work.state.walk
     try:

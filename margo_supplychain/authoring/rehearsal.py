@@ -231,7 +231,8 @@ def prove_record(
     tier: Literal["full", "summary"] = "full",
 ) -> Proof:
     """Judge how a release was made whose record is at hand; see `prove_release`."""
-    from margo_supplychain.verify.proof import ProvenanceDemand, prove
+    from margo_supplychain.verify.policy import ProvenanceDemand
+    from margo_supplychain.verify.proof import prove
 
     return prove(
         walk,

@@ -4,7 +4,7 @@ Types are compared as they stand: no type is guessed from a document, a prefix o
 media type. Sources, looked at in November 2026:
 
 - https://github.com/in-toto/attestation/tree/main/spec/predicates (link, test-result,
-  vulns, cyclonedx, spdx2, spdx3). Documents carry their version in the type or not, and
+  cyclonedx, spdx2, spdx3). Documents carry their version in the type or not, and
   both customs are taken: `https://cyclonedx.org/bom` and `…/bom/v1.6`.
 - https://slsa.dev/spec/v1.1/provenance and https://slsa.dev/spec/v1.1/verification_summary
 - https://github.com/openvex/spec/blob/main/ATTESTING.md: the type is OpenVEX's JSON-LD
@@ -51,7 +51,6 @@ CSAF: Final = "https://docs.oasis-open.org/csaf/csaf/v2.0/csaf_json_schema.json"
 TEST_RESULT: Final = "https://in-toto.io/attestation/test-result/v0.1"
 REVIEW: Final = "https://in-toto.io/attestation/human-review/vcs/v0.1"
 REVIEW_CREV: Final = "https://in-toto.io/attestation/human-review/crev/v0.1"
-VULNERABILITIES: Final = "https://in-toto.io/attestation/vulns/v0.2"
 SUMMARY: Final = "https://slsa.dev/verification_summary/v1"
 
 _KINDS: Final[Mapping[str, Kind]] = MappingProxyType(

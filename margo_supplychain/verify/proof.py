@@ -27,7 +27,6 @@ from margo_supplychain.errors import (
 from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.times import format_time
 from margo_supplychain.verify.case import Case, Envelopes
-from margo_supplychain.verify.policy import ProvenanceDemand
 from margo_supplychain.verify.workflow import delegation
 
 if TYPE_CHECKING:
@@ -47,9 +46,8 @@ if TYPE_CHECKING:
     from margo_supplychain.verify.attested import ProvenStatement
     from margo_supplychain.verify.chain import Chain
     from margo_supplychain.verify.limits import Limits
+    from margo_supplychain.verify.policy import ProvenanceDemand
     from margo_supplychain.verify.refresh import Walk
-
-__all__ = ["Proof", "ProvenanceDemand", "prove"]
 
 
 class Proof(NamedTuple):

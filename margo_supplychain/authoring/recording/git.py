@@ -79,7 +79,6 @@ class WorkingTree(NamedTuple):
 
 
 _NEW: Final = "?"
-_UNWATCHED: Final = "h"  # somebody told git not to look: `update-index --assume-…`
 
 
 def look_at(directory: Path, *, base: Path) -> WorkingTree:
@@ -106,6 +105,7 @@ def look_at(directory: Path, *, base: Path) -> WorkingTree:
     differing = [
         (kind, _name(base, top, path)) for kind, path in _porcelain(_split(status))
     ]
+    # Lower case: somebody told git not to look (`update-index --assume-unchanged`).
     differing += [(tag, name) for tag, name in tracked if tag.islower()]
     return WorkingTree(
         tracked=tuple(dict.fromkeys(name for _, name in tracked)),
