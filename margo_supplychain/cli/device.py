@@ -250,7 +250,10 @@ def verify(
         answers.append(checked.release.report)
     return Result(
         data=data_of(checked.release, request.pin, checked.repository),
-        lines=lines_of(checked.release, request.pin, explain=request.explain),
+        lines=[
+            *lines_of(checked.release, request.pin, explain=request.explain),
+            *files.said,
+        ],
     )
 
 

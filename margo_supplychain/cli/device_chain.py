@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FORMAT: Final = 1
 STEP: Final = 4  # of the plan, see verify.verifier
+_RECORD: Final = 3
 _SHORT: Final = 12
 
 
@@ -104,14 +105,30 @@ def words(report: Report) -> list[str]:
     return lines
 
 
-def document(report: Report) -> bytes:
+def release_of(report: Report) -> str | None:
+    """Return name and version of the release that was looked at; None if none was."""
+    found: str | None = report.facts(_RECORD).get("release")
+    return found
+
+
+def why_not(error: Exception | None) -> dict[str, str | None] | None:
+    """Return what an answer was refused for, before the chain or behind it too."""
+    if error is None:
+        return None
+    facts = {name: getattr(error, name, None) for name in ("reason", "found", "wanted")}
+    return {"message": str(error), **facts}
+
+
+def document(report: Report, error: Exception | None = None) -> bytes:
     """Return the whole trace as one JSON document (schema `trace.schema.json`)."""
     value = {
         "format": FORMAT,
         "subject": report.subject,
+        "release": release_of(report),
         "verdict": report.verdict,
         "code": report.code,
         "time": report.time,
+        "error": why_not(error),
         "trace": trace_of(report),
     }
     return json.dumps(as_json(value), indent=2, ensure_ascii=True).encode() + b"\n"
@@ -139,7 +156,8 @@ def _rule(rule: Mapping[str, Any]) -> str:
         found = "" if rule["found"] is None else f": found {rule['found']}"
         return f"{rule['rule']}  fails{such}{found}"
     if not rule["consumed"]:
-        return f"{rule['rule']}  holds"
+        asks = rule["rule"].startswith(("DISALLOW ", "REQUIRE "))
+        return f"{rule['rule']}  {'holds' if asks else 'took nothing'}"
     return f"{rule['rule']}  {counted(rule['consumed'], 'artifact')}{such}"
 
 

@@ -18,6 +18,7 @@ from margo_supplychain.errors import (
     InconclusiveError,
     RefusedError,
     StorageError,
+    SupplyChainError,
     VerificationError,
 )
 from margo_supplychain.storage.durable import write_file
@@ -61,6 +62,11 @@ class AnswerFiles:
         self._explain_to = None if explain_to is None else Path(explain_to)
         self._vsa = None if vsa is None else Path(vsa)
 
+    @property
+    def said(self) -> list[str]:
+        """Return a line for each file that is written of a yes."""
+        return [f"wrote {one}" for one in (self._explain_to, self._vsa) if one]
+
     @contextmanager
     def written(self, invocation: Invocation) -> Iterator[list[Report]]:
         """Write the files once the block has ended, in a no or with a yes in the list.
@@ -73,7 +79,7 @@ class AnswerFiles:
         try:
             yield answers
         except (VerificationError, InconclusiveError) as error:
-            self._write_no(error.report, invocation)
+            self._write_no(error, invocation)
             raise
         (answer,) = answers
         if self._explain_to is not None:
@@ -88,11 +94,13 @@ class AnswerFiles:
                 ) from why
             write_file(self._vsa, data)
 
-    def _write_no(self, report: Report | None, invocation: Invocation) -> None:
+    def _write_no(self, error: SupplyChainError, invocation: Invocation) -> None:
         # A no is said, whatever becomes of its files.
+        report = error.report
         if report is not None and self._explain_to is not None:
             with _noted(self._explain_to, invocation):
-                write_file(self._explain_to, explained(report, self._explain_to))
+                data = explained(report, self._explain_to, error)
+                write_file(self._explain_to, data)
         if report is not None and self._vsa is not None:
             with _noted(self._vsa, invocation):
                 write_file(self._vsa, report.to_vsa())
@@ -104,13 +112,15 @@ def _noted(path: Path, invocation: Invocation) -> Iterator[None]:
         yield
     except (StorageError, ValueError) as why:
         invocation.note(f"{path} is not written: {why}")
+    else:
+        invocation.note(f"wrote {path}")
 
 
-def explained(report: Report, path: Path) -> bytes:
+def explained(report: Report, path: Path, error: Exception | None = None) -> bytes:
     """Return how the chain was judged, in the form that the name's end says."""
     if path.suffix == ".json":
-        return device_chain.document(report)
+        return device_chain.document(report, error)
     from margo_supplychain.cli.device_picture import picture_of
 
-    picture = picture_of(report)
+    picture = picture_of(report, error)
     return picture.dot() if path.suffix == ".dot" else picture.svg()

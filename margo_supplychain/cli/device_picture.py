@@ -12,7 +12,9 @@ from margo_supplychain.cli.describe import counted
 from margo_supplychain.cli.device_chain import (
     STEP,
     provenance_line,
+    release_of,
     trace_of,
+    why_not,
     words,
 )
 from margo_supplychain.cli.pictures import Arrow, Box, Kind, Picture
@@ -24,21 +26,29 @@ if TYPE_CHECKING:
 
 _RELEASE: Final = "\nrelease"  # no step is called so
 _SHORT: Final = 12
-_RECORD: Final = 3  # step of the plan
 _WIDE: Final = 64  # columns of what went wrong
 _HIGH: Final = 4  # lines of each
 
 
-def picture_of(report: Report) -> Picture:
+def picture_of(report: Report, error: Exception | None = None) -> Picture:
     """Return the picture of an answer; where no chain was judged, it says so."""
     trace = trace_of(report)
-    title = f"{report.subject}: {report.verdict}"
+    why = why_not(error) or {}
+    which = release_of(report)
+    version = "" if which is None else f" {which.partition('@')[2]}"
+    title = f"{report.subject}: {report.verdict}{version}"
     if report.verdict != "verified":
-        title += f" [{report.code}]"
+        reason = why.get("reason")
+        title += f" [{report.code}{'' if reason is None else f': {reason}'}]"
     if trace is None:
         facts = report.facts(STEP)
         said = provenance_line(facts) if facts else "not reached"
-        lines = (title, f"provenance: {said}", "no chain of steps was judged")
+        lines = (
+            title,
+            f"provenance: {said}",
+            "no chain of steps was judged",
+            *_told(why),
+        )
         kind: Kind = "release" if report.verdict == "verified" else "failed"
         return Picture(
             title=title,
@@ -48,7 +58,7 @@ def picture_of(report: Report) -> Picture:
         )
     findings = trace["findings"]
     boxes = [_step(one, findings) for one in trace["steps"]]
-    boxes.append(_release(report, trace, title))
+    boxes.append(_release(report, trace, title, why))
     arrows = [_edge(one) for one in trace["edges"]]
     arrows.append(_made(trace["release"]))
     return Picture(
@@ -67,7 +77,8 @@ def _step(step: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> Box
             if one["outcome"] == "counted" and one["keyid"] is not None
         }
     )
-    lines = [step["name"], f"{len(keys)} of {step['threshold']}: {', '.join(keys)}"]
+    who = f"signed by {len(keys)}, {step['threshold']} needed"
+    lines = [step["name"], f"{who}: {', '.join(keys)}" if keys else who]
     wrong = [one for one in findings if one.get("step") == step["name"]]
     for one in wrong:
         lines += _wrapped(one["text"])
@@ -76,14 +87,28 @@ def _step(step: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> Box
     return Box(step["name"], tuple(lines), "failed" if wrong else "step")
 
 
-def _release(report: Report, trace: Mapping[str, Any], title: str) -> Box:
+def _release(
+    report: Report,
+    trace: Mapping[str, Any],
+    title: str,
+    why: Mapping[str, str | None],
+) -> Box:
     wrong = [one for one in trace["findings"] if one.get("step") is None]
-    which = str(report.facts(_RECORD).get("release", ""))
+    which = release_of(report) or ""
     lines = [title, f"{which} {trace['release']['artifact'][: 7 + _SHORT]}".strip()]
     for one in wrong:
         lines += _wrapped(one["text"])
+    # The chain may hold, and something behind it say no: a policy, a floor.
+    if not trace["findings"]:
+        lines += _told(why)
     failed = bool(wrong) or report.verdict != "verified"
     return Box(_RELEASE, tuple(lines), "failed" if failed else "release")
+
+
+def _told(why: Mapping[str, str | None]) -> list[str]:
+    said = [why.get("message")]
+    said += [f"{one}: {why[one]}" for one in ("found", "wanted") if why.get(one)]
+    return [line for text in said if text is not None for line in _wrapped(text)]
 
 
 def _wrapped(text: str) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from margo_supplychain.cli.device_chain import words
+from margo_supplychain.cli.device_chain import _rule, words
 from margo_supplychain.formats.attestation_rules import (
     AttestationRule,
     PolicyKey,
@@ -84,10 +84,12 @@ def test_explained_in_words(plant: Proven) -> None:
 
 
 def test_explained_as_json(plant: Proven) -> None:
-    assert plant.verify("^1.0", "--explain-to", "chain.json").status == 0
+    ran = plant.verify("^1.0", "--explain-to", "chain.json")
+    assert (ran.status, ran.out.splitlines()[-1]) == (0, "wrote chain.json")
     document = json.loads((plant.place / "chain.json").read_bytes())
     validate(document, "trace")
     assert document["verdict"] == "verified"
+    assert (document["release"], document["error"]) == ("acme/pump-monitor@1.2.0", None)
     assert [one["name"] for one in document["trace"]["steps"]] == [
         "build",
         "test",
@@ -100,7 +102,14 @@ def test_explained_as_pictures(plant: Proven) -> None:
         assert plant.verify("^1.0", "--explain-to", name).status == 0
     picture = ET.fromstring((plant.place / "chain.svg").read_bytes())  # noqa: S314 - ours
     said = " ".join(picture.itertext())
-    for text in ("acme/pump-monitor ^1.0: verified", "build", "package", "made 2 prod"):
+    for text in (
+        "acme/pump-monitor ^1.0: verified 1.2.0",
+        "acme/pump-monitor@1.2.0",
+        "build",
+        f"signed by 1, 1 needed: {keyid('builder')[:12]}",
+        "package",
+        "made 2 prod",
+    ):
         assert text in said
     dot = (plant.place / "chain.dot").read_text()
     assert '"build" -> "test" [label="1 artifact, such as out/pump.wasm"]' in dot
@@ -143,7 +152,10 @@ def test_statements_alone_may_be_demanded(place: Path) -> None:
     made.release_of(run, [bom], layout=None)
     assert made.init().status == 0
     ran = made.verify("^1.0", "--explain-to", "chain.dot")
-    assert ran.out.splitlines()[-1] == "  provenance  none demanded, 1 statement"
+    assert ran.out.splitlines()[-2:] == [
+        "  provenance  none demanded, 1 statement",
+        "wrote chain.dot",
+    ]
     assert "none demanded, 1 statement" in (place / "chain.dot").read_text()
     document = made.verify(json=True).json
     validate(document, "device-verify")
@@ -204,6 +216,7 @@ def test_a_refusal_is_explained_too(plant: Proven, name: str) -> None:
     swapped(plant)
     ran = plant.verify("^1.0", "--explain-to", name)
     assert ran.status == 3
+    assert f"note: wrote {name}\n" in ran.err
     text = (plant.place / name).read_text("utf-8")
     assert "out/pump.wasm" in text
     assert "rejected" in text
@@ -211,6 +224,8 @@ def test_a_refusal_is_explained_too(plant: Proven, name: str) -> None:
         document = json.loads(text)
         validate(document, "trace")
         assert document["code"] == "provenance"
+        assert document["error"]["reason"] == "rule"
+        assert document["error"]["wanted"]
         assert document["trace"]["findings"][0]["step"] == "test"
 
 
@@ -221,10 +236,32 @@ def test_what_was_never_reached_is_said(plant: Proven, name: str) -> None:
     text = (plant.place / name).read_text("utf-8")
     if name == "chain.json":
         validate(json.loads(text), "trace")
-        assert json.loads(text)["trace"] is None
+        document = json.loads(text)
+        assert (document["trace"], document["release"]) == (None, None)
+        assert document["error"]["message"].startswith("no release inside ^3")
     else:
+        assert "no release inside ^3" in text
         assert "provenance: not reached" in text
         assert "no chain of steps was judged" in text
+
+
+@pytest.mark.parametrize("name", ["chain.json", "chain.dot", "chain.svg"])
+def test_a_policy_s_no_behind_a_chain_that_holds_is_shown(
+    plant: Proven, name: str
+) -> None:
+    plant.edit('require = ["signed"]', 'require = ["signed"]\nsbom = ["spdx"]')
+    ran = plant.verify("^1.0", "--explain-to", name)
+    assert (ran.status, ran.err.count("no statement that counts is spdx")) == (3, 1)
+    text = (plant.place / name).read_text("utf-8")
+    assert "violates the device" in text
+    assert "is spdx; the release has none" in text.replace("\\n", " ")
+    assert "acme/pump-monitor@1.2.0" in text
+
+
+def test_a_rule_that_took_nothing_does_not_hold() -> None:
+    row = {"outcome": "passed", "consumed": 0, "artifacts": []}
+    assert _rule(row | {"rule": "MATCH * WITH PRODUCTS FROM a"}).endswith("nothing")
+    assert _rule(row | {"rule": "REQUIRE a"}) == "REQUIRE a  holds"
 
 
 def test_an_unexpected_link_is_shown(plant: Proven) -> None:
