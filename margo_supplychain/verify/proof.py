@@ -57,14 +57,12 @@ class Proof(NamedTuple):
         tier: the full chain was judged here, or a summary of it was, or nobody asked
             for it.
         layout: number of the layout.
-        result: how the chain was judged.
         statements: those that count, of the types that a policy asks for.
         facts: for the report, ready for JSON.
     """
 
     tier: Literal["none", "full", "summary"]
     layout: int | None
-    result: ChainResult | None
     statements: tuple[ProvenStatement, ...]
     facts: dict[str, Any]
 
@@ -103,7 +101,7 @@ def prove(  # noqa: PLR0913 - all of one question, for devices and for authors
     """
     if not policy.asks_provenance and not demand.asks:
         facts: dict[str, Any] = {"provenance": "none"}
-        return Proof("none", None, None, (), facts)
+        return Proof("none", None, (), facts)
     envelopes = Envelopes(read, limits, f"{name} {record.version}")
     case = Case(
         walk,
@@ -128,17 +126,14 @@ def prove(  # noqa: PLR0913 - all of one question, for devices and for authors
 def _judged(case: Case) -> Proof:
     from margo_supplychain.verify.attested import demanded, facts_of
 
+    facts = _chain(case) if case.wants_chain else {}
     # Statements of types that nobody is named for count for nobody.
-    result, facts = None, dict[str, Any]()
-    if case.wants_chain:
-        result, facts = _chain(case)
     statements = demanded(case, case.policy.attestations)
     # Statements alone say nothing of a chain.
-    tier: Literal["none", "full"] = "none" if result is None else "full"
+    tier: Literal["none", "full"] = "full" if case.wants_chain else "none"
     return Proof(
         tier=tier,
         layout=facts.get("layout"),
-        result=result,
         statements=statements,
         facts={
             "provenance": tier,
@@ -164,7 +159,6 @@ def _summarised(case: Case) -> Proof:
     return Proof(
         tier="summary",
         layout=rule.number if rule is not None else None,
-        result=None,
         statements=statements,
         facts={
             "provenance": "summary",
@@ -337,7 +331,7 @@ def require_current(case: Case, number: int, expires: datetime) -> datetime:
 # --- the chain -----------------------------------------------------------------------
 
 
-def _chain(case: Case) -> tuple[ChainResult, dict[str, Any]]:
+def _chain(case: Case) -> dict[str, Any]:
     from margo_supplychain.formats.release_products import release_products
     from margo_supplychain.provenance.chain import ReleaseFacts, verify_chain
 
@@ -370,7 +364,7 @@ def _chain(case: Case) -> tuple[ChainResult, dict[str, Any]]:
         envelope.signatures,
         {keyid: keys[keyid] for keyid in role.keyids if keyid in keys},
     )
-    return result, {
+    return {
         "layout": rule.number,
         "layout path": case.name.layout_path(rule.number),
         "layout digest": str(rule.digest),

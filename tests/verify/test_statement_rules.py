@@ -114,7 +114,7 @@ def vex(status: str = "affected", since: str = "2026-11-01", **more: Any) -> Any
 
 def about(*statements: ProvenStatement, moment: Moment | None = None) -> Facts:
     """Return facts of which these statements count."""
-    proof = Proof("full", 1, None, statements, {})
+    proof = Proof("full", 1, statements, {})
     found = moment if moment is not None else Moment(NOW)
     return facts(proof=proof, moment=found)
 
@@ -142,7 +142,7 @@ def holding(*types: str) -> Facts:
 def test_required_is_proven_by_a_layout_alone() -> None:
     rule = Provenance(ProvenanceDemand(required=True))
     assert rule.violations(about()) == ()
-    bare = Proof("full", None, None, (), {})
+    bare = Proof("full", None, (), {})
     for lacking in (facts(), facts(proof=bare)):
         assert texts(rule.violations(lacking)) == [
             "provenance: how the release was made is not proven"
@@ -313,7 +313,7 @@ def test_what_holds_from_tomorrow_decides_nothing() -> None:
 
 @pytest.mark.parametrize("moment", [None, Moment(NOW - 365 * DAY)])
 def test_nothing_is_good_without_any_time(moment: Moment | None) -> None:
-    proof = Proof("full", 1, None, (vex("fixed"),), {})
+    proof = Proof("full", 1, (vex("fixed"),), {})
     (found,) = VexMaxAge(DAY).violations(facts(proof=proof, moment=moment))
     assert found.inconclusive
 
@@ -388,7 +388,7 @@ def test_a_clock_that_nobody_believes_decides_nothing(moment: Moment) -> None:
 
 
 def test_without_any_time() -> None:
-    proof = Proof("full", 1, None, (ending("2020-01-01"),), {})
+    proof = Proof("full", 1, (ending("2020-01-01"),), {})
     (found,) = Supported().violations(facts(proof=proof))
     assert found.inconclusive
 
