@@ -15,6 +15,7 @@ from margo_supplychain.authoring.recording.statements import (
     about_release,
     bind,
     file_name,
+    unread,
 )
 from margo_supplychain.cli import describe
 from margo_supplychain.cli.arguments import DIGEST_HINT, typed
@@ -26,6 +27,7 @@ from margo_supplychain.formats.dsse import PAYLOAD
 
 if TYPE_CHECKING:
     from margo_supplychain.authoring.recording.statements import About
+    from margo_supplychain.authoring.release import Release
     from margo_supplychain.cli.invocation import Invocation
     from margo_supplychain.signing.keyring import PinHandler
 
@@ -44,9 +46,12 @@ def add_document(
     force: bool,
 ) -> Result:
     """Bind a document to a release and sign it."""
-    about = _about(release, component, subject)
+    made, about = _about(release, component, subject)
     data = read_named(Path(file), limit=MAX_DOCUMENT, what="a document")
     bound = bind(data, about=about, name=name, what=file)
+    notes = [] if made is None else unread(bound, made, what=file)
+    for note in notes:
+        invocation.note(note)
     with keyring_of(invocation, pin) as keyring:
         signer = keyring.open(key)
         keyid = signer.public_key.keyid
@@ -72,6 +77,7 @@ def add_document(
             "subject": str(about.digest),
             "subjectName": about.name,
             "keyId": keyid,
+            "notes": notes,
         },
         lines=[
             f"attested {bound.name} {file}",
@@ -81,14 +87,17 @@ def add_document(
     )
 
 
-def _about(release: str | None, component: str | None, subject: str | None) -> About:
+def _about(
+    release: str | None, component: str | None, subject: str | None
+) -> tuple[Release | None, About]:
     if (release is None) == (subject is None):
         raise click.UsageError("give either --release or --subject: what is it about?")
     if subject is not None:
         if component is not None:
             raise click.UsageError("--component goes with --release")
         with typed(DIGEST_HINT):
-            return about_digest(Digest.parse(subject))
+            return None, about_digest(Digest.parse(subject))
     from margo_supplychain.authoring.release import Release
 
-    return about_release(Release.from_build(Path(release or "")), component)
+    made = Release.from_build(Path(release or ""))
+    return made, about_release(made, component)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -255,3 +255,38 @@ def test_a_layout_that_ends_before_its_releases(vendor: Vendor) -> None:
     assert ran.status == 2
     assert ran.err.startswith("error: the layout expires at ")
     assert "before the support of its releases ends at 2099-01-01" in ran.err
+
+
+# --- documents -----------------------------------------------------------------------
+
+
+def test_what_devices_will_not_read_is_said_at_the_desk(vendor: Vendor) -> None:
+    """A package URL is no digest: nobody could tell that it is this release."""
+    vex: dict[str, Any] = {
+        "@context": "https://openvex.dev/ns/v0.2.0",
+        "timestamp": "2026-01-01T00:00:00Z",
+        "statements": [
+            {
+                "vulnerability": {"name": "CVE-2026-1"},
+                "products": [{"@id": "pkg:oci/other"}],
+                "status": "fixed",
+            }
+        ],
+    }
+    path = vendor.place / "vex.json"
+    path.write_text(json.dumps(vex))
+    add = ("attest", "add", "vex.json", "--type", "openvex", "--key", "ci.key")
+    ran = vendor.must(*add, "--release", "dist")
+    assert ran.err.startswith(
+        "note: vex.json: devices whose policy asks for such a document refuse it: "
+    )
+    assert "says nothing about this release" in ran.err
+    digest = Release.from_build(vendor.place / "dist").artifact.digest
+    found = vendor.sign_json("attest-add", *add, "--release", "dist")["result"]
+    assert len(found["notes"]) == 1
+    # Who knows the digest alone doesn't know of what parts a release is made.
+    assert "refuse it" not in vendor.must(*add, "--subject", str(digest)).err
+    del vex["statements"][0]["products"]
+    path.write_text(json.dumps(vex))
+    found = vendor.sign_json("attest-add", *add, "--release", "dist", "--force")
+    assert found["result"]["notes"] == []

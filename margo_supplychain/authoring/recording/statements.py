@@ -28,6 +28,7 @@ from margo_supplychain.formats.statements import (
     SPREAD,
     STATEMENTS,
     Subject,
+    parse_statement,
     statement_bytes,
     statement_of,
 )
@@ -182,6 +183,31 @@ def _statement(
             hint="it was made for another artifact: make it anew for this one",
         )
     return Bound(data, known[kind], found.predicate_type, was_statement=True)
+
+
+def unread(bound: Bound, release: Release, *, what: str) -> list[str]:
+    """Return what devices that ask for vulnerability statements miss in a document.
+
+    Args:
+        bound: the Statement about it.
+        release: what it shall be about.
+        what: names the document.
+    """
+    from margo_supplychain.provenance.documents import vulnerabilities
+
+    parts = [
+        release.artifact.digest,
+        *(one.content.digest for one in release.components),
+    ]
+    parts += [one.digest for one in release.images if one.digest is not None]
+    try:
+        statement = parse_statement(bound.payload, what=what, limit=MAX_DOCUMENT)
+        vulnerabilities([statement], parts)
+    except FormatError as why:
+        return [
+            f"{what}: devices whose policy asks for such a document refuse it: {why}"
+        ]
+    return []
 
 
 def file_name(bound: Bound, about: About, keyid: str) -> str:
