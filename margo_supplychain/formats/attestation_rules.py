@@ -21,7 +21,12 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from margo_supplychain.errors import MetadataFormatError
 from margo_supplychain.formats import canonical_json
 from margo_supplychain.formats.fields import line, reference, unique
-from margo_supplychain.formats.predicates import kind_of
+from margo_supplychain.formats.predicates import (
+    LINK,
+    PROVENANCE,
+    PROVENANCE_V02,
+    SUMMARY,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,13 +134,12 @@ class AttestationRule:
         reference(self.type, what="type of an attestation", limit=256)
         what = f"attestation {self.type}"
         # Types without a version stand for those with one.
-        kinds = {kind_of(self.type), kind_of(f"{self.type}/v1")}
-        if kinds & {"link", "summary"}:
+        if self.covers(LINK) or self.covers(SUMMARY):
             raise MetadataFormatError(
                 f"{what} can't be demanded of a record: layouts demand links, and a "
                 "summary names the record itself"
             )
-        if (self.builders or self.sources) and "provenance" not in kinds:
+        if (self.builders or self.sources) and not self.covers_provenance:
             raise MetadataFormatError(
                 f"{what} has no builders and sources: SLSA provenance has"
             )
@@ -148,6 +152,11 @@ class AttestationRule:
             for one in names:
                 reference(one, what=f"{kind} of {what}", limit=512)
             unique(names, what=f"{kind} of {what}")
+
+    @property
+    def covers_provenance(self) -> bool:
+        """Whether it demands SLSA provenance, of one version or of any."""
+        return self.covers(PROVENANCE) or self.covers(PROVENANCE_V02)
 
     def covers(self, predicate_type: str) -> bool:
         """Say whether a statement of this type is one of those demanded."""

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.release_parts import AttestationReference
     from margo_supplychain.verify.case import Case
 
-# Links are for the layout to demand; summaries name the record, so it can't name them.
-_NO_STATEMENTS: Final = frozenset({"link", "summary"})
 _MOST_SHOWN: Final = 500  # characters of a builder, source or digest in errors
 
 
@@ -59,15 +57,11 @@ class ProvenStatement(NamedTuple):
 
 
 def demanded(
-    case: Case,
-    rules: Iterable[AttestationRule],
-    *,
-    kinds: frozenset[str] | None = None,
+    case: Case, *, kinds: frozenset[str] | None = None
 ) -> tuple[ProvenStatement, ...]:
     """Return the statements that count by the publisher's rules.
 
     Args:
-        rules: the publisher's.
         kinds: of these alone, and none of them need be there; None for all, of which
             at least one of each rule must.
 
@@ -75,30 +69,33 @@ def demanded(
         AttestationError: none counts for a rule, or one has another builder or source.
     """
     found: dict[Digest, ProvenStatement] = {}
-    for rule in rules:
+    for rule in case.policy.attestations:
         named = [
             one
             for one in case.record.attestations
-            if rule.covers(one.type)
-            and kind_of(one.type) not in _NO_STATEMENTS
-            and (kinds is None or kind_of(one.type) in kinds)
+            if rule.covers(one.type) and (kinds is None or kind_of(one.type) in kinds)
         ]
         # check 4.14: what the offline key demands is there, whatever the record says
         if not named and kinds is None:
-            raise AttestationError(
-                f"the record of {case.label} names no statement of type {rule.type}, "
-                "which its publisher demands",
-                reason="missing-attestation",
-                type_=rule.type,
-                found="none",
-                wanted=rule.type,
-            )
+            raise missing(case, rule)
         counted, problems = _counted(case, rule, named)
         # check 4.15: and at least one of them counts
         if problems and not counted and kinds is None:
             raise problems[0]
         found.update((one.digest, one) for one in counted)
     return tuple(found.values())
+
+
+def missing(case: Case, rule: AttestationRule) -> AttestationError:
+    """Return the error for a record that names nothing of what a rule demands."""
+    return AttestationError(
+        f"the record of {case.label} names no statement of type {rule.type}, which its "
+        "publisher demands",
+        reason="missing-attestation",
+        type_=rule.type,
+        found="none",
+        wanted=rule.type,
+    )
 
 
 def facts_of(one: ProvenStatement) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def _judged(case: Case) -> Proof:
 
     facts = _chain(case) if case.wants_chain else {}
     # Statements of types that nobody is named for count for nobody.
-    statements = demanded(case, case.policy.attestations)
+    statements = demanded(case)
     # Statements alone say nothing of a chain.
     tier: Literal["none", "full"] = "full" if case.wants_chain else "none"
     return Proof(
@@ -155,7 +155,7 @@ def _summarised(case: Case) -> Proof:
         require_current(case, rule.number, _expiry(rule, layout))
     facts = summarised(case, rule, layout)
     # The device's own rules look into statements, which a summary does not hold.
-    statements = demanded(case, case.policy.attestations, kinds=case.demand.kinds)
+    statements = demanded(case, kinds=case.demand.kinds)
     return Proof(
         tier="summary",
         layout=rule.number if rule is not None else None,

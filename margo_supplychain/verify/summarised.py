@@ -34,6 +34,7 @@ from margo_supplychain.provenance.summaries import (
     resource_of,
 )
 from margo_supplychain.threshold import distinct_signers
+from margo_supplychain.verify.attested import missing
 from margo_supplychain.verify.clock import SLACK
 
 if TYPE_CHECKING:
@@ -146,14 +147,7 @@ def _bounds(case: Case, rule: LayoutRule | None, layout: Layout | None) -> Bound
         )
         # check 4.29: what the offline key demands is there, whatever a summary says
         if not digests:
-            raise AttestationError(
-                f"the record of {case.label} names no statement of type {demand.type}, "
-                "which its publisher demands",
-                reason="missing-attestation",
-                type_=demand.type,
-                found="none",
-                wanted=demand.type,
-            )
+            raise missing(case, demand)
         statements[demand.type] = digests
     return Bounds(
         artifact=record.artifact.digest,
