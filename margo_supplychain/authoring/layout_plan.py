@@ -38,6 +38,12 @@ from margo_supplychain.formats import toml
 from margo_supplychain.formats.times import format_time, parse_span, parse_time
 from margo_supplychain.formats.yaml_positions import Node, parse_yaml, quoted
 from margo_supplychain.provenance.in_toto_models import PlannedStep
+from margo_supplychain.provenance.layouts import (
+    MAX_COMMAND,
+    MAX_KEYS,
+    MAX_RULES,
+    MAX_STEPS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -47,9 +53,6 @@ if TYPE_CHECKING:
 Form = Literal["toml", "yaml"]
 
 LIMIT: Final = 256 * 1024  # bytes
-MAX_STEPS: Final = 64
-MAX_RULES: Final = 1_000  # of one list
-MAX_FUNCTIONARIES: Final = 256
 MAX_DEPTH: Final = 8
 _FIELDS: Final = ("readme", "expires", "supported-until", "functionaries", "steps")
 _STEP_FIELDS: Final = ("name", "by", "threshold", "materials", "products", "command")
@@ -227,10 +230,8 @@ class _Reader:
     def _functionaries(self, field: _Field) -> dict[str, Key]:
         found: dict[str, Key] = {}
         members = field.members()
-        if not 0 < len(members) <= MAX_FUNCTIONARIES:
-            field.fail(
-                f"names {len(members)} functionaries, expected 1 to {MAX_FUNCTIONARIES}"
-            )
+        if not 0 < len(members) <= MAX_KEYS:
+            field.fail(f"names {len(members)} functionaries, expected 1 to {MAX_KEYS}")
         for name, value in members.items():
             if _NAME.fullmatch(name) is None:
                 value.fail("is no name of a functionary: 1 to 64 of A-Za-z0-9._-")
@@ -275,7 +276,7 @@ class _Reader:
     @staticmethod
     def _by(field: _Field, functionaries: Mapping[str, Key]) -> tuple[str, ...]:
         found: list[str] = []
-        for one in field.items(limit=MAX_FUNCTIONARIES):
+        for one in field.items(limit=MAX_KEYS):
             name = one.text()
             if name not in functionaries:
                 one.fail(
@@ -322,7 +323,7 @@ def _rules(field: _Field) -> tuple[list[str], ...]:
 def _words(field: _Field | None) -> tuple[str, ...]:
     if field is None:
         return ()
-    return tuple(one.text() for one in field.items(limit=MAX_RULES))
+    return tuple(one.text() for one in field.items(limit=MAX_COMMAND))
 
 
 def _node(value: Any, what: str, depth: int = 0) -> Node:

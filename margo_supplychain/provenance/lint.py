@@ -1,8 +1,9 @@
 """What a layout's author may not have meant: layouts that prove little or nothing.
 
-`parse_layout` refuses what no device takes. Here is what a device would take and that
-proves nothing (an error), or less than it seems (a warning). Only the layout is looked
-at, so what a rule will meet is guessed from its text alone.
+`parse_layout` refuses what no device takes, such as no steps, or a threshold above the
+keys. Here is what a device would take and that proves nothing (an error), or less than
+it seems (a warning). Only the layout is looked at, so what a rule will meet is guessed
+from its text alone.
 
 Example:
     >>> for one in lint(layout, support_until=None):  # doctest: +SKIP
@@ -65,8 +66,6 @@ def lint(layout: Layout, *, support_until: datetime | None) -> tuple[Lint, ...]:
 
 
 def _life(layout: Layout, support_until: datetime | None) -> Iterator[Lint]:
-    if not layout.steps:
-        yield Lint("error", "no-steps", "the layout has no steps, so it proves nothing")
     if support_until is not None and layout.expires < support_until:
         yield Lint(
             "error",
@@ -86,15 +85,6 @@ def _keys(layout: Layout) -> Iterator[Lint]:
                 "error",
                 "key-twice",
                 f"one key is listed twice, as {other[:12]} and {keyid[:12]}",
-            )
-    for step in layout.steps:
-        if step.threshold > len(set(step.keyids)):
-            yield Lint(
-                "error",
-                "threshold",
-                f"step {step.name} needs {step.threshold} functionaries and names "
-                f"{len(set(step.keyids))}",
-                step.name,
             )
     for keyid in sorted(set(layout.keys) - {k for s in layout.steps for k in s.keyids}):
         yield Lint(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -12,15 +12,11 @@ from margo_supplychain.provenance.lint import Lint, lint
 from tests.provenance.chains import CLOSED, MANIFEST, Pipeline, pipeline
 from tests.world import provenance as world
 
-if TYPE_CHECKING:
-    from margo_supplychain.provenance.layouts import Layout
-
 MATCHED = ["MATCH", "out/*", "WITH", "PRODUCTS", "FROM", "build"]
 
 
-def of(pipe: Pipeline | Layout) -> list[tuple[str, str]]:
-    layout = pipe.parsed() if isinstance(pipe, Pipeline) else pipe
-    found = lint(layout, support_until=None)
+def of(pipe: Pipeline) -> list[tuple[str, str]]:
+    found = lint(pipe.parsed(), support_until=None)
     assert list(found) == sorted(found, key=lambda one: one.severity == "warning")
     return [(one.severity, one.reason) for one in found]
 
@@ -33,11 +29,6 @@ def with_rules(step: str, side: str, *rules: Any) -> Pipeline:
 
 def test_nothing_is_said_about_a_good_layout() -> None:
     assert of(pipeline()) == []
-
-
-def test_steps_that_are_not_there() -> None:
-    layout = pipeline().parsed()._replace(steps=())
-    assert ("error", "no-steps") in of(layout)
 
 
 def test_an_expiry_before_the_support_ends() -> None:
@@ -57,13 +48,6 @@ def test_one_key_under_two_ids_of_different_steps() -> None:
     pipe.layout["keys"]["ab" * 32] = {**again, "keyid": "ab" * 32}
     pipe.step("package")["pubkeys"] = ["ab" * 32]
     assert of(pipe) == [("error", "key-twice"), ("warning", "key-unused")]
-
-
-def test_more_functionaries_than_are_named() -> None:
-    layout = pipeline().parsed()
-    build, package = layout.steps
-    steps = (build._replace(threshold=3), package)
-    assert of(layout._replace(steps=steps)) == [("error", "threshold")]
 
 
 def test_one_functionary_for_everything() -> None:
