@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from margo_supplychain.formats.times import format_span
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from margo_supplychain.formats.attestation_rules import AttestationRule, SummaryRule
     from margo_supplychain.formats.digests import Digest
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.publisher_policy import PublisherPolicy
@@ -93,15 +96,62 @@ def _layouts(
 def _statements(
     name: ReleaseName, old: PublisherPolicy, new: PublisherPolicy
 ) -> Iterator[str]:
-    types = {one.type for one in new.attestations}
+    standing = {one.type: one for one in new.attestations}
     for rule in old.attestations:
-        if rule.type not in types:
+        given = standing.get(rule.type)
+        what = f"{rule.type} of {name}"
+        if given is None:
             yield f"releases of {name} need no {rule.type} any more"
-    if old.summary is not None and new.summary is None:
+            continue
+        yield from _signers(what, rule, given)
+        yield from _named(f"{what} may name", "builder", rule.builders, given.builders)
+        yield from _named(f"{what} may name", "source", rule.sources, given.sources)
+    if old.summary is None:
+        return
+    if new.summary is not None:
+        yield from _signers(f"a summary of {name}", old.summary, new.summary)
+        before, now = old.summary.max_age, new.summary.max_age
+        if now > before:
+            yield (
+                f"a summary of {name} counts for {format_span(now)}, and counted for "
+                f"{format_span(before)}"
+            )
+    else:
         yield (
             f"no verification summary of {name} counts any more: devices that take "
             "them need one by a key of their own policy"
         )
+
+
+def _signers(
+    what: str, old: AttestationRule | SummaryRule, new: AttestationRule | SummaryRule
+) -> Iterator[str]:
+    """Yield how others, or fewer, may sign something from now on."""
+    if new.threshold < old.threshold:
+        yield (
+            f"{what} needs {new.threshold} of {len(new.keyids)} signatures, and needed "
+            f"{old.threshold} of {len(old.keyids)}"
+        )
+    more = [one[:12] for one in new.keyids if one not in old.keyids]
+    if more:
+        yield f"{what} counts by {_few(more)} as well"
+    lost = [one[:12] for one in old.keyids if one not in new.keyids]
+    if lost:
+        yield f"{what} counts no more by {_few(lost)}"
+
+
+def _named(
+    what: str, kind: str, old: Sequence[str], new: Sequence[str]
+) -> Iterator[str]:
+    """Yield which builders or sources are good enough from now on."""
+    if not old:
+        return  # any was
+    if not new:
+        yield f"{what} any {kind}"
+        return
+    more = [one for one in new if one not in old]
+    if more:
+        yield f"{what} the {kind} {_few(more)} as well"
 
 
 def _functionaries(
@@ -131,6 +181,9 @@ def versions(artifacts: Iterable[Digest], listed: Sequence[Candidate]) -> str:
     for one in listed:
         if one.artifact is not None:
             known.setdefault(one.artifact, str(one.version))
-    names = [known.get(one, one.short) for one in artifacts]
+    return _few([known.get(one, one.short) for one in artifacts])
+
+
+def _few(names: Sequence[str]) -> str:
     more = f" and {len(names) - _MANY} more" if len(names) > _MANY else ""
     return ", ".join(names[:_MANY]) + more

@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 
     from margo_supplychain.authoring.edit import Edit
     from margo_supplychain.authoring.layouts import LayoutFile
-    from margo_supplychain.formats.attestation_rules import AttestationRule, PolicyKey
+    from margo_supplychain.formats.attestation_rules import (
+        AttestationRule,
+        PolicyKey,
+        SummaryRule,
+    )
     from margo_supplychain.formats.digests import Digest
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.pins import Pin
@@ -256,7 +260,14 @@ class ProofChanges:
             rules[type_] = AttestationRule(
                 type=type_,
                 keyids=tuple(dict.fromkeys(one.keyid for one in signers)),
-                threshold=self.attestation_threshold or 1,
+                threshold=_threshold(
+                    "attestation",
+                    type_name(type_),
+                    self.attestation_threshold,
+                    [one.keyid for one in signers],
+                    before,
+                )
+                or 1,
                 builders=() if before is None else before.builders,
                 sources=() if before is None else before.sources,
             )
@@ -291,11 +302,12 @@ class ProofChanges:
                 "summaries need --summary-key and --summary-max-age: who vouches, and "
                 "for how long?"
             )
-        threshold = self.summary_threshold
+        threshold = _threshold(
+            "summary", "a summary", self.summary_threshold, keyids, before
+        )
         if threshold is None:
-            kept = before is not None and before.keyids == keyids
-            threshold = before.threshold if kept and before is not None else 1
-            if not kept and len(keyids) > 1:
+            threshold = 1
+            if len(keyids) > 1:
                 raise click.UsageError(
                     f"--summary-threshold is missing: {len(keyids)} keys are given, "
                     f"and 1 to {len(keyids)} of them may be enough"
@@ -318,6 +330,37 @@ class ProofChanges:
                 if self.survivors or keyid not in revoked:
                     revoked[keyid] = RevokedFunctionary(key=keyid, survivors=survivors)
         return replace(policy, revoked_functionaries=tuple(revoked.values()))
+
+
+def _threshold(
+    option: str,
+    what: str,
+    given: int | None,
+    keyids: Sequence[str],
+    before: AttestationRule | SummaryRule | None,
+) -> int | None:
+    """Return how many must sign: as given, or as it was; None where nothing says it.
+
+    Raises:
+        click.UsageError: more than keys; or others replace some of which several must.
+    """
+    count = len(set(keyids))
+    if given is not None:
+        if given > count:
+            raise click.UsageError(
+                f"--{option}-threshold {given} is more than the "
+                f"{'key' if count == 1 else f'{count} keys'} of {what}: give it for "
+                "one that has as many"
+            )
+        return given
+    if before is None or (before.threshold == 1 and set(before.keyids) != set(keyids)):
+        return None
+    if not set(before.keyids) <= set(keyids):
+        raise click.UsageError(
+            f"--{option}-threshold is missing: {what} needs {before.threshold} of "
+            f"{len(before.keyids)} signatures, and other keys are given"
+        )
+    return before.threshold
 
 
 def _listed(policy: PublisherPolicy, number: int) -> LayoutRule:

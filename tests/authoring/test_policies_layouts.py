@@ -504,6 +504,45 @@ def test_what_counts_again_is_said() -> None:
     assert text.startswith("of acme/pump-monitor by aaaaaaaaaaaa survives as well: ")
 
 
+def test_each_demand_that_is_lowered_is_said() -> None:
+    keys = [PolicyKey.of(key(one).public_key) for one in ("a", "b", "c")]
+    a, b, c = (one.keyid for one in keys)
+    rule = AttestationRule(
+        type="https://slsa.dev/provenance",
+        keyids=(a, b),
+        threshold=2,
+        builders=("https://b/1",),
+        sources=("https://s/1",),
+    )
+    summary = SummaryRule(keyids=(a, b), threshold=2, max_age=timedelta(days=30))
+    full = replace(OPEN, keys=tuple(keys), attestations=(rule,), summary=summary)
+
+    def changed(**changes: Any) -> list[str]:
+        return said(full, replace(full, attestations=(replace(rule, **changes),)))
+
+    what = "https://slsa.dev/provenance of acme/pump-monitor"
+    fewer = "needs 1 of 2 signatures, and needed 2 of 2"
+    assert changed(threshold=1) == [f"{what} {fewer}"]
+    assert changed(keyids=(a, c)) == [
+        f"{what} counts by {c[:12]} as well",
+        f"{what} counts no more by {b[:12]}",
+    ]
+    assert changed(builders=()) == [f"{what} may name any builder"]
+    assert changed(builders=("https://b/1", "https://b/2"), sources=()) == [
+        f"{what} may name the builder https://b/2 as well",
+        f"{what} may name any source",
+    ]
+    free = replace(full, attestations=(replace(rule, builders=(), sources=()),))
+    assert said(free, full) == []
+    lax = replace(summary, threshold=1, max_age=timedelta(days=400))
+    assert said(full, replace(full, summary=lax)) == [
+        f"a summary of acme/pump-monitor {fewer}",
+        "a summary of acme/pump-monitor counts for 400 days, and counted for 30 days",
+    ]
+    assert said(replace(full, summary=lax), full) == []
+    assert said(replace(full, summary=None), full) == []
+
+
 def test_what_follows_is_said_once(vendor: Vendor) -> None:
     vendor.create_with_pump()
     with edit(vendor) as changes:

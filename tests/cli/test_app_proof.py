@@ -160,9 +160,9 @@ def test_a_superseded_layout_is_said_aloud(vendor: Vendor) -> None:
             "--yes",
         ),
     )
-    assert ran.err == shown_of(vendor) + (
-        f"note: layout 1 of {NAME}, which served ^1.0, is dropped: layout 2 takes its "
-        "place, and nothing was made by it\n"
+    assert ran.err.startswith(
+        shown_of(vendor) + f"note: layout 1 of {NAME}, which served ^1.0, is dropped: "
+        "layout 2 takes its place, and nothing was made by it\n"
     )
     assert "  layout 2  serves ^1.5\n" in ran.out
 
@@ -265,6 +265,38 @@ def test_statements_are_demanded(vendor: Vendor) -> None:
     assert found["attestations"][1]["keyids"] == [builder, tester]
 
 
+def test_a_threshold_stays_unless_somebody_lowers_it(vendor: Vendor) -> None:
+    two = "cyclonedx=builder.pub,tester.pub"
+
+    def threshold(*options: str) -> int:
+        (rule,) = policy(vendor, *options)["attestations"]
+        return int(rule["threshold"])
+
+    assert threshold("--attestation", two, "--attestation-threshold", "2") == 2
+    assert threshold("--attestation", two) == 2
+    ran = vendor.must("app", "policy", NAME, "--attestation", f"{two},packer.pub")
+    builder, packer = (ids_of(vendor, one)[0][:12] for one in ("builder", "packer"))
+    assert f"  statement  cyclonedx by 2 of {builder}" in ran.out
+    assert f"note: {CYCLONEDX} of {NAME} counts by {packer} as well\n" in ran.err
+    refused(
+        vendor,
+        "--attestation-threshold is missing: cyclonedx needs 2 of 3 signatures, and",
+        *("--attestation", "cyclonedx=builder.pub,tester.pub"),
+    )
+    refused(
+        vendor,
+        "--attestation-threshold 2 is more than the key of spdx: give it for one that",
+        *("--attestation", two, "--attestation", "spdx=builder.pub"),
+        *("--attestation-threshold", "2"),
+    )
+    lower = ("--attestation-threshold", "1")
+    ran = vendor.must("app", "policy", NAME, "--attestation", two, *lower)
+    assert (
+        f"{CYCLONEDX} of {NAME} needs 1 of 2 signatures, and needed 2 of 3" in ran.err
+    )
+    assert threshold("--attestation", "cyclonedx=packer.pub") == 1
+
+
 def test_an_online_key_that_states_is_said_aloud(vendor: Vendor) -> None:
     ran = vendor.must("app", "policy", NAME, "--attestation", "review=ci.pub")
     assert "human-review/vcs is an online key of this repository: whoever" in ran.err
@@ -287,7 +319,7 @@ def test_an_online_key_that_states_is_said_aloud(vendor: Vendor) -> None:
         (("--attestation-threshold", "2"), "--attestation-threshold goes with --attes"),
         (
             ("--attestation", "review=tester.pub", "--attestation-threshold", "2"),
-            "threshold of attestation https://in-toto.io/attestation/human-review/vcs",
+            "--attestation-threshold 2 is more than the key of review",
         ),
         (("--builder", "https://x"), "no SLSA provenance is demanded that could name"),
         (("--source", "https://x"), "no SLSA provenance is demanded that could name"),
@@ -330,6 +362,12 @@ def test_summaries_are_allowed(vendor: Vendor) -> None:
     found = policy(vendor, *both, "--summary-threshold", "2")
     assert found["summary"]["keyids"] == [tester, packer]
     assert found["summary"]["threshold"] == 2
+    missing = "--summary-threshold is missing: a summary needs 2 of 2 signatures, and"
+    refused(vendor, missing, "--summary-key", "tester.pub")
+    found = policy(vendor, *both, "--summary-key", "builder.pub")
+    assert (len(found["summary"]["keyids"]), found["summary"]["threshold"]) == (3, 2)
+    ran = vendor.must("app", "policy", NAME, "--summary-max-age", "400d")
+    assert f"note: a summary of {NAME} counts for 400 days, and counted" in ran.err
     found = policy(vendor, "--summary-key", "none")
     assert "summary" not in found
     assert "keys" not in found
