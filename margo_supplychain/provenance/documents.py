@@ -27,7 +27,6 @@ from margo_supplychain.provenance.foreign_json import (
     objects_in,
     parse_moment,
     text_in,
-    texts_in,
 )
 from margo_supplychain.provenance.parts import Parts
 from margo_supplychain.provenance.sources import repository, sources_of
@@ -60,7 +59,6 @@ __all__ = [
 
 # https://github.com/CycloneDX/cyclonedx-property-taxonomy/blob/main/cdx/lifecycle.md
 _END_OF_SUPPORT: Final = "cdx:lifecycle:milestone:endOfSupport"
-_SPDX_DOCUMENT: Final = "SPDXRef-DOCUMENT"
 _READERS: Final[Mapping[str | None, Callable[[Statement, Parts], Iterator[Claim]]]] = {
     "vex-openvex": openvex,
     "vex-csaf": csaf,
@@ -176,47 +174,26 @@ def vulnerabilities(
 def support_end(statement: Statement) -> datetime | None:
     """Return when the subjects' support ends, as their SBOM says; None if not.
 
-    CycloneDX: properties of the BOM and of what it is about. SPDX 2: `validUntilDate`
-    of the packages that the document describes (2.3, 7.27); SPDX 3 has no such field.
-    Not looked at is what the subjects are made of. Of several, the earliest holds; a
-    date is its beginning, UTC.
+    CycloneDX alone: properties of the BOM and of what it is about, never of what that
+    is made of. Of several, the earliest holds; a date is its beginning, UTC.
 
     Raises:
         StatementFormatError: the field is there and is no time.
     """
-    kind = kind_of(statement.predicate_type)
-    found: Iterable[tuple[str, str]] = ()
-    if kind == "sbom-cyclonedx":
-        found = _cyclonedx_ends(statement.predicate)
-    elif kind == "sbom-spdx":
-        found = _spdx_ends(statement.predicate)
-    ends = [parse_moment(text, what=name, day=True) for name, text in found]
+    if kind_of(statement.predicate_type) != "sbom-cyclonedx":
+        return None
+    ends = [
+        parse_moment(text, what=_END_OF_SUPPORT, day=True)
+        for text in _cyclonedx_ends(statement.predicate)
+    ]
     return min(ends, default=None)
 
 
-def _cyclonedx_ends(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _cyclonedx_ends(document: Mapping[str, Any]) -> Iterator[str]:
     what = "the CycloneDX document"
     metadata = object_in(document, "metadata", what=what)
     component = object_in(metadata, "component", what=f"{what}.metadata")
     for holder in (metadata, component):
         for one in objects_in(holder, "properties", what=what):
             if text_in(one, "name", what=what) == _END_OF_SUPPORT:
-                yield _END_OF_SUPPORT, text_in(one, "value", what=what)
-
-
-def _spdx_ends(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    what = "the SPDX document"
-    described = {*texts_in(document, "documentDescribes", what=what)}
-    for one in objects_in(document, "relationships", what=what):
-        element, kind, other = (
-            text_in(one, name, what=what)
-            for name in ("spdxElementId", "relationshipType", "relatedSpdxElement")
-        )
-        if (element, kind) == (_SPDX_DOCUMENT, "DESCRIBES"):
-            described.add(other)
-        elif (kind, other) == ("DESCRIBED_BY", _SPDX_DOCUMENT):
-            described.add(element)
-    for one in objects_in(document, "packages", what=what):
-        text = text_in(one, "validUntilDate", what=what)
-        if text and text_in(one, "SPDXID", what=what) in described:
-            yield "validUntilDate", text
+                yield text_in(one, "value", what=what)

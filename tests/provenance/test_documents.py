@@ -377,34 +377,6 @@ def test_support_end(metadata: dict[str, Any], expected: datetime | None) -> Non
     assert support_end(bom(metadata=metadata, components=parts)) == expected
 
 
-@pytest.mark.parametrize(
-    ("described", "expected"),
-    [
-        ({}, None),
-        ({"documentDescribes": ["B"]}, None),
-        ({"documentDescribes": ["A", "B"]}, 2031),
-        ({"relationships": [("SPDXRef-DOCUMENT", "DESCRIBES", "A")]}, 2031),
-        ({"relationships": [("C", "DESCRIBED_BY", "SPDXRef-DOCUMENT")]}, 2030),
-        ({"relationships": [("SPDXRef-DOCUMENT", "CONTAINS", "A")]}, None),
-        ({"relationships": [("A", "DESCRIBES", "C")]}, None),
-        ({"documentDescribes": ["A", "C"]}, 2030),
-    ],
-)
-def test_support_end_in_spdx_2(described: dict[str, Any], expected: int | None) -> None:
-    names = ("spdxElementId", "relationshipType", "relatedSpdxElement")
-    relationships = [
-        dict(zip(names, one, strict=True)) for one in described.get("relationships", ())
-    ]
-    packages = [
-        {"SPDXID": "A", "validUntilDate": "2031-01-01T00:00:00Z"},
-        {"SPDXID": "B"},
-        {"SPDXID": "C", "validUntilDate": "2030-01-01T00:00:00Z"},
-    ]
-    value = {**described, "relationships": relationships, "packages": packages}
-    found = support_end(about(predicates.SPDX, {"spdxVersion": "SPDX-2.3", **value}))
-    assert found == (None if expected is None else datetime(expected, 1, 1, tzinfo=UTC))
-
-
 def test_support_end_of_what_is_no_bom() -> None:
     metadata = {"properties": ends("2031-12-31")}
     for predicate_type in (predicates.SPDX, predicates.OPENVEX, "https://x.example"):

@@ -93,15 +93,7 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
         "spdxVersion": "SPDX-2.3",
         "@context": ["https://spdx.org/rdf/3.0.1/spdx-context.jsonld"],
         "@graph": [{"type": "software_Package"}],
-        "documentDescribes": ["A"],
-        "relationships": [
-            {
-                "spdxElementId": "SPDXRef-DOCUMENT",
-                "relationshipType": "DESCRIBES",
-                "relatedSpdxElement": "A",
-            }
-        ],
-        "packages": [{"SPDXID": "A", "validUntilDate": TIME}],
+        "packages": [{"SPDXID": "A"}],
     },
     predicates.OPENVEX: {
         "@context": "https://openvex.dev/ns/v0.2.0",
