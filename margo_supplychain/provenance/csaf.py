@@ -10,6 +10,7 @@ product of which nothing says whether it is the release.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from margo_supplychain.errors import StatementFormatError
@@ -47,7 +48,7 @@ _REMEDIES: Final = frozenset({"workaround", "mitigation", "vendor_fix"})
 _RECOMMENDED: Final = "recommended"
 _ALGORITHMS: Final = frozenset({"sha256", "sha384", "sha512"})
 # Products that are made of products: how often any of them is looked at, on average.
-_LOOKS: Final = 16
+_LOOKS: Final = 8
 
 
 class _Products:
@@ -108,17 +109,21 @@ class _Products:
                 for each in {whole, part}:
                     made_of.setdefault(each, []).append(made)
                 in_other.setdefault(whole, []).append(made)
-        waiting = [one for one, bits in self._own.items() if bits]
+        waiting = deque(one for one, bits in self._own.items() if bits)
+        queued = set(waiting)
         left = _LOOKS * (len(waiting) + 2 * sum(map(len, made_of.values())))
         while waiting:
-            product = waiting.pop()
+            product = waiting.popleft()
+            queued.remove(product)
             for made in made_of.get(product, ()):
                 left -= 1
                 before = self._own.get(made, 0)
                 after = before | self._own[product]
                 if after != before:
                     self._own[made] = after
-                    waiting.append(made)
+                    if made not in queued:
+                        queued.add(made)
+                        waiting.append(made)
             if left < 0:
                 raise StatementFormatError(
                     f"{what} has more ways from product to product than are followed"
