@@ -105,24 +105,42 @@ def _require_listed_layouts(
 def _old_policy(
     work: Work, name: ReleaseName, new: PublisherPolicy
 ) -> PublisherPolicy | None:
-    """Return the policy before; None when there is none, or nobody has its bytes."""
+    """Return the policy before; None when there is none, or nobody has its bytes.
+
+    Raises:
+        FetchError: it may be there, and can't be read now.
+    """
     try:
         return work.policy(name)
-    except (FetchError, VerificationError):
+    except (FetchError, VerificationError) as why:
+        require_lost(why)
         if work.lists_policy(name, new):
             return new
         work.warnings.append(
             f"the publisher policy of {name} was damaged or lost: the new one was not "
-            "compared with it, and devices that saw a higher epoch refuse it"
+            "compared with it, and devices that saw a higher epoch refuse it; what it "
+            "alone said of layouts, statements, summaries, revoked functionaries, the "
+            "minimum version and downgrades counts no more"
         )
         return None
+
+
+def require_lost(why: FetchError | VerificationError) -> None:
+    """Raise what says that a file may be there still: one answer failed.
+
+    Raises:
+        FetchError: `why`; nobody may write anything in its place.
+    """
+    if isinstance(why, FetchError) and not why.missing:
+        raise why
 
 
 def _restore(work: Work, name: ReleaseName, policy: PublisherPolicy) -> bool:
     """Stage the bytes of a policy that is listed already, if they are gone."""
     try:
         work.policy(name)
-    except (FetchError, VerificationError):
+    except (FetchError, VerificationError) as why:
+        require_lost(why)
         work.stage(name.policy_path(FORMAT), policy.to_bytes())
         work.warnings.append(
             f"the publisher policy of {name} was damaged or lost, and is there again"

@@ -146,7 +146,8 @@ def _again(
     """Keep a layout that is current already; bring its bytes back if they are gone."""
     try:
         layout_of(work, name, rule.number)
-    except (FetchError, VerificationError):
+    except (FetchError, VerificationError) as why:
+        policies.require_lost(why)
         work.stage(name.layout_path(rule.number), envelope)
         work.applications.add(name)
         work.warnings.append(
@@ -271,8 +272,7 @@ def _names(work: Work, one: Candidate, number: int) -> bool:
         data = work.read(one.path, one.file, limit=LIMITS.record)
         return ReleaseRecord.parse(data).layout == number
     except (FetchError, VerificationError) as why:
-        if isinstance(why, FetchError) and not why.missing:
-            raise
+        policies.require_lost(why)
         work.warnings.append(
             f"the record of {one.version} was damaged or lost: layout {number} serves "
             "its artifact, in case that it was made by it"

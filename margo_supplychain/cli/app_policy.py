@@ -114,12 +114,18 @@ class PolicyChanges:
         return edit.set_policy(name, policy) or changed
 
     def _standing(self, edit: Edit, name: ReleaseName) -> PublisherPolicy:
-        """Return the policy as it stands; when its file is lost, what is given."""
+        """Return the policy as it stands; when its file is lost, what is given.
+
+        Raises:
+            FetchError: it can't be read now: nothing takes its place.
+        """
         from margo_supplychain.formats.publisher_policy import PublisherPolicy
 
         try:
             return require_policy(edit, name)
-        except (FetchError, VerificationError):
+        except (FetchError, VerificationError) as why:
+            if isinstance(why, FetchError) and not why.missing:
+                raise
             if self.epoch is None or self.provenance is None:
                 raise
             return PublisherPolicy(epoch=self.epoch, provenance=self.provenance)

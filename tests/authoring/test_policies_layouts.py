@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from margo_supplychain.authoring import policy_rules
+from margo_supplychain.authoring.work import Work
+from margo_supplychain.cli.app_policy import PolicyChanges
 from margo_supplychain.cli.app_proof import GivenKeys, ProofChanges
 from margo_supplychain.errors import (
     DigestMismatchError,
+    FetchError,
     FormatError,
     ProvenanceError,
     RefusedError,
@@ -476,6 +479,41 @@ def test_what_a_change_loosens_is_said() -> None:
     (text,) = said(replace(demanding, layouts=(timed, past)), demanding)
     assert text == "layout 1 of acme/pump-monitor ends as its file says"
     assert policy_rules.changes_said(PUMP, None, demanding, ()) == []
+
+
+def test_one_failing_answer_replaces_no_policy(
+    vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a registry that answers 503 once, by chance or not, ends every rule."""
+    make_demanding(vendor)
+    before, files = policy_of(vendor), vendor.files()
+    read = Work.read
+
+    def failing(self: Work, path: str, *given: Any, **options: Any) -> bytes:
+        if path == PUMP.policy_path(1):
+            raise FetchError("the registry answers 503", url="oci://r", missing=False)
+        return read(self, path, *given, **options)
+
+    nothing = ProofChanges()
+    given = PolicyChanges(
+        epoch=1,
+        provenance="required",
+        minimum_version=None,
+        reinstate=(),
+        downgrade_to=(),
+        proof=nothing,
+    )
+    for change in (
+        lambda changes: given.apply(changes, PUMP, GivenKeys({}, (), {})),
+        lambda changes: changes.set_policy(PUMP, OPEN),
+        lambda changes: changes.set_policy(PUMP, before),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(Work, "read", failing)
+            with pytest.raises(FetchError, match="503"), edit(vendor) as changes:
+                change(changes)
+        assert vendor.files() == files
+    assert policy_of(vendor) == before
 
 
 def test_what_counts_again_is_said() -> None:
