@@ -227,10 +227,7 @@ def _signed_by(envelope: Envelope, policy: PublisherPolicy) -> frozenset[str]:
     """Return the material of the publisher's summary keys that have signed it."""
     if policy.summary is None:
         return frozenset()
-    keys = {
-        one.keyid: one.to_key()
-        for one in policy.keys
-        if one.keyid in policy.summary.keyids
-    }
-    signers = threshold.distinct_signers(envelope.pae, envelope.signatures, keys)
-    return frozenset(signers)
+    keys = policy.keys_of(policy.summary)
+    return frozenset(
+        threshold.distinct_signers(envelope.pae, envelope.signatures, keys)
+    )

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from securesystemslib.signer import Key
+
     from margo_supplychain.formats.attestation_rules import (
         AttestationRule,
         PolicyKey,
@@ -282,6 +284,12 @@ class PublisherPolicy:
     def asks_provenance(self) -> bool:
         """Whether a release must show how it was made, or what is said of it."""
         return self.provenance == "required" or bool(self.attestations)
+
+    def keys_of(self, rule: AttestationRule | SummaryRule) -> dict[str, Key]:
+        """Return the keys that a rule of it names, by key id."""
+        return {
+            one.keyid: one.to_key() for one in self.keys if one.keyid in rule.keyids
+        }
 
     def layout(self, number: int) -> LayoutRule | None:
         """Return what is said of one layout."""

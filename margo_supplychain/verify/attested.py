@@ -154,11 +154,8 @@ def _read(
             envelope.payload_type,
             "an in-toto statement",
         )
-    keys = {one.keyid: one.to_key() for one in case.policy.keys}
     signers = distinct_signers(
-        envelope.pae,
-        envelope.signatures,
-        {keyid: keys[keyid] for keyid in rule.keyids},
+        envelope.pae, envelope.signatures, case.policy.keys_of(rule)
     )
     # check 4.17: enough of those whom the offline key names
     if len(signers) < rule.threshold:

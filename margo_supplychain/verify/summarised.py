@@ -243,12 +243,9 @@ def _signers(case: Case, envelope: Envelope) -> tuple[frozenset[str], timedelta 
         ages.append(limit)
     rule = case.policy.summary
     if rule is not None:
-        keys = {
-            one.keyid: one.to_key()
-            for one in case.policy.keys
-            if one.keyid in rule.keyids
-        }
-        signers = distinct_signers(envelope.pae, envelope.signatures, keys)
+        signers = distinct_signers(
+            envelope.pae, envelope.signatures, case.policy.keys_of(rule)
+        )
         # check 4.32 (instead: is_enough = bool(signers)): as many as the rule says
         is_enough = len(signers) >= rule.threshold
         if is_enough:
