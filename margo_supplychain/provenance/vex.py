@@ -297,7 +297,8 @@ def cyclonedx(statement: Statement, parts: Parts) -> Iterator[Claim]:
     """Yield what a CycloneDX BOM says of vulnerabilities; all of it is the subject's.
 
     What has no analysis, as scanners list it, is under investigation until somebody
-    says anything else, be it long ago: a fresh scan must not hide what is known.
+    says anything else, be it long ago: a fresh scan must not hide what is known. One
+    vulnerability may stand there for several components: then the worst holds.
 
     Raises:
         StatementFormatError: fields are of another type than CycloneDX says.
@@ -306,6 +307,8 @@ def cyclonedx(statement: Statement, parts: Parts) -> Iterator[Claim]:
     document = statement.predicate
     metadata = object_in(document, "metadata", what=what)
     written = moment_in(metadata, "timestamp", what=f"{what}.metadata")
+    claims: list[Claim] = []
+    newest: dict[str, datetime] = {}
     for number, one in enumerate(objects_in(document, "vulnerabilities", what=what)):
         place = f"{what}.vulnerabilities[{number}]"
         name = text_in(one, "id", what=place)
@@ -324,8 +327,15 @@ def cyclonedx(statement: Statement, parts: Parts) -> Iterator[Claim]:
         status = _cyclonedx_status(analysis, place)
         mitigated = _cyclonedx_mitigation(one, analysis, place)
         since = min(known, default=EARLIEST)
+        claims.append(Claim(name, "", status, since, as_of, mitigated))
+        newest[name] = max(newest.get(name, EARLIEST), as_of)
+    for claim in claims:
+        said = claim.updated > EARLIEST
+        # check 4.37 (instead: updated = claim.updated): what is mended in one component
+        # may be open in another
+        updated = newest[claim.id] if said else EARLIEST
         for product in parts.named(parts.subjects):
-            yield Claim(name, product, status, since, as_of, mitigated)
+            yield claim._replace(product=product, updated=updated)
 
 
 def _cyclonedx_status(analysis: Mapping[str, Any], what: str) -> Status:

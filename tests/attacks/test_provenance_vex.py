@@ -258,6 +258,23 @@ def test_affected_part_of_the_release(tmp_path: Path, of: str) -> None:
     plant.verified("1.2.0")
 
 
+def test_affected_library_beside_one_that_is_mended(tmp_path: Path) -> None:
+    """One list has the vulnerability twice: later mended in one library, open in
+    another."""
+    plant = watched(tmp_path)
+    states = (("exploitable", LONG_AGO), ("resolved", LATELY))
+    listed = [
+        {
+            "id": CVE,
+            "analysis": {"state": state, "firstIssued": LONG_AGO, "lastUpdated": when},
+            "affects": [{"ref": f"library of {when}"}],
+        }
+        for state, when in states
+    ]
+    bom = {"bomFormat": "CycloneDX", "specVersion": "1.6", "vulnerabilities": listed}
+    refused(plant, (CYCLONEDX, bom))
+
+
 @pytest.mark.parametrize(
     ("status", "ids", "match"),
     [

@@ -609,6 +609,16 @@ def test_csaf_product_of_a_relationship_has_identifiers() -> None:
     assert found(csaf(listed(), tree=tree)) == (holds(),)
 
 
+def test_csaf_product_that_is_made_of_two_parts() -> None:
+    web = [{"file_hashes": [{"algorithm": "sha256", "value": PART.hex}]}]
+    tree = {
+        "full_product_names": [product(1, hashes=OUR_HASH), product(2, hashes=web)],
+        "relationships": [related("P1", "P2", 3), related("P3", "", 3)],
+    }
+    both = holds("affected", None, False, OURS, PART)
+    assert found(csaf(listed("known_affected", "P3"), tree=tree)) == (both,)
+
+
 def test_csaf_relationships_and_groups_without_a_name_join_nothing() -> None:
     nameless = {"product_reference": "P1", "relates_to_product_reference": "P2"}
     tree = {
@@ -792,6 +802,15 @@ def test_cyclonedx_without_an_analysis_overrules_nothing(one: dict[str, Any]) ->
 def test_cyclonedx_mitigation(changes: dict[str, Any], expected: bool) -> None:
     one = analysed("exploitable", **changes)
     assert found(cyclonedx(one)) == (holds(mitigated=expected),)
+
+
+def test_cyclonedx_of_several_components_the_worst_holds() -> None:
+    """One is resolved, and later; the other is not."""
+    bad = analysed("exploitable", lastUpdated=at(2), affects=[{"ref": "a"}])
+    good = analysed("resolved", lastUpdated=at(9), affects=[{"ref": "b"}])
+    for both in ((bad, good), (good, bad)):
+        assert found(cyclonedx(*both)) == (holds(),)
+    assert found(cyclonedx({"id": CVE}, good)) == (holds("fixed"),)
 
 
 def test_cyclonedx_times() -> None:
