@@ -21,19 +21,14 @@ if TYPE_CHECKING:
     from margo_supplychain.formats.versions import Version
 
 
-def set_policy(work: Work, name: ReleaseName, policy: PublisherPolicy) -> bool:
-    """Replace an application's publisher policy; see `Edit.set_policy`."""
-    return replace_policy(work, name, policy)
-
-
-def replace_policy(
+def set_policy(
     work: Work,
     name: ReleaseName,
     policy: PublisherPolicy,
     *,
     needless: frozenset[int] = frozenset(),
 ) -> bool:
-    """Replace a policy, and say what follows.
+    """Replace an application's publisher policy, and say what follows.
 
     Args:
         work, name, policy: as `Edit.set_policy` has them.

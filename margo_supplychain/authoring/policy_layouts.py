@@ -79,7 +79,7 @@ def add_layout(
     work.put(work.offline(name), name.layout_path(number), envelope, custom=None)
     for one in needless:
         work.changes.change(work.offline(name)).targets.pop(name.layout_path(one), None)
-    policies.replace_policy(
+    policies.set_policy(
         work, name, replace(policy, layouts=(*kept, rule)), needless=frozenset(needless)
     )
     return number

@@ -20,6 +20,7 @@ from margo_supplychain.cli.arguments import NONE
 from margo_supplychain.cli.files import read_named
 from margo_supplychain.cli.signing_keys import read_public
 from margo_supplychain.errors import RefusedError
+from margo_supplychain.formats.predicates import CSAF, CYCLONEDX, OPENVEX, SPDX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,10 +46,10 @@ if TYPE_CHECKING:
 # the predicate.
 TYPES: Final[Mapping[str, str]] = {
     "slsa-provenance": "https://slsa.dev/provenance",
-    "cyclonedx": "https://cyclonedx.org/bom",
-    "spdx": "https://spdx.dev/Document",
-    "openvex": "https://openvex.dev/ns",
-    "csaf": ("https://docs.oasis-open.org/csaf/csaf/v2.0/csaf_json_schema.json"),
+    "cyclonedx": CYCLONEDX,
+    "spdx": SPDX,
+    "openvex": OPENVEX,
+    "csaf": CSAF,
     "test-result": "https://in-toto.io/attestation/test-result",
     "review": "https://in-toto.io/attestation/human-review/vcs",
 }
@@ -424,10 +425,8 @@ def _provenance(rules: Mapping[str, AttestationRule]) -> str:
     Raises:
         RefusedError: none does, so builders and sources would be asked of nothing.
     """
-    from margo_supplychain.formats.predicates import PROVENANCE, PROVENANCE_V02
-
     for type_, rule in rules.items():
-        if rule.covers(PROVENANCE) or rule.covers(PROVENANCE_V02):
+        if rule.covers_provenance:
             return type_
     raise RefusedError(
         "no SLSA provenance is demanded that could name a builder or a source",
