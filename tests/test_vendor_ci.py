@@ -77,7 +77,9 @@ class Desk:
 
     def _begin(self, nowhere: Path, logins: Path) -> None:
         """Begin without a login first: it breaks off, and goes on when run again."""
-        begin = ('sh begin.sh "$@"', "--passphrase-file", "passphrase")
+        named = [f"{name}.key=passphrase" for name in ("offline", "ci")]
+        files = [word for one in named for word in ("--passphrase-file", one)]
+        begin = ('sh begin.sh "$@"', *files)
         keys = [self.project / name for name in ("offline.key", "ci.key")]
         done = run_script(
             self.project, self.programs, *begin, DOCKER_CONFIG=str(nowhere)

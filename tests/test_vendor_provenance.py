@@ -216,6 +216,7 @@ def played(
 STORY: Final = [
     "builder$ margo-supplychain key generate builder.key",
     "created trust: root v1, publisher acme\n",
+    "published acme/pump-monitor 1.1.0\n",
     "wrote layout.toml: build, then test, then package\n",
     "built layout.json: 3 steps",
     "signed: 1 of 1 of acme\n",
@@ -244,17 +245,20 @@ def test_a_device_verifies_three_steps_from_a_directory(tmp_path: Path) -> None:
         [
             *STORY,
             "plant$ margo-supplychain repo mirror oci://127.0.0.1:",
-            "# The registry is stopped.\n",
+            "# The registry is stopped: nobody answers there any more.\n",
             "connection refused\n",
             'require = ["signed", "provenance"]\n',
+            "rejected acme/pump-monitor 1.1.0\n",
+            "[provenance: no-layout]\n",
             "fetched acme/pump-monitor 1.2.0, every byte verified\n",
             "confirmed acme/pump-monitor 1.2.0",
-            "connection refused\n",
             "verified acme/pump-monitor 1.2.0\n",
+            "  provenance  3 steps, 3 functionaries, layout 1\n",
+            "1.1.0 is refused by the device: ",
         ],
         ran.stdout,
     )
-    assert ran.stdout.endswith("  provenance  3 steps, 3 functionaries, layout 1\n")
+    assert ran.stdout.endswith("how 1.2.0 was made: run this with --keep\n")
     assert "Traceback" not in ran.stdout
     assert list(tmp_path.iterdir()) == []
 
@@ -268,9 +272,11 @@ def test_in_a_registry_that_runs_already(tmp_path: Path) -> None:
     in_this_order(
         [
             *STORY,
-            f"left in the registry: {registry.host}/vendor-ci-",
+            "rejected acme/pump-monitor 1.1.0\n",
             "verified acme/pump-monitor 1.2.0\n",
             "  provenance  3 steps, 3 functionaries, layout 1\n",
+            f"left in the registry: {registry.host}/vendor-ci-",
+            "a picture of how 1.2.0 was made: ",
             "kept: ",
         ],
         ran.stdout,

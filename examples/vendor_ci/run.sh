@@ -1,7 +1,8 @@
 #!/bin/sh
 # A pipeline of three steps with three keys: build, test, package. Its release goes to a
-# registry, from there into a directory; the registry is stopped, and a device that
-# demands provenance verifies what lies in the directory. Then somebody leaves a step out.
+# registry. Somebody leaves a step out: nothing is published. Then everything is copied
+# into a directory and the registry is stopped: a device that demands provenance takes
+# the release from the directory, and refuses one from before there was any.
 #
 #   sh examples/vendor_ci/run.sh [--keep] [--registry HOST:PORT]
 #
@@ -232,8 +233,9 @@ ends() {
     [ "$status" = "$expected" ] || stop "expected exit status $expected"
 }
 
+# secret FILE: a passphrase for one key, which opens no other.
 secret() {
-    "$python" -c "import secrets; print(secrets.token_urlsafe(24))" >passphrase
+    "$python" -c "import secrets; print(secrets.token_urlsafe(24))" >"$1"
 }
 
 # --- the story -------------------------------------------------------------------------
@@ -270,34 +272,48 @@ commit "Pump Monitor 1.2.0"
 part "Who builds, who tests and who packages makes a key, and gives the .pub away."
 for one in builder tester packager; do
     at "$one"
-    secret
+    secret passphrase
     run key generate "$one.key" --passphrase-file passphrase
     do_it cp "$one.pub" ../vendor
 done
 
 part "The vendor has an offline key and one for CI, and a trust repository."
 at vendor
-secret
-run key generate offline.key --passphrase-file passphrase
-run key generate ci.key --passphrase-file passphrase
+mkdir ../safe
+secret ../safe/passphrase
+secret ci-passphrase
+run key generate offline.key --passphrase-file ../safe/passphrase
+run key generate ci.key --passphrase-file ci-passphrase
 run repo init trust --profile small --publisher acme --offline-key offline.key \
-    --online-key ci.key --passphrase-file passphrase
-run app add acme/pump-monitor --release-key ci.pub --passphrase-file passphrase
+    --online-key ci.key --passphrase-file offline.key=../safe/passphrase \
+    --passphrase-file ci.key=ci-passphrase
+run app add acme/pump-monitor --release-key ci.pub \
+    --passphrase-file offline.key=../safe/passphrase \
+    --passphrase-file ci.key=ci-passphrase
+
+part "It publishes as ever: signed, and nobody asks how it was made."
+cp -R "$place/sources/apps/pump-monitor" package
+sed 's/^  version: "1\.2\.0"$/  version: "1.1.0"/' package/margo.yaml >margo.yaml
+mv margo.yaml package/margo.yaml
+run release build package --output dist-1.1.0
+run release publish dist-1.1.0 --passphrase-file ci-passphrase
 
 part "It writes down what a release must have gone through, reviews and signs it."
 run layout build --template build-test-package --by build=builder.pub \
     --by test=tester.pub --by package=packager.pub
 do_it sed -n '/^\[\[steps/,$p' layout.toml
 run layout build layout.toml
-run layout sign layout.json --key offline.key --passphrase-file passphrase --yes
+run layout sign layout.json --key offline.key --passphrase-file ../safe/passphrase \
+    --yes
 
 part "From here on devices demand it, whatever the CI's key says."
 run app policy acme/pump-monitor --provenance required --layout layout.json \
-    --serves '>=1.2.0' --passphrase-file passphrase --yes
+    --serves '>=1.2.0' --passphrase-file offline.key=../safe/passphrase \
+    --passphrase-file ci.key=ci-passphrase --yes
 run repo push "$trust"
 sed "s|^repo = .*|repo = \"$trust\"|" margo-supplychain.toml >settings
 mv settings margo-supplychain.toml
-do_it mv offline.key ../safe
+do_it mv offline.key ../safe/offline.key
 
 # pipeline COMMIT: three machines, each with a checkout of the same commit.
 pipeline() {
@@ -331,7 +347,7 @@ at vendor
 do_it cp -R ../packager/checkout/dist/pump-monitor dist-1.2.0
 run release publish dist-1.2.0 --attestation ../builder/links \
     --attestation ../tester/links --attestation ../packager/links \
-    --passphrase-file passphrase
+    --passphrase-file ci-passphrase
 
 part "Somebody in a hurry leaves out the test: nothing is published."
 sed 's/^  version: "1\.2\.0"$/  version: "1.3.0"/' \
@@ -342,14 +358,14 @@ pipeline >/dev/null
 at vendor
 do_it cp -R ../packager/checkout/dist/pump-monitor dist-1.3.0
 ends 3 release publish dist-1.3.0 --attestation ../builder/links \
-    --attestation ../packager/links --passphrase-file passphrase
+    --attestation ../packager/links --passphrase-file ci-passphrase
 
 part "The plant copies the repository into a directory."
 at plant
 cp ../vendor/trust/metadata/1.root.json root.json
 run repo mirror "$trust" copy --root root.json --state state
 if [ -z "$given" ]; then
-    part "The registry is stopped."
+    part "The registry is stopped: nobody answers there any more."
     stop_registry
     nobody_answers || stop "the registry still answers"
 fi
@@ -361,13 +377,26 @@ run device init --root root.json --source ../plant/copy --publisher acme --state
 sed 's/^require = .*/require = ["signed", "provenance"]/' device.toml >settings
 mv settings device.toml
 do_it grep -A 1 policy device.toml
+
+part "1.1.0 is signed, and nobody has said how it was made: the device refuses it."
+ends 3 device verify acme/pump-monitor --pin 1.1.0
+
+part "1.2.0 is proven: the device takes it."
 run device fetch acme/pump-monitor --pin '^1.0' --to staging
 run device confirm acme/pump-monitor
 
 part "What this release went through, from the directory alone:"
-if [ -z "$given" ]; then
-    nobody_answers
-else
-    printf 'left in the registry: %s/…\n' "$ours"
-fi
 run device verify acme/pump-monitor --pin '^1.0' --explain-to chain.svg
+
+part "In short:"
+cat <<END
+1.2.0 is installed: three machines made it, each signed what it took and made
+1.3.0 was never published: its test left no link
+1.1.0 is refused by the device: nobody has said how it was made
+END
+[ -z "$given" ] || printf 'left in the registry: %s/…\n' "$ours"
+if [ "$keep" = yes ]; then
+    echo "a picture of how 1.2.0 was made: $place/device/chain.svg"
+else
+    echo "a picture of how 1.2.0 was made: run this with --keep"
+fi

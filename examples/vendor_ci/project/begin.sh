@@ -1,7 +1,10 @@
 #!/bin/sh
 # At the desk of whoever holds the offline key, in the project's directory:
 #
-#   sh begin.sh [--passphrase-file FILE]
+#   sh begin.sh [--passphrase-file offline.key=FILE --passphrase-file ci.key=OTHER]
+#
+# Each key has a passphrase of its own: the CI is given the one of ci.key. Without the
+# options each command asks.
 #
 # Makes two keys and a trust repository in which ci.key may release everything below
 # apps/, and copies it to the registry. What the CI needs to begin from is in keys/ and

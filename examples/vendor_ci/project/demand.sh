@@ -1,7 +1,10 @@
 #!/bin/sh
 # At the desk of whoever holds the offline key, after begin.sh:
 #
-#   sh demand.sh [--passphrase-file FILE]
+#   sh demand.sh [--passphrase-file KEY=FILE …]
+#
+# KEY is offline.key, ci.key, build.key, test.key or package.key; each has a passphrase
+# of its own. Without the options each command asks.
 #
 # Makes a key for each step of the pipeline, writes down which steps a release must have
 # gone through (layout.toml: read it, and change it to fit), signs that with the offline
