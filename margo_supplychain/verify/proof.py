@@ -16,11 +16,12 @@ nothing of this is loaded where nothing is demanded.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from margo_supplychain import threshold
 from margo_supplychain.errors import (
     ExpiredError,
+    FetchError,
     KeyFormatError,
     ProvenanceError,
 )
@@ -48,6 +49,10 @@ if TYPE_CHECKING:
     from margo_supplychain.verify.limits import Limits
     from margo_supplychain.verify.policy import ProvenanceDemand
     from margo_supplychain.verify.refresh import Walk
+
+_PROLONG: Final = (
+    "ask the publisher to prolong layout {}; its releases are proven again then"
+)
 
 
 class Proof(NamedTuple):
@@ -302,30 +307,40 @@ def _expiry(rule: LayoutRule, layout: Layout) -> datetime:
     return rule.expires if rule.expires is not None else layout.expires
 
 
-def require_current(case: Case, number: int, expires: datetime) -> datetime:
-    """Refuse a layout that has expired; return the time that it was judged at.
+def judged_at(case: Case, number: int, expires: datetime) -> datetime:
+    """Return the time that says whether a layout has expired.
+
+    Raises:
+        ClockError: only a clock that can't be believed says that it has.
+    """
+    moment = case.walk.workflow.moment
+    label = f"layout {number} of {case.name}"
+    try:
+        moment.require_unexpired(f"layout {number}", label, expires)
+    except ExpiredError as why:
+        return why.now
+    return moment.now
+
+
+def require_current(case: Case, number: int, expires: datetime) -> None:
+    """Refuse a layout that has expired where no chain is judged that would say so.
 
     Raises:
         ProvenanceError: by the clock or by a signed time.
         ClockError: only a clock that can't be believed says so.
     """
-    moment = case.walk.workflow.moment
-    label = f"layout {number} of {case.name}"
-    # check 4.12 (instead: pass): who made it, may once have done so
-    try:
-        moment.require_unexpired(f"layout {number}", label, expires)
-    except ExpiredError as why:
+    now = judged_at(case, number, expires)
+    # check 4.12: who made it, may once have done so
+    if now >= expires:
         raise ProvenanceError(
-            str(why),
+            f"layout {number} of {case.name} expired {format_time(expires)}, it is "
+            f"{format_time(now)}",
             reason="layout-expired",
             found=f"expired {format_time(expires)}",
             wanted="a later expiry in the publisher's policy, or a release by a "
             "newer layout",
-            hint="ask the publisher to prolong the layout; its releases are proven "
-            "again then",
-        ) from why
-    # A clock from the far future says nothing; by what is signed, it is not expired.
-    return moment.floor if moment.absurd and moment.floor is not None else moment.now
+            hint=_PROLONG.format(number),
+        )
 
 
 # --- the chain -----------------------------------------------------------------------
@@ -338,22 +353,27 @@ def _chain(case: Case) -> dict[str, Any]:
     rule = layout_rule(case)
     layout, envelope = _layout(case, rule)
     expires = _expiry(rule, layout)
-    now = require_current(case, rule.number, expires)
+    now = judged_at(case, rule.number, expires)
     record = case.record
-    result = verify_chain(
-        layout,
-        _links(case),
-        ReleaseFacts(
-            artifact=record.artifact.digest,
-            products=release_products(record),
-        ),
-        now=now,
-        expires=expires,
-        revoked={
-            one.key: frozenset(one.survivors)
-            for one in case.policy.revoked_functionaries
-        },
-    )
+    try:
+        result = verify_chain(
+            layout,
+            _links(case),
+            ReleaseFacts(
+                artifact=record.artifact.digest,
+                products=release_products(record),
+            ),
+            now=now,
+            expires=expires,
+            revoked={
+                one.key: frozenset(one.survivors)
+                for one in case.policy.revoked_functionaries
+            },
+        )
+    except FetchError:
+        # Whoever withholds a link does not turn this no into nobody knows.
+        require_current(case, rule.number, expires)
+        raise
     # check 4.13: nothing that a step, a rule or a functionary lacks is passed over
     if result.findings:
         raise _not_proven(case, result)
@@ -416,4 +436,7 @@ def _not_proven(case: Case, result: ChainResult) -> ProvenanceError:
         found=first.found,
         wanted=first.wanted,
         trace=result.trace,
+        hint=_PROLONG.format(case.record.layout)
+        if first.reason == "layout-expired"
+        else None,
     )

@@ -226,17 +226,47 @@ def test_layout_that_has_expired(yard: Yard) -> None:
     yard.world.touch("snapshot", "timestamp")
     yard.serve()
     error = refused(
-        yard, "layout-expired", "layout 1 of acme/pump-monitor expired 2026"
+        yard, "layout-expired", "1.0.0: the layout expired at 2026-12-01T00:00:00Z$"
     )
-    assert error.found == "expired 2026-12-01T00:00:00Z"
-    assert str(error.hint).startswith("ask the publisher to prolong the layout")
+    assert str(error.found).startswith("expired at 2026-12-01T00:00:00Z, it is ")
+    assert str(error.hint).startswith("ask the publisher to prolong layout 1")
+    # The chain is judged all the same, and told.
+    assert error.trace is not None
+    assert [one["name"] for one in error.trace["steps"]] == ["build", "test", "package"]
+    assert [one["reason"] for one in error.trace["findings"]] == ["layout-expired"]
     # Its bytes never change; the policy grants it a longer life, or a shorter one.
     yard.layout(1, data, range=ANY, expires=datetime(2027, 6, 1, tzinfo=UTC))
     yard.serve()
     assert yard.facts()["provenance"] == "full"
     yard.layout(1, data, range=ANY, expires=datetime(2026, 11, 30, tzinfo=UTC))
     yard.serve()
-    refused(yard, "layout-expired", "expired 2026-11-30T00:00:00Z")
+    refused(yard, "layout-expired", "by the publisher policy at 2026-11-30T00:00:00Z")
+
+
+def test_expired_layout_comes_before_what_else_is_wrong(yard: Yard) -> None:
+    run = yard.run("1.1.0")
+    run.signers["build"] = ("tester",)
+    yard.publish(run)
+    ended = yard.world.clock.when - DAY
+    yard.layout(1, envelope(layout(), "acme"), range=ANY, expires=ended)
+    yard.serve()
+    error = refused(yard, "layout-expired", r"\(and \d+ more finding")
+    assert error.trace is not None
+    reasons = [one["reason"] for one in error.trace["findings"]]
+    assert reasons[:2] == ["layout-expired", "functionary"]
+
+
+def test_expired_layout_is_refused_whatever_is_withheld(yard: Yard) -> None:
+    """A source that keeps a link back can't turn a no into nobody knows."""
+    run = yard.run("1.1.0")
+    yard.publish(run)
+    ended = yard.world.clock.when - DAY
+    yard.layout(1, envelope(layout(), "acme"), range=ANY, expires=ended)
+    yard.serve()
+    held = run.documents()["test"].reference().digest
+    del yard.device.source.files.blobs[str(held)]
+    error = refused(yard, "layout-expired", "layout 1 of acme/pump-monitor expired")
+    assert str(error.hint).startswith("ask the publisher to prolong layout 1")
 
 
 def test_layout_under_a_clock_that_nobody_believes(yard: Yard) -> None:
