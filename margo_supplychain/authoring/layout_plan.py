@@ -342,7 +342,12 @@ def _node(value: Any, what: str, depth: int = 0) -> Node:
         return Node(kind="number", line=0, column=0, text=str(value))
     if isinstance(value, datetime):
         if value.utcoffset() is not None:
-            value = value.astimezone(UTC)
+            try:
+                value = value.astimezone(UTC)
+            except OverflowError as why:  # of the years 1 and 9999
+                raise MetadataFormatError(
+                    f"{what} has the time {value.isoformat()}, which no clock shows"
+                ) from why
         text = f"{value.replace(tzinfo=None).isoformat()}Z"
         return Node(kind="text", line=0, column=0, text=text)
     if isinstance(value, date):

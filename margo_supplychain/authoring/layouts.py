@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
     from margo_supplychain.authoring.layout_plan import LayoutPlan
 
+_ERRORS: Final = 5  # in one line
+_REMARKS: Final = 20
+_LONG: Final = 400  # characters of one
 _HINT: Final = "correct what it was built from, and build it again: layout build FILE"
 
 
@@ -187,12 +190,22 @@ def check(
     found = lint(layout, support_until=until)
     errors = [one for one in found if one.severity == "error"]
     if errors:
-        text = "; ".join(one.text for one in errors)
+        text = "; ".join(_few([_cut(one.text) for one in errors], _ERRORS))
         # One that ends too early proves all that it should, until then.
         if any(one.reason != "expires-early" for one in errors):
             text = f"the layout proves nothing: {text}"
         raise RefusedError(text, hint=_HINT)
-    return [one.text for one in found]
+    return _few([_cut(one.text) for one in found], _REMARKS)
+
+
+def _few(texts: list[str], limit: int) -> list[str]:
+    """Return as many as somebody reads, and how many there are more."""
+    more = len(texts) - limit
+    return texts if more <= 0 else [*texts[:limit], f"and {more} more"]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONG else f"{text[:_LONG]}…"
 
 
 def require_own_ids(layout: Layout, what: str) -> None:

@@ -21,7 +21,7 @@ from margo_supplychain.cli.layout_sign import (
 )
 from margo_supplychain.cli.options import epilog, setting_option
 from margo_supplychain.cli.output import Result
-from margo_supplychain.errors import RefusedError
+from margo_supplychain.errors import ConflictError, RefusedError
 
 if TYPE_CHECKING:
     from margo_supplychain.authoring.edit import Edit
@@ -173,15 +173,30 @@ def _claimed(found: LayoutFile) -> str:
 
 
 def _draw(found: LayoutFile, what: str, *, svg: str | None, dot: str | None) -> None:
-    from margo_supplychain.storage.durable import write_file
-
     if svg is None and dot is None:
         return
     picture = shown.picture(found.layout, title=f"How a release is made: {what}")
     if svg is not None:
-        write_file(Path(svg), picture.svg())
+        _write(Path(svg), picture.svg())
     if dot is not None:
-        write_file(Path(dot), picture.dot())
+        _write(Path(dot), picture.dot())
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a picture where nothing else is: a name that is typed may be a key's.
+
+    Raises:
+        RefusedError: something else is there.
+    """
+    from margo_supplychain.storage.durable import write_new_file
+
+    try:
+        write_new_file(path, data)
+    except ConflictError as why:
+        raise RefusedError(
+            f"{path} exists, and is another file",
+            hint="name a file that is not there, or remove it; it was not changed",
+        ) from why
 
 
 def _require_apart(names: list[str]) -> None:

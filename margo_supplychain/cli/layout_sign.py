@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.layouts import LayoutFile
     from margo_supplychain.authoring.roles import RoleSigners
     from margo_supplychain.cli.passphrases import Passphrases
+
+_SCREEN: Final = 100  # lines that somebody may still see
 
 
 @click.command(
@@ -86,7 +88,13 @@ def sign(
         )
     warnings = _warnings(found)
     who = signers_of(author, publisher)
-    tell(author.invocation, shown.words(found), yes=yes)
+    words = shown.words(found)
+    tell(author.invocation, words, yes=yes)
+    if len(words) > _SCREEN:
+        author.invocation.note(
+            f"these were {len(words)} lines, and each rule among them decides: "
+            f"{PROGRAM} layout show {path} | less"
+        )
     for one in warnings:
         author.invocation.note(one)
     confirm("sign this?", yes=yes)

@@ -7,9 +7,17 @@ Example:
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, Final
 
 from margo_supplychain.errors import FormatError
+
+MAX_PARTS: Final = 32
+# tomllib's time for a dotted key is quadratic. A part is read from its start alone.
+_PART: Final = r"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.){0,128}+"|'[^'\n]*+')"""
+_DEEP: Final = re.compile(
+    rf"(?<![A-Za-z0-9_-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{MAX_PARTS}}}", re.ASCII
+)
 
 
 def parse(
@@ -24,14 +32,18 @@ def parse(
         error: what is raised.
 
     Raises:
-        FormatError: too large, not UTF-8, no TOML.
+        FormatError: too large, not UTF-8, no TOML, or what reads like a key of more
+            than `MAX_PARTS` parts.
     """
     import tomllib
 
     if len(data) > limit:
         raise error(f"{what} has {len(data)} bytes, more than the limit of {limit}")
     try:
-        return tomllib.loads(data.decode("utf-8"))
+        text = data.decode("utf-8")
+        if _DEEP.search(text) is not None:
+            raise error(f"{what} has a key of more than {MAX_PARTS} parts")
+        return tomllib.loads(text)
     except UnicodeDecodeError as why:
         raise error(f"{what} is not UTF-8 at byte {why.start}") from why
     except RecursionError as why:  # tomllib recurses into arrays

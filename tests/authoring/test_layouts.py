@@ -156,6 +156,14 @@ def test_when_it_ends(expires: str, until: datetime) -> None:
     assert plan.expires == until
 
 
+@pytest.mark.parametrize(
+    "expires", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"]
+)
+def test_times_that_no_clock_shows(expires: str) -> None:
+    with pytest.raises(MetadataFormatError, match=r"has the time .*, which no clock"):
+        parse(TOML.replace('"730d"', expires))
+
+
 def test_a_key_may_stand_in_the_file() -> None:
     pem = public_pem(parse_public_key(public_of("builder"), what="it")).decode()
     plan = parse(TOML.replace('"builder.pub"', f'"""{pem}"""'))

@@ -238,6 +238,30 @@ def test_sign_without_a_repository(vendor: Vendor) -> None:
     assert (ran.err, ran.out.splitlines()[0]) == ("", "unchanged: signed before")
 
 
+def test_long_layouts_do_not_scroll_away_unsaid(vendor: Vendor) -> None:
+    template()
+    text = (vendor.place / "layout.toml").read_text()
+    rules = ", ".join(f'"ALLOW src{number}/*"' for number in range(120))
+    changed = text.replace('"ALLOW *"', f'{rules}, "ALLOW *"', 1)
+    (vendor.place / "layout.toml").write_text(changed)
+    assert run("layout", "build", "layout.toml").status == 0
+    ran = vendor.sign("layout", "sign", "layout.json", "--key", "builder.key", "--yes")
+    assert ran.status == 0
+    assert "lines, and each rule among them decides: margo-supplychain layou" in ran.err
+    # What is wrong a thousand times is said a few times.
+    rules = ", ".join(
+        f'"ALLOW {number}*", "MATCH {number}* WITH PRODUCTS FROM test"'
+        for number in range(200)
+    )
+    (vendor.place / "layout.toml").write_text(
+        text.replace('"ALLOW *"', f'{rules}, "ALLOW *"', 1)
+    )
+    ran = run("layout", "build", "layout.toml", "--out", "wrong.json")
+    assert ran.status == 2
+    assert "; and 195 more" in ran.err
+    assert len(ran.err) < 4_000
+
+
 def test_sign_asks_before(vendor: Vendor) -> None:
     built(vendor)
     before = files_below(vendor.place)
@@ -452,6 +476,13 @@ def test_show_as_pictures_and_json(vendor: Vendor) -> None:
     ran = run("layout", "show", "layout.json", "--svg", "layout.svg")
     assert ran.out.endswith(": not verified\nwrote layout.svg\n")
     assert f"claims to be by {vendor.key_id('builder.key')[:12]}" in ran.out
+    # A name that is typed may be that of a private key.
+    before = files_below(vendor.place)
+    for option in ("--svg", "--dot"):
+        ran = run("layout", "show", "layout.json", option, "builder.key")
+        assert (ran.status, ran.out) == (2, "")
+        assert ran.err.startswith("error: builder.key exists, and is another file")
+    assert files_below(vendor.place) == before
 
 
 @pytest.mark.parametrize(
