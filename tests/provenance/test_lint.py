@@ -137,6 +137,10 @@ def test_a_manifest_that_no_rule_accounts_for() -> None:
     assert found.text.startswith("step package makes release/record, and no rule")
     pipe = with_rules("package", "products", *rules, ["CREATE", world.RECORD], CLOSED)
     assert of(pipe) == []
+    assert of(with_rules("package", "products", rules[0]))[0] == (
+        "error",
+        "release-unexplained",
+    )
     refused = ["DISALLOW", "release/r*"]
     pipe = with_rules("package", "products", refused, *rules, ["CREATE", world.RECORD])
     assert ("error", "release-unexplained") in of(pipe)
