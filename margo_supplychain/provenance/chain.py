@@ -32,6 +32,7 @@ from margo_supplychain.provenance.engine import (
     Edge,
     Judged,
     Made,
+    Work,
     by_algorithm,
     has_content,
     judge,
@@ -144,11 +145,14 @@ def verify_chain(
         findings.extend(one.findings)
     made, proofs = _agreed(layout, seen, findings)
     judged: list[tuple[str, Side, Judged]] = []
+    work = Work()
     for step in layout.steps:
         if step.name not in made:
             continue
         for side, rules in _sides(step):
-            found = judge(step.name, side, rules, made)
+            if work.is_spent:
+                break
+            found = judge(step.name, side, rules, made, work)
             judged.append((step.name, side, found))
             # check 4.91: what the rules refuse is refused
             findings.extend(found.findings)
@@ -156,8 +160,10 @@ def verify_chain(
     idle = _idle(layout, found_edges, made)
     edges = _merged(found_edges)
     joined = _joined(layout, edges) - idle.keys()
-    # check 4.92: a step that passed nothing on proves nothing about this release
-    findings.extend(_unconnected(layout, joined, made, idle))
+    # What was not judged is refused already, and joins nothing.
+    if not work.is_spent:
+        # check 4.92: a step that passed nothing on proves nothing about this release
+        findings.extend(_unconnected(layout, joined, made, idle))
     last = made.get(layout.release_step)
     demanded = {**release.products, MANIFEST_PRODUCT: release.artifact}
     if last is not None:

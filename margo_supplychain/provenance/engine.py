@@ -34,6 +34,12 @@ if TYPE_CHECKING:
     from margo_supplychain.provenance.rules import ArtifactRule, Side
 
 MOST_SHOWN: Final = 10  # artifacts of a rule
+MAX_WORK: Final = 1 << 30
+"""Characters that the rules of one chain look at: some seconds of work, and 40 rules
+that leave 100,000 artifacts as they are."""
+# What each artifact costs a rule, in characters: to look it up, to compare its content.
+_EACH: Final = 64
+_COMPARED: Final = 256
 _REASONS_SHOWN: Final = 3
 _CLEAN: Final = (
     "a working tree as its commit has it: commit or remove the changes, and record "
@@ -56,6 +62,36 @@ class Made(NamedTuple):
     def side(self, side: Side) -> Mapping[str, Hashes]:
         """Return its materials or its products."""
         return self.materials if side == "materials" else self.products
+
+
+class Work:
+    """What is left of the work that the rules of one chain may take.
+
+    Layout and links are somebody else's: together they could keep a processor busy for
+    hours. Counted, not timed, so that every device comes to the same verdict.
+
+    Args:
+        left: in characters of names that are looked at.
+
+    Attributes:
+        is_spent: whether a rule was not judged because too little was left.
+    """
+
+    def __init__(self, left: int = MAX_WORK) -> None:
+        self.left = left
+        self.is_spent = False
+
+    def spend(self, cost: int) -> bool:
+        """Take so much for a verdict, if it is left; say whether it is."""
+        self.is_spent = not self.spends(cost)
+        return not self.is_spent
+
+    def spends(self, cost: int) -> bool:
+        """Take so much for an explanation, if it is left; say whether it is."""
+        if cost > self.left:
+            return False
+        self.left -= cost
+        return True
 
 
 class Edge(NamedTuple):
@@ -103,7 +139,11 @@ class Judged(NamedTuple):
 
 
 def judge(
-    step: str, side: Side, rules: Sequence[ArtifactRule], made: Mapping[str, Made]
+    step: str,
+    side: Side,
+    rules: Sequence[ArtifactRule],
+    made: Mapping[str, Made],
+    work: Work | None = None,
 ) -> Judged:
     """Apply the rules for a step's materials or products.
 
@@ -112,9 +152,14 @@ def judge(
         side: which list the rules are for.
         rules: in order.
         made: by name, what each step made; steps without links are absent.
+        work: of the whole chain; when it is spent, the rest is not judged.
     """
-    run = _Run(step, side, rules, made)
+    run = _Run(step, side, rules, made, work or Work())
     for number, rule in enumerate(rules):
+        # check 4.111: layout and links take bounded work
+        if not run.affords(rule):
+            run.give_up(rule)
+            return Judged(tuple(run.applied), tuple(run.findings), tuple(run.edges))
         if rule.kind == "DISALLOW":
             run.disallow(number, rule)
         elif rule.kind == "REQUIRE":
@@ -135,8 +180,10 @@ class _Run:
         side: Side,
         rules: Sequence[ArtifactRule],
         made: Mapping[str, Made],
+        work: Work,
     ) -> None:
         self.step, self.side, self.rules, self.made = step, side, rules, made
+        self.work = work
         self.own = made[step]
         self.here = self.own.side(side)
         # In the link's own order, in which its names and digests lie in memory.
@@ -146,6 +193,31 @@ class _Run:
         self.applied: list[Applied] = []
         self.findings: list[Finding] = []
         self.edges: list[Edge] = []
+
+    def affords(self, rule: ArtifactRule) -> bool:
+        count = 1 if rule.is_name else len(self.queue)
+        each = _COMPARED if rule.kind in ("MATCH", "MODIFY") else _EACH
+        return self.work.spend(rule.cost(self.queue) + each * count)
+
+    def give_up(self, rule: ArtifactRule) -> None:
+        found = f"{len(self.queue)} artifacts left for this rule and those behind it"
+        wanted = (
+            "fewer rules, with fewer stars, or fewer artifacts in the links: the rules "
+            f"of one release may look at {MAX_WORK} characters of names"
+        )
+        self._failed(rule, (), found, wanted)
+        self.findings.append(
+            Finding(
+                "rule",
+                f'rules for {self.side} of step {self.step} from "{rule.text}" on were '
+                "not judged: that takes more work than a release is worth",
+                step=self.step,
+                rule=rule.text,
+                found=found,
+                wanted=wanted,
+                stricter=stricter.WORK,
+            )
+        )
 
     def consume(self, rule: ArtifactRule) -> None:
         names = rule.select(self.queue)
@@ -317,7 +389,11 @@ class _Run:
         With what would satisfy each of them, where a rule can tell.
         """
         for rule in self.rules[:number]:
-            if rule.kind in ("REQUIRE", "DISALLOW") or not rule.select([name]):
+            if rule.kind in ("REQUIRE", "DISALLOW"):
+                continue
+            if not self.work.spends(rule.cost([name]) + _EACH):
+                return
+            if not rule.select([name]):
                 continue
             why, wanted = (
                 self._no_match(rule, name)
@@ -354,7 +430,7 @@ class _Run:
     def _renamed(self, name: str, there: Mapping[str, Hashes]) -> str | None:
         """Return by which name another step has what is `name` here, if it does."""
         here = self.here[name]
-        if not has_content(here):
+        if not has_content(here) or not self.work.spends(_COMPARED * len(there)):
             return None
         return min(
             (one for one, what in there.items() if same(here, what)), default=None

@@ -3,8 +3,8 @@
 A rule looks at the names that no earlier rule of its list has consumed. Patterns are
 `fnmatch`'s: `*` matches any run of characters, `/` included, `?` any one, `[a-z]` and
 `[!a-z]` one of a set; case counts. What in-toto's implementations read differently is
-refused: a backslash, `[^`, and sets that are not plainly written. Matching never goes
-back over a name, whatever the pattern. REQUIRE takes a name, never a pattern.
+refused: a backslash, `[^`, and sets that are not plainly written (`patterns`). REQUIRE
+takes a name, never a pattern.
 
 Example:
     >>> rule = ArtifactRule.parse("match *.whl WITH products FROM build".split())
@@ -14,11 +14,11 @@ Example:
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self, cast
 
 from margo_supplychain.errors import MetadataFormatError
+from margo_supplychain.provenance.patterns import Pattern, pieces_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -27,16 +27,8 @@ Kind = Literal["CREATE", "DELETE", "MODIFY", "ALLOW", "DISALLOW", "REQUIRE", "MA
 Side = Literal["materials", "products"]
 
 MAX_PATTERN: Final = 512  # characters of a pattern, name or prefix
-MAX_STARS: Final = 32
+_BELOW: Final = 32  # what it takes to cut a directory off a name, in characters
 _PLAIN_KINDS: Final = ("CREATE", "DELETE", "MODIFY", "ALLOW", "DISALLOW", "REQUIRE")
-_SPECIAL: Final = re.compile(r"[*?\[]")
-# Go refuses `]` and `-` at the ends of a set and reversed ranges, Python gives each of
-# them a meaning; `[^` is a negation to one of them alone.
-_PART: Final = re.compile(
-    r"(?P<star>\*+)|(?P<any>\?)|(?P<text>[^*?\[]+)"
-    r"|\[(?P<not>!?)(?P<set>(?:[^]\-^!](?:-[^]\-^!])?)+)\]|(?P<wrong>\[)"
-)
-_ITEM: Final = re.compile(r"(.)(?:-(.))?", re.DOTALL)
 
 
 class ArtifactRule(NamedTuple):
@@ -85,7 +77,7 @@ class ArtifactRule(NamedTuple):
         # check 4.61: a text of a rule that no name can equal would prove nothing
         _check_text(found.pattern, shown)
         if kind != "REQUIRE":
-            translate(found.pattern)
+            pieces_of(found.pattern)
         return found
 
     @classmethod
@@ -132,81 +124,30 @@ class ArtifactRule(NamedTuple):
         """Return those of `names` that the rule is about, with their prefix."""
         if self.kind == "REQUIRE":
             return [self.pattern] if self.pattern in names else []
+        pattern = Pattern.of(self.pattern)
         if not self.source_prefix:
-            return select(self.pattern, names)
+            return pattern.select(names)
         start = self.source_prefix + "/"
         cut = len(start)
         below = [one[cut:] for one in names if one.startswith(start)]
-        return [start + one for one in select(self.pattern, below)]
+        return [start + one for one in pattern.select(below)]
+
+    @property
+    def is_name(self) -> bool:
+        """Whether it is about one name at most."""
+        return self.kind == "REQUIRE" or Pattern.of(self.pattern).is_plain
+
+    def cost(self, names: Collection[str]) -> int:
+        """Return how many characters `select` looks at, at most."""
+        if self.kind == "REQUIRE":
+            return 1
+        below = _BELOW * len(names) if self.source_prefix else 0
+        return below + Pattern.of(self.pattern).cost(names)
 
     def partner(self, name: str) -> str:
         """Return what a MATCH calls an artifact in the other step's list."""
         path = name[len(self.source_prefix) + 1 :] if self.source_prefix else name
         return f"{self.prefix}/{path}" if self.prefix else path
-
-
-def select(pattern: str, names: Collection[str]) -> list[str]:
-    """Return those of `names` that a pattern matches as a whole."""
-    if pattern == "*":
-        return list(names)
-    special = _SPECIAL.search(pattern)
-    if special is None:
-        return [pattern] if pattern in names else []
-    if special.start() == len(pattern) - 1 and special[0] == "*":
-        start = pattern[:-1]
-        return [one for one in names if one.startswith(start)]
-    match = re.compile(translate(pattern)).fullmatch
-    return [one for one in names if match(one)]
-
-
-def translate(pattern: str) -> str:
-    """Return a pattern as a regular expression that never goes back over a name.
-
-    What stands between two stars is taken at its first place and kept (an atomic
-    group): the leftmost place leaves the most to what follows.
-
-    Raises:
-        MetadataFormatError: a backslash, a set that is not plainly written, too many
-            stars.
-    """
-    # check 4.63: Go escapes with a backslash, Python doesn't
-    if "\\" in pattern:
-        raise MetadataFormatError(f"pattern {pattern[:80]!r} has a backslash")
-    # check 4.64: bounded work for each name
-    if pattern.count("*") > MAX_STARS:
-        raise MetadataFormatError(
-            f"pattern {pattern[:80]!r} has more than {MAX_STARS} stars"
-        )
-    pieces = [""]
-    for part in _PART.finditer(pattern):
-        if part["star"]:
-            pieces.append("")
-        elif part["any"]:
-            pieces[-1] += "."
-        elif part["text"]:
-            pieces[-1] += re.escape(part["text"])
-        else:
-            pieces[-1] += _set(part, pattern)
-    first, *rest = pieces
-    if not rest:
-        return f"(?s:{first})"
-    middle = "".join(f"(?>.*?{one})" for one in rest[:-1])
-    return f"(?s:{first}{middle}.*{rest[-1]})"
-
-
-def _set(part: re.Match[str], pattern: str) -> str:
-    items = _ITEM.findall(part["set"] or "")
-    # check 4.65: Go and Python read such sets differently
-    if part["wrong"] or any(last and last < first for first, last in items):
-        raise MetadataFormatError(
-            f"pattern {pattern[:80]!r} has a set that is not like [abc], [a-z] or "
-            "[!a-z]"
-        )
-    ranges = (
-        f"{re.escape(first)}-{re.escape(last)}" if last else re.escape(first)
-        for first, last in items
-    )
-    return f"[{'^' if part['not'] else ''}{''.join(ranges)}]"
 
 
 def _directory(text: str, rule: str) -> str:

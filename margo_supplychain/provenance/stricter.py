@@ -49,7 +49,8 @@ OVERRIDE: Final = "expires-override"
 """The publisher policy may shorten a layout's life; in-toto knows the file's alone."""
 
 WORK: Final = "bounded-work"
-"""More links than any pipeline has are not looked at."""
+"""More links than any pipeline has are not looked at; nor are more names of artifacts
+than all rules of a chain together may look at."""
 
 COMMON_ALGORITHMS: Final = "common-algorithms"
 """The one case in which this package is wider: an artifact with sha256 and sha512

@@ -6,6 +6,7 @@ the application's online key, and with it writes the record.
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -434,6 +435,61 @@ def test_expected_command_is_run_by_nobody(tmp_path: Path) -> None:
     plant.publish(run)
     plant.verified("1.1.0")
     assert not marker.exists()
+
+
+# --- T-249: layouts that take for ever -----------------------------------------------
+
+
+def slow(rules: int) -> Json:
+    """Return the pipeline's layout with rules that look at each source in vain."""
+    found = steps()
+    many = [["ALLOW", f"*{'?' * 30}\u00e9*{number}"] for number in range(rules)]
+    found[0]["expected_materials"][:0] = many
+    return layout(found)
+
+
+@pytest.mark.parametrize("text", ["*{}b*", "*[a-b]*{}b*?", "{}*x"])
+def test_text_that_nearly_matches_everywhere(tmp_path: Path, text: str) -> None:
+    """Rules whose patterns begin at each place of a long name: each character of it is
+    looked at a few times, and the release is judged at once."""
+    plant = running(tmp_path)
+    found = steps()
+    pattern = text.format("a" * 230)
+    many = [["ALLOW", f"{pattern}{number}"] for number in range(400)]
+    found[0]["expected_materials"][:0] = many
+    plant.use_layout(layout(found))
+    run = plant.run("1.1.0")
+    sources = {f"src/{'a/' + 'a' * 240}/{n}.c": {"sha256": "0" * 64} for n in range(40)}
+    run.links["build"]["materials"].update(sources)
+    plant.publish(run)
+    begun = time.process_time()
+    plant.verified("1.1.0")
+    assert time.process_time() - begun < 10
+
+
+def test_rules_and_artifacts_that_take_hours(tmp_path: Path) -> None:
+    """A layout of a thousand rules, and links of a thousand long names: either is fine
+    with less of the other. The device counts what it looks at, and stops."""
+    plant = running(tmp_path)
+
+    def source(number: int) -> str:
+        return f"src/{'a' * 200}/{'b' * 200}/{number}.c"
+
+    plant.use_layout(slow(900))
+    plant.publish(plant.run("1.1.0"))
+    plant.verified("1.1.0")
+    run = plant.run("1.2.0")
+    sources = {source(number): {"sha256": "0" * 64} for number in range(2000)}
+    run.links["build"]["materials"].update(sources)
+    plant.publish(run)
+    begun = time.process_time()
+    error = plant.refused("rule", "more work than a release is worth")
+    assert time.process_time() - begun < 60
+    assert error.trace is not None
+    assert len(error.trace["findings"]) == 1
+    plant.use_layout(slow(9))
+    plant.serve()
+    plant.verified("1.2.0")
 
 
 # --- T-235: layouts that demand nothing ----------------------------------------------

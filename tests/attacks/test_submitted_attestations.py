@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -321,6 +322,46 @@ def test_proven_release_that_was_withdrawn(market: Market) -> None:
 
     hand_in(market, role(market, PUMP.role, drop))
     assert market.accept().refused == ()
+
+
+# --- T-249: what takes for ever to judge ---------------------------------------------
+
+
+def test_release_that_takes_hours_to_judge(market: Market) -> None:
+    """A hostile vendor's own layout has hundreds of rules, and his links thousands of
+    long names. The operator, who keeps others out meanwhile, stops after some seconds;
+    with ordinary links the same layout is none of his business."""
+    found = steps()
+    many = [["ALLOW", f"*{'?' * 30}\u00e9*{number}"] for number in range(900)]
+    found[0]["expected_materials"][:0] = many
+    data = signed_layout("acme", with_steps=found)
+    rule = LayoutRule(number=2, digest=Digest.of(data), range=ANY)
+    change, targets = set_policy(PUMP, replace(policy_of(market), layouts=(rule,)))
+
+    def add(signed: dict[str, Any]) -> None:
+        signed["targets"][PUMP.layout_path(2)] = entry(data)
+        del signed["targets"][PUMP.layout_path(1)]
+
+    made = market.release("1.1.0", name=PUMP)
+    run = run_of(made)
+    long = f"src/{'a' * 200}/{'b' * 200}"
+    sources = {f"{long}/{number}.c": {"sha256": "0" * 64} for number in range(2000)}
+    honest = links_of(made)
+    run.links["build"]["materials"].update(sources)
+    links = [one.data for one in run.documents().values()]
+    listed, records, blobs = listed_by_hand(market, made, layout=2, links=links)
+    files = (role(market, "acme", all_of(change, add)), role(market, PUMP.role, listed))
+    layouts = {**targets, PUMP.layout_path(2): data}
+    begun = time.process_time()
+    name = hand_in(market, *files, targets={**layouts, **records}, blobs=blobs)
+    refused(market, name, "more work than a release is worth", code="provenance")
+    assert time.process_time() - begun < 120
+    market.inbox.remove(name)
+    listed, records, blobs = listed_by_hand(market, made, layout=2, links=honest)
+    files = (role(market, "acme", all_of(change, add)), role(market, PUMP.role, listed))
+    hand_in(market, *files, targets={**layouts, **records}, blobs=blobs)
+    assert market.accept().refused == ()
+    assert str(device_of(market).verify(PUMP, ANY).version) == "1.1.0"
 
 
 # --- T-218: what is listed already ---------------------------------------------------
