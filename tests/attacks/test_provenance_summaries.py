@@ -382,7 +382,7 @@ def test_summary_after_its_layout_has_expired(tmp_path: Path) -> None:
     plant.serve()
     for policy in (BY_SUMMARY, PROVEN):
         plant.device.policy = policy
-        plant.refused("layout-expired", "expired 2026-12-01")
+        plant.refused("layout-expired", "expired at 2026-12-01")
 
 
 def test_summary_of_a_layout_that_was_taken_away(tmp_path: Path) -> None:
