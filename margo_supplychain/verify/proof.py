@@ -333,10 +333,9 @@ def require_current(case: Case, number: int, expires: datetime) -> None:
     # check 4.12: who made it, may once have done so
     if now >= expires:
         raise ProvenanceError(
-            f"layout {number} of {case.name} expired {format_time(expires)}, it is "
-            f"{format_time(now)}",
+            f"layout {number} of {case.name} expired at {format_time(expires)}",
             reason="layout-expired",
-            found=f"expired {format_time(expires)}",
+            found=f"expired at {format_time(expires)}, it is {format_time(now)}",
             wanted="a later expiry in the publisher's policy, or a release by a "
             "newer layout",
             hint=_PROLONG.format(number),

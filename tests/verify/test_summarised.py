@@ -256,7 +256,7 @@ def test_layout_that_calls_itself_expired(site: Site) -> None:
     site.layout(1, data, range=ANY)
     site.serve()
     refused(
-        site, site.summary(), "layout-expired", "expired 2026", kind=ProvenanceError
+        site, site.summary(), "layout-expired", "expired at 2026", kind=ProvenanceError
     )
     # The policy may grant it a longer life; then it is another layout all the same.
     site.layout(1, data, range=ANY, expires=datetime(2027, 1, 1, tzinfo=UTC))
@@ -269,7 +269,7 @@ def test_layout_that_the_policy_calls_expired(site: Site) -> None:
     site.layout(1, data, range=ANY, expires=datetime(2026, 11, 20, tzinfo=UTC))
     site.serve()
     refused(
-        site, site.summary(), "layout-expired", "expired 2026", kind=ProvenanceError
+        site, site.summary(), "layout-expired", "expired at 2026", kind=ProvenanceError
     )
 
 
