@@ -201,4 +201,6 @@ def _listed(label: str, rules: Sequence[ArtifactRule]) -> Iterator[tuple[str, ..
         yield label, "", "nothing"
     for number, rule in enumerate(rules):
         said = rule_words(rule, first=not number)
-        yield "" if number else label, rule.text, said
+        # As it is, and in escapes: letters of two alphabets may look alike.
+        exact = rule.text.encode("ascii", "backslashreplace").decode("ascii")
+        yield "" if number else label, exact, said

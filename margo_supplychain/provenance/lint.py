@@ -12,6 +12,7 @@ Example:
 
 from __future__ import annotations
 
+import unicodedata
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from margo_supplychain.formats.release_products import (
@@ -28,6 +29,21 @@ if TYPE_CHECKING:
     from margo_supplychain.provenance.layouts import Layout, LayoutStep
     from margo_supplychain.provenance.rules import ArtifactRule, Side
 
+# Of names that this package gives: commits, and what a release is (release_products).
+_FIXED: Final = ("git", "release")
+# What `str.isprintable` takes for print and is seen by nobody: fillers of Hangul,
+# braille without a dot, Khmer's inherent vowels, joiners and selectors of variants.
+_BLANK: Final = (
+    ("\u034f", "\u034f"),
+    ("\u115f", "\u1160"),
+    ("\u17b4", "\u17b5"),
+    ("\u180b", "\u180f"),
+    ("\u2800", "\u2800"),
+    ("\u3164", "\u3164"),
+    ("\ufe00", "\ufe0f"),
+    ("\uffa0", "\uffa0"),
+    ("\U000e0100", "\U000e01ef"),
+)
 _CONSUMING: Final = ("ALLOW", "CREATE", "DELETE", "MODIFY", "MATCH")
 _SIDES: Final[tuple[Side, ...]] = ("materials", "products")
 
@@ -181,6 +197,7 @@ def _list(
                 step.name,
                 rule.text,
             )
+        yield from _letters(step, rule)
         if "{" in rule.pattern:
             yield Lint(
                 "warning",
@@ -190,6 +207,58 @@ def _list(
                 step.name,
                 rule.text,
             )
+
+
+def _letters(step: LayoutStep, rule: ArtifactRule) -> Iterator[Lint]:
+    """Yield rules that read otherwise than they are: nobody would see that."""
+    for text in (rule.pattern, rule.source_prefix, rule.prefix):
+        if text.isascii():
+            continue
+        shown = ascii(rule.text)[1:-1]
+        blank = next((one for one in text if _is_blank(one)), None)
+        if blank is not None:
+            yield Lint(
+                "error",
+                "invisible",
+                f'step {step.name}: "{shown}" has the character U+{ord(blank):04X}, '
+                "which nobody sees",
+                step.name,
+                rule.text,
+            )
+        fixed = _posed(text)
+        if fixed is not None:
+            yield Lint(
+                "error",
+                "look-alike",
+                f'step {step.name}: "{shown}" reads like a name below {fixed}/, where '
+                "all names are ASCII: it is about something else",
+                step.name,
+                rule.text,
+            )
+
+
+def _is_blank(one: str) -> bool:
+    return any(first <= one <= last for first, last in _BLANK)
+
+
+def _posed(text: str) -> str | None:
+    """Return the directory of fixed names that a text seems to name.
+
+    Any letter that is not ASCII may pass for one that is: no table knows them all.
+    """
+    head = text.partition("/")[0]
+    letters = [
+        one
+        for one in unicodedata.normalize("NFKC", head)
+        if not unicodedata.combining(one)
+    ]
+    for fixed in _FIXED:
+        if len(letters) == len(fixed) and all(
+            one == other or not one.isascii()
+            for one, other in zip(letters, fixed, strict=True)
+        ):
+            return fixed
+    return None
 
 
 def _match(

@@ -553,6 +553,33 @@ def test_rules_in_words(rule: str, text: str) -> None:
     assert layout_describe.rule_words(ArtifactRule.parse(rule.split())) == text
 
 
+def test_letters_of_other_alphabets_are_told_from_ours(vendor: Vendor) -> None:
+    template()
+    path = vendor.place / "layout.toml"
+    text = path.read_text()
+    alike = text.replace('"DISALLOW git/dirty"', '"DISALLOW git/dirt\u0443"')
+    path.write_text(alike)
+    ran = run("layout", "build", "layout.toml")
+    assert ran.status == 2
+    assert '"DISALLOW git/dirt\\u0443" reads like a name below git/, where' in ran.err
+    assert not (vendor.place / "layout.json").exists()
+    path.write_text(text.replace('"ALLOW *"', '"ALLOW \u0430/*", "ALLOW *"', 1))
+    assert run("layout", "build", "layout.toml").status == 0
+    ran = run("layout", "show", "layout.json")
+    assert ["ALLOW", "\\u0430/*", "\u0430/*"] in [
+        line.split() for line in ran.out.splitlines()
+    ]
+    # One that another tool has made is shown so, and is not signed.
+    value = json.loads((vendor.place / "layout.json").read_text())
+    value["steps"][0]["expected_materials"].insert(0, ["DISALLOW", "git/dirt\u0443"])
+    (vendor.place / "layout.json").write_text(json.dumps(value))
+    ran = run("layout", "show", "layout.json")
+    assert "DISALLOW git/dirt\\u0443" in ran.out
+    ran = vendor.sign("layout", "sign", "layout.json", "--key", "builder.key", "--yes")
+    assert ran.status == 2
+    assert "reads like a name below git/" in ran.err
+
+
 def test_a_name_does_not_read_like_a_sentence() -> None:
     rule = ArtifactRule.parse(["ALLOW", "nothing else"])
     assert layout_describe.rule_words(rule) == '"nothing else"'

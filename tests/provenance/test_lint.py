@@ -153,6 +153,33 @@ def test_what_no_rule_is_about_and_what_stands_for_itself() -> None:
     assert of(pipe) == [("warning", "placeholder")]
 
 
+@pytest.mark.parametrize(
+    ("name", "reasons"),
+    [
+        ("git/dirt\u0443", ["look-alike"]),  # Cyrillic
+        ("git/dirty\u3164", ["invisible", "look-alike"]),
+        ("git/dirty\u2800", ["invisible", "look-alike"]),
+        ("g\u0456t/dirty", ["look-alike"]),
+        ("r\u0435lease/*", ["look-alike"]),
+        ("r\u0435\u0328lease/*", ["look-alike"]),
+        ("\uff52elease/*", ["look-alike"]),
+        ("src/\ufe0f*", ["invisible"]),
+        ("git/dirty", []),
+        ("gitter/\u00e4", []),
+        ("src/Gr\u00f6\u00dfe/*", []),
+        ("Release/Gr\u00f6\u00dfe", []),
+    ],
+)
+def test_rules_that_read_like_others(name: str, reasons: list[str]) -> None:
+    pipe = with_rules("build", "materials", ("DISALLOW", name), ("ALLOW", "*"))
+    assert of(pipe) == [("error", one) for one in reasons]
+    for one in lint(pipe.parsed(), support_until=None):
+        assert one.text.isascii()
+    match = ["MATCH", "*", "IN", name.rstrip("/*"), "WITH", "PRODUCTS", "FROM", "build"]
+    pipe = with_rules("package", "materials", MATCHED, match, CLOSED)
+    assert of(pipe) == [("error", one) for one in reasons]
+
+
 def test_a_remark_says_where() -> None:
     pipe = with_rules("package", "materials", MATCHED)
     (found,) = lint(pipe.parsed(), support_until=None)
