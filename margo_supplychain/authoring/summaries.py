@@ -24,6 +24,7 @@ from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.dsse import Envelope
 from margo_supplychain.formats.release_entry import MAX_SUMMARIES, MAX_SUMMARY
 from margo_supplychain.formats.statements import parse_statement
+from margo_supplychain.formats.times import format_time
 from margo_supplychain.provenance.summaries import (
     Bounds,
     check_bounds,
@@ -53,6 +54,14 @@ class _Summary(NamedTuple):
         verified: when its verifier looked.
         is_named: whether a key that the publisher names has signed it.
     """
+
+    def is_of_same_verifier(self, other: _Summary) -> bool:
+        """Say whether two are by one verifier, so that the newer replaces the older.
+
+        Who signed what is named is known. Anybody may claim a key id, be it spelled
+        like the material of a key that is named: that replaces another claim alone.
+        """
+        return (self.is_named, self.signers) == (other.is_named, other.signers)
 
     pin: AttestationPin
     signers: frozenset[str]
@@ -163,14 +172,20 @@ def _with(
         new = _read(one.data, one.pin, policy)
         if any(old.pin == new.pin for old in known):
             continue
-        for old in known:
-            if old.signers == new.signers and old.verified > new.verified:
+        same = [old for old in known if old.is_of_same_verifier(new)]
+        for old in same:
+            if old.verified > new.verified:
                 raise RefusedError(
                     f"{one.shown} is older than {old.pin.digest.short}, which "
                     f"{name} {version} names already",
                     hint="verify it again: margo-supplychain device verify --vsa FILE",
                 )
-        known = [old for old in known if old.signers != new.signers]
+            work.warnings.append(
+                f"{one.shown} takes the place of {old.pin.digest.short}: "
+                + ("the same verifier's" if new.is_named else "it claims the same key")
+                + f", of {format_time(old.verified)}"
+            )
+        known = [old for old in known if old not in same]
         known.append(new)
         if new.is_named:
             work.summarised.setdefault(name, set()).add(version)

@@ -4,10 +4,12 @@ proven, or nothing; whoever runs the place finds out what is wrong with it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from margo_supplychain import threshold
 from margo_supplychain.authoring.attested import named_envelopes
 from margo_supplychain.authoring.copying import copy_releases
 from margo_supplychain.authoring.shelves import open_shelf
@@ -26,16 +28,33 @@ from margo_supplychain.formats.registry_form import (
     wrapped,
 )
 from margo_supplychain.formats.versions import Version
+from margo_supplychain.verify.policy import Policy
 from margo_supplychain.verify.trust_store import MEMORY_FILES, TrustStore
 from margo_supplychain.verify.verifier import Verifier
-from tests.authoring.proving import ANY, PROVEN, demand, links_of, signed_layout
+from tests.authoring.proving import (
+    ANY,
+    PROVEN,
+    allow_summaries,
+    demand,
+    device_of,
+    links_of,
+    make_demanding,
+    publish_proven,
+    signed_layout,
+    summary,
+)
 from tests.authoring.tagged import TRUST, EveryRepository, TaggedVendor
-from tests.authoring.trust import PUMP, key
+from tests.authoring.trust import PUMP, Vendor, key
+from tests.world.repository import key as world_key
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from margo_supplychain.formats.digests import Descriptor
+
+PROVEN_BY_SUMMARY: Final = (
+    b'[policy."*/*"]\nrequire = ["signed", "provenance"]\nprovenance = "summary"\n'
+)
 
 
 class Plant:
@@ -266,3 +285,36 @@ def test_envelopes_are_added(plant: Plant) -> None:
     with vendor.at_registry().edit([key("ci")], clock=vendor.clock) as edit:
         edit.refresh()
     assert plant.verify() == "1.0.0"
+
+
+def test_summary_that_poses_as_the_verifiers(tmp_path: Path) -> None:
+    """Somebody gives the pipeline a newer summary of his own, and names as its signer
+    what only the publisher's verifier can sign as, in every spelling. The true one stays
+    listed: devices that take summaries alone go on."""
+    vendor = make_demanding(Vendor(tmp_path))
+    with vendor.repository.edit(vendor.keys, clock=vendor.clock) as edit:
+        allow_summaries(edit, "verifier")
+    publish_proven(vendor, "1.0.0")
+    good = summary(vendor, "1.0.0")
+    publish_proven(vendor, "1.0.0", [good])
+    small = Policy.from_toml(PROVEN_BY_SUMMARY)
+    assert str(device_of(vendor, small).verify(PUMP, ANY).version) == "1.0.0"
+    public = world_key("verifier").public_key
+    for claimed in (threshold.material(public), public.keyid, ""):
+        vendor.clock.advance(minutes=1)
+        raw = json.loads(summary(vendor, "1.0.0", "mallory"))
+        raw["signatures"] = [{**raw["signatures"][0], "keyid": claimed}]
+        forged = json.dumps(raw).encode()
+        done = publish_proven(vendor, "1.0.0", [forged])
+        assert any("no key that the publisher policy" in one for one in done.warnings)
+        with vendor.repository.edit((), clock=vendor.clock) as edit:
+            entry = edit.releases(PUMP)[Version.parse("1.0.0")]
+        digests = {one.digest for one in entry.summaries}
+        assert digests >= {Digest.of(good), Digest.of(forged)}
+        device = device_of(vendor, small)
+        assert str(device.verify(PUMP, ANY).version) == "1.0.0"
+    newer = summary(vendor, "1.0.0")
+    done = publish_proven(vendor, "1.0.0", [newer])
+    replaced = f"takes the place of {Digest.of(good).short}: the same verifier's"
+    assert any(replaced in one for one in done.warnings)
+    assert str(device_of(vendor, small).verify(PUMP, ANY).version) == "1.0.0"

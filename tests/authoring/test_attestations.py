@@ -485,6 +485,9 @@ def test_a_newer_summary_replaces_the_older(summarising: Vendor) -> None:
     other = summary(vendor, "1.0.0", "auditor")
     done = publish_proven(vendor, "1.0.0", [newer, other])
     assert any("no key that the publisher policy" in one for one in done.warnings)
+    replaced = f"takes the place of {Digest.of(older).short}: the same verifier's"
+    assert len([one for one in done.warnings if replaced in one]) == 1
+    assert not any("claims the same key" in one for one in done.warnings)
     listed = {tuple(one) for one in entry(vendor).summaries}
     assert listed == {pinned(newer), pinned(other)}
     before = vendor.files()
