@@ -14,7 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from margo_supplychain.authoring.layouts import LayoutFile
-from margo_supplychain.errors import RefusedError
+from margo_supplychain.authoring.work import Work
+from margo_supplychain.cli.app_policy import PolicyChanges
+from margo_supplychain.cli.app_proof import GivenKeys, ProofChanges
+from margo_supplychain.errors import FetchError, RefusedError
+from margo_supplychain.formats.attestation_rules import AttestationRule, PolicyKey
 from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.dsse import PAYLOAD
 from margo_supplychain.formats.pins import Pin
@@ -191,6 +195,32 @@ def test_layout_by_other_keys_than_it_shows(holder: Holder) -> None:
     assert run("layout", "show", "layout.json").out == shown
 
 
+def test_rule_in_letters_of_another_alphabet(holder: Holder) -> None:
+    """Mallory's rule against dirty trees is about a name that no link has."""
+    path = holder.place / "layout.json"
+    sign = ("layout", "sign", "layout.json", "--key", "a.key", "--yes")
+    good = path.read_bytes()
+
+    for name in ("git/dirt\u0443", "git/dirty\u3164", "g\u0456t/dirty"):
+        path.write_bytes(good)
+
+        def pose(value: Any, name: str = name) -> None:
+            rules = value["steps"][0]["expected_materials"]
+            rules[rules.index(["DISALLOW", "git/dirty"])][1] = name
+
+        changed(path, pose)
+        before = path.read_bytes()
+        ran = run("layout", "show", "layout.json")
+        escaped = name.encode("ascii", "backslashreplace").decode()
+        assert f"DISALLOW {escaped} " in ran.out
+        ran = holder.sign(*sign)
+        assert ran.status == 2
+        assert "reads like a name below git/" in ran.err
+        assert path.read_bytes() == before
+    path.write_bytes(good)
+    assert holder.sign(*sign).status in (0, 5)
+
+
 # --- T-211: demands that the online key can meet alone -------------------------------
 
 
@@ -240,6 +270,57 @@ def test_demand_that_is_dropped_unseen(tmp_path: Path) -> None:
         with vendor.repository.edit(keys, clock=vendor.clock) as edit:
             edit.set_policy(PUMP, replace(before, layouts=()))
             edit.add_layout(PUMP, signed_layout(), serves=ANY)
+
+
+def test_demand_that_is_lowered_by_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever names one more signer, or a registry that fails once, ends no demand."""
+    vendor = make_demanding(Vendor(tmp_path))
+    publish_proven(vendor, "1.0.0")
+    device = device_of(vendor)
+    device.verify(PUMP, ANY)
+    a, b, c = (PolicyKey.of(key(one).public_key) for one in ("a", "b", "c"))
+    rule = AttestationRule(
+        type="https://spdx.dev/Document", keyids=(a.keyid, b.keyid), threshold=2
+    )
+    nothing = GivenKeys({}, (), {})
+    more = GivenKeys({rule.type: [one.to_key() for one in (a, b, c)]}, (), {})
+    with vendor.repository.edit(vendor.keys, clock=vendor.clock) as edit:
+        before = edit.policy(PUMP)
+        assert before is not None
+        strict = replace(before, keys=(a, b), attestations=(rule,))
+        said = ProofChanges(attestations=("spdx=…",)).applied(strict, more, (), ())
+        assert said.attestations[0].threshold == 2
+        edit.set_policy(PUMP, strict)
+        lower = (replace(rule, threshold=1),)
+        edit.set_policy(PUMP, replace(strict, attestations=lower))
+        assert any("needs 1 of 2 signatures" in one for one in edit.warnings)
+        edit.set_policy(PUMP, before)
+    files = vendor.files()
+    asked = PolicyChanges(
+        epoch=1,
+        provenance="required",
+        minimum_version=None,
+        reinstate=(),
+        downgrade_to=(),
+        proof=ProofChanges(),
+    )
+    read = Work.read
+
+    def failing(self: Work, path: str, *given: Any, **options: Any) -> bytes:
+        if path == PUMP.policy_path(1):
+            raise FetchError("the registry answers 503", url="oci://r", missing=False)
+        return read(self, path, *given, **options)
+
+    monkeypatch.setattr(Work, "read", failing)
+    with (
+        pytest.raises(FetchError, match="503"),
+        vendor.repository.edit(vendor.keys, clock=vendor.clock) as edit,
+    ):
+        asked.apply(edit, PUMP, nothing)
+    assert vendor.files() == files
+    assert str(device.verify(PUMP, ANY).version) == "1.0.0"
 
 
 # --- T-212: a layout is exchanged on its way -----------------------------------------
