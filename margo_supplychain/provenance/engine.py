@@ -361,9 +361,24 @@ class _Run:
                 artifact=first,
                 found=found or what,
                 wanted=wanted,
-                stricter=stricter.DEFAULT_DENY if rule is None else None,
+                stricter=stricter.DEFAULT_DENY
+                if rule is None
+                else self._stricter(first, number),
             )
         )
+
+    def _stricter(self, name: str, number: int) -> str | None:
+        """Return the case by which in-toto has a rule above DISALLOW consume it."""
+        before, after = self.own.materials.get(name), self.own.products.get(name)
+        if before is None or after is None or before == after or _differ(before, after):
+            return None
+        modifies = any(
+            rule.kind == "MODIFY"
+            and self.work.spends(rule.cost([name]) + _EACH)
+            and bool(rule.select([name]))
+            for rule in self.rules[:number]
+        )
+        return stricter.MODIFIED if modifies else None
 
     def _failed(
         self,

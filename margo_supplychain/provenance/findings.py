@@ -26,7 +26,8 @@ class Finding(NamedTuple):
         step, rule, artifact: where it shows.
         found, wanted: what is there, and what would satisfy it.
         stricter: the case in which in-toto itself would have passed
-            (`provenance.stricter`); None where it refuses too.
+            (`provenance.stricter`); None where it refuses too, or where this follows
+            from another finding that names it.
     """
 
     reason: str

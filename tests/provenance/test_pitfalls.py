@@ -288,6 +288,11 @@ def test_row_14_another_set_of_algorithms_is_no_modification() -> None:
     }
     finding = only(passes_there(pipe).ours())
     assert (finding.rule, finding.artifact) == ("DISALLOW *", "src/a.c")
+    assert finding.stricter == stricter.MODIFIED
+    # Where no rule says that it changes, in-toto refuses it, too.
+    pipe.step("build")["expected_products"].remove(("MODIFY", "src/*"))
+    pipe.step("build")["expected_products"].insert(0, ("MODIFY", "doc/*"))
+    assert only(pipe.ours()).stricter is None
 
 
 def test_row_15_only_what_is_signed_is_read() -> None:
