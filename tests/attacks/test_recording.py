@@ -13,6 +13,7 @@ from securesystemslib.signer import CryptoSigner
 from margo_supplychain.authoring.recording import files
 from margo_supplychain.authoring.recording.kept import keep
 from margo_supplychain.authoring.recording.links import Step
+from margo_supplychain.authoring.recording.statements import about_digest, bind
 from margo_supplychain.authoring.recording.steps import Wishes, attest
 from margo_supplychain.errors import (
     CommandFailedError,
@@ -20,7 +21,9 @@ from margo_supplychain.errors import (
     FormatError,
     SupplyChainError,
 )
+from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.dsse import PAYLOAD, Envelope
+from margo_supplychain.formats.statements import Subject, statement_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -253,6 +256,27 @@ def test_the_digest_of_a_passphrase(pipeline: Pipeline) -> None:
     )
 
 
+@pytest.mark.parametrize("way", ["link", "hard link", "copy"])
+def test_the_digest_of_a_passphrase_under_another_name(
+    pipeline: Pipeline, way: str
+) -> None:
+    """A dependency has the secret recorded where nobody would look for it."""
+    secret = pipeline.place / "secret" / "passphrase"
+    secret.parent.mkdir()
+    secret.write_text("correct horse")
+    planted = pipeline.place / "src" / "data.txt"
+    if way == "link":
+        planted.symlink_to("../secret/passphrase")
+    elif way == "hard link":
+        os.link(secret, planted)
+    else:
+        planted.write_bytes(secret.read_bytes())
+    pipeline.step = pipeline.step._replace(follow_symlinks=True)
+    pipeline.refuses(
+        FormatError, r"^src/data\.txt is a secret of this command", private=(secret,)
+    )
+
+
 def test_a_link_takes_the_place_of_another(pipeline: Pipeline) -> None:
     """A second job of the same step must not replace what the first one signed."""
     (pipeline.place / "dist" / "web").write_bytes(b"evil")
@@ -260,3 +284,25 @@ def test_a_link_takes_the_place_of_another(pipeline: Pipeline) -> None:
     with pytest.raises(FormatError, match="exists and says something else"):
         keep(pipeline.file, PAYLOAD, made.payload, pipeline.signer, force=False)
     assert pipeline.file.read_bytes() == pipeline.before
+
+
+@pytest.mark.parametrize("name", ["git/commit", "git/dirty", "release/manifest"])
+def test_a_file_passes_for_the_commit(pipeline: Pipeline, name: str) -> None:
+    """Sources that nobody committed satisfy `REQUIRE git/commit`."""
+    top = name.partition("/")[0]
+    (pipeline.place / top).mkdir()
+    (pipeline.place / name).write_text("fake")
+    pipeline.step = pipeline.step._replace(materials=("src", top))
+    pipeline.refuses(FormatError, f"^{name} has a name by which links say something")
+
+
+def test_a_statement_about_more_than_is_shown() -> None:
+    """Whoever signs sees one release, and vouches for two."""
+    this, other = (Subject("x", {"sha256": one * 64}) for one in "ab")
+    type_ = "https://cyclonedx.org/bom"
+    about = about_digest(Digest("sha256", "a" * 64))
+    sane = statement_bytes([this], type_, {})
+    assert bind(sane, about=about, name=None, what="x").payload == sane
+    evil = statement_bytes([this, other], type_, {})
+    with pytest.raises(FormatError, match="x is about more than sha256:aaaa"):
+        bind(evil, about=about, name=None, what="x")

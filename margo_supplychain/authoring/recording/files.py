@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager, suppress
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from margo_supplychain.authoring.recording import hashing
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from margo_supplychain.authoring.recording.hashing import Hashed
+    from margo_supplychain.authoring.recording.hashing import Hashed, Identity
     from margo_supplychain.authoring.recording.scanning import Scan
 
 MAX_PROCESSES: Final = 8
@@ -56,12 +57,14 @@ class Recorded(NamedTuple):
         excluded: for each exclusion, how many files and directories it left out.
         missing: files that git tracks and that were not there.
         followed: symbolic links whose files were recorded.
+        seen: what each file was when it was hashed, by name.
     """
 
     artifacts: dict[str, dict[str, str]]
     excluded: Mapping[str, int]
     missing: tuple[str, ...] = ()
     followed: tuple[str, ...] = ()
+    seen: Mapping[str, Identity] = MappingProxyType({})
 
 
 def record_files(
@@ -104,12 +107,13 @@ def record_files(
         raise ConflictError(f"changed while it was hashed: {why}", hint=_AGAIN) from why
     files = dict(zip(before.files, found, strict=True))
     names = [*files]
-    digests = _same(before, files, after, changed={names[one] for one in changed})
+    hashed = _same(before, files, after, changed={names[one] for one in changed})
     return Recorded(
-        artifacts={name: {"sha256": one.hex()} for name, one in digests.items()},
+        artifacts={name: {"sha256": one[0].hex()} for name, one in hashed.items()},
         excluded=exclusions.counts(),
         missing=before.missing,
         followed=tuple(before.links),
+        seen={name: one[1] for name, one in hashed.items()},
     )
 
 
@@ -148,15 +152,15 @@ def _same(
     after: Scan,
     *,
     changed: set[str],
-) -> dict[str, bytes]:
-    """Return the digests, if every file is what it was when it was hashed."""
+) -> dict[str, Hashed]:
+    """Return all of them, if every file is what it was when it was hashed."""
     hashed = {name: one for name, one in found.items() if one is not None}
     changed |= {name for name, _ in before.links.items() ^ after.links.items()}
     changed |= set(before.missing) ^ set(after.missing)
     if len(hashed) == len(found) == len(after.files) and not changed:
         seen = after.files
         if all(one[1] == seen.get(name) for name, one in hashed.items()):
-            return {name: digest for name, (digest, _) in hashed.items()}
+            return hashed
     raise _refusal(before, hashed, after, changed)
 
 

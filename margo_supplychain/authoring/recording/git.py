@@ -4,8 +4,8 @@ Files are recorded by their content in the working tree, as any file. `git/commi
 names the commit; `git/dirty` is there only when the working tree holds something else,
 so a layout that does not allow it refuses what was built from unknown sources.
 
-git itself is asked, without its optional writes and without the file system monitor
-that a repository's configuration may start.
+What the commit holds is told by its objects, and what lies there by its bytes. git
+itself only finds the objects, and new files that it does not ignore.
 
 Example:
     >>> found = look_at(Path("."), base=Path.cwd())  # doctest: +SKIP
@@ -16,24 +16,33 @@ Example:
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from hashlib import sha256
+from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from margo_supplychain.authoring.recording.git_files import (
+    CHANGED,
+    GONE,
+    compare,
+    is_direct,
+)
+from margo_supplychain.authoring.recording.git_objects import (
+    SUBMODULE,
+    ask,
+    read_commit,
+)
 from margo_supplychain.authoring.recording.problems import shown
 from margo_supplychain.errors import FormatError
 from margo_supplychain.formats.release_products import DIRTY
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-    from pathlib import Path
+    from collections.abc import Collection, Iterator, Mapping
+
+    from margo_supplychain.authoring.recording.hashing import Identity
 
 COMMIT: Final = "git/commit"
-_HINT: Final = (
-    "give --git a directory inside a working tree with a commit, below the current "
-    "directory"
-)
+NEW: Final = "?"
 
 
 class WorkingTree(NamedTuple):
@@ -46,12 +55,14 @@ class WorkingTree(NamedTuple):
             counts by sha256 it is the id.
         differing: status and name of each file that is not as the commit has it, and
             of each that git neither tracks nor ignores; of the whole working tree.
+        seen: what each file of the commit was when it was compared, by name.
     """
 
     tracked: tuple[str, ...]
     commit: str
     commit_sha256: str
     differing: tuple[tuple[str, str], ...]
+    seen: Mapping[str, Identity]
 
     def materials(self, *, recorded: Collection[str]) -> dict[str, dict[str, str]]:
         """Return what a link says of it beside the files.
@@ -74,15 +85,22 @@ class WorkingTree(NamedTuple):
         return tuple(
             (status, name)
             for status, name in self.differing
-            if status != _NEW or name not in recorded
+            if status != NEW or name not in recorded
         )
 
 
-_NEW: Final = "?"
+class _Found(NamedTuple):
+    """The same of one working tree and its submodules, by paths from its top."""
+
+    tracked: list[str]
+    commit: str
+    body: bytes
+    differing: list[tuple[str, str]]
+    seen: dict[str, Identity]
 
 
 def look_at(directory: Path, *, base: Path) -> WorkingTree:
-    """Ask git about the working tree that a directory belongs to.
+    """Compare the working tree that a directory belongs to with its commit.
 
     Args:
         directory: its tracked files are listed, and those of its submodules.
@@ -92,47 +110,97 @@ def look_at(directory: Path, *, base: Path) -> WorkingTree:
         FormatError: git is not there or refuses, there is no commit, or the directory
             lies elsewhere.
     """
-    top = _text(_git(directory, "rev-parse", "--show-toplevel")).removesuffix("\n")
-    commit = _text(_git(directory, "rev-parse", "--verify", "HEAD^{commit}")).strip()
-    body = _git(directory, "cat-file", "commit", commit)
+    top = _top(os.fspath(directory))
+    found = _look(top)
     inside = _from(base, os.path.realpath(directory))
-    listed = _split(
-        _git(directory, "ls-files", "-z", "-v", "--recurse-submodules", "--", ".")
-    )
-    prefix = f"{inside}/" if inside else ""
-    tracked = [(one[0], prefix + one[2:]) for one in listed]
-    status = _git(directory, "status", "-z", "--porcelain=v1", "--untracked-files=all")
-    differing = [
-        (kind, _name(base, top, path)) for kind, path in _porcelain(_split(status))
-    ]
-    # Lower case: somebody told git not to look (`update-index --assume-unchanged`).
-    differing += [(tag, name) for tag, name in tracked if tag.islower()]
+    start = f"{os.path.realpath(base)}/{inside}".rstrip("/") + "/"
+    prefix = os.path.realpath(base).rstrip("/") + "/"
+    size = len(found.body)
+
+    def name(path: str) -> str:
+        full = f"{top}/{path}"
+        if full.startswith(prefix):
+            return full[len(prefix) :]
+        slash = "/" if path.endswith("/") else ""  # of another repository in the tree
+        return os.path.relpath(full, prefix) + slash
+
     return WorkingTree(
-        tracked=tuple(dict.fromkeys(name for _, name in tracked)),
-        commit=commit,
-        commit_sha256=sha256(b"commit %d\0%b" % (len(body), body)).hexdigest(),
-        differing=tuple(sorted(set(differing))),
+        tracked=tuple(
+            name(path) for path in found.tracked if f"{top}/{path}".startswith(start)
+        ),
+        commit=found.commit,
+        commit_sha256=sha256(b"commit %d\0%b" % (size, found.body)).hexdigest(),
+        differing=tuple(
+            sorted({(status, name(path)) for status, path in found.differing})
+        ),
+        seen={name(path): one for path, one in found.seen.items()},
     )
 
 
-def _porcelain(records: list[str]) -> list[tuple[str, str]]:
-    """Return status and path of each record of `git status --porcelain=v1 -z`."""
-    found = []
-    rest = iter(records)
-    for record in rest:
-        status, path = record[:2], record[3:]
-        if status[0] in "RC":
-            next(rest, None)  # where it was before
-        found.append((_NEW if status == "??" else status.strip(), path))
+def _top(directory: str) -> str:
+    """Return the top of a working tree, which has to be where its `.git` lies.
+
+    Settings may name another one; and git takes files of a commit, if they look like
+    it, for a repository with settings of its own.
+    """
+    said = os.fsdecode(ask(directory, "rev-parse", "--show-toplevel"))
+    top = os.path.realpath(said.removesuffix("\n"))
+    found = os.path.realpath(directory)
+    while not os.path.lexists(f"{found}/.git") and found != "/":
+        found = str(Path(found).parent)
+    if top != found:
+        raise FormatError(
+            f"{shown(directory)} is in the working tree {shown(top)} by its settings, "
+            f"and in {shown(found)} by its place",
+            where=directory,
+            hint="give --git a directory below the one that has .git in it",
+        )
+    return top
+
+
+def _look(top: str) -> _Found:
+    commit = ask(top, "rev-parse", "--verify", "HEAD^{commit}").decode().strip()
+    body, entries = read_commit(top, commit)
+    modules = {path: one.id for path, one in entries.items() if one.mode == SUBMODULE}
+    files = {path: one for path, one in entries.items() if path not in modules}
+    differing, seen = compare(top, files)
+    found = _Found([*entries], commit, body, differing, seen)
+    known: dict[str, bool] = {"": True}
+    known_modules = set()
+    for path, wanted in modules.items():
+        full = f"{top}/{path}"
+        if not is_direct(top, path, known):
+            found.differing.append((GONE, path))
+        elif os.path.lexists(f"{full}/.git"):
+            known_modules.add(f"{path}/")
+            _add(found, path, _look(_top(full)), wanted)
+    found.differing.extend(
+        (NEW, path)
+        for path in _untracked(top)
+        if path not in files and path not in known_modules
+    )
     return found
 
 
-def _name(base: Path, top: str, path: str) -> str:
-    """Return a path of the working tree as the recording names it; else as git does."""
-    try:
-        return _from(base, f"{os.path.realpath(top)}/{path}")
-    except FormatError:
-        return f"../{path}"
+def _add(found: _Found, path: str, module: _Found, wanted: str) -> None:
+    """Add what a submodule is that is checked out."""
+    found.tracked.remove(path)
+    found.tracked.extend(f"{path}/{one}" for one in module.tracked)
+    found.differing.extend((kind, f"{path}/{one}") for kind, one in module.differing)
+    found.seen.update({f"{path}/{one}": what for one, what in module.seen.items()})
+    if module.commit != wanted:
+        found.differing.append((CHANGED, path))
+
+
+def _untracked(top: str) -> Iterator[str]:
+    """Yield all files that git does not ignore, as if it tracked none.
+
+    Other repositories in the tree are one path each, which ends with a slash.
+    """
+    # Its own index could name files that no commit has.
+    nothing = f"{top}/.no-index-{token_hex(16)}"
+    listed = ask(top, "ls-files", "-z", "--others", "--exclude-standard", index=nothing)
+    return (os.fsdecode(one) for one in listed.split(b"\0") if one)
 
 
 def _from(base: Path, path: str) -> str:
@@ -146,37 +214,3 @@ def _from(base: Path, path: str) -> str:
             hint="run the command where all that it records lies below",
         )
     return path[len(start.rstrip("/")) + 1 :]
-
-
-def _split(data: bytes) -> list[str]:
-    return [os.fsdecode(one) for one in data.split(b"\0") if one]
-
-
-def _text(data: bytes) -> str:
-    return os.fsdecode(data)
-
-
-def _git(directory: Path, *arguments: str) -> bytes:
-    program = shutil.which("git")
-    if program is None:
-        raise FormatError(
-            "git is not installed, and --git asks it",
-            hint="install it, or name what the step takes by --materials",
-        )
-    # Variables of git's own, as hooks have them, would lead it elsewhere.
-    kept = {name: one for name, one in os.environ.items() if name[:4] != "GIT_"}
-    ran = subprocess.run(  # noqa: S603 - found on PATH; what follows is no option
-        [program, "-c", "core.fsmonitor=false", "-C", os.fspath(directory), *arguments],
-        check=False,
-        capture_output=True,
-        stdin=subprocess.DEVNULL,
-        env=kept | {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
-    )
-    if ran.returncode != 0:
-        said = " ".join(ran.stderr.decode("utf-8", "replace").split())[:300]
-        raise FormatError(
-            f"git {arguments[0]} fails in {shown(os.fspath(directory))}: {said}",
-            where=os.fspath(directory),
-            hint=_HINT,
-        )
-    return ran.stdout

@@ -36,6 +36,7 @@ as files, several times over.
 Hashed = tuple[bytes, Identity]
 """The digest of a file, and what the file was when it was opened."""
 
+SIZE: Final = 3
 CHANGED_AT: Final = 5
 identity_of: Callable[[os.stat_result], Identity] = attrgetter(
     "st_dev", "st_ino", "st_mode", "st_size", "st_mtime_ns", "st_ctime_ns"

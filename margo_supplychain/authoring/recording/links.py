@@ -17,13 +17,25 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from margo_supplychain.authoring.recording import git
 from margo_supplychain.authoring.recording.files import Recorded, record_files
-from margo_supplychain.authoring.recording.problems import shown
-from margo_supplychain.errors import ConflictError, FormatError, ProvenanceError
-from margo_supplychain.formats.dsse import PAYLOAD
-from margo_supplychain.formats.release_products import component_product
+from margo_supplychain.authoring.recording.problems import EXCLUDE, Problems, shown
+from margo_supplychain.errors import (
+    ConflictError,
+    FormatError,
+    ProvenanceError,
+    StorageError,
+)
+from margo_supplychain.formats.dsse import MAX_ENVELOPE, PAYLOAD, Envelope
+from margo_supplychain.formats.release_products import (
+    COMPONENTS,
+    DIRTY,
+    MANIFEST_PRODUCT,
+    RECORD_PRODUCT,
+    component_product,
+)
 from margo_supplychain.formats.release_products import release_products as fixed_names
 from margo_supplychain.provenance.in_toto_models import link_payload
 from margo_supplychain.provenance.links import parse_link
+from margo_supplychain.storage import durable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,9 +45,9 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.recording.run import Ran
     from margo_supplychain.authoring.release import Release
 
-DIRTY: Final = git.DIRTY
 SUFFIX: Final = ".link.dsse.json"
 MAX_STEP: Final = 100  # characters
+_RESERVED: Final = frozenset({git.COMMIT, DIRTY, MANIFEST_PRODUCT, RECORD_PRODUCT})
 _STEP: Final = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
 
 Artifacts = dict[str, dict[str, str]]
@@ -106,19 +118,40 @@ def record_materials(step: Step) -> Materials:
         follow_symlinks=step.follow_symlinks,
         tracked=() if tree is None else tree.tracked,
     )
+    _check_fixed(found)
     if tree is None:
         return Materials(found.artifacts, found)
-    if _tree(step) != tree:
+    # What was recorded has to be what was compared, and nothing else meanwhile.
+    same = all(found.seen.get(name, one) == one for name, one in tree.seen.items())
+    if not same or _tree(step) != tree:
         raise ConflictError(
             "the working tree changed while it was recorded",
             hint="nothing was recorded: let nobody work in it, and run it again",
         )
     # Links of earlier steps lie about in it, and say themselves what they are.
     known = found.artifacts.keys() | {
-        name for _, name in tree.differing if name.endswith(SUFFIX)
+        name
+        for status, name in tree.differing
+        if status == git.NEW and _is_link(step.base / name)
     }
     said = tree.materials(recorded=known)
     return Materials(joined(found.artifacts, said), found, tree.dirty(known))
+
+
+def _is_link(file: Path) -> bool:
+    """Say whether a file is a signed link, as devices take them, and not just named so.
+
+    Nobody's signature is checked: it is not believed, it is only no source of anything.
+    """
+    if not file.name.endswith(SUFFIX):
+        return False
+    try:
+        data = durable.read_file(file, limit=MAX_ENVELOPE, follow=False)
+        found = Envelope.parse(data, what=str(file))
+        parse_link(found.payload, payload_type=found.payload_type, what=str(file))
+    except (FileNotFoundError, FormatError, ProvenanceError, StorageError):
+        return False
+    return True
 
 
 def _tree(step: Step) -> WorkingTree | None:
@@ -131,12 +164,28 @@ def record_products(step: Step) -> Recorded:
     Raises:
         FormatError, ConflictError, StorageError: as `record_files`.
     """
-    return record_files(
+    found = record_files(
         step.products,
         base=step.base,
         exclude=step.exclude,
         follow_symlinks=step.follow_symlinks,
     )
+    _check_fixed(found)
+    return found
+
+
+def _check_fixed(found: Recorded) -> None:
+    """Refuse files with names under which links say something else than files.
+
+    Raises:
+        FormatError: there is one.
+    """
+    problems = Problems()
+    for name in found.artifacts:
+        if name in _RESERVED or name.startswith(COMPONENTS):
+            text = "has a name by which links say something else than a file's content"
+            problems.add(name, text, "rename it", EXCLUDE)
+    problems.raise_if_any()
 
 
 def release_artifacts(release: Release) -> tuple[Artifacts, Artifacts]:

@@ -2,7 +2,7 @@
 
 A link is published. Its command and, if asked for, its streams could hold the value of
 a variable that is meant to be secret, as CI systems hand them to jobs. Which variables
-are, is told by their names.
+are, is told by their names; and an address with a password in it is told by its form.
 
 Example:
     >>> found = secret_values({"CI_TOKEN": "s3cr3t-value", "LANG": "C"})
@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 
 _NAMES: Final = re.compile(
     r"TOKEN|SECRET|PASSW|PASSPHRASE|PWD$|PRIVATE|CREDENTIAL|AUTH|API_?KEY|ACCESS_?KEY"
-    r"|SIGNING_?KEY|(^|_)PIN($|_)",
+    r"|SIGNING_?KEY|(^|_)(PIN|PAT|PASS|PW|KEY|DSN)($|_)",
     re.ASCII | re.IGNORECASE,
 )
+# https://user:password@host; what a shell will put there is no secret yet. Bounded, and
+# begun by fixed characters: a stream must not be searched for ever.
+_IN_ADDRESS: Final = re.compile(r"(://[^\s/:@]{0,200}:)(?!\$)[^\s/@]{1,500}(?=@)")
 _SHORTEST: Final = 8  # characters: what is shorter stands in any text
 _PATHS: Final = frozenset({"PWD", "OLDPWD", "SSH_AUTH_SOCK", "XAUTHORITY"})
 
@@ -52,9 +55,17 @@ def check_command(command: Sequence[str], secrets: Mapping[str, str]) -> None:
         secrets: names by values, as `secret_values` gives them.
 
     Raises:
-        FormatError: an argument holds the value of such a variable.
+        FormatError: an argument holds the value of such a variable, or an address
+            with a password.
     """
     for number, argument in enumerate(command):
+        if _IN_ADDRESS.search(argument):
+            raise FormatError(
+                f"argument {number} of the command holds an address with a password, "
+                "and everybody can read a link",
+                hint="let the command read it from its environment or from a file; or "
+                "leave the command out of the link by --no-command",
+            )
         for value, name in secrets.items():
             if value in argument:
                 raise FormatError(
@@ -70,7 +81,7 @@ def without_secrets(text: str, secrets: Mapping[str, str]) -> str:
     """Return a text with the values of secrets replaced by their names."""
     for value, name in secrets.items():
         text = text.replace(value, f"[{name}]")
-    return text
+    return _IN_ADDRESS.sub(r"\1[password]", text)
 
 
 def variables(names: Sequence[str], environment: Mapping[str, str]) -> list[str]:

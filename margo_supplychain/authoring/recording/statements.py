@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 MAX_DOCUMENT: Final = 47 << 20  # bytes: in base64 it fits into an envelope
 SUFFIX: Final = ".dsse.json"
+# By any of them devices may find an artifact; of one, we know one.
+_COMPARED: Final = frozenset({"sha256", "sha384", "sha512"})
 
 
 class About(NamedTuple):
@@ -182,18 +184,34 @@ def _statement(
             f"about {about.label} ({about.digest})",
             hint="it was made for another artifact: make it anew for this one",
         )
+    this = (about.digest.algorithm, about.digest.hex)
+    of_others = [
+        one
+        for one in found.subjects
+        if any(said != this and said[0] in _COMPARED for said in one.digests.items())
+        or this not in one.digests.items()
+    ]
+    if of_others:
+        # Whoever signs it would vouch for all of them, having been shown one.
+        raise StatementFormatError(
+            f"{what} is about more than {about.label} ({about.digest}), such as "
+            f"{of_others[0].name or 'an artifact'!r:.80}",
+            hint="sign one Statement for each artifact: subjects may have several "
+            "names, but this digest alone",
+        )
     return Bound(data, known[kind], found.predicate_type, was_statement=True)
 
 
 def unread(bound: Bound, release: Release, *, what: str) -> list[str]:
-    """Return what devices that ask for vulnerability statements miss in a document.
+    """Return what devices miss in a document whose policy asks for one of its kind.
 
     Args:
         bound: the Statement about it.
         release: what it shall be about.
         what: names the document.
     """
-    from margo_supplychain.provenance.documents import vulnerabilities
+    from margo_supplychain.provenance import documents
+    from margo_supplychain.provenance.sources import sources_of
 
     parts = [
         release.artifact.digest,
@@ -202,7 +220,12 @@ def unread(bound: Bound, release: Release, *, what: str) -> list[str]:
     parts += [one.digest for one in release.images if one.digest is not None]
     try:
         statement = parse_statement(bound.payload, what=what, limit=MAX_DOCUMENT)
-        vulnerabilities([statement], parts)
+        # Their own readers: each passes over what is not of its kind.
+        documents.builder_of(statement)
+        sources_of(statement)
+        documents.sbom_of(statement)
+        documents.support_end(statement)
+        documents.vulnerabilities([statement], parts)
     except FormatError as why:
         return [
             f"{what}: devices whose policy asks for such a document refuse it: {why}"

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from margo_supplychain.authoring.recording import links
 from margo_supplychain.authoring.recording.exclusions import Exclusions
+from margo_supplychain.authoring.recording.git_files import CHANGED
+from margo_supplychain.authoring.recording.hashing import SIZE, hash_file
 from margo_supplychain.authoring.recording.problems import shown
 from margo_supplychain.authoring.recording.run import Ran, Stream, run_command
 from margo_supplychain.authoring.recording.scanning import Scanner
@@ -28,6 +30,7 @@ from margo_supplychain.authoring.recording.secrets import (
     without_secrets,
 )
 from margo_supplychain.errors import FormatError
+from margo_supplychain.formats.release_products import DIRTY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -162,11 +165,22 @@ def check_output(step: Step, file: Path) -> None:
 
 
 def _check_private(step: Step, wishes: Wishes, found: links.Artifacts) -> None:
-    """Refuse what a dictionary would open: the public digest of a passphrase."""
+    """Refuse what a dictionary would open: the public digest of a passphrase.
+
+    Under whatever name: links, hard links and copies have the same digest.
+    """
     base = f"{os.path.realpath(step.base)}/"
+    names = {digests["sha256"]: name for name, digests in found.items()}
     for path in wishes.private:
-        name = os.path.realpath(path).removeprefix(base)
-        if name in found:
+        real = os.path.realpath(path)
+        name = real.removeprefix(base)
+        if name not in found:
+            hashed = hash_file(real)
+            # Emptiness is nobody's secret.
+            if hashed is None or not hashed[1][SIZE]:
+                continue
+            name = names.get(hashed[0].hex(), "")
+        if name:
             raise FormatError(
                 f"{shown(name)} is a secret of this command, and its digest would "
                 "become public",
@@ -201,7 +215,7 @@ def _notes(step: Step, before: links.Materials, after: Recorded) -> list[str]:
         more = f" and {len(before.dirty) - 3} more" if len(before.dirty) > 3 else ""
         notes.append(
             f"the working tree is not as the commit has it ({few}{more}): a layout "
-            f"that does not allow {links.DIRTY} refuses this link"
+            f"that does not allow {DIRTY} refuses this link{_filtered(before.dirty)}"
         )
     notes += [
         f"--exclude {pattern} left out nothing"
@@ -212,6 +226,12 @@ def _notes(step: Step, before: links.Materials, after: Recorded) -> list[str]:
     if missing:
         notes.append(f"{len(missing)} files that git tracks are not there")
     return notes
+
+
+def _filtered(dirty: tuple[tuple[str, str], ...]) -> str:
+    if all(status != CHANGED for status, _ in dirty):
+        return ""
+    return "; what git converts when it checks out (LFS, line ends) counts as changed"
 
 
 def _secret_notes(names: tuple[str, ...]) -> list[str]:

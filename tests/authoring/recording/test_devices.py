@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 from securesystemslib.signer import CryptoSigner
 
-from margo_supplychain.authoring.recording.git import DIRTY
 from margo_supplychain.authoring.recording.kept import keep
 from margo_supplychain.authoring.recording.links import Step
 from margo_supplychain.authoring.recording.steps import Wishes, attest
 from margo_supplychain.authoring.release import Release
 from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.dsse import PAYLOAD
-from margo_supplychain.formats.release_products import release_products
+from margo_supplychain.formats.release_products import DIRTY, release_products
 from margo_supplychain.provenance.chain import (
     ChainResult,
     LinkFile,

@@ -175,6 +175,29 @@ def test_a_name_means_one_thing() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("git/commit", "git/dirty", "release/manifest", "release/record"),
+        "release/components/compose/web",
+    ],
+)
+def test_files_with_fixed_names(tmp_path: Path, name: str) -> None:
+    """A file could pass for the commit, or for the release."""
+    file = tmp_path / name
+    file.parent.mkdir(parents=True)
+    file.write_text("x")
+    top = name.partition("/")[0]
+    (tmp_path / top / "web").write_text("x")
+    for step in (
+        Step("x", base=tmp_path, materials=(top,)),
+        Step("x", base=tmp_path, products=(top,)),
+    ):
+        with pytest.raises(FormatError, match=f"^{name} has a name by which links say"):
+            attest(step, Wishes())
+        assert attest(step._replace(exclude=(name,)), Wishes()).payload
+
+
 @pytest.mark.parametrize("name", ["build", "a.b-C_9", "...", "x" * 100])
 def test_names_of_steps(name: str) -> None:
     assert check_step(name) == name
@@ -207,13 +230,18 @@ def test_where_a_link_may_lie(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["CI_TOKEN", "password", "AWS_SECRET_ACCESS_KEY", "DB_PASSWD", "MY_PIN", "API_KEY"],
+    [
+        *("CI_TOKEN", "password", "AWS_SECRET_ACCESS_KEY", "DB_PASSWD", "MY_PIN"),
+        *("API_KEY", "MY_KEY", "GH_PAT", "DB_DSN", "KEY", "DB_PASS"),
+    ],
 )
 def test_names_of_secrets(name: str) -> None:
     assert is_secret(name)
 
 
-@pytest.mark.parametrize("name", ["PATH", "PWD", "HOME", "SPINE", "SSH_AUTH_SOCK"])
+@pytest.mark.parametrize(
+    "name", ["PATH", "PWD", "HOME", "SPINE", "SSH_AUTH_SOCK", "KEYBOARD", "COMPASS"]
+)
 def test_names_of_no_secrets(name: str) -> None:
     assert not is_secret(name)
 
@@ -223,6 +251,18 @@ def test_secrets_in_a_command() -> None:
     check_command(["make", "TOKEN=1", "1234567"], secrets)
     with pytest.raises(FormatError, match="argument 1 of the command holds the value"):
         check_command(["make", "T=123456789"], secrets)
+
+
+def test_addresses_with_passwords() -> None:
+    plain = ["https://example.com:8080/x@y", "ssh://git@example.com", "a:b@c"]
+    check_command([*plain, "https://ci:$TOKEN@example.com"], {})
+    for text in ("https://ci:s3cr3t@example.com/x", "--db=postgres://:s3cr3t@db"):
+        with pytest.raises(FormatError, match="argument 1 of the command holds an ad"):
+            check_command(["make", text], {})
+        assert without_secrets(text, {}) == text.replace("s3cr3t", "[password]")
+    for text in plain:
+        assert without_secrets(text, {}) == text
+    without_secrets("://" * 100_000 + "a" * 1_000_000, {})
 
 
 def test_secrets_in_a_text() -> None:
@@ -255,6 +295,12 @@ def test_notes_are_few_and_printable(tmp_path: Path) -> None:
     step = Step("x", base=tmp_path)
     dirty, missing = steps._notes(step, Materials({}, found, differing), found)
     assert "(M file-0\\x1b, M file-1\\x1b, M file-2\\x1b and 2 more)" in dirty
+    assert dirty.endswith("(LFS, line ends) counts as changed")
+    new = (("?", "file"),)
+    dirty, _ = steps._notes(step, Materials({}, found, new), found)
+    assert dirty.endswith(
+        "(? file): a layout that does not allow git/dirty refuses this link"
+    )
     assert missing == "1 files that git tracks are not there"
 
 

@@ -166,6 +166,29 @@ def test_what_is_not_bound(data: bytes, name: str | None, message: str) -> None:
     assert isinstance(why.value, FormatError)
 
 
+OTHER = Subject("y", {"sha256": "bb" * 32})
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [OTHER],
+        [Subject("x", {"sha1": "bb" * 20})],
+        [Subject("x", {"sha256": DIGEST.hex, "sha512": "bb" * 64})],
+    ],
+)
+def test_a_statement_about_more_than_this(more: list[Subject]) -> None:
+    """Whoever signs it is shown one artifact."""
+    same = Subject("x", {"sha256": DIGEST.hex, "sha1": "00" * 20})
+    type_ = "https://cyclonedx.org/bom"
+    assert bind(
+        statement_bytes([same, same], type_, {}), about=ABOUT, name=None, what="x"
+    ).was_statement
+    data = statement_bytes([same, *more], type_, {})
+    with pytest.raises(StatementFormatError, match=r"^x is about more than sha256:"):
+        bind(data, about=ABOUT, name=None, what="x")
+
+
 def test_links_are_made_by_recording() -> None:
     data = statement("https://in-toto.io/attestation/link/v0.3")
     with pytest.raises(StatementFormatError, match="no rule is about") as why:
