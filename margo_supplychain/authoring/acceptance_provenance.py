@@ -3,7 +3,8 @@
 A record may name only a layout that its publisher's policy names, for this release. The
 attestations come in the submission itself, or are here already; what they prove is
 judged by the device's own code, over the repository as it would be. One release's are
-in memory at a time, and written before its record is.
+in memory at a time. Only when nothing is refused any more are they read again and
+written, before any record is.
 """
 
 from __future__ import annotations
@@ -60,20 +61,17 @@ def require_known_layout(record: ReleaseRecord, policy: PublisherPolicy) -> None
         )
 
 
-def prove_submitted(
-    judged: Judged, submission: Submission, place: Place, *, keep: Keep | None = None
-) -> None:
-    """Judge how submitted releases were made, and keep what proves it.
+def prove_submitted(judged: Judged, submission: Submission, place: Place) -> None:
+    """Judge how submitted releases were made; nothing is kept.
 
     Args:
         judged: what was submitted, good but for this.
         submission: with its content.
         place: the repository, for what is there already.
-        keep: writes envelopes; None to judge alone.
 
     Raises:
         ProvenanceError, AttestationError: a release does not prove what its publisher
-            demands; nothing of it is kept.
+            demands.
         RefusedError: an envelope is nowhere, or they are more than devices read.
         FetchError: one can't be read.
     """
@@ -87,11 +85,30 @@ def prove_submitted(
             walk.role("targets", "root")  # where a device's walk begins
             held = Overlay(Staged(attestations=found), place.source)
             prove_release(walk, held, one.record.name, one.record.version)
-        if keep is not None and found:
-            keep(found)
     for what in judged.summaries:
-        found = _read([what], brought, submission, place)
-        if keep is not None and found:
+        _read([what], brought, submission, place)
+
+
+def keep_submitted(
+    judged: Judged, submission: Submission, place: Place, *, keep: Keep
+) -> None:
+    """Keep what proves submitted releases, when nothing of them is refused any more.
+
+    Whatever is written for a submission that is refused stays, and nobody names it.
+
+    Args:
+        judged, submission, place: as for `prove_submitted`, which had nothing to say.
+        keep: writes envelopes.
+
+    Raises:
+        FetchError, VerificationError: one can't be read again.
+        StorageError: it can't be written.
+    """
+    brought = {what.digest for what in submission.content}
+    groups = [one.envelopes for one in judged.records if not one.is_withdrawn]
+    for envelopes in (*groups, *((what,) for what in judged.summaries)):
+        found = _read(envelopes, brought, submission, place)
+        if found:
             keep(found)
 
 

@@ -24,7 +24,10 @@ from typing import TYPE_CHECKING, Final, final
 from margo_supplychain.authoring.acceptance import judge
 from margo_supplychain.authoring.acceptance_content import inner_work, take_content
 from margo_supplychain.authoring.acceptance_past import loses_keys
-from margo_supplychain.authoring.acceptance_provenance import prove_submitted
+from margo_supplychain.authoring.acceptance_provenance import (
+    keep_submitted,
+    prove_submitted,
+)
 from margo_supplychain.authoring.acceptance_signatures import Signatures
 from margo_supplychain.authoring.accepted import Accepted, Refusal, Taken
 from margo_supplychain.authoring.allowances import Allowances
@@ -458,7 +461,8 @@ class _Taking:
                 raise RefusedError(
                     f"{submission.publisher}: {name[:12]} changed while it was read"
                 )
-            prove_submitted(judged, whole, self._work.place, keep=self._keep)
+            place = self._work.place
+            prove_submitted(judged, whole, place)
             stored = take_content(
                 self._work,
                 whole,
@@ -466,6 +470,7 @@ class _Taking:
                 content=self._content,
                 allowances=self._allowances,
             )
+            keep_submitted(judged, whole, place, keep=self._keep)
         self._blobs_new += stored.new
         self._blobs_there += stored.there
 

@@ -21,6 +21,7 @@ from margo_supplychain.formats.publisher_policy import (
     RevokedFunctionary,
 )
 from margo_supplychain.formats.versions import Version
+from margo_supplychain.storage.content_store import blob_path
 from tests.attacks.forging import (
     all_of,
     entry,
@@ -322,6 +323,33 @@ def test_proven_release_that_was_withdrawn(market: Market) -> None:
 
     hand_in(market, role(market, PUMP.role, drop))
     assert market.accept().refused == ()
+
+
+@pytest.mark.parametrize("missing", ["link", "content"])
+def test_envelopes_of_what_is_refused(market: Market, missing: str) -> None:
+    """One release is proven, with envelopes of megabytes, and the other is not, or has
+    not its content. Handed in again and again, it would fill the operator's disk: of
+    what is refused nothing is kept."""
+    good = market.release("1.1.0", name=PUMP)
+    bad = market.release("1.2.0", name=PUMP)
+    said = {"pad": "x" * 3_000_000}
+    large = run_of(good).statement("https://example.com/x", said, "builder").data
+    one, first, blobs = listed_by_hand(market, good, links=[*links_of(good), large])
+    links = links_of(bad)[: 1 if missing == "link" else 3]
+    other, second, more = listed_by_hand(market, bad, links=links)
+    if missing == "content":
+        more = links
+    file = role(market, PUMP.role, all_of(one, other))
+    name = hand_in(market, file, targets={**first, **second}, blobs=[*blobs, *more])
+    if missing == "link":
+        refused(market, name, "acme/pump 1.2.0: step test", code="provenance")
+    else:
+        refused(market, name, "the content of acme/pump 1.2.0 neither comes with it")
+    assert not blob_path(market.trust, Digest.of(large)).exists()
+    market.inbox.remove(name)
+    hand_in(market, role(market, PUMP.role, one), targets=first, blobs=blobs)
+    assert market.accept().refused == ()
+    assert blob_path(market.trust, Digest.of(large)).read_bytes() == large
 
 
 # --- T-249: what takes for ever to judge ---------------------------------------------
