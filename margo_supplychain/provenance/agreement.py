@@ -20,8 +20,8 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from margo_supplychain.formats.plain_text import quoted
-from margo_supplychain.provenance.artifacts import same
-from margo_supplychain.provenance.engine import Made, by_algorithm, shown_hashes
+from margo_supplychain.provenance.artifacts import by_algorithm, same, shown_hashes
+from margo_supplychain.provenance.engine import Made
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,9 +12,9 @@ Example:
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
-from hashlib import blake2b
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -27,6 +27,11 @@ Hashes = str | tuple[str, ...]
 """Of sha256 alone its 64 hex digits; else, sorted, `algorithm:hex` of each."""
 
 APPROVED: Final = {"sha256": 64, "sha384": 96, "sha512": 128}  # hex digits
+# Digests of no bytes at all: such a file is in every pipeline, and joins nothing.
+_EMPTY_SHA256: Final = hashlib.sha256(b"").hexdigest()
+_EMPTY: Final = frozenset(
+    f"{name}:{hashlib.new(name, b'').hexdigest()}" for name in APPROVED
+)
 MAX_NAME: Final = 4096  # characters, PATH_MAX of Linux
 # NAME_MAX of Linux, for steps of names beyond ASCII: what sorts combining characters
 # takes time that grows with the square of their number.
@@ -52,7 +57,7 @@ def same(one: Hashes, other: Hashes) -> bool:
     """
     if isinstance(one, str) and isinstance(other, str):
         return one == other
-    ours, theirs = _by_algorithm(one), _by_algorithm(other)
+    ours, theirs = by_algorithm(one), by_algorithm(other)
     common = ours.keys() & theirs.keys()
     # check 4.43: nothing in common proves nothing
     if not common:
@@ -60,10 +65,25 @@ def same(one: Hashes, other: Hashes) -> bool:
     return all(ours[each] == theirs[each] for each in common)
 
 
-def _by_algorithm(hashes: Hashes) -> dict[str, str]:
+def by_algorithm(hashes: Hashes) -> dict[str, str]:
+    """Return digests by the name of their algorithm."""
     if isinstance(hashes, str):
         return {"sha256": hashes}
     return dict(one.split(":", 1) for one in hashes)
+
+
+def has_content(hashes: Hashes) -> bool:
+    """Say whether an artifact is more than a file without bytes."""
+    if isinstance(hashes, str):
+        return hashes != _EMPTY_SHA256
+    return _EMPTY.isdisjoint(hashes)
+
+
+def shown_hashes(hashes: Hashes) -> str:
+    """Return digests as people read them, each cut to 12 digits."""
+    if isinstance(hashes, str):
+        return f"sha256:{hashes[:12]}"
+    return " ".join(one[: one.index(":") + 13] for one in hashes)
 
 
 def check_names(names: Collection[str], *, what: str) -> None:
@@ -137,7 +157,7 @@ def check_look_alikes(names: Collection[str], *, what: str) -> None:
         if len(folded) > _MOST_GROWTH * len(name) + _FREE_GROWTH:
             _refuse_name(name, f"has {len(folded)} characters in plain letters", what)
         # Of a hundred thousand, the folds would take more memory than their links.
-        digest = blake2b(folded.encode(), digest_size=16).digest()
+        digest = hashlib.blake2b(folded.encode(), digest_size=16).digest()
         other = seen.setdefault(digest, name)
         # check 4.45: no name passes for another
         if other != name:
