@@ -9,7 +9,7 @@ written, before any record is.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from margo_supplychain.authoring.attested import read_envelope
 from margo_supplychain.authoring.overlay import Overlay, Staged
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
     Keep = Callable[[dict[Digest, tuple[Descriptor, bytes]]], None]
     """Writes the envelopes of one release."""
+
+MAX_WORK: Final = 1 << 33
+"""Characters of names that the rules of one submission's releases may look at, as much
+as eight of the worst: the repository is locked meanwhile."""
 
 
 def require_known_layout(record: ReleaseRecord, policy: PublisherPolicy) -> None:
@@ -72,10 +76,12 @@ def prove_submitted(judged: Judged, submission: Submission, place: Place) -> Non
     Raises:
         ProvenanceError, AttestationError: a release does not prove what its publisher
             demands.
-        RefusedError: an envelope is nowhere, or they are more than devices read.
+        RefusedError: an envelope is nowhere, or they are more than devices read; or the
+            rules of all releases take too much work.
         FetchError: one can't be read.
     """
     brought = {what.digest for what in submission.content}
+    left = MAX_WORK
     for one in judged.records:
         if one.is_withdrawn:
             continue
@@ -84,7 +90,15 @@ def prove_submitted(judged: Judged, submission: Submission, place: Place) -> Non
             walk = judged.after.walk
             walk.role("targets", "root")  # where a device's walk begins
             held = Overlay(Staged(attestations=found), place.source)
-            prove_release(walk, held, one.record.name, one.record.version)
+            proof = prove_release(walk, held, one.record.name, one.record.version)
+            left -= proof.work
+            if left < 0:
+                raise RefusedError(
+                    f"{submission.publisher}: the rules of its layouts take more work "
+                    f"by {one.record.name} {one.record.version} than one submission is "
+                    "worth",
+                    hint="hand in fewer releases at once",
+                )
     for what in judged.summaries:
         _read([what], brought, submission, place)
 

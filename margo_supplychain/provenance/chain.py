@@ -27,16 +27,18 @@ from margo_supplychain.formats.release_products import (
 from margo_supplychain.formats.times import format_time
 from margo_supplychain.provenance import stricter
 from margo_supplychain.provenance.agreement import Difference, agreement
+from margo_supplychain.provenance.artifacts import (
+    by_algorithm,
+    has_content,
+    shown_hashes,
+)
 from margo_supplychain.provenance.engine import (
     MOST_SHOWN,
     Edge,
     Judged,
     Made,
     Work,
-    by_algorithm,
-    has_content,
     judge,
-    shown_hashes,
 )
 from margo_supplychain.provenance.findings import Finding
 from margo_supplychain.provenance.revocation import revoked_materials
@@ -106,12 +108,14 @@ class ChainResult(NamedTuple):
         functionaries: every distinct key that counted, by material.
         findings: everything that is wrong, causes first.
         trace: how each link and rule was judged, bounded and ready for JSON.
+        work: characters of names that its rules looked at (`engine.MAX_WORK`).
     """
 
     steps: tuple[StepProof, ...]
     functionaries: frozenset[str]
     findings: tuple[Finding, ...]
     trace: dict[str, Any]
+    work: int = 0
 
 
 def verify_chain(
@@ -175,6 +179,7 @@ def verify_chain(
         findings=tuple(findings[:MOST_FINDINGS]),
         trace=trace_of(layout, seen, judged, edges, joined, findings)
         | {"release": _compared(layout, demanded, last)},
+        work=work.taken,
     )
 
 

@@ -15,7 +15,6 @@ Example:
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 from itertools import compress, filterfalse, islice
 from operator import eq
@@ -24,7 +23,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from margo_supplychain.formats.plain_text import quoted
 from margo_supplychain.formats.release_products import DIRTY, MANIFEST_PRODUCT
 from margo_supplychain.provenance import stricter
-from margo_supplychain.provenance.artifacts import same
+from margo_supplychain.provenance.artifacts import (
+    by_algorithm,
+    has_content,
+    same,
+    shown_hashes,
+)
 from margo_supplychain.provenance.findings import Finding
 
 if TYPE_CHECKING:
@@ -44,12 +48,6 @@ _REASONS_SHOWN: Final = 3
 _CLEAN: Final = (
     "a working tree as its commit has it: commit or remove the changes, and record "
     "the step again"
-)
-# Digests of no bytes at all: such a file is in every pipeline, and joins nothing.
-_EMPTY_SHA256: Final = hashlib.sha256(b"").hexdigest()
-_EMPTY: Final = frozenset(
-    f"{name}:{hashlib.new(name, b'').hexdigest()}"
-    for name in ("sha256", "sha384", "sha512")
 )
 
 
@@ -74,11 +72,13 @@ class Work:
         left: in characters of names that are looked at.
 
     Attributes:
+        taken: how much was.
         is_spent: whether a rule was not judged because too little was left.
     """
 
     def __init__(self, left: int = MAX_WORK) -> None:
         self.left = left
+        self.taken = 0
         self.is_spent = False
 
     def spend(self, cost: int) -> bool:
@@ -91,6 +91,7 @@ class Work:
         if cost > self.left:
             return False
         self.left -= cost
+        self.taken += cost
         return True
 
 
@@ -471,20 +472,6 @@ def _first(names: Collection[str]) -> tuple[str, ...]:
     return tuple(heapq.nsmallest(MOST_SHOWN, names))
 
 
-def has_content(hashes: Hashes) -> bool:
-    """Say whether an artifact is more than a file without bytes."""
-    if isinstance(hashes, str):
-        return hashes != _EMPTY_SHA256
-    return _EMPTY.isdisjoint(hashes)
-
-
-def shown_hashes(hashes: Hashes) -> str:
-    """Return digests as people read them, each cut to 12 digits."""
-    if isinstance(hashes, str):
-        return f"sha256:{hashes[:12]}"
-    return " ".join(one[: one.index(":") + 13] for one in hashes)
-
-
 def _in_first(
     names: Iterable[str], first: Mapping[str, Hashes], second: Mapping[str, Hashes]
 ) -> list[str]:
@@ -498,10 +485,3 @@ def _differ(one: Hashes, other: Hashes) -> bool:
         return one != other
     ours, theirs = by_algorithm(one), by_algorithm(other)
     return any(theirs.get(name, value) != value for name, value in ours.items())
-
-
-def by_algorithm(hashes: Hashes) -> dict[str, str]:
-    """Return digests by the name of their algorithm."""
-    if isinstance(hashes, str):
-        return {"sha256": hashes}
-    return dict(one.split(":", 1) for one in hashes)

@@ -64,12 +64,14 @@ class Proof(NamedTuple):
         layout: number of the layout.
         statements: those that count, of the types that a policy asks for.
         facts: for the report, ready for JSON.
+        work: what the rules of its layout took, see `ChainResult`.
     """
 
     tier: Literal["none", "full", "summary"]
     layout: int | None
     statements: tuple[ProvenStatement, ...]
     facts: dict[str, Any]
+    work: int = 0
 
 
 def prove(  # noqa: PLR0913 - all of one question, for devices and for authors
@@ -131,7 +133,7 @@ def prove(  # noqa: PLR0913 - all of one question, for devices and for authors
 def _judged(case: Case) -> Proof:
     from margo_supplychain.verify.attested import demanded, facts_of
 
-    facts = _chain(case) if case.wants_chain else {}
+    facts, work = _chain(case) if case.wants_chain else ({}, 0)
     # Statements of types that nobody is named for count for nobody.
     statements = demanded(case)
     # Statements alone say nothing of a chain.
@@ -145,6 +147,7 @@ def _judged(case: Case) -> Proof:
             **facts,
             "statements": [facts_of(one) for one in statements],
         },
+        work=work,
     )
 
 
@@ -345,7 +348,8 @@ def require_current(case: Case, number: int, expires: datetime) -> None:
 # --- the chain -----------------------------------------------------------------------
 
 
-def _chain(case: Case) -> dict[str, Any]:
+def _chain(case: Case) -> tuple[dict[str, Any], int]:
+    """Return the facts of a chain that is proven, and what work it took."""
     from margo_supplychain.formats.release_products import release_products
     from margo_supplychain.provenance.chain import ReleaseFacts, verify_chain
 
@@ -383,7 +387,7 @@ def _chain(case: Case) -> dict[str, Any]:
         envelope.signatures,
         {keyid: keys[keyid] for keyid in role.keyids if keyid in keys},
     )
-    return {
+    facts = {
         "layout": rule.number,
         "layout path": case.name.layout_path(rule.number),
         "layout digest": str(rule.digest),
@@ -400,6 +404,7 @@ def _chain(case: Case) -> dict[str, Any]:
         "key ids": sorted(_key_ids(layout, result)),
         "trace": result.trace,
     }
+    return facts, result.work
 
 
 def _key_ids(layout: Layout, result: ChainResult) -> set[str]:

@@ -200,6 +200,27 @@ def test_attestations_beyond_what_devices_read(
     refused(market, "of one release have more than the 100 bytes")
 
 
+def test_releases_whose_rules_take_too_much_together(
+    market: Proven, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them may take some seconds, while nobody else can publish."""
+    changes, targets, blobs = [], dict[str, bytes](), list[bytes]()
+    for version in ("1.1.0", "1.2.0"):
+        one = listed_by_hand(market, market.release(version, name=PUMP))
+        changes.append(one[0])
+        targets.update(one[1])
+        blobs += one[2]
+    file = role(market, PUMP.role, all_of(*changes))
+    most = "margo_supplychain.authoring.acceptance_provenance.MAX_WORK"
+    for enough, allowed in ((False, 2800), (True, 1 << 33)):
+        hand_in(market, file, targets=targets, blobs=blobs)
+        monkeypatch.setattr(most, allowed)
+        if not enough:
+            refused(market, "take more work by acme/pump 1.1.0 than one submission")
+        else:
+            assert taken(market.accept()) == ["acme"]
+
+
 def test_a_withdrawn_release_brings_nothing(market: Proven) -> None:
     """No device takes it, so nothing of it has to be here, or to prove anything."""
     made = market.release("1.1.0", name=PUMP)

@@ -26,7 +26,7 @@ def test_work_is_taken_once() -> None:
     assert not work.spends(5)
     assert not work.is_spent
     assert not work.spend(5)
-    assert (work.is_spent, work.left) == (True, 4)
+    assert (work.is_spent, work.left, work.taken) == (True, 4, 6)
     assert Work().left == 1 << 30
 
 
@@ -117,8 +117,10 @@ def test_a_chain_stops_where_its_work_is_spent(
         )
 
     assert not [one for one in judged().findings if one.reason != "release-product"]
+    assert 50 < judged().work < 100_000
     monkeypatch.setattr(chain, "Work", lambda: Work(50))
     result = judged()
+    assert result.work <= 50
     findings = [one for one in result.findings if one.reason != "release-product"]
     assert [one.stricter for one in findings] == ["bounded-work"]
     first, *rest = result.trace["steps"]
