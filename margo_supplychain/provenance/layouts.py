@@ -34,6 +34,8 @@ MAX_KEYS: Final = 256
 MAX_RULES: Final = 1000  # of all steps together; bounds the work for each artifact
 MAX_COMMAND: Final = 1000  # words
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,100}", re.ASCII)
+STEP_NAME: Final = "1 to 100 of A-Za-z0-9._-, not . or .."
+"""What `is_step_name` takes, in words."""
 _KEYID: Final = re.compile(r"[0-9a-fA-F]{1,128}", re.ASCII)
 RELEASE_RULE: Final = ArtifactRule("REQUIRE", MANIFEST_PRODUCT)
 """The rule that marks the release step, among its expected products."""
@@ -200,15 +202,17 @@ def _rules(
             yield step, rule
 
 
+def is_step_name(name: str) -> bool:
+    """Say whether a step may be called so: its name goes into names of files."""
+    return _NAME.fullmatch(name) is not None and name not in (".", "..")
+
+
 def _step(fields: Fields, keys: Mapping[str, Key]) -> LayoutStep:
     what = fields.what
     name = fields.text("name")
     # check 4.78: names of steps go into file names of other tools
-    if _NAME.fullmatch(name) is None or name in (".", ".."):
-        raise _malformed(
-            f"{what} has the name {name[:100]!r}, expected 1 to 100 of A-Za-z0-9._-, "
-            "not . or .."
-        )
+    if not is_step_name(name):
+        raise _malformed(f"{what} has the name {name[:100]!r}, expected {STEP_NAME}")
     what = f"step {name}"
     if fields.text("_type") != "step":
         raise _malformed(f"{what} is not of type 'step'")

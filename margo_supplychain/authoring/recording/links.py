@@ -12,7 +12,6 @@ Example:
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from margo_supplychain.authoring.recording import git
@@ -34,6 +33,7 @@ from margo_supplychain.formats.release_products import (
 )
 from margo_supplychain.formats.release_products import release_products as fixed_names
 from margo_supplychain.provenance.in_toto_models import link_payload
+from margo_supplychain.provenance.layouts import STEP_NAME, is_step_name
 from margo_supplychain.provenance.links import parse_link
 from margo_supplychain.storage import durable
 
@@ -46,9 +46,7 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.release import Release
 
 SUFFIX: Final = ".link.dsse.json"
-MAX_STEP: Final = 100  # characters
 _RESERVED: Final = frozenset({git.COMMIT, DIRTY, MANIFEST_PRODUCT, RECORD_PRODUCT})
-_STEP: Final = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
 
 Artifacts = dict[str, dict[str, str]]
 
@@ -94,10 +92,9 @@ def check_step(name: str) -> str:
     Raises:
         FormatError: it is none.
     """
-    fits = len(name) <= MAX_STEP and _STEP.fullmatch(name) is not None
-    if not fits or name in {".", ".."}:
+    if not is_step_name(name):
         raise FormatError(
-            f"step {name!r:.80} is no name, expected 1 to {MAX_STEP} of A-Za-z0-9._-",
+            f"step {name!r:.80} is no name, expected {STEP_NAME}",
             hint="give the name that the layout has for this step",
         )
     return name
