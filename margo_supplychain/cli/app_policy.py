@@ -119,13 +119,13 @@ class PolicyChanges:
         Raises:
             FetchError: it can't be read now: nothing takes its place.
         """
+        from margo_supplychain.authoring.policies import require_lost
         from margo_supplychain.formats.publisher_policy import PublisherPolicy
 
         try:
             return require_policy(edit, name)
         except (FetchError, VerificationError) as why:
-            if isinstance(why, FetchError) and not why.missing:
-                raise
+            require_lost(why)
             if self.epoch is None or self.provenance is None:
                 raise
             return PublisherPolicy(epoch=self.epoch, provenance=self.provenance)

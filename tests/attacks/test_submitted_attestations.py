@@ -21,6 +21,7 @@ from margo_supplychain.formats.publisher_policy import (
     RevokedFunctionary,
 )
 from margo_supplychain.formats.versions import Version
+from margo_supplychain.signing.envelopes import sign_envelope
 from margo_supplychain.storage.content_store import blob_path
 from tests.attacks.forging import (
     all_of,
@@ -41,7 +42,7 @@ from tests.authoring.proving import (
     signed_layout,
 )
 from tests.authoring.trust import OPEN, key
-from tests.world.provenance import reopened, steps
+from tests.world.provenance import PAYLOAD, encode, keyid, layout, reopened, steps
 from tests.world.repository import key as world_key
 
 if TYPE_CHECKING:
@@ -183,6 +184,35 @@ def test_record_by_a_layout_of_other_versions(market: Market) -> None:
     made = market.release("1.1.0", name=PUMP)
     name = forge(market, made, layout=2, links=links_of(made)[:1])
     refused(market, name, "names layout 2, which does not serve it")
+
+
+def test_layout_with_another_key_under_an_id(market: Market) -> None:
+    """Whoever compares key ids finds acme's builder; the key is Mallory's."""
+    value = layout()
+    value["keys"][keyid("builder")]["keyval"] = {
+        "public": world_key("mallory").public_key.keyval["public"]
+    }
+    data = sign_envelope(PAYLOAD, encode(value), [key("acme")])
+    path = PUMP.layout_path(2)
+    (standing,) = policy_of(market).layouts
+    rules = (
+        replace(standing, range=Pin.range(">=1.0.0", grammar="npm")),
+        LayoutRule(
+            number=2, digest=Digest.of(data), range=Pin.range("<1.0.0", grammar="npm")
+        ),
+    )
+    change, targets = set_policy(PUMP, replace(policy_of(market), layouts=rules))
+
+    def add(signed: dict[str, Any]) -> None:
+        signed["targets"][path] = entry(data)
+
+    name = hand_in(
+        market,
+        role(market, "acme", all_of(change, add)),
+        targets={**targets, path: data},
+    )
+    shown = keyid("builder")[:12]
+    refused(market, name, f"as {shown}, which is not its id", code="metadata-format")
 
 
 def test_record_without_a_layout(market: Market) -> None:
