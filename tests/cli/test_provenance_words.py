@@ -290,3 +290,24 @@ def test_what_devices_will_not_read_is_said_at_the_desk(vendor: Vendor) -> None:
     path.write_text(json.dumps(vex))
     found = vendor.sign_json("attest-add", *add, "--release", "dist", "--force")
     assert found["result"]["notes"] == []
+
+
+def test_provenance_and_boms_are_read_at_the_desk_as_well(vendor: Vendor) -> None:
+    """A policy may ask for them, too: each is read as devices do."""
+    slsa = {
+        "buildDefinition": {"buildType": "x", "externalParameters": 3},
+        "runDetails": {"builder": {"id": "https://example.com/builder"}},
+    }
+    end = {"name": "cdx:lifecycle:milestone:endOfSupport", "value": "soon"}
+    bom = {"bomFormat": "CycloneDX", "specVersion": "1.6"}
+    for name, document, message in (
+        ("slsa-provenance", slsa, "externalParameters"),
+        ("cyclonedx", bom | {"components": [1]}, "components"),
+        ("cyclonedx", bom | {"metadata": {"properties": [end]}}, "endOfSupport"),
+        ("cyclonedx", bom, None),
+    ):
+        (vendor.place / "x.json").write_text(json.dumps(document))
+        add = ("attest", "add", "x.json", "--type", name, "--key", "ci.key", "--force")
+        ran = vendor.must(*add, "--release", "dist")
+        assert ("refuse it: " in ran.err) == (message is not None)
+        assert (message or "") in ran.err

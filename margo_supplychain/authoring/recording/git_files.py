@@ -61,17 +61,26 @@ def is_direct(top: str, path: str, known: dict[str, bool]) -> bool:
     Args:
         top: where `path` starts.
         path: of the directory.
-        known: what was found before; is added to.
+        known: what was found before, of `top` itself too; is added to.
     """
-    if path not in known:
-        known[path] = False
-        if is_direct(top, path.rpartition("/")[0], known):
-            try:
-                found = os.lstat(f"{top}/{path}")
-            except OSError:
-                return False
-            known[path] = stat.S_ISDIR(found.st_mode)
+    if path in known:
+        return known[path]
+    steps = path.split("/")
+    for number in range(1, len(steps) + 1):
+        one = "/".join(steps[:number])
+        if one not in known:
+            known[one] = _is_directory(f"{top}/{one}")
+        if not known[one]:
+            known[path] = False
+            break
     return known[path]
+
+
+def _is_directory(full: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.lstat(full).st_mode)
+    except OSError:
+        return False
 
 
 def _look(full: str, entry: Entry) -> tuple[str, Identity | None]:

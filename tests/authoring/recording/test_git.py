@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -124,7 +125,7 @@ def test_the_index_says_nothing(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", ["link", "directory", "pipe", "file for link", "link elsewhere", "closed"]
+    "change", ["link", "directory", "pipe", "file for link", "link elsewhere"]
 )
 def test_other_kinds_of_files(place: Path, change: str) -> None:
     file, link = place / "src" / "main.c", place / "link"
@@ -149,12 +150,51 @@ def test_other_kinds_of_files(place: Path, change: str) -> None:
         link.unlink()
         link.symlink_to("other")
         wanted = [("M", "link")]
-    if change == "closed":
-        wanted = []
-        if os.geteuid() != 0:
-            file.chmod(0)
-            wanted = [("M", "src/main.c")]
     assert [*look_at(place, base=place).differing] == wanted
+
+
+def test_a_file_that_cannot_be_read(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+
+    def refusing(path: Any, *arguments: Any, **options: Any) -> int:
+        if str(path).endswith("main.c"):
+            raise PermissionError(13, "Permission denied")
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refusing)
+    assert look_at(place, base=place).differing == (("M", "src/main.c"),)
+
+
+def test_directories_that_are_gone(place: Path) -> None:
+    (place / "src" / "deep").mkdir()
+    (place / "src" / "deep" / "a.c").write_text("x")
+    run(place, "add", ".")
+    run(place, "commit", "-qm", "deep")
+    shutil.rmtree(place / "src")
+    gone = (("D", "src/deep/a.c"), ("D", "src/main.c"))
+    assert look_at(place, base=place).differing == gone
+
+
+def test_large_files(place: Path) -> None:
+    (place / "large").write_bytes(b"x" * 600_000)
+    (place / "empty").touch()
+    run(place, "add", ".")
+    run(place, "commit", "-qm", "large and small")
+    assert look_at(place, base=place).differing == ()
+    with (place / "large").open("ab") as file:
+        file.write(b"x")
+    assert look_at(place, base=place).differing == (("M", "large"),)
+
+
+def test_a_linked_and_a_sparse_working_tree(place: Path) -> None:
+    run(place, "worktree", "add", "-q", "../linked")
+    linked = place.parent / "linked"
+    assert look_at(linked / "src", base=linked).tracked == ("src/main.c",)
+    assert look_at(linked, base=linked).differing == ()
+    run(linked, "sparse-checkout", "set", "--no-cone", "Makefile")
+    assert look_at(linked, base=linked).differing == (("D", "src/main.c"),)
 
 
 def test_what_a_filter_converts_differs(place: Path) -> None:
@@ -398,6 +438,17 @@ def test_a_tree_that_holds_itself_many_times_over(place: Path) -> None:
     commit_of(place, tree)
     with pytest.raises(FormatError, match="has more than 400000 files"):
         look_at(place, base=place)
+
+
+def test_a_tree_that_is_very_deep(place: Path) -> None:
+    blob = run(place, "rev-parse", "HEAD:Makefile")
+    tree = loose(place, "tree", b"100644 a\0" + bytes.fromhex(blob))
+    for _ in range(1100):
+        tree = loose(place, "tree", b"40000 a\0" + bytes.fromhex(tree))
+    commit_of(place, tree)
+    (place / "a").mkdir()
+    found = look_at(place, base=place)
+    assert ("D", "/".join(["a"] * 1101)) in found.differing
 
 
 def test_git_that_does_not_end(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
