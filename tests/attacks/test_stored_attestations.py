@@ -289,8 +289,8 @@ def test_envelopes_are_added(plant: Plant) -> None:
 
 def test_summary_that_poses_as_the_verifiers(tmp_path: Path) -> None:
     """Somebody gives the pipeline a newer summary of his own, and names as its signer
-    what only the publisher's verifier can sign as, in every spelling. The true one stays
-    listed: devices that take summaries alone go on."""
+    what only the publisher's verifier can sign as, in every spelling. The true one
+    stays listed: devices that take summaries alone go on."""
     vendor = make_demanding(Vendor(tmp_path))
     with vendor.repository.edit(vendor.keys, clock=vendor.clock) as edit:
         allow_summaries(edit, "verifier")
