@@ -65,13 +65,16 @@ class _Products:
         self.parts = parts
         self._own: dict[str, int] = {}
         self._others: set[str] = set()
+        self._unclear: set[str] = set()
         for one in (*names, *made):
             self._place(one, place)
         self._join(relations, place)
         is_single = len(names) == 1 and parts.subjects.bit_count() == 1
         if is_single and not any(self._own.values()):
             single = text_in(names[0], "product_id", what=place)
-            if single not in self._others:
+            # check 4.23 (instead: if single not in self._others:): a digest that nobody
+            # knows is no subject's
+            if single not in self._others | self._unclear:
                 self._own[single] = parts.subjects
                 self._join(relations, place)
         self._groups: dict[str, int] = {}
@@ -91,6 +94,8 @@ class _Products:
         self._own[product] = self._own.get(product, 0) | placed.parts
         if placed.is_elsewhere:
             self._others.add(product)
+        if placed.is_unclear:
+            self._unclear.add(product)
 
     def _join(self, relations: Iterable[Mapping[str, Any]], what: str) -> None:
         """Follow products that are made of products, which may be made of such.

@@ -146,6 +146,7 @@ def vulnerabilities(
     statements: Iterable[Statement],
     digests: Collection[Digest],
     *,
+    repositories: Collection[str] = (),
     latest: datetime | None = None,
 ) -> tuple[Vulnerability, ...]:
     """Return what all statements together say of vulnerabilities in a release.
@@ -155,6 +156,8 @@ def vulnerabilities(
     Args:
         statements: whose authors count for this release.
         digests: what the release is: its artifact, components and images.
+        repositories: image references and components' repositories: what has another
+            digest there may be inside of what the release is.
         latest: what is said as of a later time is no news yet; None for any time.
 
     Raises:
@@ -165,7 +168,9 @@ def vulnerabilities(
     claims: list[Claim] = []
     for one in statements:
         read = _READERS.get(kind_of(one.predicate_type))
-        for claim in () if read is None else read(one, Parts(one, digests)):
+        if read is None:
+            continue
+        for claim in read(one, Parts(one, digests, repositories)):
             claims.append(claim)
             require_few(claims)
     return resolved(claims, latest=latest)

@@ -2,7 +2,9 @@
 
 The parts are what the record names by digest: the artifact, components and images. A
 digest decides, wherever it stands in an identifier and however its letters are written;
-else what the attestation calls its subjects does. Sets of parts are bits of a number,
+else what the attestation calls its subjects does. A digest that nobody knows means
+something else, unless it may be one platform's manifest of an image: an index's digest
+says nothing of those inside. Sets of parts are bits of a number,
 so that documents of any size are read in time that grows with their size alone.
 """
 
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import unquote
 
 from margo_supplychain.errors import StatementFormatError
 from margo_supplychain.formats.plain_text import quoted
@@ -26,6 +29,7 @@ _DIGEST: Final = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _LENGTHS: Final = {"sha256": 64, "sha384": 96, "sha512": 128}
+_REPOSITORY: Final = re.compile(r"[?&]repository_url=([^&#]*)", re.IGNORECASE)
 # Subjects are called so by tools that have no name for them.
 _NAMELESS: Final = frozenset({"", "_"})
 
@@ -37,10 +41,12 @@ class Placed(NamedTuple):
         parts: of this release, as bits; 0 for none.
         is_elsewhere: whether it is known to be something else. What is neither could
             be anything.
+        is_unclear: whether it has a digest that may be of something in a part.
     """
 
     parts: int
     is_elsewhere: bool
+    is_unclear: bool = False
 
     @property
     def is_known(self) -> bool:
@@ -54,9 +60,16 @@ class Parts:
     Args:
         statement: whose subjects have names.
         digests: of the parts.
+        repositories: image references and repositories of parts that may hold others.
     """
 
-    def __init__(self, statement: Statement, digests: Iterable[Digest]) -> None:
+    def __init__(
+        self,
+        statement: Statement,
+        digests: Iterable[Digest],
+        repositories: Iterable[str] = (),
+    ) -> None:
+        self._images = {_last(one.partition("@")[0]) for one in repositories}
         self._products = tuple(dict.fromkeys(str(one) for one in digests))
         self._bits = {one: 1 << number for number, one in enumerate(self._products)}
         self._algorithms = {one.partition(":")[0] for one in self._products}
@@ -94,7 +107,7 @@ class Parts:
             StatementFormatError: it is called like a part, and has another's digest.
         """
         own = called = 0
-        is_other = has_other_name = False
+        is_other = has_other_name = is_unclear = False
         for one in identifiers:
             if one not in _NAMELESS and one in self._called:
                 called |= self._called[one]
@@ -109,17 +122,39 @@ class Parts:
                 is_identity = (
                     is_one and before in ("", "@") and algorithm in self._algorithms
                 )
-                is_known = is_identity or digest in self._elsewhere
-                is_other = is_other or (is_known and digest not in self._bits)
+                if digest in self._bits:
+                    continue
+                may_be_inside = is_identity and self._may_hold(one, found.start())
+                # check 4.22 (instead: is_known = is_identity): an index's digest does
+                # not say what is inside it
+                is_known = is_identity and not may_be_inside
+                is_other = is_other or is_known or digest in self._elsewhere
+                is_unclear = is_unclear or may_be_inside
         for one in hashes:
             own |= self._bits.get(one.lower(), 0)
             is_other = is_other or one.lower() in self._elsewhere
-        if called and not called & own and (own or is_other):
+        if called and not called & own and (own or is_other or is_unclear):
             raise StatementFormatError(
                 f"{what} is called like one part of this release, and has the digest "
                 "of something else"
             )
-        return Placed(own or called, is_other or has_other_name)
+        return Placed(own or called, is_other or has_other_name, is_unclear)
+
+    def _may_hold(self, identifier: str, start: int) -> bool:
+        """Tell whether an identifier's digest may be of something inside a part.
+
+        Args:
+            identifier: such as a package URL.
+            start: where the digest begins in it.
+        """
+        name = _last(identifier[: max(start - 1, 0)])
+        # Repositories are mirrored: of addresses, the last segment is what stays.
+        origins = (_last(one) for one in _REPOSITORY.findall(identifier))
+        return bool(self._images) and (
+            not name
+            or name in self._images
+            or any(one in self._images for one in origins)
+        )
 
     def require_placed(self, placed: Placed, *, name: str, what: str) -> None:
         """Refuse bad news of what could be this release.
@@ -138,3 +173,9 @@ class Parts:
                 f"{what} says that {quoted(name)} is affected, which could be a part "
                 "of this release: neither a digest nor a subject's name says what it is"
             )
+
+
+def _last(address: str) -> str:
+    """Return the last segment of a repository's address, without a tag."""
+    last = unquote(address).rstrip("/").rpartition("/")[2]
+    return last.partition(":")[0].lower()

@@ -307,7 +307,7 @@ def cyclonedx(statement: Statement, parts: Parts) -> Iterator[Claim]:
     document = statement.predicate
     metadata = object_in(document, "metadata", what=what)
     written = moment_in(metadata, "timestamp", what=f"{what}.metadata")
-    claims: list[Claim] = []
+    claims: list[tuple[Claim, bool]] = []
     newest: dict[str, datetime] = {}
     for number, one in enumerate(objects_in(document, "vulnerabilities", what=what)):
         place = f"{what}.vulnerabilities[{number}]"
@@ -322,18 +322,18 @@ def cyclonedx(statement: Statement, parts: Parts) -> Iterator[Claim]:
         ]
         known = [each for each in times if each is not None]
         updated = moment_in(analysis, "lastUpdated", what=place) or written or EARLIEST
+        is_looked_at = bool(analysis.get("state"))
         # check 4.54 (instead: as_of = updated): what nobody looked at overrules nothing
-        as_of = updated if analysis.get("state") else EARLIEST
+        as_of = updated if is_looked_at else EARLIEST
         status = _cyclonedx_status(analysis, place)
         mitigated = _cyclonedx_mitigation(one, analysis, place)
         since = min(known, default=EARLIEST)
-        claims.append(Claim(name, "", status, since, as_of, mitigated))
+        claims.append((Claim(name, "", status, since, as_of, mitigated), is_looked_at))
         newest[name] = max(newest.get(name, EARLIEST), as_of)
-    for claim in claims:
-        said = claim.updated > EARLIEST
+    for claim, is_looked_at in claims:
         # check 4.37 (instead: updated = claim.updated): what is mended in one component
         # may be open in another
-        updated = newest[claim.id] if said else EARLIEST
+        updated = newest[claim.id] if is_looked_at else EARLIEST
         for product in parts.named(parts.subjects):
             yield claim._replace(product=product, updated=updated)
 

@@ -188,7 +188,12 @@ class VexMaxAge(NamedTuple):
                 self.demands.kinds,
                 "no statement that counts speaks of vulnerabilities",
             )
-        known = vulnerabilities(found, _parts(facts.record), latest=_latest(facts))
+        known = vulnerabilities(
+            found,
+            _parts(facts.record),
+            repositories=_repositories(facts.record),
+            latest=_latest(facts),
+        )
         violations = [
             violation
             for one in known
@@ -314,6 +319,12 @@ def _parts(record: ReleaseRecord) -> list[Digest]:
     images = [one.digest for one in record.images if one.digest is not None]
     components = [one.content.digest for one in record.components]
     return [record.artifact.digest, *components, *images]
+
+
+def _repositories(record: ReleaseRecord) -> list[str]:
+    """Return where the parts lie that may hold others, such as platforms' images."""
+    components = [one.repository for one in record.components]
+    return [*components, *(one.reference for one in record.images)]
 
 
 def _latest(facts: Facts) -> datetime:

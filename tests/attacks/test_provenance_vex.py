@@ -275,6 +275,55 @@ def test_affected_library_beside_one_that_is_mended(tmp_path: Path) -> None:
     refused(plant, (CYCLONEDX, bom))
 
 
+@pytest.mark.parametrize("stamp", [{}, {"timestamp": "2026-08-01T00:00:00Z"}])
+def test_affected_library_without_a_date(tmp_path: Path, stamp: Json) -> None:
+    """Whoever looked said no date; of the other library somebody did."""
+    plant = watched(tmp_path)
+    fixed = {"state": "resolved", "lastUpdated": LATELY}
+    listed = [
+        {"id": CVE, "analysis": {"state": "exploitable"}, "affects": [{"ref": "a"}]},
+        {"id": CVE, "analysis": fixed, "affects": [{"ref": "b"}]},
+    ]
+    bom = {"bomFormat": "CycloneDX", "specVersion": "1.6", "metadata": stamp}
+    refused(plant, (CYCLONEDX, {**bom, "vulnerabilities": listed}))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pkg:oci/web@sha256%3A{child}?repository_url=x.example/acme/web&arch=arm64",
+        "pkg:oci/WEB@sha256:{child}",
+        "pkg:oci/pump@sha256:{child}?repository_url=mirror.example/acme/web",
+        "x.example:5000/acme/web:1.2.0@sha256:{child}",
+        "sha256:{child}",
+    ],
+)
+def test_affected_platform_of_an_image(tmp_path: Path, name: str) -> None:
+    """The record names an index; the document one of the manifests inside."""
+    plant = watched(tmp_path)
+    run = plant.run("1.2.0")
+    image = Image(
+        component="web", reference="x.example/acme/web:1", digest=Digest.of(b"index")
+    )
+    run.releases(images=[image])
+    child = name.format(child=Digest.of(b"arm64").hex)
+    said = vex(other(), claim("affected", products=[{"@id": child}]))
+    publish(plant, run, run.statement(OPENVEX, said, "psirt"), images=(image,))
+    plant.refused_by(PolicyError, "could be a part of this release")
+    advisory = csaf({"cve": CVE, "product_status": {"known_affected": ["P1"]}})
+    names = [
+        {"product_id": "P1", "name": child},
+        {"product_id": "P2", "name": MANIFEST},
+    ]
+    advisory["product_tree"]["full_product_names"] = names
+    publish(plant, run, run.statement(CSAF, advisory, "psirt"), images=(image,))
+    plant.refused_by(PolicyError, "could be a part of this release")
+    away = {"@id": f"pkg:oci/pump@{Digest.of(b'old')}"}
+    good = vex(other(), claim("affected", products=[away]))
+    publish(plant, run, run.statement(OPENVEX, good, "psirt"), images=(image,))
+    plant.verified("1.2.0")
+
+
 @pytest.mark.parametrize(
     ("status", "ids", "match"),
     [

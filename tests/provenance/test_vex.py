@@ -42,6 +42,24 @@ def found(*statements: Statement) -> tuple[Vulnerability, ...]:
     return vulnerabilities(statements, DIGESTS)
 
 
+def test_digest_that_may_be_inside_of_an_image() -> None:
+    """One product with a digest of its own is not the subject, nor is it elsewhere."""
+    for name in (f"x.example/web@{OTHER}", f"pkg:oci/web@{OTHER}", str(OTHER)):
+        tree = {"full_product_names": [product(1, purl=name)]}
+        for status in ("known_affected", "fixed"):
+            with pytest.raises(StatementFormatError, match="this release"):
+                vulnerabilities(
+                    [csaf(listed(status, "P1"), tree=tree)],
+                    DIGESTS,
+                    repositories=["oci://x.example/acme/web:1"],
+                )
+        named = openvex(
+            claim("fixed", products=[{"@id": "pump", "identifiers": {"purl": name}}])
+        )
+        with pytest.raises(StatementFormatError, match="digest of something else"):
+            vulnerabilities([named], DIGESTS, repositories=["x.example/web"])
+
+
 # --- OpenVEX -------------------------------------------------------------------------
 
 
@@ -811,6 +829,14 @@ def test_cyclonedx_of_several_components_the_worst_holds() -> None:
     for both in ((bad, good), (good, bad)):
         assert found(cyclonedx(*both)) == (holds(),)
     assert found(cyclonedx({"id": CVE}, good)) == (holds("fixed"),)
+
+
+def test_cyclonedx_without_a_date_is_not_without_an_answer() -> None:
+    bad = analysed("exploitable")
+    good = analysed("resolved", lastUpdated=at(9))
+    for both in ((bad, good), (good, bad)):
+        (one,) = found(cyclonedx(*both, stamp=None))
+        assert one.status == "affected"
 
 
 def test_cyclonedx_times() -> None:

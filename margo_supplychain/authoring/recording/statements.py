@@ -218,6 +218,8 @@ def unread(bound: Bound, release: Release, *, what: str) -> list[str]:
         *(one.content.digest for one in release.components),
     ]
     parts += [one.digest for one in release.images if one.digest is not None]
+    repositories = [one.repository for one in release.components]
+    repositories += [one.reference for one in release.images]
     try:
         statement = parse_statement(bound.payload, what=what, limit=MAX_DOCUMENT)
         # Their own readers: each passes over what is not of its kind.
@@ -225,7 +227,7 @@ def unread(bound: Bound, release: Release, *, what: str) -> list[str]:
         sources_of(statement)
         documents.sbom_of(statement)
         documents.support_end(statement)
-        documents.vulnerabilities([statement], parts)
+        documents.vulnerabilities([statement], parts, repositories=repositories)
     except FormatError as why:
         return [
             f"{what}: devices whose policy asks for such a document refuse it: {why}"
