@@ -51,9 +51,9 @@ class Walk:
         source: where to fetch from.
         demand: what the repository must keep to.
 
-    `accepted` and `accepted_targets` hold the bytes worth keeping; `workflow.memory`
-    the floors as they stand, also when a call raised; `unreached` why the walk is
-    offline, or None.
+    `accepted` and `accepted_targets` hold the bytes worth keeping, `copied_targets`
+    what copies had already; `workflow.memory` the floors as they stand, also when a
+    call raised; `unreached` why the walk is offline, or None.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Walk:
         self.workflow = Workflow(memory, demand=demand, limits=limits)
         self.accepted: dict[str, bytes] = {}
         self.accepted_targets: dict[str, bytes] = {}
+        self.copied_targets: dict[str, bytes] = {}
         self.unreached: FetchError | None = None
         self._copies = copies
         self._source = source
@@ -258,6 +259,7 @@ class Walk:
         self._bounded(path, file.length, limit)
         copy = self._copies(what.digest.hex)
         if copy is not None and Digest.of(copy) == what.digest:
+            self.copied_targets[what.digest.hex] = copy
             return copy
         self._budget.check()
         with self._source.target(target_path(path), what, tick=self._tick) as stream:

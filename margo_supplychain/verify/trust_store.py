@@ -93,6 +93,8 @@ class _State(Protocol):
 
     def copy(self, name: str) -> bytes | None: ...
 
+    def target(self, owned: str) -> bytes | None: ...
+
     def attestation(self, name: ReleaseName, digest: Digest) -> bytes | None: ...
 
     def keep_attestations(
@@ -215,8 +217,16 @@ class TrustStore:
         return self._state.load()
 
     def copy(self, name: str) -> bytes | None:
-        """Return the unverified copy of a role's file or of a target by sha256."""
+        """Return the unverified copy of a role's file, or of a target without owner.
+
+        Those are by sha256, and from before copies had an owner.
+        """
         return self._state.copy(name)
+
+    def copy_for(self, owner: ReleaseName, name: str) -> bytes | None:
+        """Return the unverified copy of a role's file or of an application's target."""
+        own = self._state.target(_owned(name, owner))
+        return own if own is not None else self._state.copy(name)
 
     def keep(
         self,
@@ -224,8 +234,17 @@ class TrustStore:
         after: Memory,
         files: Mapping[str, bytes],
         targets: Mapping[str, bytes],
+        *,
+        owner: ReleaseName | None = None,
     ) -> Memory:
         """Commit newer trust: durable when this returns.
+
+        Args:
+            before: what was loaded.
+            after: what is trusted now.
+            files: accepted metadata by role.
+            targets: accepted small files by sha256.
+            owner: the application that `targets` are of, if there are any.
 
         Raises:
             ConflictError: another process committed since `before` was loaded.
@@ -239,11 +258,25 @@ class TrustStore:
                 raise ConflictError(f"{self.where} was changed by another process")
             return after if after != before else None
 
+        if owner is not None:
+            targets = {_owned(name, owner): data for name, data in targets.items()}
         return self._state.commit(change, files, targets)
 
-    def keep_copies(self, targets: Mapping[str, bytes]) -> None:
-        """Keep copies of small verified files by sha256; no safety hangs on them."""
-        self._state.commit(lambda _: None, {}, targets)
+    def keep_copies(self, owner: ReleaseName, targets: Mapping[str, bytes]) -> None:
+        """Keep an application's small verified files by sha256, where it has none yet.
+
+        What another application keeps, or nobody's, may go: each has its own. No safety
+        hangs on them: a disk that refuses costs a download.
+        """
+        owned = {_owned(name, owner): data for name, data in targets.items()}
+        fresh = {
+            name: data
+            for name, data in owned.items()
+            if self._state.target(name) != data
+        }
+        if fresh:
+            with suppress(StorageError):
+                self._state.commit(lambda _: None, {}, fresh)
 
     def attestation(self, name: ReleaseName, digest: Digest) -> bytes | None:
         """Return the unverified copy of an envelope of an application."""
@@ -356,9 +389,16 @@ class DiskState:
         except (FileNotFoundError, StorageError):
             return None
 
+    def target(self, owned: str) -> bytes | None:
+        """Return an application's copy, or None when there is none to be read."""
+        try:
+            return read_file(self._directory / "targets" / owned, limit=_COPY_LIMIT)
+        except (FileNotFoundError, StorageError):
+            return None
+
     def attestation(self, name: ReleaseName, digest: Digest) -> bytes | None:
         """Return a copy, or None when it is not there or can't be read."""
-        path = self._directory / "attestations" / _envelope_name(name, digest)
+        path = self._directory / "attestations" / _owned(digest.hex, name)
         try:
             return read_file(path, limit=MAX_ATTESTATIONS_SIZE)
         except (FileNotFoundError, StorageError):
@@ -376,7 +416,7 @@ class DiskState:
             make_directory(directory, mode=0o700)
             clean_temporary(directory)
             for digest, data in found.items():
-                path = directory / _envelope_name(name, digest)
+                path = directory / _owned(digest.hex, name)
                 write_file(path, data, mode=0o600)
             _prune(directory, MAX_ATTESTATIONS_SIZE)
 
@@ -414,22 +454,23 @@ class DiskState:
         make_directory(directory, mode=0o700)
         clean_temporary(directory)
         for name, data in files.items():
-            write_file(self._path(name), data, mode=0o600)
+            path = directory / name if kind == "targets" else self._path(name)
+            write_file(path, data, mode=0o600)
         if kind == "targets":
             _prune(directory, MAX_COPIES_SIZE)
 
 
-def _envelope_name(name: ReleaseName, digest: Digest) -> str:
-    # The name itself may be too long for a file.
-    owner = sha256(str(name).encode()).hexdigest()[:16]
-    return f"{digest.hex}.{owner}"
+def _owned(name: str, owner: ReleaseName) -> str:
+    """Return what an application's copy is called."""
+    # The owner's name itself may be too long for a file.
+    return f"{name}.{sha256(str(owner).encode()).hexdigest()[:16]}"
 
 
 def _prune(directory: Path, most: int) -> None:
     """Remove what is too much: of the application that has the most, the oldest.
 
     What one application's key lists takes no room from another, which may be asked for
-    where there is no network.
+    where there is no network. Copies from before they had an owner are one more share.
     """
     found = [(one.lstat(), one) for one in directory.iterdir()]
     found.sort(key=lambda one: one[0].st_mtime_ns, reverse=True)
@@ -465,6 +506,9 @@ class _Volatile:
 
     def copy(self, name: str) -> bytes | None:
         return self._copies.get(name)
+
+    def target(self, owned: str) -> bytes | None:
+        return self._copies.get(owned)
 
     def attestation(self, name: ReleaseName, digest: Digest) -> bytes | None:
         del name, digest

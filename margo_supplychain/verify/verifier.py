@@ -205,12 +205,12 @@ class Verifier:
             data = artifact.fetch_manifest(
                 record,
                 self._content,
-                self._store.copy,
+                partial(self._store.copy_for, name),
                 limits=self._limits,
                 budget=budget,
             )
-            small = {**walk.accepted_targets, record.artifact.digest.hex: data}
-            self._keep_copies(small)
+            manifest = {record.artifact.digest.hex: data}
+            self._store.keep_copies(name, _small_files(walk) | manifest)
             facts["release"] = f"{name}@{record.version}"
             facts["record path"] = record.path
             facts["record"] = chosen.file.hashes["sha256"]
@@ -326,7 +326,9 @@ class Verifier:
         with trace.step(1) as facts:
             walk = Walk(
                 memory,
-                self._store.copy,
+                self._store.copy
+                if name is None
+                else partial(self._store.copy_for, name),
                 self._source,
                 demand=Demand.MARGO,
                 limits=self._limits,
@@ -339,7 +341,7 @@ class Verifier:
                 found = follow(walk)
                 after = walk.workflow.complete()
             except SupplyChainError:
-                self._keep(memory, walk.workflow.memory, walk)
+                self._keep(memory, walk.workflow.memory, walk, name)
                 raise
             finally:
                 facts["roles"] = _roles(walk)
@@ -348,21 +350,14 @@ class Verifier:
                 facts["reached"] = not walk.offline
                 if walk.unreached is not None:
                     facts["out of reach"] = str(walk.unreached)
-            memory = self._keep(memory, after, walk)
+            memory = self._keep(memory, after, walk, name)
             return walk, found, memory
 
-    def _keep(self, before: Memory, after: Memory, walk: Walk) -> Memory:
+    def _keep(
+        self, before: Memory, after: Memory, walk: Walk, name: ReleaseName | None
+    ) -> Memory:
         files = {role: data for role, data in walk.accepted.items() if role != "root"}
-        return self._store.keep(before, after, files, walk.accepted_targets)
-
-    def _keep_copies(self, targets: dict[str, bytes]) -> None:
-        fresh = {
-            name: data
-            for name, data in targets.items()
-            if self._store.copy(name) != data
-        }
-        if fresh:
-            self._store.keep_copies(fresh)
+        return self._store.keep(before, after, files, walk.accepted_targets, owner=name)
 
     def _remember_withdrawn(
         self,
@@ -409,7 +404,8 @@ class Verifier:
             if why.trace is not None:
                 facts["trace"] = why.trace
             raise
-        self._keep_copies(walk.accepted_targets)  # the layout is among them
+        # The layout is among them.
+        self._store.keep_copies(record.name, _small_files(walk))
         if envelopes.fresh:
             self._store.keep_attestations(record.name, envelopes.fresh)
         facts.update(proof.facts)
@@ -476,7 +472,7 @@ class Verifier:
                     to,
                     limits=self._limits,
                     budget=Budget(control),
-                    copies=self._store.copy,
+                    copies=partial(self._store.copy_for, release.name),
                     platforms=platforms,
                 )
                 if platforms is not None:
@@ -593,6 +589,11 @@ def _confirmed(memory: Memory, one: FetchedRelease, slot: str) -> ReleaseFloor:
     if own is not None and own == one.floor(own.serial):
         return own  # confirmed again, as at every start: nothing moves
     return one.floor(memory.sequence + 1)
+
+
+def _small_files(walk: Walk) -> dict[str, bytes]:
+    # Also what a copy had: it may be nobody's, and so the first to go.
+    return walk.copied_targets | walk.accepted_targets
 
 
 def _freshness(walk: Walk) -> Freshness:

@@ -19,6 +19,7 @@ from margo_supplychain.errors import (
 from margo_supplychain.formats.names import ReleaseName
 from margo_supplychain.formats.predicates import CYCLONEDX
 from margo_supplychain.formats.publisher_policy import PublisherPolicy
+from margo_supplychain.formats.record import Image
 from tests.attacks.standing import refused
 from tests.verify.proving import (
     ANY,
@@ -192,6 +193,54 @@ def test_envelopes_of_one_application_push_out_no_others(tmp_path: Path) -> None
         yard.device.source.down = True
         assert yard.facts()["provenance"] == "full"
         yard.device.source.down = False
+
+
+def flood(yard: Yard, valve: ReleaseName) -> None:
+    """Let the online key of an application list one large record after another."""
+    artifact = yard.world.artifact(b"valve")
+    for n in range(12):
+        images = tuple(
+            Image(
+                component="v",
+                reference=f"registry.example/{n}/{one}/{'x' * 400}",
+                digest=None,
+            )
+            for one in range(20)
+        )
+        record = replace(
+            yard.world.record(valve, "1.0.0", artifact),
+            images=images,
+            closure="partial",
+        )
+        yard.world.list_record(yard.world.deciding_role(valve), record)
+        yard.serve()
+        assert yard.device.verifier.verify(valve, ANY).report.verdict == "verified"
+
+
+@pytest.mark.parametrize("since", ["now", "before copies had an owner"])
+def test_records_of_one_application_push_out_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, since: str
+) -> None:
+    """Mallory lists one large record after another of another application on the same
+    device: pump-monitor's record, policies and layout stay, and without a network the
+    device goes on."""
+    monkeypatch.setattr("margo_supplychain.verify.trust_store.MAX_COPIES_SIZE", 50_000)
+    yard = running(tmp_path)
+    valve = ReleaseName.parse("acme/valve")
+    yard.world.add_application(str(valve))
+    yard.world.set_policy(str(valve), PublisherPolicy(epoch=1, provenance="none"))
+    yard.serve()
+    if since != "now":
+        for copy in (yard.device.state / "targets").iterdir():
+            copy.rename(copy.with_suffix(""))
+    yard.device.source.down = True
+    assert yard.facts()["provenance"] == "full"  # sane
+    yard.device.source.down = False
+
+    flood(yard, valve)
+
+    yard.device.source.down = True
+    assert yard.facts()["provenance"] == "full"
 
 
 # --- T-203: the lower tier is asked for ----------------------------------------------

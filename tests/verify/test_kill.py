@@ -332,7 +332,7 @@ def test_kill_while_old_copies_are_pruned(
         assert str(plant.verify(directory).version) == "1.1.0"
         # The next one that writes a copy clears away what the killed one left.
         name = hashlib.sha256(b"copy").hexdigest()
-        TrustStore.open(directory / "store").keep_copies({name: b"copy"})
+        TrustStore.open(directory / "store").keep_copies(NAME, {name: b"copy"})
         assert len(list((directory / "store" / "targets").iterdir())) == 2
 
     losses = [Loss.UNSYNCED]

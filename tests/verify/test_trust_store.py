@@ -307,21 +307,76 @@ def test_a_lock_that_is_held(
 
 def test_copies_by_role_and_by_digest(tmp_path: Path, store: TrustStore) -> None:
     store.keep(store.load(), store.load(), {"acme.a/b": b"role"}, {})
-    store.keep_copies({copy_name(b"target"): b"target"})
+    store.keep_copies(PUMP, {copy_name(b"target"): b"target"})
     assert store.copy("acme.a/b") == b"role"
-    assert store.copy(copy_name(b"target")) == b"target"
+    assert store.copy_for(PUMP, "acme.a/b") == b"role"
+    assert store.copy_for(PUMP, copy_name(b"target")) == b"target"
+    assert store.copy_for(VALVE, copy_name(b"target")) is None
     assert store.copy("acme") is None
-    assert store.copy(copy_name(b"other")) is None
+    assert store.copy_for(PUMP, copy_name(b"other")) is None
     names = [one.name for one in (tmp_path / "store" / "metadata").iterdir()]
     assert names == ["acme.a%2Fb.json"]
 
 
 def test_what_can_not_be_read_is_no_copy(tmp_path: Path, store: TrustStore) -> None:
-    store.keep_copies({copy_name(b"target"): b"target"})
-    path = tmp_path / "store" / "targets" / copy_name(b"target")
+    store.keep_copies(PUMP, {copy_name(b"target"): b"target"})
+    (path,) = (tmp_path / "store" / "targets").iterdir()
     path.unlink()
     path.mkdir()
-    assert store.copy(path.name) is None
+    assert store.copy_for(PUMP, copy_name(b"target")) is None
+
+
+def test_copies_from_before_they_had_an_owner(
+    tmp_path: Path, store: TrustStore
+) -> None:
+    """They are read for everybody, and whoever uses one gets its own."""
+    name = copy_name(b"target")
+    store.keep(store.load(), store.load(), {}, {name: b"target"})
+    assert store.copy_for(PUMP, name) == store.copy_for(VALVE, name) == b"target"
+    store.keep_copies(PUMP, {name: b"target"})
+    (tmp_path / "store" / "targets" / name).unlink()
+    assert store.copy_for(PUMP, name) == b"target"
+    assert store.copy_for(VALVE, name) is None
+
+
+def test_a_copy_that_is_there_is_not_written_again(
+    tmp_path: Path, store: TrustStore
+) -> None:
+    store.keep_copies(PUMP, {copy_name(b"target"): b"target"})
+    (path,) = (tmp_path / "store" / "targets").iterdir()
+    before = path.stat().st_ino, path.stat().st_mtime_ns
+    store.keep_copies(PUMP, {copy_name(b"target"): b"target"})
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == before
+    path.write_bytes(b"damaged")
+    store.keep_copies(PUMP, {copy_name(b"target"): b"target"})
+    assert path.read_bytes() == b"target"
+
+
+def test_a_disk_that_takes_no_copies_is_no_error(
+    tmp_path: Path, store: TrustStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release that copies prove runs on a disk that is read-only by now."""
+    monkeypatch.setattr(trust_store, "LOCK_TIMEOUT", 0.0)
+    with DirectoryLock(tmp_path / "store", timeout=0):
+        store.keep_copies(PUMP, {copy_name(b"target"): b"target"})
+    assert store.copy_for(PUMP, copy_name(b"target")) is None
+
+
+def test_small_files_take_no_room_from_another_application(
+    tmp_path: Path, store: TrustStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trust_store, "MAX_COPIES_SIZE", 100)
+    monkeypatch.setattr(trust_store, "MAX_COPIES", 8)
+    name = copy_name(b"valve")
+    store.keep_copies(VALVE, {name: b"valve"})
+    (mine,) = (tmp_path / "store" / "targets").iterdir()
+    os.utime(mine, (1, 1))  # the oldest of all
+    many = [bytes([one]) for one in range(9)]
+    large = [bytes([one]) * 30 for one in range(8)]
+    for datas in (many, large, [b"valve"]):  # their own copy of the same file, too
+        store.keep_copies(PUMP, {copy_name(data): data for data in datas})
+        assert store.copy_for(VALVE, name) == b"valve"
+    assert len(list((tmp_path / "store" / "targets").iterdir())) <= 8
 
 
 def test_the_oldest_copies_go(
@@ -332,11 +387,12 @@ def test_the_oldest_copies_go(
     directory = tmp_path / "store" / "targets"
     datas = [bytes([65 + number]) * 10 for number in range(4)]
     for age, data in enumerate(datas):
-        store.keep_copies({copy_name(data): data})
-        os.utime(directory / copy_name(data), ns=(age, age))
+        store.keep_copies(PUMP, {copy_name(data): data})
+        (copy,) = directory.glob(f"{copy_name(data)}*")
+        os.utime(copy, ns=(age, age))
     # The one just written is the newest, and a third of this size is too much.
-    store.keep_copies({copy_name(b"small"): b"small"})
-    kept = {one.name for one in directory.iterdir()}
+    store.keep_copies(PUMP, {copy_name(b"small"): b"small"})
+    kept = {one.stem for one in directory.iterdir()}
     assert kept == {copy_name(one) for one in (b"small", datas[3], datas[2])}
 
 
@@ -359,7 +415,7 @@ def test_without_memory(root: bytes, publishers: frozenset[str] | None) -> None:
     assert (store.copy("timestamp"), store.copy(copy_name(b"t"))) == (b"{}", b"t")
     with pytest.raises(ConflictError):
         store.keep(before, before, {"timestamp": b""}, {})
-    store.keep_copies({copy_name(b"u"): b"u"})
+    store.keep_copies(PUMP, {copy_name(b"u"): b"u"})
     assert store.load() == after
     assert store.status().snapshot == 7
 
