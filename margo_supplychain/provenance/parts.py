@@ -125,7 +125,7 @@ class Parts:
                 if digest in self._bits:
                     continue
                 may_be_inside = is_identity and self._may_hold(one, found.start())
-                # check 4.22 (instead: is_known = is_identity): an index's digest does
+                # check 4.121 (instead: is_known = is_identity): an index's digest does
                 # not say what is inside it
                 is_known = is_identity and not may_be_inside
                 is_other = is_other or is_known or digest in self._elsewhere

@@ -3,7 +3,9 @@
 OpenVEX 0.2 (https://github.com/openvex/spec) and CycloneDX's `vulnerabilities` are read
 here, CSAF 2.0 in `provenance.csaf`. Each reader gives claims: one product, one
 vulnerability, one status, as of one time. For a product and a vulnerability the latest
-claim holds; of two of one time, the worse. Vulnerabilities are told apart by their main
+claim holds; of two of one time, the worse. What is said of one component in a product
+overrules nothing that is said of another, or of all of it: of these the worst holds.
+Vulnerabilities are told apart by their main
 id: an alias that nobody follows leaves a claim standing, and never hides one.
 
 A document whose claims are all about other products is refused: it was attested to for
@@ -63,6 +65,7 @@ class Claim(NamedTuple):
         since: since when the status holds; the beginning of time if nobody said.
         updated: as of when it is said.
         has_mitigation: whether the document says what to do about it.
+        within: the component in the product that it is about; empty for all of it.
     """
 
     id: str
@@ -71,6 +74,7 @@ class Claim(NamedTuple):
     since: datetime
     updated: datetime
     has_mitigation: bool
+    within: str = ""
 
 
 class Vulnerability(NamedTuple):
@@ -121,9 +125,8 @@ def resolved(
     found: dict[tuple[str, Status, datetime, bool, datetime | None], list[str]] = {}
     for (name, product), each in series.items():
         ahead = _ahead(each, latest)
-        # check 4.38 (instead: said = each): what is good as of tomorrow is not news
-        said = [one for one in each if not _is_early(one, latest)] or each
-        found.setdefault((name, *_latest(said), ahead), []).append(product)
+        for outcome in _worst(each, latest):
+            found.setdefault((name, *outcome, ahead), []).append(product)
     return tuple(
         sorted(
             (
@@ -135,6 +138,42 @@ def resolved(
             key=attrgetter("id", "products"),
         )
     )
+
+
+def _worst(
+    claims: list[Claim], latest: datetime | None
+) -> set[tuple[Status, datetime, bool]]:
+    """Return what holds of a product, by each component that has the worst status."""
+    outcomes = set()
+    for each in _by_component(claims):
+        # check 4.38 (instead: said = each): what is good as of tomorrow is not news
+        said = [one for one in each if not _is_early(one, latest)] or each
+        outcomes.add(_latest(said))
+    worst = max((one[0] for one in outcomes), key=_STATUSES.index)
+    return {one for one in outcomes if one[0] == worst}
+
+
+def _by_component(claims: list[Claim]) -> list[list[Claim]]:
+    """Return the claims about all of a product, and those about each component.
+
+    What is said of all of it is said of each component as well, and not otherwise.
+
+    Raises:
+        StatementFormatError: there are so many that nobody could compare them.
+    """
+    whole = [one for one in claims if not one.within]
+    parts: dict[str, list[Claim]] = {}
+    for one in claims:
+        # check 4.123 (instead: whole = claims): what is mended in one component may be
+        # open in another
+        if one.within:
+            parts.setdefault(one.within, []).append(one)
+    if len(whole) * len(parts) > MAX_CLAIMS:
+        raise StatementFormatError(
+            "the documents say more of the components of one product than "
+            f"{MAX_CLAIMS} things"
+        )
+    return [*([whole] if whole else []), *([*whole, *one] for one in parts.values())]
 
 
 def _ahead(claims: Iterable[Claim], latest: datetime | None) -> datetime | None:
@@ -198,10 +237,12 @@ def openvex(statement: Statement, parts: Parts) -> Iterator[Claim]:
         status = _openvex_status(one, place)
         name = _openvex_id(one, place)
         mitigated = says(text_in(one, "action_statement", what=place))
-        found = _openvex_products(one, parts, place, is_bad=status == "affected")
-        is_about_it = is_about_it or bool(found)
-        for product in parts.named(found):
-            yield Claim(name, product, status, since, updated, mitigated)
+        for found, within in _openvex_products(
+            one, parts, place, is_bad=status == "affected"
+        ):
+            is_about_it = is_about_it or bool(found)
+            for product in parts.named(found):
+                yield Claim(name, product, status, since, updated, mitigated, within)
     # check 4.50: what is said of other products is no news about this one
     if statements and not is_about_it:
         raise StatementFormatError(
@@ -259,13 +300,12 @@ def checked_status(found: str, *, has_reason: bool, what: str) -> Status:
 
 def _openvex_products(
     value: Mapping[str, Any], parts: Parts, what: str, *, is_bad: bool
-) -> int:
-    """Return which parts of the release a statement is about."""
+) -> Iterator[tuple[int, str]]:
+    """Yield which parts of the release a statement is about, and what in them."""
     products = list_in(value, "products", what=what)
     if not products:
-        return parts.subjects
+        yield parts.subjects, ""
     place = f"{what}.products"
-    found = 0
     for one in products:
         # OpenVEX before 0.2 has identifiers alone.
         names, hashes = (
@@ -275,8 +315,29 @@ def _openvex_products(
         if is_bad:
             name = max((*names, *hashes), key=len)
             parts.require_placed(placed, name=name, what=place)
-        found |= placed.parts
-    return found
+        for within in _subcomponents(one, place):
+            yield placed.parts, within
+
+
+def _subcomponents(product: object, place: str) -> list[str]:
+    """Return what in a product a statement is about; an empty name for all of it.
+
+    Raises:
+        StatementFormatError: one without a name, which could be any.
+    """
+    if not isinstance(product, dict):
+        return [""]
+    where = f"{place}.subcomponents"
+    found = []
+    for one in list_in(product, "subcomponents", what=place):
+        names, hashes = ([one], []) if isinstance(one, str) else _ids(one, where)
+        # The first is the @id; the others are for those that have none.
+        name = next((each for each in (*names, *hashes) if says(each)), "")
+        # check 4.124: what has no name is not the whole product
+        if not name:
+            raise StatementFormatError(f"{where} holds one without a name")
+        found.append(name)
+    return found or [""]
 
 
 def _ids(value: object, place: str) -> tuple[list[str], list[str]]:
@@ -298,7 +359,8 @@ def cyclonedx(statement: Statement, parts: Parts) -> Iterator[Claim]:
 
     What has no analysis, as scanners list it, is under investigation until somebody
     says anything else, be it long ago: a fresh scan must not hide what is known. One
-    vulnerability may stand there for several components: then the worst holds.
+    vulnerability may stand there for several components: then the worst holds. In other
+    documents they are told by their package URLs, or by their references.
 
     Raises:
         StatementFormatError: fields are of another type than CycloneDX says.
@@ -307,6 +369,7 @@ def cyclonedx(statement: Statement, parts: Parts) -> Iterator[Claim]:
     document = statement.predicate
     metadata = object_in(document, "metadata", what=what)
     written = moment_in(metadata, "timestamp", what=f"{what}.metadata")
+    called = _cyclonedx_names(document, what)
     claims: list[tuple[Claim, bool]] = []
     newest: dict[str, datetime] = {}
     for number, one in enumerate(objects_in(document, "vulnerabilities", what=what)):
@@ -328,7 +391,12 @@ def cyclonedx(statement: Statement, parts: Parts) -> Iterator[Claim]:
         status = _cyclonedx_status(analysis, place)
         mitigated = _cyclonedx_mitigation(one, analysis, place)
         since = min(known, default=EARLIEST)
-        claims.append((Claim(name, "", status, since, as_of, mitigated), is_looked_at))
+        affects = objects_in(one, "affects", what=place)
+        for ref in [text_in(each, "ref", what=place) for each in affects] or [""]:
+            within = called.get(ref, ref)
+            claim = Claim(name, "", status, since, as_of, mitigated, within)
+            claims.append((claim, is_looked_at))
+            require_few(claims)
         newest[name] = max(newest.get(name, EARLIEST), as_of)
     for claim, is_looked_at in claims:
         # check 4.37 (instead: updated = claim.updated): what is mended in one component
@@ -336,6 +404,22 @@ def cyclonedx(statement: Statement, parts: Parts) -> Iterator[Claim]:
         updated = newest[claim.id] if is_looked_at else EARLIEST
         for product in parts.named(parts.subjects):
             yield claim._replace(product=product, updated=updated)
+
+
+def _cyclonedx_names(document: Mapping[str, Any], what: str) -> dict[str, str]:
+    """Return what references mean: package URLs, and nothing for the subject itself."""
+    found: dict[str, str] = {}
+    waiting = [*objects_in(document, "components", what=what)]
+    while waiting:
+        one = waiting.pop()
+        waiting += objects_in(one, "components", what=what)
+        ref, purl = (text_in(one, name, what=what) for name in ("bom-ref", "purl"))
+        if ref and purl:
+            found[ref] = purl
+    metadata = object_in(document, "metadata", what=what)
+    subject = object_in(metadata, "component", what=what)
+    found[text_in(subject, "bom-ref", what=what)] = ""
+    return found
 
 
 def _cyclonedx_status(analysis: Mapping[str, Any], what: str) -> Status:

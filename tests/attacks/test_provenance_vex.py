@@ -275,6 +275,19 @@ def test_affected_library_beside_one_that_is_mended(tmp_path: Path) -> None:
     refused(plant, (CYCLONEDX, bom))
 
 
+def test_affected_component_of_a_product(tmp_path: Path) -> None:
+    """A day later something else in the product is said not to be affected."""
+    plant = watched(tmp_path)
+    said = []
+    for status, when, part in (
+        ("affected", LONG_AGO, "pkg:deb/debian/openssl@1"),
+        ("fixed", LATELY, "pkg:npm/openssl-wrapper@2"),
+    ):
+        product = {"@id": MANIFEST, "subcomponents": [{"@id": part}]}
+        said.append(claim(status, timestamp=when, products=[product]))
+    refused(plant, (OPENVEX, vex(*said)))
+
+
 @pytest.mark.parametrize("stamp", [{}, {"timestamp": "2026-08-01T00:00:00Z"}])
 def test_affected_library_without_a_date(tmp_path: Path, stamp: Json) -> None:
     """Whoever looked said no date; of the other library somebody did."""

@@ -216,6 +216,33 @@ def test_openvex_about_a_part_that_is_no_subject() -> None:
     assert found(one) == (holds("affected", None, False, PART),)
 
 
+def test_openvex_about_components_of_a_product() -> None:
+    def within(status: str, number: int, *names: Any) -> dict[str, Any]:
+        one = {"@id": str(OURS), "subcomponents": [*names]}
+        return claim(status, timestamp=at(number), products=[one])
+
+    one, other = "pkg:deb/openssl@1", {"identifiers": {"purl": "pkg:npm/openssl@2"}}
+    bad = within("affected", 1, {"@id": one})
+    for good in (within("fixed", 2, other), within("not_affected", 3, other)):
+        assert found(openvex(bad, good)) == (holds(),)
+        assert found(openvex(bad), openvex(good)) == (holds(),)
+    assert found(openvex(bad, within("fixed", 2, other, one))) == (
+        holds("fixed", day(2)),
+    )
+    assert found(openvex(bad, within("fixed", 2))) == (holds("fixed", day(2)),)
+    whole = within("affected", 1)
+    assert found(openvex(whole, within("fixed", 2, one))) == (holds(),)
+    with pytest.raises(StatementFormatError, match="one without a name"):
+        found(openvex(within("fixed", 1, {})))
+
+
+def test_openvex_about_more_components_than_anybody_compares() -> None:
+    products = [{"@id": str(OURS), "subcomponents": [str(n) for n in range(600)]}]
+    said = [claim("fixed", products=products), *([claim("fixed")] * 600)]
+    with pytest.raises(StatementFormatError, match="components of one product"):
+        found(openvex(*said))
+
+
 def test_openvex_without_a_list_of_statements() -> None:
     for one in (openvex(statements=None), openvex()):
         value = dict(one.predicate)
@@ -828,7 +855,12 @@ def test_cyclonedx_of_several_components_the_worst_holds() -> None:
     good = analysed("resolved", lastUpdated=at(9), affects=[{"ref": "b"}])
     for both in ((bad, good), (good, bad)):
         assert found(cyclonedx(*both)) == (holds(),)
-    assert found(cyclonedx({"id": CVE}, good)) == (holds("fixed"),)
+    scanned = {"id": CVE, "affects": [{"ref": "b"}]}
+    assert found(cyclonedx(scanned, good)) == (holds("fixed"),)
+    # Of components that nobody names, one may be the other.
+    for one in (bad, good):
+        del one["affects"]
+    assert found(cyclonedx(bad, good)) == (holds(),)
 
 
 def test_cyclonedx_without_a_date_is_not_without_an_answer() -> None:
@@ -837,6 +869,28 @@ def test_cyclonedx_without_a_date_is_not_without_an_answer() -> None:
     for both in ((bad, good), (good, bad)):
         (one,) = found(cyclonedx(*both, stamp=None))
         assert one.status == "affected"
+
+
+def test_cyclonedx_documents_about_different_components() -> None:
+    bad = analysed("exploitable", lastUpdated=at(2), affects=[{"ref": "a"}])
+    good = analysed("resolved", lastUpdated=at(9), affects=[{"ref": "b"}])
+    zlib, curl = "pkg:generic/zlib@1", "pkg:generic/curl@1"
+
+    def listing(value: dict[str, Any], ref: str, purl: str) -> Statement:
+        statement = cyclonedx(value)
+        inner = {"bom-ref": ref, "purl": purl}
+        outer = {"bom-ref": "z", "components": [inner]}
+        statement.predicate["components"] = [outer]  # type: ignore[index] # a dict
+        return statement
+
+    before = listing(bad, "a", zlib)
+    assert found(before, cyclonedx(good)) == (holds(),)
+    assert found(before, listing(good, "b", curl)) == (holds(),)
+    # The same component, under another reference; and the subject itself.
+    assert found(before, listing(good, "b", zlib)) == (holds("fixed"),)
+    whole = cyclonedx(good)
+    whole.predicate["metadata"]["component"] = {"bom-ref": "b"}
+    assert found(before, whole) == (holds("fixed"),)
 
 
 def test_cyclonedx_times() -> None:
