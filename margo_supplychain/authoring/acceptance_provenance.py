@@ -58,7 +58,7 @@ def require_known_layout(record: ReleaseRecord, policy: PublisherPolicy) -> None
             hint="the publisher's offline key lists layouts: margo-supplychain app "
             f"policy {record.name} --layout FILE --serves RANGE",
         )
-    if not rule.serves(record.version, record.artifact.digest):
+    if not rule.serves(record.version, record.release):
         raise RefusedError(
             f"{what} names layout {record.layout}, which does not serve it",
             hint="publish it by the layout that is current for its version",

@@ -32,6 +32,7 @@ from margo_supplychain.errors import (
 )
 from margo_supplychain.formats.names import ReleaseName, application_patterns
 from margo_supplychain.formats.publisher_policy import FORMAT, PublisherPolicy
+from margo_supplychain.formats.record import ReleaseRecord
 from margo_supplychain.provenance.layouts import read_layout
 from margo_supplychain.verify import resolve
 
@@ -40,7 +41,9 @@ if TYPE_CHECKING:
 
     from margo_supplychain.authoring.plan import RoleKeys
     from margo_supplychain.authoring.prospect import Prospect
+    from margo_supplychain.formats.digests import Digest
     from margo_supplychain.formats.tuf_metadata import RoleFile
+    from margo_supplychain.verify.resolve import Candidate
 
 MAX_LAYOUT: Final = LIMITS.layout
 _NUMBER: Final = re.compile(r"([1-9][0-9]{0,6})\.json", re.ASCII)
@@ -309,7 +312,18 @@ class PublisherJudgement:
             role_version=self._before.version(name.role),
         )
         self.warnings += rules.policy_warnings(name, new, listed)
-        self.warnings += rules.unserved(name, old, new, listed)
+        self.warnings += rules.unserved(
+            name, old, new, listed, release_of=self._release_of
+        )
+
+    def _release_of(self, one: Candidate) -> Digest | None:
+        """Return what a policy names a release by; None if its record can't be read."""
+        try:
+            data = self._after.tolerant.target(one.path, one.file, limit=LIMITS.record)
+            release: Digest = ReleaseRecord.parse(data).release
+        except (FetchError, VerificationError):
+            return None
+        return release
 
     def _require_layouts(self) -> None:
         """Refuse a policy that names what is not listed: devices would look for it."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from margo_supplychain.authoring import (
     delegating,
+    identities,
     listing,
     policies,
     policy_layouts,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.roles import RoleSigners
     from margo_supplychain.authoring.work import Work
     from margo_supplychain.authoring.written import Written
+    from margo_supplychain.formats.digests import Digest
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.pins import Pin
     from margo_supplychain.formats.publisher_policy import PublisherPolicy
@@ -364,6 +366,16 @@ class Edit:
     def releases(self, name: ReleaseName) -> Mapping[Version, ReleaseEntry]:
         """Return an application's releases as they stand in this edit, newest first."""
         return self._work.entries(name)
+
+    def named_releases(self, name: ReleaseName) -> Mapping[Digest, Version]:
+        """Return versions of the releases that the policy names one by one.
+
+        By `ReleaseRecord.release`: what superseded layouts still serve, and what
+        survives of revoked functionaries. What is not listed any more, or can't be
+        read, is left out.
+        """
+        wanted = identities.named(self._work.require_policy(name))
+        return identities.versions(self._work, name, wanted)
 
     def record(self, name: ReleaseName, version: Version) -> ReleaseRecord:
         """Return the record of a release that is listed.

@@ -53,7 +53,9 @@ def add_release(
     rules.check_release(release, policy, listed, role_version=work.state.version(role))
     record = release.record(
         work.now,
-        layout=rules.layout_of(release, policy, has_links=given.has_links),
+        layout=rules.layout_of(
+            release.record(work.now), policy, has_links=given.has_links
+        ),
         attestations=given.references,
     )
     work.warnings.extend(rules.never_proven(record, policy))
@@ -230,7 +232,7 @@ def _record_anew(work: Work, release: Release, given: Given) -> ReleaseRecord:
             unknown.
     """
     policy = work.require_policy(release.name)
-    if _lacks(given, policy, release):
+    if _lacks(work, given, policy, release):
         raise RefusedError(
             f"the record of {release.name} {release.version} was damaged or lost, and "
             "with it which attestations it named",
@@ -239,12 +241,14 @@ def _record_anew(work: Work, release: Release, given: Given) -> ReleaseRecord:
         )
     return release.record(
         work.now,
-        layout=rules.layout_of(release, policy, has_links=given.has_links),
+        layout=rules.layout_of(
+            release.record(work.now), policy, has_links=given.has_links
+        ),
         attestations=given.references,
     )
 
 
-def _lacks(given: Given, policy: PublisherPolicy, release: Release) -> bool:
+def _lacks(work: Work, given: Given, policy: PublisherPolicy, release: Release) -> bool:
     """Say whether what the lost record may have named is not given again.
 
     Where a layout serves the release, its links may have proven it: some device's owner
@@ -252,7 +256,7 @@ def _lacks(given: Given, policy: PublisherPolicy, release: Release) -> bool:
     """
     if policy.attestations and not given.pinned:
         return True
-    layout = policy.layout_for(release.version, release.artifact.digest)
+    layout = policy.layout_for(release.version, release.record(work.now).release)
     return not given.has_links and (
         policy.provenance == "required" or layout is not None
     )

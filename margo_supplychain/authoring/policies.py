@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from margo_supplychain.authoring import (
+    identities,
     policy_effects,
     policy_keys,
     policy_rules,
@@ -55,9 +56,10 @@ def set_policy(
     work.put(work.offline(name), path, policy.to_bytes(), custom=None)
     work.applications.add(name)
     listed = work.listed(name)
+    known = identities.changed(work, name, old, policy)
     said = [
         *rules.policy_warnings(name, policy, listed),
-        *policy_rules.changes_said(name, old, policy, listed, needless=needless),
+        *policy_rules.changes_said(name, old, policy, known, needless=needless),
         *policy_effects.refused_since(work, name, old, policy),
         *of_keys,
     ]

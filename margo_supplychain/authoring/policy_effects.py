@@ -133,7 +133,7 @@ def _of_layout(
     rule = policy.layout(record.layout)
     if rule is None:
         return f"layout {record.layout}, by which it was made, is gone"
-    if not rule.serves(record.version, record.artifact.digest):
+    if not rule.serves(record.version, record.release):
         return f"layout {rule.number}, by which it was made, serves it no more"
     if rule.expires is not None and rule.expires <= work.now:
         return f"layout {rule.number} ended {rule.expires:%Y-%m-%d}"

@@ -2,7 +2,7 @@
 
 The policy says which layout serves which versions, so a new one takes the place of
 those whose range it shares a version with. What was made by them stays good: they
-serve on exactly the artifacts of the releases whose records name them.
+serve on exactly the releases whose records name them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from margo_supplychain.authoring import (
+    identities,
     layouts,
     policies,
     policy_keys,
@@ -29,13 +30,12 @@ from margo_supplychain.formats.npm_overlap import left_over
 from margo_supplychain.formats.npm_ranges import parse_range
 from margo_supplychain.formats.pins import Pin
 from margo_supplychain.formats.publisher_policy import LayoutRule
-from margo_supplychain.formats.record import ReleaseRecord
 from margo_supplychain.formats.times import format_time
 from margo_supplychain.provenance.layouts import read_layout
 from margo_supplychain.threshold import material
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
     from securesystemslib.signer import Key
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from margo_supplychain.authoring.work import Work
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.publisher_policy import PublisherPolicy
+    from margo_supplychain.formats.versions import Version
     from margo_supplychain.provenance.layouts import Layout
-    from margo_supplychain.verify.resolve import Candidate
 
 
 def add_layout(
@@ -213,7 +213,7 @@ def _superseded(
         if rule.range is None or not rule.range.overlaps(serves):
             kept.append(rule)
             continue
-        made = tuple(_made_by(work, name, rule))
+        made = _made_by(work, name, rule)
         if not made:
             needless.append(rule.number)
             work.warnings.append(
@@ -221,11 +221,11 @@ def _superseded(
                 f"dropped: layout {number} takes its place, and nothing was made by it"
             )
             continue
-        kept.append(replace(rule, range=None, artifacts=made))
+        kept.append(replace(rule, range=None, releases=tuple(made)))
         work.warnings.append(
             f"layout {rule.number} of {name}, which served {rule.range}, is "
             f"superseded by layout {number}: it serves "
-            f"{policy_rules.versions(made, work.listed(name))} and nothing new"
+            f"{policy_rules.versions(made, made)} and nothing new"
         )
     _warn_of_gaps(work, name, policy, kept, serves)
     return kept, needless
@@ -255,29 +255,26 @@ def _warn_of_gaps(
         )
 
 
-def _made_by(work: Work, name: ReleaseName, rule: LayoutRule) -> Iterator[Digest]:
-    """Yield the artifacts of the listed releases that were made by a layout."""
-    seen: set[Digest] = set()
+def _made_by(work: Work, name: ReleaseName, rule: LayoutRule) -> dict[Digest, Version]:
+    """Return the listed releases that were made by a layout, with their versions."""
+    found: dict[Digest, Version] = {}
     for one in work.listed(name):
-        if one.artifact is None or one.artifact in seen or rule.range is None:
+        if rule.range is None or not rule.range.admits(one.version):
             continue
-        if rule.range.admits(one.version) and _names(work, one, rule.number):
-            seen.add(one.artifact)
-            yield one.artifact
-
-
-def _names(work: Work, one: Candidate, number: int) -> bool:
-    """Say whether a release's record names a layout; if nobody has it, it may."""
-    try:
-        data = work.read(one.path, one.file, limit=LIMITS.record)
-        return ReleaseRecord.parse(data).layout == number
-    except (FetchError, VerificationError) as why:
-        policies.require_lost(why)
-        work.warnings.append(
-            f"the record of {one.version} was damaged or lost: layout {number} serves "
-            "its artifact, in case that it was made by it"
-        )
-        return True
+        try:
+            record = identities.record(work, one)
+        except (FetchError, VerificationError) as why:
+            policies.require_lost(why)
+            # Nothing else says what it released: not even its artifact does.
+            work.warnings.append(
+                f"the record of {one.version} was damaged or lost: layout "
+                f"{rule.number} serves it no more, even if it was made by it, unless "
+                "it is brought back before the layout is superseded"
+            )
+            continue
+        if record.layout == rule.number:
+            found[record.release] = one.version
+    return found
 
 
 def _require_signed(

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from margo_supplychain.formats.times import format_span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from margo_supplychain.formats.attestation_rules import AttestationRule, SummaryRule
     from margo_supplychain.formats.digests import Digest
     from margo_supplychain.formats.names import ReleaseName
     from margo_supplychain.formats.publisher_policy import PublisherPolicy
-    from margo_supplychain.verify.resolve import Candidate
+    from margo_supplychain.formats.versions import Version
 
 _MANY = 20  # names in one line: whoever signs should see each release that stays
 
@@ -26,7 +26,7 @@ def changes_said(
     name: ReleaseName,
     old: PublisherPolicy | None,
     new: PublisherPolicy,
-    listed: Sequence[Candidate],
+    known: Mapping[Digest, Version],
     *,
     needless: frozenset[int] = frozenset(),
 ) -> list[str]:
@@ -36,7 +36,7 @@ def changes_said(
         name: the application.
         old: the policy before, if there is one.
         new: what is signed now.
-        listed: what the application's role lists.
+        known: versions of the releases that they name, as far as they are listed.
         needless: layouts of which it is known that no release was made by them.
     """
     found = list(_without_layout(name, new))
@@ -47,9 +47,9 @@ def changes_said(
             f"devices no longer demand provenance of {name}: what its release key "
             "signs is enough, unless a device's own policy demands more"
         )
-    found += _layouts(name, old, new, listed, needless)
+    found += _layouts(name, old, new, known, needless)
     found += _statements(name, old, new)
-    found += _functionaries(name, old, new, listed)
+    found += _functionaries(name, old, new, known)
     return found
 
 
@@ -67,7 +67,7 @@ def _layouts(
     name: ReleaseName,
     old: PublisherPolicy,
     new: PublisherPolicy,
-    listed: Sequence[Candidate],
+    known: Mapping[Digest, Version],
     needless: frozenset[int],
 ) -> Iterator[str]:
     standing = {one.number: one for one in new.layouts}
@@ -75,16 +75,16 @@ def _layouts(
         now = standing.get(rule.number)
         if now is None:
             if rule.number not in needless:
-                made = versions(rule.artifacts, listed) or "what was made by it"
+                made = versions(rule.releases, known) or "what was made by it"
                 yield (
                     f"layout {rule.number} of {name} is dropped: devices refuse {made}"
                 )
             continue
-        lost = [one for one in rule.artifacts if one not in now.artifacts]
+        lost = [one for one in rule.releases if one not in now.releases]
         if lost and now.range is None:
             yield (
                 f"layout {rule.number} of {name} no longer serves "
-                f"{versions(lost, listed)}: devices refuse that"
+                f"{versions(lost, known)}: devices refuse that"
             )
         if rule.expires != now.expires:
             end = (
@@ -158,7 +158,7 @@ def _functionaries(
     name: ReleaseName,
     old: PublisherPolicy,
     new: PublisherPolicy,
-    listed: Sequence[Candidate],
+    known: Mapping[Digest, Version],
 ) -> Iterator[str]:
     standing = {one.key: one for one in new.revoked_functionaries}
     before = {one.key: one for one in old.revoked_functionaries}
@@ -169,19 +169,15 @@ def _functionaries(
             continue
         lost = [each for each in one.survivors if each not in now.survivors]
         if lost:
-            yield f"of {name} by {key[:12]} survives no more: {versions(lost, listed)}"
+            yield f"of {name} by {key[:12]} survives no more: {versions(lost, known)}"
         more = [each for each in now.survivors if each not in one.survivors]
         if more:
-            yield f"of {name} by {key[:12]} survives as well: {versions(more, listed)}"
+            yield f"of {name} by {key[:12]} survives as well: {versions(more, known)}"
 
 
-def versions(artifacts: Iterable[Digest], listed: Sequence[Candidate]) -> str:
-    """Return artifacts by their versions, or by digest where no release has them."""
-    known: dict[Digest, str] = {}
-    for one in listed:
-        if one.artifact is not None:
-            known.setdefault(one.artifact, str(one.version))
-    return _few([known.get(one, one.short) for one in artifacts])
+def versions(releases: Iterable[Digest], known: Mapping[Digest, Version]) -> str:
+    """Return releases by their versions, or by digest where none is listed."""
+    return _few([str(known.get(one, one.short)) for one in releases])
 
 
 def _few(names: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from margo_supplychain.errors import RefusedError
 from margo_supplychain.formats.publisher_policy import MAX_EPOCH
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from margo_supplychain.authoring.plan import Profile
     from margo_supplychain.authoring.release import Release
@@ -110,12 +110,12 @@ def check_release(
 
 
 def layout_of(
-    release: Release, policy: PublisherPolicy, *, has_links: bool
+    release: ReleaseRecord, policy: PublisherPolicy, *, has_links: bool
 ) -> int | None:
     """Return the number of the layout that a new release is made by.
 
     Args:
-        release: the new one.
+        release: the new one's record, which names none yet.
         policy: its publisher policy.
         has_links: whether links of steps come with it.
 
@@ -134,7 +134,7 @@ def layout_of(
             f"of a step comes with {release.version}",
             hint="publish it with what its pipeline recorded: --attestation FILE",
         )
-    found = policy.layout_for(release.version, release.artifact.digest)
+    found = policy.layout_for(release.version, release.release)
     if found is not None:
         return found.number
     current = [
@@ -161,7 +161,7 @@ def never_proven(record: ReleaseRecord, policy: PublisherPolicy) -> list[str]:
         record: the release's.
         policy: its publisher policy, which does not demand provenance yet.
     """
-    rule = policy.layout_for(record.version, record.artifact.digest)
+    rule = policy.layout_for(record.version, record.release)
     if rule is None or record.layout is not None:
         return []
     text = f"layout {rule.number} serves {record.version} of {record.name}, but no "
@@ -227,14 +227,17 @@ def unserved(
     old: PublisherPolicy | None,
     new: PublisherPolicy,
     listed: Sequence[Candidate],
+    *,
+    release_of: Callable[[Candidate], Digest | None],
 ) -> list[str]:
-    """Say which releases have no layout since a change, where records aren't at hand.
+    """Say which releases have no layout since a change, where links aren't at hand.
 
     Args:
         name: the application.
         old: the policy before, if there is one.
         new: what follows it.
         listed: what the application's role lists.
+        release_of: returns `ReleaseRecord.release`; None if that can't be told.
     """
 
     def bare(policy: PublisherPolicy | None) -> list[Candidate]:
@@ -243,7 +246,8 @@ def unserved(
         return [
             one
             for one in listed
-            if policy.layout_for(one.version, one.artifact) is None
+            if policy.layout_for(one.version) is None
+            and not _may_serve(policy, one, release_of)
         ]
 
     before = bare(old)
@@ -253,6 +257,18 @@ def unserved(
     more = f" and {len(found) - _MANY} more" if len(found) > _MANY else ""
     names = ", ".join(found[:_MANY]) + more
     return [f"devices refuse {names} of {name} from now on: no layout serves them"]
+
+
+def _may_serve(
+    policy: PublisherPolicy,
+    one: Candidate,
+    release_of: Callable[[Candidate], Digest | None],
+) -> bool:
+    """Say whether a superseded layout serves a release, as far as can be told."""
+    if all(rule.range is not None for rule in policy.layouts):
+        return False
+    release = release_of(one)
+    return release is None or policy.layout_for(one.version, release) is not None
 
 
 def is_reinstated(policy: PublisherPolicy, artifact: Digest, role_version: int) -> bool:

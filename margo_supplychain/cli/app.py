@@ -224,6 +224,7 @@ def show(author: Author, *, name: ReleaseName) -> Result:
         releases = edit.releases(name)
         deciding = edit.deciding_role(name)
         ends = layout_ends(edit, name, found)
+        named = edit.named_releases(name)
     duties = author.open().status(within=timedelta(0), state=author.memory())
     role = next(one for one in duties if one.role == deciding)
     withdrawn = [one for one in releases.values() if one.withdrawn is not None]
@@ -234,7 +235,7 @@ def show(author: Author, *, name: ReleaseName) -> Result:
     if withdrawn:
         count += f", {len(withdrawn)} withdrawn"
     rows = [
-        *policy_lines(found, releases, ends),
+        *policy_lines(found, releases, ends, named=named),
         ("releases", count),
         ("role", _role(role)),
     ]
@@ -292,7 +293,7 @@ def _result(
     )
 
     found = require_policy(edit, name)
-    rows = policy_lines(found, edit.releases(name))
+    rows = policy_lines(found, edit.releases(name), named=edit.named_releases(name))
     if follow is not None:
         rows.append(("signed", signed_line(edit)))
     lines += describe.table(rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from margo_supplychain.cli.app_proof import type_name
 from margo_supplychain.cli.arguments import NONE
@@ -108,7 +108,7 @@ class PolicyChanges:
             policy = self.proof.applied(
                 policy,
                 given,
-                _digests(releases, self.proof.survivors, name),
+                _survivors(edit, name, self.proof.survivors),
                 edit.functionaries(name) if self.proof.revoked else (),
             )
         return edit.set_policy(name, policy) or changed
@@ -175,6 +175,8 @@ def policy_lines(
     policy: PublisherPolicy,
     releases: Mapping[Version, ReleaseEntry],
     ends: Mapping[int, datetime | None] = NO_ENDS,
+    *,
+    named: Mapping[Digest, Version],
 ) -> list[tuple[str, str]]:
     """Return a policy for people, as names and values.
 
@@ -182,6 +184,7 @@ def policy_lines(
         policy: as it stands.
         releases: by version.
         ends: when layouts end, as far as their files were read.
+        named: versions of the releases that it names one by one.
     """
     what = [f"epoch {policy.epoch}", f"provenance {policy.provenance}"]
     if policy.minimum_version is not None:
@@ -193,7 +196,7 @@ def policy_lines(
     ]
     lines += [("downgrade to", _named(one, releases)) for one in policy.downgrade_to]
     lines += [
-        (f"layout {rule.number}", layout_text(rule, releases, ends.get(rule.number)))
+        (f"layout {rule.number}", layout_text(rule, named, ends.get(rule.number)))
         for rule in policy.layouts
     ]
     lines += [("statement", _statement(rule)) for rule in policy.attestations]
@@ -205,28 +208,28 @@ def policy_lines(
                 f"{_by(rule.keyids, rule.threshold)}, at most {span(rule.max_age)} old",
             )
         )
-    lines += _revoked(policy, releases)
+    lines += _revoked(policy, named)
     return lines
 
 
 def layout_text(
     rule: LayoutRule,
-    releases: Mapping[Version, ReleaseEntry],
+    named: Mapping[Digest, Version],
     ends: datetime | None = None,
 ) -> str:
     """Return which releases a layout serves: `serves ^1.0`, or which it still does.
 
     Args:
         rule: what the policy says of it.
-        releases: by version.
+        named: versions of the releases that the policy names one by one.
         ends: as its file says, if that was read.
     """
     if rule.range is not None:
         text = f"serves {rule.range}"
     else:
-        names = [_named(one, releases) for one in rule.artifacts[:_MANY]]
-        if len(rule.artifacts) > _MANY:
-            names.append(f"{len(rule.artifacts) - _MANY} more")
+        names = [_released(one, named) for one in rule.releases[:_MANY]]
+        if len(rule.releases) > _MANY:
+            names.append(f"{len(rule.releases) - _MANY} more")
         text = f"superseded, serves {', '.join(names)} alone"
     end = rule.expires or ends
     if end is None:
@@ -251,7 +254,7 @@ def _by(keyids: Sequence[str], threshold: int) -> str:
 
 
 def _revoked(
-    policy: PublisherPolicy, releases: Mapping[Version, ReleaseEntry]
+    policy: PublisherPolicy, named: Mapping[Digest, Version]
 ) -> list[tuple[str, str]]:
     """Return the revoked functionaries, those with the same survivors in one line.
 
@@ -262,7 +265,7 @@ def _revoked(
         found.setdefault(one.survivors, []).append(one.key[:12])
     lines = []
     for survivors, keys in found.items():
-        names = [_named(one, releases) for one in survivors[:_MANY]]
+        names = [_released(one, named) for one in survivors[:_MANY]]
         if len(survivors) > _MANY:
             names.append(f"{len(survivors) - _MANY} more")
         left = f"{', '.join(names)} survive" if names else "nothing survives"
@@ -293,6 +296,49 @@ def _named(artifact: Digest, releases: Mapping[Version, ReleaseEntry]) -> str:
         str(one) for one, entry in releases.items() if entry.artifact == artifact
     ]
     return f"{', '.join(versions) or 'no release'} ({artifact.short})"
+
+
+def _released(release: Digest, named: Mapping[Digest, Version]) -> str:
+    return f"{named.get(release, 'no release')} ({release.short})"
+
+
+def _survivors(
+    edit: Edit, name: ReleaseName, wanted: Sequence[Version | Digest | str]
+) -> tuple[Digest, ...]:
+    """Return releases as policies name them: each by the digest of its record's say.
+
+    A digest is one of an artifact, of each release that has it; or one that the policy
+    names already, whatever is listed today.
+
+    Raises:
+        RefusedError: no such release.
+    """
+    releases = edit.releases(name)
+    standing = {
+        each
+        for one in require_policy(edit, name).revoked_functionaries
+        for each in one.survivors
+    }
+    found: dict[Digest, None] = {}
+    for one in wanted:
+        if isinstance(one, Digest):
+            if one in standing:
+                found[one] = None
+                continue
+            chosen = [
+                version for version, entry in releases.items() if entry.artifact == one
+            ]
+            made = {edit.record(name, version).release for version in chosen} or {
+                one
+            } & {edit.record(name, version).release for version in releases}
+            if not made:
+                raise _unknown(name, str(one))
+            found.update(dict.fromkeys(sorted(made, key=str)))
+        elif one != NONE:
+            if one not in releases:
+                raise _unknown(name, str(one))
+            found[edit.record(name, cast("Version", one)).release] = None
+    return tuple(found)
 
 
 def _versions(

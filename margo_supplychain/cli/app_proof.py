@@ -208,7 +208,7 @@ class ProofChanges:
         Args:
             policy: as it stands.
             given: from `read_keys`.
-            survivors: artifacts of `--survivor`.
+            survivors: releases of `--survivor`.
             functionaries: of the application's layouts.
 
         Raises:

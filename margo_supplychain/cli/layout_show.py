@@ -115,11 +115,11 @@ def _listed(
         policy = require_policy(edit, name)
         rule = _chosen(name, policy.layouts, number)
         data = edit.layout(name, rule.number)
-        releases = edit.releases(name)
+        named = edit.named_releases(name)
         who = edit.signers(_offline(edit, name))
     found = LayoutFile.parse(data, what=f"layout {rule.number} of {name}")
     lines = [
-        f"layout {rule.number} of {name}: {layout_text(rule, releases)}",
+        f"layout {rule.number} of {name}: {layout_text(rule, named)}",
         *shown.words(found),
         *([] if who is None else standing_lines(found, who)[0]),
     ]

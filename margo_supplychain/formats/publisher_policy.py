@@ -66,14 +66,15 @@ class LayoutRule:
         number: n of `<publisher>/layouts/<name>/<n>.json`.
         digest: of the layout's envelope.
         range: the versions that it serves now; None once it is superseded.
-        artifacts: the exact artifacts that it still serves, once superseded.
+        releases: exactly those that it still serves, once superseded, each by
+            `ReleaseRecord.release`.
         expires: replaces the expiry in the layout itself, whose bytes never change.
     """
 
     number: int
     digest: Digest
     range: Pin | None = None
-    artifacts: tuple[Digest, ...] = ()
+    releases: tuple[Digest, ...] = ()
     expires: datetime | None = None
 
     def __post_init__(self) -> None:
@@ -83,24 +84,25 @@ class LayoutRule:
             raise MetadataFormatError(
                 f"{what} is named by {self.digest.algorithm}, expected sha256"
             )
-        _digests(self.artifacts, what=f"artifacts of {what}")
+        _digests(self.releases, what=f"releases of {what}")
         # Neither would be a layout that serves nothing, and could be read as all.
-        if (self.range is None) == (not self.artifacts):
+        if (self.range is None) == (not self.releases):
             raise MetadataFormatError(
-                f"{what} needs a range, or else artifacts once it is superseded"
+                f"{what} needs a range, or else releases once it is superseded"
             )
         if self.expires is not None:
             moment(self.expires, what=f"expires of {what}")
 
-    def serves(self, version: Version, artifact: Digest | None) -> bool:
+    def serves(self, version: Version, release: Digest | None) -> bool:
         """Say whether a release may be made by this layout.
 
         Args:
-            artifact: None while a release has none yet.
+            version: its version.
+            release: its `ReleaseRecord.release`; None if that is not known.
         """
         if self.range is not None:
             return self.range.admits(version)
-        return artifact in self.artifacts
+        return release in self.releases
 
     @classmethod
     def parse(cls, fields: Fields) -> Self:
@@ -109,7 +111,7 @@ class LayoutRule:
             number=fields.integer("number"),
             digest=fields.parsed("digest", Digest.parse),
             range=_range(fields.object("range")) if fields.has("range") else None,
-            artifacts=fields.list_of("artifacts", Digest.parse, limit=MAX_DIGESTS),
+            releases=fields.list_of("releases", Digest.parse, limit=MAX_DIGESTS),
             expires=fields.optional_time("expires"),
         )
         fields.done()
@@ -120,7 +122,7 @@ class LayoutRule:
         value: dict[str, Any] = {
             "number": self.number,
             "digest": str(self.digest),
-            "artifacts": _texts(self.artifacts),
+            "releases": _texts(self.releases),
         }
         if self.range is not None:
             value["range"] = {"grammar": self.range.grammar, "text": self.range.text}
@@ -135,7 +137,8 @@ class RevokedFunctionary:
 
     Args:
         key: id of the functionary's key, 64 hex digits.
-        survivors: artifacts that were made before the key was lost.
+        survivors: releases that were made before the key was lost, each by
+            `ReleaseRecord.release`.
     """
 
     key: str
@@ -296,11 +299,11 @@ class PublisherPolicy:
         return next((one for one in self.layouts if one.number == number), None)
 
     def layout_for(
-        self, version: Version, artifact: Digest | None = None
+        self, version: Version, release: Digest | None = None
     ) -> LayoutRule | None:
         """Return the layout that serves a release, the current one first."""
         ordered = sorted(self.layouts, key=lambda one: one.range is None)
-        return next((one for one in ordered if one.serves(version, artifact)), None)
+        return next((one for one in ordered if one.serves(version, release)), None)
 
     @classmethod
     def parse(cls, data: bytes) -> Self:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
 
 from margo_supplychain.errors import FormatError, MetadataFormatError
 from margo_supplychain.formats import strict_json
+from margo_supplychain.formats.digests import Digest
 from margo_supplychain.formats.fields import (
     Fields,
     check_format,
@@ -261,6 +262,15 @@ class ReleaseRecord:
         return strict_json.canonical(
             {name: one for name, one in value.items() if name not in _BESIDE}
         )
+
+    @property
+    def release(self) -> Digest:
+        """The sha256 of `identity`: what policies name a release by.
+
+        The artifact's digest does not do: a package's manifest binds neither the
+        version nor its components and images.
+        """
+        return Digest.of(self.identity())
 
     def to_bytes(self) -> bytes:
         """Return the record's file; the same record always gives the same bytes.

@@ -15,9 +15,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from margo_supplychain.formats.digests import Digest
-
 if TYPE_CHECKING:
+    from margo_supplychain.formats.digests import Digest
     from margo_supplychain.formats.record import ReleaseRecord
 
 MANIFEST_PRODUCT: Final = "release/manifest"
@@ -45,7 +44,7 @@ def release_products(record: ReleaseRecord) -> dict[str, Digest]:
     }
     return {
         MANIFEST_PRODUCT: record.artifact.digest,
-        RECORD_PRODUCT: Digest.of(record.identity()),
+        RECORD_PRODUCT: record.release,
     } | found
 
 

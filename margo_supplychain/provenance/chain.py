@@ -136,13 +136,13 @@ def verify_chain(
         now: trusted time.
         expires: the layout's expiry, or what the publisher policy puts in its place.
         revoked: functionaries who count no more, by key id or material, each with the
-            artifacts for which they still do.
+            releases for which they still do, by their `RECORD_PRODUCT`.
     """
     findings: list[Finding] = []
     # check 4.89: a layout past its expiry demands what nobody stands for any more
     if now >= expires:
         findings.append(_expired(layout, now, expires))
-    lost = revoked_materials(layout.keys, revoked, release.artifact)
+    lost = revoked_materials(layout.keys, revoked, release.products.get(RECORD_PRODUCT))
     seen = look(layout, links, lost)
     for one in seen:
         # check 4.90: the record names good links alone

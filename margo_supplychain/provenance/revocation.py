@@ -24,41 +24,42 @@ _HASHED: Final = {"keyid_hash_algorithms": ["sha256", "sha512"]}
 def revoked_materials(
     keys: Mapping[str, Key],
     revoked: Mapping[str, Collection[Digest]],
-    artifact: Digest,
+    release: Digest | None,
 ) -> frozenset[str]:
-    """Return the materials of those `keys` that count no more for an artifact.
+    """Return the materials of those `keys` that count no more for a release.
 
     Args:
         keys: of a layout, by its own key ids.
-        revoked: by key id or material: the artifacts for which the key still counts.
-        artifact: the one in question.
+        revoked: by key id or material: the releases for which the key still counts.
+            The artifact's digest would spare whatever else is made around it.
+        release: `ReleaseRecord.release` of the one in question; None spares nobody.
     """
-    named = _named(revoked, artifact)
+    named = _named(revoked, release)
     return frozenset(material(keys[keyid]) for keyid in _lost(keys, named))
 
 
 def revoked_names(
     keys: Mapping[str, Key],
     revoked: Mapping[str, Collection[Digest]],
-    artifact: Digest,
+    release: Digest | None,
 ) -> frozenset[str]:
     """Return all that summaries may call those who count no more, in lower case.
 
     Args:
         keys: of the layout that a summary was made by.
-        revoked, artifact: as in `revoked_materials`.
+        revoked, release: as in `revoked_materials`.
     """
-    named = _named(revoked, artifact)
+    named = _named(revoked, release)
     return named.union(
         *({keyid.lower(), *names_of(keys[keyid])} for keyid in _lost(keys, named))
     )
 
 
 def _named(
-    revoked: Mapping[str, Collection[Digest]], artifact: Digest
+    revoked: Mapping[str, Collection[Digest]], release: Digest | None
 ) -> frozenset[str]:
     return frozenset(
-        name.lower() for name, spared in revoked.items() if artifact not in spared
+        name.lower() for name, spared in revoked.items() if release not in spared
     )
 
 

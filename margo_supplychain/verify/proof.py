@@ -249,11 +249,11 @@ def layout_rule(case: Case) -> LayoutRule:
             wanted=_wanted(case),
         )
     # check 4.9: and which of them serves this release
-    if not rule.serves(version, case.record.artifact.digest):
+    if not rule.serves(version, case.record.release):
         good_for = (
             f"versions {rule.range}"
             if rule.range is not None
-            else f"{len(rule.artifacts)} artifacts from before it was superseded"
+            else f"{len(rule.releases)} releases from before it was superseded"
         )
         raise ProvenanceError(
             f"{case.label} was made by layout {number}, which is good for {good_for}",
@@ -266,7 +266,7 @@ def layout_rule(case: Case) -> LayoutRule:
 
 def _wanted(case: Case) -> str:
     record = case.record
-    rule = case.policy.layout_for(record.version, record.artifact.digest)
+    rule = case.policy.layout_for(record.version, record.release)
     if rule is None:
         return "a layout that the publisher's policy has for this version"
     return f"layout {rule.number}"

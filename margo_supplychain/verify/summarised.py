@@ -158,7 +158,7 @@ def _bounds(case: Case, rule: LayoutRule | None, layout: Layout | None) -> Bound
         revoked=revoked_names(
             {} if layout is None else layout.keys,
             {one.key: one.survivors for one in case.policy.revoked_functionaries},
-            record.artifact.digest,
+            record.release,
         ),
     )
 

@@ -130,17 +130,17 @@ def test_old_release_as_a_new_one(tmp_path: Path) -> None:
 
 
 def test_old_release_by_its_superseded_layout(tmp_path: Path) -> None:
-    """A superseded layout is good for an artifact, and its list says no version."""
+    """A superseded layout is good for releases, not for what has their artifact."""
     plant = running(tmp_path)
     old = plant.run("1.0.0")
     (rule,) = plant.world.policies[PUMP].layouts
     what = plant.add_layout(2, envelope(layout(readme="stronger"), "acme"))
-    before = replace(rule, range=None, artifacts=(old.artifact.digest,))
+    before = replace(rule, range=None, releases=(old.release,))
     plant.policy(layouts=(before, current(2, what)))
     plant.publish(old)
     plant.verified("1.0.0")
     plant.publish(Run("9.9.9", old.artifact), old.documents().values())
-    plant.refused("release-product", "another version")
+    plant.refused("layout-not-for-release", "layout 1")
 
 
 def test_a_release_of_another_application(tmp_path: Path) -> None:

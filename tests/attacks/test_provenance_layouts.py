@@ -25,6 +25,7 @@ from margo_supplychain.formats.names import ReleaseName
 from margo_supplychain.formats.pins import Pin
 from margo_supplychain.formats.publisher_policy import LayoutRule, PublisherPolicy
 from tests.attacks.proven import NAME, PROVEN, PUMP, Plant, current, running
+from tests.attacks.test_provenance_steps import component
 from tests.world import World
 from tests.world.provenance import (
     CLOSED,
@@ -247,13 +248,13 @@ def test_layout_of_another_application(tmp_path: Path) -> None:
 # --- T-232: a layout that once was good enough ---------------------------------------
 
 
-def superseded(plant: Plant, *artifacts: Digest) -> None:
+def superseded(plant: Plant, *releases: Digest) -> None:
     """Let the vendor go on from layout 1, a weak one, to layout 2."""
     weak = plant.add_layout(1, envelope(layout(WEAK), "acme"))
     strict = plant.add_layout(2, envelope(layout(), "acme"))
     rules = [current(2, strict)]
-    if artifacts:
-        rules.append(LayoutRule(number=1, digest=weak.digest, artifacts=artifacts))
+    if releases:
+        rules.append(LayoutRule(number=1, digest=weak.digest, releases=releases))
     plant.policy(layouts=tuple(rules))
 
 
@@ -261,7 +262,7 @@ def test_record_names_an_older_weaker_layout(tmp_path: Path) -> None:
     """Layout 1 is superseded, and good for what was released by it: not for more."""
     plant = running(tmp_path)
     old = packaged(plant, "1.0.9")
-    superseded(plant, old.artifact.digest)
+    superseded(plant, old.release)
     plant.publish(old)
     plant.verified("1.0.9")
 
@@ -301,19 +302,44 @@ def test_record_names_the_layout_of_another_range(tmp_path: Path) -> None:
 
 
 def test_superseded_layout_and_the_bytes_of_before(tmp_path: Path) -> None:
-    """Exactly the old artifact is nothing new, by its digest; under which version it
-    comes back is for the release step to say, not for the online key."""
+    """Exactly the old release is nothing new: what has its artifact, under another
+    version or with other components, is, whoever of the old layout signs it."""
     plant = running(tmp_path)
     old = packaged(plant, "1.0.9")
-    superseded(plant, old.artifact.digest)
+    superseded(plant, old.release)
     again = packaged(plant, "1.1.0")
     again.artifact = old.artifact
     again.links = old.links
     plant.publish(again)
-    plant.refused("release-product", "another version")
+    plant.refused("layout-not-for-release", "layout 1")
     again.releases()
     plant.publish(again)
+    plant.refused("layout-not-for-release", "layout 1")
+    plant.use_layout(envelope(layout(WEAK), "acme"))
+    plant.serve()
     plant.verified("1.1.0")
+
+
+def test_superseded_layout_and_another_component(tmp_path: Path) -> None:
+    """A package's manifest names no component: a functionary whom the vendor replaced
+    signs another one, and the same version, with the artifact of before."""
+    plant = running(tmp_path)
+    good, evil = (
+        component("web", plant.world.artifact(what)) for what in (b"web", b"evil")
+    )
+    old = plant.run("1.1.0")
+    old.releases(components=[good])
+    (rule,) = plant.world.policies[PUMP].layouts
+    what = plant.add_layout(2, envelope(layout(readme="another packager"), "acme"))
+    before = replace(rule, range=None, releases=(old.release,))
+    plant.policy(layouts=(before, current(2, what)))
+    plant.publish(old, components=(good,))
+    plant.verified("1.1.0")
+
+    thief = plant.run("1.1.0")
+    thief.releases(components=[evil])
+    plant.publish(thief, components=(evil,))
+    plant.refused("layout-not-for-release", "layout 1")
 
 
 # --- T-233: a layout that has expired ------------------------------------------------

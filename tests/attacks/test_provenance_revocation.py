@@ -9,7 +9,8 @@ import pytest
 
 from margo_supplychain.formats.publisher_policy import RevokedFunctionary
 from tests.attacks.proven import PUMP, running
-from tests.world.provenance import FUNCTIONARIES, keyid, layout, linked, steps
+from tests.attacks.test_provenance_steps import component
+from tests.world.provenance import FUNCTIONARIES, MANIFEST, keyid, layout, linked, steps
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,14 +46,14 @@ def test_revoked_functionary(tmp_path: Path, name: str) -> None:
 
 
 def test_survivors_of_a_revoked_functionary(tmp_path: Path) -> None:
-    """What was made before the key was lost survives by its digest, and nothing else
+    """What was made before the key was lost survives as it was, and nothing else
     does: not under the same version, not with the same links."""
     plant = running(tmp_path)
     honest = plant.run("1.1.0")
     plant.publish(honest)
     plant.verified("1.1.0")
 
-    revoke(plant, "tester", honest.artifact.digest)
+    revoke(plant, "tester", honest.release)
     plant.serve()
     plant.verified("1.1.0")
 
@@ -64,6 +65,48 @@ def test_survivors_of_a_revoked_functionary(tmp_path: Path) -> None:
     del plant.world.roles[PUMP.role].targets[PUMP.release_path("1.2.0")]
     plant.serve()
     plant.refused("revoked", "test")
+
+
+@pytest.mark.parametrize("version", ["1.1.0", "9.9.9"])
+def test_other_release_around_the_artifact_of_a_survivor(
+    tmp_path: Path, version: str
+) -> None:
+    """The packager's key is stolen and revoked, and the thief has the online key, too.
+    A package's manifest binds neither its components nor its version: with the
+    survivor's, the other steps' true links, and a link signed anew, another component
+    would be a survivor; or the old one, past a minimum version."""
+    plant = running(tmp_path)
+    good, evil = (
+        component("web", plant.world.artifact(what)) for what in (b"web", b"evil")
+    )
+    honest = plant.run("1.1.0")
+    honest.releases(components=[good])
+    plant.publish(honest, components=(good,))
+    revoke(plant, "packager", honest.release)
+    plant.serve()
+    plant.verified("1.1.0")
+
+    for what in (evil, good):
+        if (version, what) == ("1.1.0", good):
+            continue
+        thief = honest.copy()
+        thief.version = version
+        thief.links["package"]["products"] = {
+            MANIFEST: {"sha256": honest.artifact.digest.hex}
+        }
+        thief.releases(components=[what])
+        plant.publish(thief, components=(what,))
+        plant.refused("revoked", keyid("packager")[:12])
+
+
+def test_artifact_is_no_survivor(tmp_path: Path) -> None:
+    """A policy that names the artifact, as other lists do, spares nothing by it."""
+    plant = running(tmp_path)
+    honest = plant.run("1.1.0")
+    plant.publish(honest)
+    revoke(plant, "packager", honest.artifact.digest)
+    plant.serve()
+    plant.refused("revoked", keyid("packager")[:12])
 
 
 def test_revoked_functionary_beside_enough_others(tmp_path: Path) -> None:
@@ -106,7 +149,7 @@ def test_online_key_revokes_nobody_and_frees_nobody(tmp_path: Path) -> None:
     plant = running(tmp_path)
     forged = plant.run("1.1.0")
     revoke(plant, "tester")
-    free = RevokedFunctionary(key=keyid("tester"), survivors=(forged.artifact.digest,))
+    free = RevokedFunctionary(key=keyid("tester"), survivors=(forged.release,))
     lax = replace(plant.world.policies[PUMP], revoked_functionaries=(free,))
     plant.world.add_target(PUMP.role, PUMP.policy_path(1), lax.to_bytes())
     plant.publish(forged)

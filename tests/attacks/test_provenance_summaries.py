@@ -315,7 +315,7 @@ def test_summary_by_a_functionary_who_was_revoked(tmp_path: Path) -> None:
     plant.serve()
     plant.unattested("revoked", "revoked functionary")
 
-    alive = RevokedFunctionary(key=keyid("tester"), survivors=(run.artifact.digest,))
+    alive = RevokedFunctionary(key=keyid("tester"), survivors=(run.release,))
     plant.policy(revoked_functionaries=(alive,))
     plant.serve()
     plant.verified("1.2.0", "summary")

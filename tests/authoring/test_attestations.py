@@ -375,7 +375,7 @@ def test_a_lost_record_is_signed_anew_with_its_attestations(vendor: Vendor) -> N
 
 def test_a_revoked_functionary_makes_no_more_releases(vendor: Vendor) -> None:
     publish_proven(vendor, "1.0.0")
-    survivor = vendor.release("1.0.0").artifact.digest
+    survivor = vendor.release("1.0.0").record(vendor.clock.now()).release
     with vendor.repository.edit(vendor.keys, clock=vendor.clock) as edit:
         policy = edit.policy(PUMP)
         assert policy is not None

@@ -322,7 +322,7 @@ def test_a_superseded_layout_serves_what_was_made_by_it(vendor: Vendor) -> None:
         )
     old, new = policy_of(vendor).layouts
     assert old.range is None
-    assert len(old.artifacts) == 2
+    assert len(old.releases) == 2
     assert str(new.range) == "^1.1 || ^2"
     # What was made by it stays good; what is made now, is made by the new one.
     device = device_of(vendor)
@@ -366,18 +366,15 @@ def test_a_range_beside_it_leaves_a_layout_current(vendor: Vendor) -> None:
     assert all(one.range is not None for one in policy_of(vendor).layouts)
 
 
-def test_a_lost_record_may_name_the_layout(vendor: Vendor) -> None:
+def test_a_lost_record_is_served_by_no_superseded_layout(vendor: Vendor) -> None:
     make_demanding(vendor)
     publish_proven(vendor, "1.0.0")
     for path in (vendor.trust / "targets/acme/releases/pump-monitor").iterdir():
         path.write_bytes(b"damaged")
     with edit(vendor) as changes:
         changes.add_layout(PUMP, other_layout(), serves=npm("^2 || ^1"))
-        assert "in case that it was made by it" in warned(
-            changes, "the record of 1.0.0"
-        )
-    old, _ = policy_of(vendor).layouts
-    assert len(old.artifacts) == 1
+        assert "layout 1 serves it no more" in warned(changes, "the record of 1.0.0")
+    assert [one.number for one in policy_of(vendor).layouts] == [2]
 
 
 # --- whose keys ----------------------------------------------------------------------
@@ -453,13 +450,13 @@ def test_one_key_online_and_offline_proves_nothing(vendor: Vendor) -> None:
 
 
 def said(old: PublisherPolicy, new: PublisherPolicy) -> list[str]:
-    return policy_rules.changes_said(PUMP, old, new, ())
+    return policy_rules.changes_said(PUMP, old, new, {})
 
 
 def test_what_a_change_loosens_is_said() -> None:
     digest = Digest.of(b"layout")
     one = LayoutRule(number=1, digest=digest, range=ANY)
-    past = LayoutRule(number=2, digest=digest, artifacts=(digest, Digest.of(b"b")))
+    past = LayoutRule(number=2, digest=digest, releases=(digest, Digest.of(b"b")))
     demanding = PublisherPolicy(epoch=1, provenance="required", layouts=(one, past))
     assert said(demanding, demanding) == []
     (text,) = said(demanding, replace(demanding, provenance="none"))
@@ -470,7 +467,7 @@ def test_what_a_change_loosens_is_said() -> None:
     (text,) = said(demanding, replace(demanding, layouts=(one,)))
     assert text.startswith("layout 2 of acme/pump-monitor is dropped: devices refuse ")
     assert digest.short in text
-    less = replace(past, artifacts=(digest,))
+    less = replace(past, releases=(digest,))
     (text,) = said(demanding, replace(demanding, layouts=(one, less)))
     assert "layout 2 of acme/pump-monitor no longer serves" in text
     timed = replace(one, expires=datetime(2031, 1, 1, tzinfo=UTC))
@@ -478,7 +475,7 @@ def test_what_a_change_loosens_is_said() -> None:
     assert text == "layout 1 of acme/pump-monitor ends 2031-01-01"
     (text,) = said(replace(demanding, layouts=(timed, past)), demanding)
     assert text == "layout 1 of acme/pump-monitor ends as its file says"
-    assert policy_rules.changes_said(PUMP, None, demanding, ()) == []
+    assert policy_rules.changes_said(PUMP, None, demanding, {}) == []
 
 
 def test_one_failing_answer_replaces_no_policy(
@@ -603,7 +600,7 @@ def test_a_revoked_functionary_makes_nothing_more(vendor: Vendor) -> None:
     publish_proven(vendor, "1.1.0")
     policy = policy_of(vendor)
     with edit(vendor) as changes:
-        survivor = changes.releases(PUMP)[Version.parse("1.0.0")].artifact
+        survivor = changes.record(PUMP, Version.parse("1.0.0")).release
         lost = world_key("tester").public_key
         revoked = tuple(
             RevokedFunctionary(key=one, survivors=(survivor,))
@@ -666,4 +663,4 @@ def test_what_was_made_by_a_layout_is_known_to_vendors(tmp_path: Path) -> None:
         policy = look.policy(market.PUMP)
     assert policy is not None
     assert [str(one.range) for one in policy.layouts] == ["None", "^2", "^1 || ^3"]
-    assert policy.layouts[0].artifacts == (made.artifact.digest,)
+    assert policy.layouts[0].releases == (made.record(shop.clock.now()).release,)

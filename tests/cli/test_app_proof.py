@@ -416,9 +416,25 @@ def test_a_functionary_is_revoked(vendor: Vendor) -> None:
     artifact = run_json("release-show", "release", "show", NAME)["result"]["releases"][
         0
     ]["artifact"]
-    short = artifact.removeprefix("sha256:")[:12]
+    document = policy(vendor, "--provenance", "none")
+    (release,) = document["revokedFunctionaries"][0]["survivors"]
+    assert release != artifact
+    short = release.removeprefix("sha256:")[:12]
     assert (
         f"  revoked   {keyid[:12]}, {found[:12]}: 1.0.0 ({short}) survive\n" in ran.out
+    )
+    # By its artifact, or as the policy names it, it is the same release.
+    for digest in (artifact, release):
+        for before in ("none", "1.0.0"):
+            again = ("--revoke-functionary", "tester.pub", "--survivor")
+            policy(vendor, *again, before)
+            document = policy(vendor, *again, digest)
+            assert document["revokedFunctionaries"][0]["survivors"] == [release]
+    refused(
+        vendor,
+        f"there is no release {NAME} sha256:{'ab' * 32}",
+        *("--revoke-functionary", "tester.pub"),
+        *("--survivor", f"sha256:{'ab' * 32}"),
     )
     # Again, and by its id, says the same; other survivors replace those before.
     ran = vendor.must("app", "policy", NAME, "--revoke-functionary", keyid[:8])

@@ -36,7 +36,7 @@ CURRENT = LayoutRule(
     range=Pin.range("^1.2", grammar="npm"),
     expires=datetime(2027, 1, 1, tzinfo=UTC),
 )
-SUPERSEDED = LayoutRule(number=1, digest=Digest.of(b"older"), artifacts=(OLD,))
+SUPERSEDED = LayoutRule(number=1, digest=Digest.of(b"older"), releases=(OLD,))
 SIGNER = PolicyKey(
     keyid="05584cc3bfabb85de26cb80479f075fa802c97add45fd61feebaa0423da7f57a",
     keytype="ed25519",
@@ -104,7 +104,7 @@ def test_policy_bytes_are_the_agreed_ones() -> None:
         "number": 2,
         "digest": str(Digest.of(b"layout")),
         "range": {"grammar": "npm", "text": "^1.2"},
-        "artifacts": [],
+        "releases": [],
         "expires": "2027-01-01T00:00:00Z",
     }
     assert value["attestations"] == [
@@ -134,9 +134,9 @@ def test_policy_bytes_are_the_agreed_ones() -> None:
     assert value["downgradeTo"] == [str(NEW)]
 
 
-LAYOUT = {"number": 1, "digest": str(OLD), "artifacts": [str(OLD)]}
+LAYOUT = {"number": 1, "digest": str(OLD), "releases": [str(OLD)]}
 NPM = {"grammar": "npm", "text": "^1.2"}
-CURRENT_LAYOUT = LAYOUT | {"artifacts": [], "range": NPM}
+CURRENT_LAYOUT = LAYOUT | {"releases": [], "range": NPM}
 RULE = DEMAND.to_dict()
 SIGNING_KEY = SIGNER.to_dict()
 
@@ -158,7 +158,7 @@ SIGNING_KEY = SIGNER.to_dict()
         ({"layouts": None}, "has no field 'layouts'"),
         ({"layouts": {}}, "layouts is an object, not a list"),
         ({"layouts": [LAYOUT, LAYOUT]}, "layouts names 1 twice"),
-        ({"layouts": [LAYOUT | {"artifacts": []}]}, "layout 1 needs a range, or else"),
+        ({"layouts": [LAYOUT | {"releases": []}]}, "layout 1 needs a range, or else"),
         ({"layouts": [LAYOUT | {"range": NPM}]}, "layout 1 needs a range, or else"),
         ({"layouts": [LAYOUT | {"number": 0}]}, "number of a layout is 0"),
         (
@@ -167,15 +167,15 @@ SIGNING_KEY = SIGNER.to_dict()
         ),
         ({"layouts": [LAYOUT | {"note": "x"}]}, r"layouts\[0\] has unknown field"),
         (
-            {"layouts": [LAYOUT | {"artifacts": [], "range": NPM | {"grammar": "x"}}]},
+            {"layouts": [LAYOUT | {"releases": [], "range": NPM | {"grammar": "x"}}]},
             "grammar is 'x', expected 'npm'",
         ),
         (
-            {"layouts": [LAYOUT | {"artifacts": [], "range": NPM | {"text": ">>1"}}]},
+            {"layouts": [LAYOUT | {"releases": [], "range": NPM | {"text": ">>1"}}]},
             r"layouts\[0\]\.range\.text: ",
         ),
         (
-            {"layouts": [LAYOUT | {"artifacts": [], "range": NPM | {"x": 1}}]},
+            {"layouts": [LAYOUT | {"releases": [], "range": NPM | {"x": 1}}]},
             r"layouts\[0\]\.range has unknown field 'x'",
         ),
         ({"layouts": [LAYOUT | {"expires": "soon"}]}, "'soon', not a time like"),

@@ -7,6 +7,7 @@ import itertools
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -482,10 +483,15 @@ def test_a_key_is_revoked_in_every_form_that_a_layout_may_have_it(kind: str) -> 
     assert revoked_materials({"aa": public}, unknown, ARTIFACT) == frozenset()
 
 
-def test_artifacts_survive_a_revocation() -> None:
+def test_releases_survive_a_revocation() -> None:
     pipe = pipeline()
     ours, other = world.keyid("builder"), Digest.of(b"other")
-    assert pipe.ours(revoked={ours: frozenset({ARTIFACT})}).findings == ()
+    # By what their record says, not by their artifact: others can have that, too.
+    released = Digest.of(b"the record's identity")
+    spared = {ours: frozenset({ARTIFACT, released})}
+    assert reasons(pipe.ours(revoked=spared))[0] == "revoked"
+    pipe = replace(pipe, release=ReleaseFacts(ARTIFACT, {world.RECORD: released}))
+    assert reasons(pipe.ours(revoked=spared)) == ["release-product"]
     assert reasons(pipe.ours(revoked={ours: frozenset({other})}))[0] == "revoked"
     # Named twice: what one of them says does not survive the other.
     both = {

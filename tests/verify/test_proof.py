@@ -186,15 +186,15 @@ def test_layout_of_other_versions(yard: Yard) -> None:
 
 def test_layout_that_was_superseded(yard: Yard) -> None:
     """It is good for what was made by it, and for nothing else."""
-    old = yard.run("1.0.0").artifact.digest
+    old = yard.run("1.0.0").release
     data = envelope(layout(), "acme")
-    yard.layout(1, data, artifacts=(old,))
+    yard.layout(1, data, releases=(old,))
     yard.layout(2, envelope(layout(readme="stricter"), "acme"), range=ANY)
     yard.serve()
     assert yard.facts()["layout"] == 1
     yard.publish(yard.run("1.1.0"), layout=1)
     error = refused(
-        yard, "layout-not-for-release", "good for 1 artifacts from before it was super"
+        yard, "layout-not-for-release", "good for 1 releases from before it was super"
     )
     assert error.wanted == "layout 2"
 
@@ -331,7 +331,7 @@ def test_other_attestations_are_no_links(yard: Yard) -> None:
 
 
 def test_revoked_functionary(yard: Yard) -> None:
-    survivor = yard.run("1.0.0").artifact.digest
+    survivor = yard.run("1.0.0").release
     lost = RevokedFunctionary(key=keyid("builder"))
     yard.policy(revoked_functionaries=(lost,))
     yard.serve()

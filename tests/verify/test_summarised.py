@@ -335,7 +335,7 @@ def test_the_newest_decides(site: Site) -> None:
 
 
 def test_functionaries_that_were_revoked_since(site: Site) -> None:
-    artifact = site.run("1.0.0").artifact.digest
+    survivor = site.run("1.0.0").release
     site.policy(revoked_functionaries=(RevokedFunctionary(key=keyid("other")),))
     site.serve()
     assert site.facts(site.summary())["provenance"] == "summary"
@@ -351,7 +351,7 @@ def test_functionaries_that_were_revoked_since(site: Site) -> None:
         site.serve()
         error = refused(site, site.summary(), "revoked", "counts the revoked")
         assert error.found in names_of(key("tester").public_key)
-        site.policy(revoked_functionaries=(replace(lost, survivors=(artifact,)),))
+        site.policy(revoked_functionaries=(replace(lost, survivors=(survivor,)),))
         site.serve()
         assert site.facts(site.summary())["provenance"] == "summary"
 

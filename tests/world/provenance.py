@@ -16,7 +16,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from margo_supplychain.formats.digests import Descriptor
+from margo_supplychain.formats.digests import Descriptor, Digest
 from margo_supplychain.formats.record import AttestationReference
 from tests.world.repository import GENERIC, key
 
@@ -344,6 +344,11 @@ class Run:
         )
         self.identity = f"{text}\n".encode()
         self.links["package"]["products"][RECORD] = sha256(self.identity)
+
+    @property
+    def release(self) -> Digest:
+        """What a publisher policy names this release by."""
+        return Digest.of(self.identity)
 
     def copy(self) -> Run:
         return copy.deepcopy(self)
