@@ -72,8 +72,8 @@ class _Products:
         is_single = len(names) == 1 and parts.subjects.bit_count() == 1
         if is_single and not any(self._own.values()):
             single = text_in(names[0], "product_id", what=place)
-            # check 4.122 (instead: others = self._others): a digest that nobody knows is
-            # no subject's
+            # check 4.122 (instead: others = self._others): a digest that nobody knows
+            # is no subject's
             others = self._others | self._unclear
             if single not in others:
                 self._own[single] = parts.subjects

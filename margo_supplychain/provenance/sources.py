@@ -2,7 +2,8 @@
 
 Rules name the repositories that a release may be built from, so nothing that was taken
 is left out: what can't be read is an error, and what is not known to be a package or an
-image counts as a source, by its address.
+image counts as a source, by its address. Which revision was taken is not judged, but
+for those of forks, which are told by their names.
 
 Example:
     >>> repository("git+https://github.com/acme/pump.git@refs/tags/v1")
@@ -44,6 +45,18 @@ _PATH: Final = re.compile(
 _ADDRESSES: Final = ("repository", "uri", "url")
 # What may stand beside an address, and says nothing of another one.
 _BESIDE: Final = frozenset({"path", "ref", "entryPoint"})
+# Names of what says something else of a repository than where it is.
+_IS_BESIDE: Final = re.compile(
+    r"(?:path|dir|directory|context|entry_?point|ref|branch|tag|commit|revision|sha"
+    r"|depth)\Z",
+    re.ASCII | re.IGNORECASE,
+)
+_NO_ADDRESS: Final = re.compile(r"true|false|[0-9]*", re.ASCII | re.IGNORECASE)
+# What anybody may put into somebody else's repository.
+_OF_FORKS: Final = re.compile(
+    r"(?:\A|[@#?&=:])/?(?:refs/)?(?:pull|merge-requests)/[0-9]",
+    re.ASCII | re.IGNORECASE,
+)
 # Names of parameters that other build types have for repositories.
 _SOUNDS_LIKE_ONE: Final = re.compile(
     r"repo(?!rt)|source|checkout|scm|vcs|upstream|fork|git(?!lab|hub)", re.ASCII
@@ -53,7 +66,12 @@ _IS_GIT: Final = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _GIT: Final = "git+"
-_PACKAGES: Final = ("pkg:", "oci:", "docker:", "docker-image:")
+_PACKAGE: Final = re.compile(r"pkg:/*([a-z][a-z0-9.+-]*)/", re.ASCII | re.IGNORECASE)
+_IMAGE: Final = re.compile(
+    r"(?:oci|docker|docker-image):(?:/{2})?(?!.*(?:://|\.git(?:[/:@]|\Z)))"
+    r"[a-z0-9][a-z0-9._:/-]*(?:@sha(?:256|384|512):[0-9a-f]+)?",
+    re.ASCII | re.IGNORECASE,
+)
 # Package URLs of these types are repositories, or whatever anybody likes.
 _REPOSITORIES: Final = frozenset({"github", "gitlab", "bitbucket", "generic"})
 _ORIGINS: Final = frozenset({"vcs_url", "download_url"})
@@ -89,7 +107,7 @@ def sources_of(statement: Statement) -> tuple[str, ...]:
         taken = objects_in(predicate, "materials", what=what)
     else:
         return ()
-    found += _hinted(parameters)
+    found += _hinted(parameters, f"{what}.parameters")
     for one in taken:
         found += _taken(one, what)
     return tuple(sorted({repository(_readable(one, what)) for one in found}))
@@ -117,7 +135,7 @@ def repository(uri: str) -> str:
     chosen = [
         one
         for one in query.split("&")
-        if one and one.partition("=")[0].lower() not in _REVISIONS
+        if one and (";" in one or one.partition("=")[0].lower() not in _REVISIONS)
     ]
     return f"{plain}?{'&'.join(chosen)}" if chosen else plain
 
@@ -126,18 +144,33 @@ def _readable(uri: str, what: str) -> str:
     """Return an address that means what it looks like.
 
     Raises:
-        StatementFormatError: it goes up, or hides that it does.
+        StatementFormatError: it goes up, or hides that it does; or leads to a fork.
     """
     is_odd = not uri.isprintable() or "\\" in uri or _HIDDEN.search(uri) is not None
     goes_up = not {".", ".."}.isdisjoint(re.split(r"[/@:]", uri))
-    is_split = uri.lower().startswith(_GIT) and "/@" in uri
+    path = uri.partition("://")[2].partition("/")[2]
+    is_split = uri.lower().startswith(_GIT) and ("/@" in uri or path.count("@") > 1)
     # check 4.57: what is cut off as a revision may lead to another repository
     if is_odd or goes_up or is_split:
         raise StatementFormatError(
             f"{what} names the source {quoted(uri)}, which may be another one than it "
             "looks like"
         )
+    _require_own(uri, what)
     return uri
+
+
+def _require_own(text: str, what: str) -> None:
+    """Refuse what somebody else has put into a repository.
+
+    Raises:
+        StatementFormatError: it is a fork's.
+    """
+    # check 4.125: a proposal of anybody's lies under the address of the repository
+    if _OF_FORKS.search(text):
+        raise StatementFormatError(
+            f"{what} names {quoted(text)}, which anybody may have proposed"
+        )
 
 
 def _named(value: object, name: str, what: str) -> Iterator[str]:
@@ -161,21 +194,42 @@ def _named(value: object, name: str, what: str) -> Iterator[str]:
         raise StatementFormatError(f"{what} is neither text nor an object")
 
 
-def _hinted(parameters: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what looks like a repository among parameters of any name and depth."""
-    waiting: list[tuple[Any, bool]] = [(parameters, False)]
+def _hinted(parameters: Mapping[str, Any], what: str) -> Iterator[str]:
+    """Yield what may be a repository among parameters of any name and depth.
+
+    Raises:
+        StatementFormatError: a parameter names the revision of a fork.
+    """
+    waiting: list[tuple[str, Any, bool]] = [("", parameters, False)]
     while waiting:
-        value, is_one = waiting.pop()
+        name, value, is_one = waiting.pop()
         if isinstance(value, dict):
-            for name, inner in value.items():
-                sounds = _SOUNDS_LIKE_ONE.search(name.lower()) is not None
-                waiting.append((inner, is_one or sounds))
+            for key, inner in value.items():
+                if _is_address(key):
+                    yield key.strip()
+                sounds = _SOUNDS_LIKE_ONE.search(key.lower()) is not None
+                waiting.append((key, inner, is_one or sounds))
         elif isinstance(value, list):
-            waiting += ((inner, is_one) for inner in value)
+            waiting += ((name, inner, is_one) for inner in value)
         elif isinstance(value, str):
             text = value.strip()
-            if _IS_GIT.match(text) or (is_one and "://" in text):
+            _require_own(text, what)
+            is_told = is_one and not _says_something_else(name, text)
+            # check 4.126 (instead: pass): what may be an address is one, whatever its
+            # parameter is called
+            if is_told or _is_address(text):
                 yield text
+
+
+def _is_address(text: str) -> bool:
+    return "://" in text or _IS_GIT.match(text.strip()) is not None
+
+
+def _says_something_else(name: str, text: str) -> bool:
+    """Tell whether a repository's parameter says anything else than where it is."""
+    is_path = name in _MAY_BE_PATHS and _PATH.fullmatch(text) is not None
+    is_beside = _IS_BESIDE.search(name) is not None
+    return is_path or is_beside or _NO_ADDRESS.fullmatch(text) is not None
 
 
 def _taken(value: Mapping[str, Any], what: str) -> Iterator[str]:
@@ -193,15 +247,16 @@ def _taken(value: Mapping[str, Any], what: str) -> Iterator[str]:
     # in-toto's DigestSet: gitCommit, gitTree, gitBlob and gitTag.
     is_git = any(one.lower().startswith("git") for one in digests)
     for uri in filter(None, uris):
-        if is_git or not uri.lower().startswith(_PACKAGES):
+        kind = _PACKAGE.match(uri)
+        # check 4.127 (instead: pass): only what is nothing else is a package or image
+        if is_git or not (kind or _IMAGE.fullmatch(uri)):
             yield uri
-        else:
-            yield from _of_package(uri)
+        elif kind is not None:
+            yield from _of_package(uri, kind[1].lower())
 
 
-def _of_package(uri: str) -> Iterator[str]:
-    rest, _, query = uri.partition("#")[0].partition("?")
-    kind = rest.partition(":")[2].strip("/").partition("/")[0].lower()
+def _of_package(uri: str, kind: str) -> Iterator[str]:
+    query = uri.partition("#")[0].partition("?")[2]
     if kind in _REPOSITORIES:
         yield uri
     for one in query.split("&"):

@@ -95,12 +95,14 @@ PUMP = "https://github.com/acme/pump"
         v1(parameters={"source": {"uri": PUMP}, "configSource": {}, "workflow": None}),
         v1(parameters={"source": {"url": PUMP}, "workflow": {"path": "a", "ref": "b"}}),
         v1(parameters={"sourceToBuild": {"repository": PUMP, "dir": "x"}}),
-        v1(parameters={"inputs": {"gitUrl": [{"deep": PUMP}], "site": "https://x.y"}}),
-        v1(parameters={"any": f" {PUMP}.git ", "report": "https://x.y/z", "n": 1}),
+        v1(parameters={"inputs": {"gitUrl": [{"deep": PUMP}], "site": "x.y"}}),
+        v1(parameters={"any": f" {PUMP}.git ", "report": "x.y/z", "n": 1}),
         v1(parameters={"source": PUMP, "image": "alpine@sha256:0"}),
         v02(config={"uri": PUMP}),
         v1(taken=[{"downloadLocation": f"GIT+{PUMP}.git@v1", "digest": {}}]),
-        v1(taken=[{"uri": f"git+{PUMP}@refs/heads/a@b"}, {"uri": "pkg:pypi/a"}]),
+        v1(taken=[{"uri": f"git+{PUMP}@refs/heads/ab"}, {"uri": "pkg:pypi/a"}]),
+        v1(parameters={"gitRef": "refs/heads/main", "source": PUMP, "gitLfs": "true"}),
+        v1(parameters={"configSource": ".github/a.yml", "workflow": {"url": PUMP}}),
         v1(taken=[{"uri": PUMP, "digest": {"gitCommit": "ab" * 20}}]),
         v1(
             taken=[
@@ -164,6 +166,52 @@ def test_whatever_a_build_took_is_a_source(
     assert sources_of(statement) == tuple(sorted([expected, PUMP]))
 
 
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"workflow": {"path": "https://github.com/evil/pump/a.yml"}},
+        {"inputs": {"repository": "evil/pump"}},
+        {"inputs": {"source": {"owner": "evil", "name": "pump"}}},
+        {"inputs": {"target": "https://github.com/evil/pump"}},
+        {"inputs": {"https://github.com/evil/pump.git": "x"}},
+        {"source_repo": "github.com/evil/pump"},
+        {"source": f"{PUMP}?ref=a;repo=evil"},
+    ],
+)
+def test_parameters_that_lead_elsewhere(parameters: dict[str, Any]) -> None:
+    statement = v1(parameters=parameters, taken=[{"uri": f"git+{PUMP}"}])
+    assert set(sources_of(statement)) > {PUMP}
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "docker:https://github.com/evil/pump.git",
+        "oci://github.com/evil/pump.git",
+        "oci:git@github.com:evil/pump",
+        "pkg:%67ithub/evil/pump",
+        "pkg:evil",
+    ],
+)
+def test_source_that_is_called_a_package(uri: str) -> None:
+    statement = v1(taken=[{"uri": f"git+{PUMP}"}, {"uri": uri}])
+    assert set(sources_of(statement)) > {PUMP}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        v1(taken=[{"uri": f"git+{PUMP}@refs/pull/66/head"}]),
+        v1(taken=[{"uri": f"git+{PUMP}#refs/merge-requests/6/head"}]),
+        v1(parameters={"workflow": {"repository": PUMP, "ref": "refs/pull/6/merge"}}),
+        v1(parameters={"source": PUMP, "inputs": {"ref": "pull/66/head"}}),
+    ],
+)
+def test_source_that_anybody_proposed(statement: Statement) -> None:
+    with pytest.raises(StatementFormatError, match="anybody may have proposed"):
+        sources_of(statement)
+
+
 @pytest.mark.parametrize("name", ["repository", "source", "workflow", "configSource"])
 @pytest.mark.parametrize(
     "value",
@@ -194,6 +242,7 @@ def test_parameter_that_names_another_source(name: str, value: Any) -> None:
         f"git+{PUMP}@v1?x=/../evil",
         f"git+{PUMP}@v1/./x",
         f"git+{PUMP}/@evil/pump",
+        f"git+{PUMP}@x/evil.git@main",
         f"git+{PUMP}@v1%2fx",
         f"git+{PUMP}@v1%5cx",
         f"git+{PUMP}@v1%252e",

@@ -46,8 +46,11 @@ def test_digest_that_may_be_inside_of_an_image() -> None:
     """One product with a digest of its own is not the subject, nor is it elsewhere."""
     for name in (f"x.example/web@{OTHER}", f"pkg:oci/web@{OTHER}", str(OTHER)):
         tree = {"full_product_names": [product(1, purl=name)]}
-        for status in ("known_affected", "fixed"):
-            with pytest.raises(StatementFormatError, match="this release"):
+        for status, problem in (
+            ("known_affected", "could be a part of this release"),
+            ("fixed", "says nothing about this release"),
+        ):
+            with pytest.raises(StatementFormatError, match=problem):
                 vulnerabilities(
                     [csaf(listed(status, "P1"), tree=tree)],
                     DIGESTS,
