@@ -19,6 +19,7 @@ from margo_supplychain.authoring import (
     acceptance_past,
     acceptance_rules,
     delegator_room,
+    policy_effects,
     rules,
 )
 from margo_supplychain.authoring.layouts import require_own_ids
@@ -312,8 +313,9 @@ class PublisherJudgement:
             role_version=self._before.version(name.role),
         )
         self.warnings += rules.policy_warnings(name, new, listed)
+        newest = listed[: policy_effects.MOST]  # of each, the record may be read
         self.warnings += rules.unserved(
-            name, old, new, listed, release_of=self._release_of
+            name, old, new, newest, release_of=self._release_of
         )
 
     def _release_of(self, one: Candidate) -> Digest | None:

@@ -644,6 +644,32 @@ def test_layouts_are_superseded_in_submissions(tmp_path: Path) -> None:
     assert shop.newest() == "1.0.0"
 
 
+def test_what_a_superseded_layout_serves_is_known_to_operators(tmp_path: Path) -> None:
+    shop = market_at(tmp_path)
+    with shop.submit("acme") as changes:
+        demand(changes, market.PUMP, offline="acme")
+    assert shop.accept().refused == ()
+    made = [shop.release(version, name=market.PUMP) for version in ("1.1.0", "1.1.1")]
+    for one in made:
+        with shop.submit("acme-ci") as changes:
+            changes.add_release(one, attestations=links_of(one))
+        assert shop.accept().refused == ()
+    with shop.submit("acme") as changes:
+        data = signed_layout("acme", readme="2")
+        changes.add_layout(market.PUMP, data, serves=npm("^2"))
+        policy = changes.policy(market.PUMP)
+        assert policy is not None
+        old, new = policy.layouts
+        assert len(old.releases) == 2
+        kept = replace(old, releases=(made[0].record(shop.clock.now()).release,))
+        changes.set_policy(market.PUMP, replace(policy, layouts=(kept, new)))
+    done = shop.accept()
+    assert done.refused == ()
+    (text,) = [one for one in done.warnings if "no layout serves them" in one]
+    assert "1.1.1" in text
+    assert "1.1.0" not in text
+
+
 def test_what_was_made_by_a_layout_is_known_to_vendors(tmp_path: Path) -> None:
     shop = market_at(tmp_path)
     with shop.submit("acme") as changes:
