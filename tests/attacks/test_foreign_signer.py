@@ -148,7 +148,7 @@ def test_an_application_role_signs_a_layout(tmp_path: Path) -> None:
     world.add_target(PUMP.role, PUMP.policy_path(1), LAX)
     device.source.files = world.publish()
     with refused(
-        device, ProvenanceError, "provenance", match="demands provenance", newer=True
+        device, ProvenanceError, "provenance", match="names no layout", newer=True
     ):
         device.verify()
 
