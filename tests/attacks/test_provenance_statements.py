@@ -382,6 +382,10 @@ DEPENDENCIES: dict[str, Json] = {
     "a package that is a repository": {"uri": "pkg:github/mallory/pump@v1"},
     "no address": {"name": "pump", "digest": GIT},
     "another address to load it": {"uri": SOURCE, "downloadLocation": f"git://{EVIL}"},
+    "called an image": {"uri": f"docker:https://{EVIL}", "digest": {}},
+    "a package, encoded": {"uri": "pkg:%67ithub/mallory/pump", "digest": {}},
+    "two revisions": {"uri": f"{SOURCE}@x/evil.git@main"},
+    "a proposal": {"uri": f"{SOURCE}@refs/pull/66/head"},
 }
 PARAMETERS: dict[str, Json] = {
     "scp as a parameter": {"repository": "git@git.mallory.example:pump.git"},
@@ -392,6 +396,12 @@ PARAMETERS: dict[str, Json] = {
     "another name": {"sourceToBuild": {"repository": "https://mallory.example/pump"}},
     "any name": {"gitRepo": "https://mallory.example/pump"},
     "no name at all": {"x": [{"y": f"https://{EVIL}"}]},
+    "a path that is none": {"workflow": {"path": "https://mallory.example/a.yml"}},
+    "no scheme": {"source_repo": "git.mallory.example/pump"},
+    "owner and name": {"inputs": {"source": {"owner": "mallory", "name": "pump"}}},
+    "a name that says nothing": {"inputs": {"target": "https://mallory.example/pump"}},
+    "an address as a name": {"inputs": {f"https://{EVIL}": "main"}},
+    "two in one query": {"source": f"{SOURCE}?ref=a;repo=evil"},
     "up as a parameter": {
         "source": "https://git.acme.example/pump@/../../evil/pump.git"
     },
@@ -404,6 +414,8 @@ UNREADABLE = {
     "no address",
     "a list",
     "an object of another shape",
+    "two revisions",
+    "a proposal",
     "up as a parameter",
 }
 
