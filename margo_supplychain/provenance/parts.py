@@ -30,6 +30,8 @@ _DIGEST: Final = re.compile(
 )
 _LENGTHS: Final = {"sha256": 64, "sha384": 96, "sha512": 128}
 _REPOSITORY: Final = re.compile(r"[?&]repository_url=([^&#]*)", re.IGNORECASE)
+# Names of repositories have 255 characters, each of them encoded at worst.
+_LONGEST: Final = 800
 # Subjects are called so by tools that have no name for them.
 _NAMELESS: Final = frozenset({"", "_"})
 
@@ -112,6 +114,7 @@ class Parts:
             if one not in _NAMELESS and one in self._called:
                 called |= self._called[one]
                 has_other_name = has_other_name or not self._called[one]
+            lies_there = self._has_image(one)
             for found in _DIGEST.finditer(one):
                 algorithm = (found[1] or "sha256").lower()
                 digest = f"{algorithm}:{found[2].lower()}"
@@ -124,7 +127,9 @@ class Parts:
                 )
                 if digest in self._bits:
                     continue
-                may_be_inside = is_identity and self._may_hold(one, found.start())
+                may_be_inside = is_identity and (
+                    lies_there or self._may_hold(one, found.start())
+                )
                 # check 4.121 (instead: is_known = is_identity): an index's digest does
                 # not say what is inside it
                 is_known = is_identity and not may_be_inside
@@ -140,21 +145,23 @@ class Parts:
             )
         return Placed(own or called, is_other or has_other_name, is_unclear)
 
+    def _has_image(self, identifier: str) -> bool:
+        """Tell whether a package URL says that it lies where a part does."""
+        return any(
+            _last(one) in self._images for one in _REPOSITORY.findall(identifier)
+        )
+
     def _may_hold(self, identifier: str, start: int) -> bool:
-        """Tell whether an identifier's digest may be of something inside a part.
+        """Tell whether a digest may be of something inside a part, by its name.
 
         Args:
             identifier: such as a package URL.
             start: where the digest begins in it.
         """
-        name = _last(identifier[: max(start - 1, 0)])
         # Repositories are mirrored: of addresses, the last segment is what stays.
-        origins = (_last(one) for one in _REPOSITORY.findall(identifier))
-        return bool(self._images) and (
-            not name
-            or name in self._images
-            or any(one in self._images for one in origins)
-        )
+        end = max(start - 1, 0)
+        name = _last(identifier[max(end - _LONGEST, 0) : end])
+        return bool(self._images) and (not name or name in self._images)
 
     def require_placed(self, placed: Placed, *, name: str, what: str) -> None:
         """Refuse bad news of what could be this release.
