@@ -222,9 +222,9 @@ run_tests() {
     measured=$?
     # shellcheck disable=SC2086  # lists of words, or nothing
     "$VENV/bin/pytest" -q -p no:cacheprovider \
-        -n 2 --dist worksteal $long $peers_option $others
-    if [ "$?" != 0 ] || [ "$measured" != 0 ]; then
-        fail "tests"
+        -n 2 --dist worksteal $long $peers_option $others || fail "tests"
+    if [ "$measured" != 0 ]; then
+        fail "measured tests"
         return
     fi
     COVERAGE_FILE="$scratch/coverage" "$VENV/bin/coverage" json -q \
