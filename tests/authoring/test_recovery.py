@@ -234,10 +234,7 @@ def test_status_sees_an_old_copy(filled: Vendor) -> None:
         ),
         (
             replace(OPEN, minimum_version=Version.parse("9.0.0")),
-            (
-                "the minimum 9.0.0 bars every listed release of acme/pump-monitor: the "
-                "newest is 1.1.0",
-            ),
+            ("the minimum 9.0.0 bars every listed release of acme/pump-monitor",),
         ),
         (
             replace(OPEN, epoch=1_000_000, minimum_version=Version.parse("1.1.0")),
