@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from margo_supplychain.authoring.state import LIMITS
 from margo_supplychain.errors import (
     EnvelopeFormatError,
     FormatError,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     from margo_supplychain.formats.digests import Digest
 
-MAX_TOGETHER: Final = 256 << 20  # bytes of one release's, as devices read them
+MAX_TOGETHER: Final = LIMITS.attestations  # bytes of one release's
 
 
 class Attestation(NamedTuple):

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 ENDING: Final = ".dsse.json"
 _SHOWN: Final = 3  # names of files in a hint
-MOST: Final = 1_000  # files, as a record names
-MAX_TOGETHER: Final = 256 << 20  # bytes, as devices read
 
 attestation_option = click.option(
     "--attestation",
@@ -94,14 +92,16 @@ def _at(why: SupplyChainError) -> set[str]:
 
 
 def _read(places: Sequence[str]) -> list[tuple[Path, bytes]]:
+    from margo_supplychain.authoring.attestations import MAX_TOGETHER
     from margo_supplychain.formats.dsse import MAX_ENVELOPE
+    from margo_supplychain.formats.record import MAX_ATTESTATIONS
 
     found: list[tuple[Path, bytes]] = []
     left = MAX_TOGETHER
     for path in _files(places):
-        if len(found) == MOST:
+        if len(found) == MAX_ATTESTATIONS:
             raise FormatError(
-                f"--attestation names more than {MOST} files",
+                f"--attestation names more than {MAX_ATTESTATIONS} files",
                 hint="a release has no more: leave out what no policy asks for",
             )
         data = read_named(path, limit=MAX_ENVELOPE, what="a signed attestation")

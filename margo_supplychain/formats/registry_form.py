@@ -37,13 +37,14 @@ from margo_supplychain.formats.oci import (
     manifest_bytes,
     parse_manifest,
 )
+from margo_supplychain.formats.release_parts import ENVELOPE
 
 if TYPE_CHECKING:
     from margo_supplychain.formats.digests import Digest
 
 TUF_METADATA: Final = "application/vnd.tuf.metadata+json"
 TUF_TARGET: Final = "application/vnd.tuf.target"
-ATTESTATION: Final = "application/vnd.dsse.envelope.v1+json"
+ATTESTATION: Final = ENVELOPE
 
 TIMESTAMP_TAG: Final = "timestamp"
 """The one tag that ever moves."""

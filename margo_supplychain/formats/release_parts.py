@@ -19,6 +19,7 @@ from margo_supplychain.formats.fields import line, reference, unique
 if TYPE_CHECKING:
     from margo_supplychain.formats.fields import Fields
 
+ENVELOPE: Final = "application/vnd.dsse.envelope.v1+json"
 MAX_PLATFORMS: Final = 64
 MAX_ATTESTATION: Final = 64 << 20  # bytes; SBOMs of 40 MiB are seen
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Final, NamedTuple, final
+from typing import TYPE_CHECKING, NamedTuple, final
 
 from margo_supplychain.errors import BudgetError
 from margo_supplychain.formats.digests import Descriptor
+from margo_supplychain.formats.release_parts import ENVELOPE
 from margo_supplychain.storage.receive import check_stream
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from margo_supplychain.verify.limits import Limits
     from margo_supplychain.verify.policy import ProvenanceDemand
     from margo_supplychain.verify.refresh import Walk
-
-# As in formats.registry_form, which a verification from a directory does not load.
-ENVELOPE: Final = "application/vnd.dsse.envelope.v1+json"
 
 
 @final

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from margo_supplychain.authoring import attestations
 from margo_supplychain.authoring.drafts import read_adopted
 from margo_supplychain.authoring.release import NO_TIME, Release
-from margo_supplychain.cli import attestation_files
 from margo_supplychain.errors import StorageError
 from margo_supplychain.formats.oci import MARGO_APPLICATION
 from margo_supplychain.formats.release_products import (
@@ -176,11 +176,11 @@ def test_files_that_are_none(vendor: Vendor, monkeypatch: pytest.MonkeyPatch) ->
     ran = vendor.sign(*publish, "x.dsse.json")
     assert ran.status == 2
     assert "payload type" in ran.err
-    monkeypatch.setattr(attestation_files, "MAX_TOGETHER", 1_000)
+    monkeypatch.setattr(attestations, "MAX_TOGETHER", 1_000)
     ran = vendor.sign(*publish, "links")
     assert ran.status == 2
     assert "names files of more than 1000 bytes together" in ran.err
-    monkeypatch.setattr(attestation_files, "MOST", 1)
+    monkeypatch.setattr("margo_supplychain.formats.record.MAX_ATTESTATIONS", 1)
     ran = vendor.sign(*publish, "links")
     assert ran.status == 2
     assert "--attestation names more than 1 files" in ran.err
