@@ -111,17 +111,17 @@ def prove(  # noqa: PLR0913 - all of one question, for devices and for authors
         return Proof("none", None, (), facts)
     envelopes = Envelopes(read, limits, f"{name} {record.version}")
     case = Case(
-        walk,
-        found,
-        name,
-        policy,
-        record,
-        record_digest,
-        entry,
-        demand,
-        envelopes,
-        limits,
-        summary,
+        walk=walk,
+        found=found,
+        name=name,
+        policy=policy,
+        record=record,
+        record_digest=record_digest,
+        entry=entry,
+        demand=demand,
+        envelopes=envelopes,
+        limits=limits,
+        summary=summary,
     )
     # check 4.5: who demands and who delivers share no key
     require_disjoint(walk, found, name)
